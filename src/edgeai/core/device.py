@@ -1,0 +1,127 @@
+"""Which device, number format and thread count this machine should use, and why."""
+
+import functools
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from edgeai.core.errors import EdgeAIError, UsageError
+
+DTYPES = ("float32", "bfloat16", "float16")
+# A gain below this is timing noise, and float32 has no rounding questions.
+_WORTHWHILE_GAIN = 1.1
+
+
+@dataclass(frozen=True)
+class Device:
+    """A chosen device."""
+
+    torch_device: str
+    """What torch calls it: "cpu", "cuda:0", "mps"."""
+    why: str
+    threads: int
+    """CPU threads torch uses."""
+
+
+def choose_device(name: str) -> Device:
+    """Chooses the device, and keeps torch from using more threads than this process may use cores.
+
+    Args:
+        name: "auto", "cpu", "cuda", "cuda:1" or "mps". Auto takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UsageError: No such name.
+        EdgeAIError: This machine or this build of torch has no such device.
+    """
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
+        raise UsageError(f'unknown device "{name}"', hint="use auto, cpu, cuda, cuda:1 or mps")
+    if torch.get_num_threads() > num_cores():
+        torch.set_num_threads(num_cores())
+    threads = torch.get_num_threads()
+    asked = "auto" if kind == "auto" else f"asked for with --device {name}"
+    num_cuda, has_mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    if kind == "cuda" and int(index or 0) >= num_cuda:
+        raise EdgeAIError(
+            f"--device {name}: torch {torch.__version__} sees {num_cuda} CUDA devices here", hint="use --device auto"
+        )
+    if kind == "mps" and not has_mps:
+        raise EdgeAIError("--device mps: torch sees no Apple GPU here", hint="use --device auto")
+    if kind == "cuda" or (kind == "auto" and num_cuda):
+        device = f"cuda:{index or 0}"
+        return Device(device, f"{asked}: {torch.cuda.get_device_name(device)}", threads)
+    if kind == "mps" or (kind == "auto" and has_mps):
+        return Device("mps", f"{asked}: Apple GPU", threads)
+    return Device("cpu", asked if kind == "cpu" else f"{asked}: no GPU that torch can use", threads)
+
+
+def choose_dtype(name: str, device: str) -> str:
+    """Chooses the number format of model weights.
+
+    Args:
+        name: "auto", "float32", "bfloat16" or "float16".
+        device: The torch device.
+
+    Returns:
+        The format. Auto takes bfloat16 where it is faster than float32: on a GPU that has it, and on a CPU only if a
+        timing says so, which may differ between machines: store the answer with what depends on it.
+
+    Raises:
+        UsageError: No such format.
+    """
+    if name in DTYPES:
+        return name
+    if name != "auto":
+        raise UsageError(f'unknown dtype "{name}"', hint="use auto, float32, bfloat16 or float16")
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+    if kind == "cpu" and bf16_gain() >= _WORTHWHILE_GAIN:
+        return "bfloat16"
+    return "float32"
+
+
+@functools.cache
+def bf16_gain() -> float:
+    """Times a matrix product the size of a small model's on the CPU.
+
+    Returns:
+        The time in float32 divided by the time in bfloat16, each the best of several; above 1 bfloat16 is faster.
+    """
+    best_s = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x, weight = torch.ones(16, 1024, dtype=dtype), torch.ones(4096, 1024, dtype=dtype)
+        times_s = []
+        for _ in range(8):
+            begin = time.perf_counter()
+            torch.nn.functional.linear(x, weight)
+            times_s.append(time.perf_counter() - begin)
+        best_s[dtype] = min(times_s)
+    return best_s[torch.float32] / best_s[torch.bfloat16]
+
+
+def num_cores() -> int:
+    """Returns how many cores this process may use: its affinity, and a container's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, -(-int(quota) // int(period))))
+
+
+def peak_memory_bytes() -> int:
+    """Returns the most memory this process has had resident so far."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        import resource  # not on Windows
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
