@@ -28,14 +28,14 @@ class Prompt:
     """What a person asks in one conversation."""
 
     id: str
-    """The record's own id, else its line (or place in the array), counted from one."""
+    """File name and line (or place in the array) counted from one, such as "mt_bench.jsonl:3"."""
     source: str
     """Name of the file it came from, or "built-in"."""
     turns: tuple[str, ...]
     """User messages in order, never empty."""
 
 
-def load_prompts(path: str | Path) -> tuple[Prompt, ...]:
+def load_prompts(path: str | Path) -> list[Prompt]:
     """Read a prompt file.
 
     Args:
@@ -58,7 +58,7 @@ def load_prompts(path: str | Path) -> tuple[Prompt, ...]:
         raise UsageError(f"cannot read {file}: it is not UTF-8 text", hint=_FORMATS) from error
     if _is_json(file, text):
         entries = _array_entries(file, text) if text.lstrip().startswith("[") else _line_entries(file, text)
-        found = tuple(prompt for where, number, entry in entries for prompt in _from_record(file, where, number, entry))
+        found = [prompt for where, number, entry in entries for prompt in _from_record(file, where, number, entry)]
     else:
         found = _from_lines(text, file.name)
     if not found:
@@ -66,16 +66,16 @@ def load_prompts(path: str | Path) -> tuple[Prompt, ...]:
     return found
 
 
-def builtin_prompts() -> tuple[Prompt, ...]:
+def builtin_prompts() -> list[Prompt]:
     """The prompts that come with the package, varied in task and length; written for this project."""
     text = importlib.resources.files("edgeai.spec").joinpath(_BUILTIN).read_text(encoding="utf-8")
     return _from_lines(text, "built-in")
 
 
-def select(prompts: Sequence[Prompt], count: int) -> tuple[Prompt, ...]:
+def select(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     """Take `count` prompts evenly spaced over the file, so that sorted categories are all met; all if it has fewer."""
     count = min(count, len(prompts))
-    return tuple(prompts[index * len(prompts) // count] for index in range(count))
+    return [prompts[index * len(prompts) // count] for index in range(count)]
 
 
 def _is_json(file: Path, text: str) -> bool:
@@ -84,9 +84,9 @@ def _is_json(file: Path, text: str) -> bool:
     return file.suffix != ".txt" and text.lstrip()[:1] in ("{", "[")
 
 
-def _from_lines(text: str, source: str) -> tuple[Prompt, ...]:
+def _from_lines(text: str, source: str) -> list[Prompt]:
     lines = enumerate(text.split("\n"), start=1)
-    return tuple(Prompt(str(number), source, (line.strip(),)) for number, line in lines if line.strip())
+    return [Prompt(f"{source}:{number}", source, (line.strip(),)) for number, line in lines if line.strip()]
 
 
 def _line_entries(file: Path, text: str) -> Iterator[tuple[str, int, Any]]:
@@ -113,7 +113,6 @@ def _from_record(file: Path, where: str, number: int, record: Any) -> Iterator[P
     """The prompt of one record, or nothing for a conversation without a user turn."""
     if not isinstance(record, Mapping):
         raise UsageError(f"{where}: expected an object, found {type(record).__name__}", hint=_FORMATS)
-    name = str(record.get("question_id", record.get("id", number)))
     if "turns" in record:
         turns, may_skip = _texts(where, "turns", record["turns"]), False
     elif "question" in record:
@@ -125,7 +124,7 @@ def _from_record(file: Path, where: str, number: int, record: Any) -> Iterator[P
     else:
         raise UsageError(f"{where}: no known field among {_names(record)}", hint=_FORMATS)
     if turns:
-        yield Prompt(name, file.name, turns)
+        yield Prompt(f"{file.name}:{number}", file.name, turns)
     elif not may_skip:
         raise UsageError(f"{where}: turns is empty", hint=_FORMATS)
 

@@ -20,13 +20,16 @@ def write(folder: Path, name: str, text: str) -> Path:
 def test_mt_bench(tmp_path: Path) -> None:
     record = {"question_id": 81, "category": "writing", "turns": ["First?", "Then?"], "reference": ["x"]}
     path = write(tmp_path, "mt.jsonl", json.dumps(record) + "\n\n")
-    assert load_prompts(path) == (Prompt("81", "mt.jsonl", ("First?", "Then?")),)
+    assert load_prompts(path) == [Prompt("mt.jsonl:1", "mt.jsonl", ("First?", "Then?"))]
 
 
-def test_gsm8k_takes_the_line_as_id(tmp_path: Path) -> None:
+def test_gsm8k(tmp_path: Path) -> None:
     lines = [json.dumps({"question": f"{n} + {n}?", "answer": str(2 * n)}) for n in (1, 2)]
     prompts = load_prompts(write(tmp_path, "gsm8k.jsonl", "\n".join(lines)))
-    assert prompts == (Prompt("1", "gsm8k.jsonl", ("1 + 1?",)), Prompt("2", "gsm8k.jsonl", ("2 + 2?",)))
+    assert prompts == [
+        Prompt("gsm8k.jsonl:1", "gsm8k.jsonl", ("1 + 1?",)),
+        Prompt("gsm8k.jsonl:2", "gsm8k.jsonl", ("2 + 2?",)),
+    ]
 
 
 def test_sharegpt_keeps_user_turns_only(tmp_path: Path) -> None:
@@ -35,12 +38,15 @@ def test_sharegpt_keeps_user_turns_only(tmp_path: Path) -> None:
     nobody_asks = {"id": "q", "conversations": [{"from": "gpt", "value": "b"}]}
     records = [{"id": "p", "conversations": asked}, nobody_asks, {"messages": openai}]
     prompts = load_prompts(write(tmp_path, "chat.json", json.dumps(records, indent=1)))
-    assert prompts == (Prompt("p", "chat.json", ("a", "c")), Prompt("3", "chat.json", ("d",)))
+    assert prompts == [
+        Prompt("chat.json:1", "chat.json", ("a", "c")),
+        Prompt("chat.json:3", "chat.json", ("d",)),
+    ]
 
 
 def test_text_lines_even_when_they_look_like_json(tmp_path: Path) -> None:
     prompts = load_prompts(write(tmp_path, "p.txt", "{hello}\n\n  What is 2 + 2? \n"))
-    assert [(p.id, p.turns) for p in prompts] == [("1", ("{hello}",)), ("3", ("What is 2 + 2?",))]
+    assert [(p.id, p.turns) for p in prompts] == [("p.txt:1", ("{hello}",)), ("p.txt:3", ("What is 2 + 2?",))]
 
 
 def test_line_separator_inside_a_json_string_ends_no_line(tmp_path: Path) -> None:
@@ -98,7 +104,7 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_select_spreads_evenly_and_never_repeats() -> None:
-    prompts = tuple(Prompt(str(n), "s", ("x",)) for n in range(10))
+    prompts = [Prompt(str(n), "s", ("x",)) for n in range(10)]
     assert [p.id for p in select(prompts, 4)] == ["0", "2", "5", "7"]
     assert select(prompts, 99) == prompts
 
