@@ -1,0 +1,210 @@
+"""Configuration of every `edgeai spec` verb. Imports no torch: `--help` and `config schema` stay fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edgeai.core.config import Config
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class TargetConfig(Config):
+    """The frozen language model whose output must not change."""
+
+    model: str = "smollm2-135m-instruct"
+    """Asset name, local folder, GGUF file or Hugging Face id of a Llama, Mistral, Qwen2 or Qwen3 causal LM."""
+    dtype: DType = "auto"
+    """Number format of the target; auto takes bfloat16 where this machine multiplies it faster than float32."""
+
+
+class NoDraft(Config):
+    """Plain decoding."""
+
+    kind: Literal["none"] = "none"
+
+
+class NgramDraft(Config):
+    """Prompt lookup: propose what followed the last tokens earlier in the context. Needs no training."""
+
+    kind: Literal["ngram"] = "ngram"
+    max_ngram: int = Field(3, ge=1)
+    """Longest suffix that is looked up, in tokens."""
+    min_ngram: int = Field(1, ge=1)
+    """Shortest suffix that is looked up, in tokens."""
+
+
+class Eagle3Draft(Config):
+    """A trained EAGLE-3 head."""
+
+    kind: Literal["eagle3"] = "eagle3"
+    path: Path | None = None
+    """Checkpoint folder or run directory of `spec train`; empty takes the head shipped for the target."""
+
+
+Draft = Annotated[NoDraft | NgramDraft | Eagle3Draft, Field(discriminator="kind")]
+
+
+class TreeConfig(Config):
+    """The EAGLE-2 dynamic draft tree. Counts exclude the root, which the target has already produced."""
+
+    nodes: int = Field(7, ge=1, le=512)
+    """Draft nodes kept after re-ranking (EAGLE's `total_token` minus one)."""
+    depth: int = Field(3, ge=1, le=32)
+    """Draft levels below the root (EAGLE's `depth` plus one)."""
+    top_k: int = Field(4, ge=1, le=64)
+    """Children drawn per node and frontier nodes kept per level."""
+
+
+class SamplingConfig(Config):
+    """How the target's distribution is warped before sampling; temperature 0 is greedy."""
+
+    temperature: float = Field(0.0, ge=0.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Keep the smallest set of tokens with at least this probability mass."""
+    top_k: int = Field(0, ge=0)
+    """Keep this many most likely tokens; 0 keeps all."""
+    min_p: float = Field(0.0, ge=0.0, le=1.0)
+    """Drop tokens less likely than this share of the most likely one."""
+    seed: int = 0
+    """Seed of the request's own generator."""
+
+
+class GenerateConfig(Config):
+    """`edgeai spec generate`: answer prompts, plainly or speculatively."""
+
+    verb: Literal["spec generate"] = "spec generate"
+    target: TargetConfig = TargetConfig()
+    draft: Draft = Eagle3Draft()
+    tree: TreeConfig | Literal["auto"] = "auto"
+    """Tree shape, or auto: the fastest predicted from timings of this machine and the head's acceptance."""
+    sampling: SamplingConfig = SamplingConfig()
+    max_tokens: int = Field(256, ge=1)
+    """Most tokens generated for one prompt."""
+    context: int = Field(2048, ge=8)
+    """Largest prompt plus answer, in tokens; never more than the model allows."""
+
+
+class BenchConfig(Config):
+    """`edgeai spec bench`: plain against speculative decoding, same engine, dtype and prompts, interleaved."""
+
+    verb: Literal["spec bench"] = "spec bench"
+    target: TargetConfig = TargetConfig()
+    draft: Draft = Eagle3Draft()
+    tree: TreeConfig | Literal["auto"] = "auto"
+    """Tree shape, or auto: the fastest predicted from timings of this machine and the head's acceptance."""
+    sampling: SamplingConfig = SamplingConfig()
+    prompts: str = ""
+    """Prompt file (JSONL in MT-Bench, GSM8K or ShareGPT format, or text lines); empty takes built-in prompts."""
+    max_prompts: int = Field(16, ge=1)
+    """Prompts used, evenly spaced over the file."""
+    max_turns: int = Field(1, ge=1)
+    """User turns answered per conversation."""
+    max_tokens: int = Field(128, ge=1)
+    context: int = Field(2048, ge=8)
+    repeats: int = Field(3, ge=1)
+    """Interleaved plain/speculative repetitions of the whole prompt set."""
+    peers: bool = False
+    """Also run transformers' generate, prompt lookup and assisted generation on the same prompts."""
+
+
+class HeadConfig(Config):
+    """Shape of the EAGLE-3 draft head (reference: EAGLE-3, arXiv 2503.01840; switches of EAGLE-3.1)."""
+
+    aux_layers: tuple[int, int, int] | None = None
+    """Target features are the states entering these decoder layers; empty means 2, n/2, n-3."""
+    draft_vocab: int = Field(8192, ge=2)
+    """Draft vocabulary: the most frequent assistant tokens of the training data."""
+    intermediate_size: int | None = None
+    """Width of the head's MLP; empty takes the target's."""
+    fc_norm: bool = True
+    """EAGLE-3.1: normalise each target feature before the projection."""
+    norm_output: bool = True
+    """EAGLE-3.1: feed the normalised output back as the next step's feature."""
+
+
+class DataConfig(Config):
+    """Where training text comes from. The target always writes the answers itself."""
+
+    prompts: tuple[str, ...] = ()
+    """Prompt files: JSONL in MT-Bench, GSM8K or ShareGPT format, or plain text lines."""
+    max_prompts: int | None = None
+    """Prompts taken from each file; empty takes all."""
+    self_prompt: int = Field(0, ge=0)
+    """Prompts the target writes itself from an open user turn of its chat template."""
+    temperatures: tuple[float, ...] = (0.0, 1.0)
+    """Sampling temperatures of the answers, used in turn."""
+    max_answer_tokens: int = Field(256, ge=1)
+    """Answers are cut after this many tokens."""
+    max_len: int = Field(512, ge=16)
+    """Longest conversation in tokens; turns whose answer might not fit are left out."""
+    batch: int = Field(64, ge=1)
+    """Sequences decoded together while the target writes answers."""
+    val_frac: float = Field(0.03, gt=0.0, lt=0.5)
+    """Share of conversations held back for validation."""
+    answers: Path | None = None
+    """JSONL of answers written by an earlier run, used instead of regenerating."""
+    features: Literal["cached", "online"] = "cached"
+    """Keep target features on disk (one target pass in all) or recompute them in each epoch."""
+
+    @model_validator(mode="after")
+    def _has_source(self) -> DataConfig:
+        if not (self.prompts or self.self_prompt or self.answers):
+            raise ValueError("no training data: set data.prompts, data.self_prompt or data.answers")
+        return self
+
+
+class LossConfig(Config):
+    """Training-time-test loss over several draft steps (EAGLE-3 section 3.1)."""
+
+    kind: Literal["soft_ce", "lk"] = "soft_ce"
+    """soft_ce: cross-entropy to the target distribution; lk: likelihood-of-acceptance loss (arXiv 2602.23881)."""
+    lk_decay: float = Field(3.0, ge=0.0)
+    """LK: weight of the KL term is exp(-decay * acceptance), of the total-variation term the rest."""
+    ttt_steps: int = Field(4, ge=1, le=16)
+    """Draft steps unrolled at the end of training."""
+    ttt_ramp_frac: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of training over which the number of unrolled steps grows from one to ttt_steps."""
+    step_decay: float = Field(0.8, gt=0.0, le=1.0)
+    """Weight of draft step i is step_decay ** i."""
+
+
+class OptimConfig(Config):
+    """AdamW with linear warm-up and cosine decay."""
+
+    lr: float = Field(1e-3, gt=0.0)
+    min_lr_frac: float = Field(0.05, ge=0.0, le=1.0)
+    """Final learning rate as a share of lr."""
+    warmup_frac: float = Field(0.05, ge=0.0, lt=1.0)
+    beta1: float = Field(0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(0.95, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.0, ge=0.0)
+    clip_norm: float = Field(0.5, gt=0.0)
+    batch_tokens: int = Field(4096, ge=16)
+    """Tokens (prompt and answer) per micro-batch."""
+    grad_accum: int = Field(1, ge=1)
+    """Micro-batches per optimiser step, over all processes."""
+    autocast: bool = True
+    """Run matrix products in bfloat16 where that is faster; weights and optimiser stay float32."""
+
+
+class TrainConfig(Config):
+    """`edgeai spec train`: train an EAGLE-3 draft head for a frozen target."""
+
+    verb: Literal["spec train"] = "spec train"
+    target: TargetConfig = TargetConfig()
+    head: HeadConfig = HeadConfig()
+    data: DataConfig = DataConfig(self_prompt=512)
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    epochs: int = Field(3, ge=1)
+    max_minutes: float | None = Field(None, gt=0.0)
+    """Stop starting new epochs when this much training time has passed; the schedule still follows epochs."""
+    init_from: Path | None = None
+    """Head whose weights training starts from."""
+    val_every: int = Field(100, ge=1)
+    """Optimiser steps between validations (and checkpoints)."""
+    seed: int = 0

@@ -1,0 +1,409 @@
+"""The frozen target model: the protocol that decoding and training rely on, and its implementation in torch.
+
+Only this file and `features.py` know transformers: it reads checkpoints, tokenizers and chat templates; the forward pass
+is `decoder.py`.
+
+Shapes: N new tokens of one sequence, B sequences, T tokens, V vocabulary, H hidden, F = 3 H features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from edgeai.core import assets
+from edgeai.core.device import choose_dtype
+from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.metrics import Metrics
+from edgeai.spec.decoder import Decoder, KVCache, Layer, Shape, rotary_table
+from edgeai.spec.schema import TargetConfig
+
+Message = Mapping[str, str]
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+_SENTINEL = "\u2063user\u2063"
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back, with the model's chat template."""
+
+    eos_ids: frozenset[int]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of text; special tokens written in it are recognised, none are added."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+
+    def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
+        """Chat template applied; `open_answer` ends with the header of the assistant's turn."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What the target says about N tokens."""
+
+    logits: Tensor  # [N, V] float32, row i predicts the token after token i
+    features: Tensor  # [N, F], input of the draft head
+
+
+class Target(Protocol):
+    """What drafting, verification and training need from a runtime. Faster runtimes implement these methods."""
+
+    name: str
+    fingerprint: str
+    shape: Shape
+    tokenizer: Tokenizer
+    aux_layers: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    embedding: Tensor  # [V, H]
+    lm_head: Tensor  # [V, H]
+
+    def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
+        """Reserve memory for `batch` sequences of up to `capacity` tokens."""
+
+    def prefill(self, ids: Sequence[int], cache: KVCache, row: int = 0) -> Forward:
+        """Append a prompt to a sequence and commit it. Logits of the last token only [1, V], features of all."""
+
+    def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: KVCache, row: int = 0) -> Forward:
+        """Score a tree behind the committed prefix without committing it."""
+
+    def commit(self, cache: KVCache, path: Tensor, row: int = 0) -> None:
+        """Keep these rows of the tree verified last (ascending, root first) and drop the rest."""
+
+    def decode(self, tokens: Tensor, cache: KVCache, active: Sequence[bool]) -> Tensor:
+        """One token for each sequence of a batch [B]; commits the active ones. Returns logits [B, V]."""
+
+    def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, T, F] and final hidden states [B, T, H] of whole right-padded sequences [B, T]."""
+
+
+class DecoderTarget:
+    """`Target` on this process's device with the lean decoder."""
+
+    def __init__(
+        self, *, decoder: Decoder, tokenizer: Tokenizer, name: str, fingerprint: str, aux_layers: tuple[int, ...]
+    ) -> None:
+        self.decoder = decoder
+        self.tokenizer = tokenizer
+        self.name = name
+        self.fingerprint = fingerprint
+        self.aux_layers = aux_layers
+        self.shape = decoder.shape
+        self.dtype = decoder.dtype
+        self.device = decoder.device
+        self.embedding = decoder.embedding
+        self.lm_head = decoder.lm_head
+
+    def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
+        """See `Target`."""
+        return self.decoder.new_cache(capacity, batch)
+
+    @torch.inference_mode()
+    def prefill(self, ids: Sequence[int], cache: KVCache, row: int = 0, *, chunk: int = 512) -> Forward:
+        """See `Target`. Works in chunks, so that the attention mask stays small for long prompts."""
+        view = _row_view(cache, row)
+        features = []
+        hidden = None
+        for begin in range(0, len(ids), chunk):
+            part = torch.tensor([ids[begin : begin + chunk]], device=self.device)
+            start = cache.lengths[row]
+            num_new = part.shape[1]
+            positions = torch.arange(start, start + num_new, device=self.device)[None]
+            seen = torch.arange(start + num_new, device=self.device) <= positions[0, :, None]
+            hidden, feats = self.decoder.forward(part, positions, seen[None], view, start, self.aux_layers)
+            cache.lengths[row] += num_new
+            features.append(feats[0])
+        assert hidden is not None, "an empty prompt has no next token"
+        return Forward(self.decoder.logits(hidden[0, -1:]), torch.cat(features))
+
+    @torch.inference_mode()
+    def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: KVCache, row: int = 0) -> Forward:
+        """See `Target`.
+
+        Args:
+            tokens: Root and draft tokens, parents before children [N].
+            depths: Distance from the root [N].
+            ancestors: Node i may see node j [N, N]; the diagonal is True.
+            cache: Holds the prefix; the tree is written behind it.
+            row: Sequence in the cache.
+        """
+        start = cache.lengths[row]
+        num_new = tokens.shape[0]
+        seen = None
+        if num_new > 1:
+            prefix = torch.ones(num_new, start, dtype=torch.bool, device=self.device)
+            seen = torch.cat([prefix, ancestors], 1)[None]
+        hidden, features = self.decoder.forward(
+            tokens[None], depths[None] + start, seen, _row_view(cache, row), start, self.aux_layers
+        )
+        return Forward(self.decoder.logits(hidden[0]), features[0])
+
+    def commit(self, cache: KVCache, path: Tensor, row: int = 0) -> None:
+        """See `Target`."""
+        cache.keep(row, path)
+
+    @torch.inference_mode()
+    def decode(self, tokens: Tensor, cache: KVCache, active: Sequence[bool]) -> Tensor:
+        """See `Target`."""
+        starts = torch.tensor(cache.lengths, device=self.device)
+        rows = torch.arange(int(starts.max()) + 1, device=self.device)
+        seen = (rows <= starts[:, None])[:, None]  # [B, 1, L]
+        hidden, _ = self.decoder.forward(tokens[:, None], starts[:, None], seen, cache, starts, ())
+        for index, is_active in enumerate(active):
+            cache.lengths[index] += int(is_active)
+        return self.decoder.logits(hidden[:, 0])
+
+    @torch.inference_mode()
+    def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Target`. Padding on the right is never seen by real tokens."""
+        batch, length = ids.shape
+        positions = torch.arange(length, device=self.device)
+        seen = (positions <= positions[:, None])[None]
+        hidden, features = self.decoder.forward(
+            ids, positions.expand(batch, -1), seen, self.decoder.new_cache(length, batch), 0, self.aux_layers
+        )
+        return features, hidden
+
+
+def _row_view(cache: KVCache, row: int) -> KVCache:
+    """The cache of one sequence, sharing memory; lengths stay with the caller."""
+    if len(cache.lengths) == 1:
+        return cache
+    return KVCache([k[row : row + 1] for k in cache.k], [v[row : row + 1] for v in cache.v])
+
+
+def default_aux_layers(num_layers: int) -> tuple[int, int, int]:
+    """EAGLE-3's feature layers, as "state entering layer id"; shallow models, where these collide, get spread ones."""
+    if num_layers >= 8:
+        return 2, num_layers // 2, num_layers - 3
+    return min(1, num_layers - 1), num_layers // 2, num_layers - 1
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Loading
+
+
+class ChatTokenizer:
+    """A transformers tokenizer behind the `Tokenizer` protocol."""
+
+    def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self.eos_ids = eos_ids
+
+    def encode(self, text: str) -> list[int]:
+        """See `Tokenizer`."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Tokenizer`."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
+        """See `Tokenizer`. A base model without a template gets the bare texts."""
+        if not self._tokenizer.chat_template:
+            return "\n\n".join(m["content"] for m in messages) + ("\n\n" if open_answer else "")
+        return str(
+            self._tokenizer.apply_chat_template(
+                [dict(m) for m in messages], tokenize=False, add_generation_prompt=open_answer
+            )
+        )
+
+
+def open_user_turn(tokenizer: Tokenizer) -> str:
+    """The chat template up to where the user's text begins: from here the target writes a prompt of its own."""
+    text = tokenizer.render([{"role": "user", "content": _SENTINEL}], open_answer=False)
+    return text.split(_SENTINEL)[0]
+
+
+def load_target(
+    config: TargetConfig, *, device: str, metrics: Metrics, aux_layers: tuple[int, ...] | None = None
+) -> DecoderTarget:
+    """Find, convert if need be, and load the target.
+
+    Args:
+        config: Model name or path and number format.
+        device: Torch device string.
+        metrics: Receives progress of a download or conversion.
+        aux_layers: Feature layers; None takes `default_aux_layers`.
+
+    Raises:
+        EdgeAIError: The model cannot be found or is no supported causal LM.
+    """
+    folder = model_folder(config.model, metrics)
+    dtype = choose_dtype(config.dtype, device)
+    hf_model = _read_checkpoint(folder, dtype, config.model)
+    decoder = _to_decoder(hf_model, device)
+    return DecoderTarget(
+        decoder=decoder,
+        tokenizer=_read_tokenizer(folder, hf_model, config.model),
+        name=config.model,
+        fingerprint=_fingerprint(decoder),
+        aux_layers=aux_layers or default_aux_layers(decoder.shape.num_layers),
+    )
+
+
+def model_folder(model: str, metrics: Metrics) -> str:
+    """Turn a model name into what transformers can open: a folder or a Hugging Face id. GGUF is converted once."""
+    path = Path(model)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UsageError(f"no such GGUF file: {model}", hint="give the path of an existing .gguf file")
+        return str(_convert_gguf(path, metrics))
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UsageError(f"{model} holds no model: config.json is missing", hint="give a Hugging Face model folder")
+        return str(path)
+    if path.is_file():
+        raise UsageError(f"{model} is no model", hint="give a model folder, a .gguf file or a Hugging Face id")
+    if model in assets.ASSETS:
+        found = assets.fetch(model, metrics)
+        return str(_convert_gguf(found, metrics) if found.suffix == ".gguf" else found)
+    return model
+
+
+def _convert_gguf(path: Path, metrics: Metrics) -> Path:
+    """Dequantise a GGUF file once into a bfloat16 safetensors folder in the cache."""
+    stat = path.stat()
+    key = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    folder = assets.cache_dir() / "models" / f"{path.stem}-{key}"
+    if (folder / "config.json").is_file():
+        return folder
+    metrics.note(f"converting {path.name} to safetensors (once)")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.bfloat16)
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise EdgeAIError(f"{path} is no readable GGUF model: {_first_line(error)}") from error
+    # transformers keeps the GGUF quantisation in the config and then refuses to save the dequantised weights
+    model.config.__dict__.pop("quantization_config", None)
+    model.hf_quantizer = None
+    partial = folder.with_name(folder.name + ".partial")
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(folder)
+    return folder
+
+
+def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
+    """Load a causal LM with transformers, turning its many errors into one line."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    hint = "give a model folder, a .gguf file, a Hugging Face id, or a name from `edgeai assets list`"
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        raise UsageError(f"cannot find a model called '{name}': {_first_line(error)}", hint=hint) from error
+    if config.model_type not in FAMILIES:
+        raise UsageError(
+            f"'{name}' is of the family '{config.model_type}', supported are {', '.join(FAMILIES)}", hint=hint
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), low_cpu_mem_usage=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EdgeAIError(f"cannot load the weights of '{name}': {_first_line(error)}", hint=hint) from error
+    return model.eval()
+
+
+def _read_tokenizer(folder: str, hf_model: Any, name: str) -> ChatTokenizer:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise EdgeAIError(f"cannot load the tokenizer of '{name}': {_first_line(error)}") from error
+    eos: set[int] = set()
+    for value in (
+        getattr(hf_model.generation_config, "eos_token_id", None),
+        hf_model.config.eos_token_id,
+        tokenizer.eos_token_id,
+    ):
+        eos.update(value if isinstance(value, list) else [] if value is None else [value])
+    return ChatTokenizer(tokenizer, frozenset(eos))
+
+
+def _to_decoder(hf_model: Any, device: str) -> Decoder:
+    """Fuse a transformers model's weights into a `Decoder`, letting go of each original as it is used."""
+    config = hf_model.config
+    weights: dict[str, Tensor] = dict(hf_model.state_dict())
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    max_positions = config.max_position_embeddings
+    window = getattr(config, "sliding_window", None)
+    if window and getattr(config, "use_sliding_window", True):
+        max_positions = min(max_positions, window)  # inside the window, sliding attention is full attention
+
+    def take(name: str) -> Tensor:
+        return weights.pop(name).to(device)
+
+    def fuse(*names: str) -> Tensor:
+        return torch.cat([weights.pop(name) for name in names]).to(device)
+
+    def optional(name: str) -> Tensor | None:
+        return take(name) if name in weights else None
+
+    layers = []
+    for index in range(config.num_hidden_layers):
+        at, mlp = f"model.layers.{index}.self_attn", f"model.layers.{index}.mlp"
+        has_bias = f"{at}.q_proj.bias" in weights
+        layers.append(
+            Layer(
+                input_norm=take(f"model.layers.{index}.input_layernorm.weight"),
+                qkv=fuse(f"{at}.q_proj.weight", f"{at}.k_proj.weight", f"{at}.v_proj.weight"),
+                qkv_bias=fuse(f"{at}.q_proj.bias", f"{at}.k_proj.bias", f"{at}.v_proj.bias") if has_bias else None,
+                q_norm=optional(f"{at}.q_norm.weight"),
+                k_norm=optional(f"{at}.k_norm.weight"),
+                out=take(f"{at}.o_proj.weight"),
+                post_norm=take(f"model.layers.{index}.post_attention_layernorm.weight"),
+                gate_up=fuse(f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"),
+                down=take(f"{mlp}.down_proj.weight"),
+            )
+        )
+    embedding = take("model.embed_tokens.weight")
+    lm_head = embedding if config.tie_word_embeddings else take("lm_head.weight")
+    final_norm = take("model.norm.weight")
+    weights.pop("lm_head.weight", None)
+    if weights:
+        raise EdgeAIError(f"the model has weights this decoder does not know: {', '.join(sorted(weights)[:3])}")
+    rotary = hf_model.model.rotary_emb
+    cos, sin = rotary_table(
+        rotary.inv_freq.to(device), float(rotary.attention_scaling), max_positions, embedding.dtype
+    )
+    return Decoder(
+        shape=Shape(
+            vocab_size=embedding.shape[0],
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_layers=config.num_hidden_layers,
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_key_value_heads,
+            head_dim=head_dim,
+            rms_norm_eps=config.rms_norm_eps,
+            max_positions=max_positions,
+        ),
+        embedding=embedding,
+        layers=layers,
+        final_norm=final_norm,
+        lm_head=lm_head,
+        cos=cos,
+        sin=sin,
+    )
+
+
+def _fingerprint(decoder: Decoder) -> str:
+    """Short hash of sampled weights: tells two targets of equal shape apart, the same in every number format."""
+    sample = torch.cat([decoder.embedding[::97].flatten()[::13], decoder.layers[-1].down.flatten()[::101]])
+    data = sample.to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes()
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
