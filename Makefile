@@ -1,0 +1,70 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes .venv, installs into it, and runs.
+# Needs Python 3.11 to 3.13 and make; choose one with `make demo PYTHON=python3.12`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+STAMP := $(shell date +%Y%m%d-%H%M%S)
+DEMO := runs/demo-$(STAMP)
+SMOKE := runs/smoke
+
+.PHONY: help demo test test-slow smoke lint format install clean
+
+help:
+	@echo "make demo       fetch a small language model, train a draft head, measure the gain (about ten minutes)"
+	@echo "make test       the default tests: CPU, no network, no data sets"
+	@echo "make smoke      every main command on tiny built-in inputs, no download (under two minutes)"
+	@echo "make test-slow  the slow tests, and those that need EDGEAI_DATA"
+	@echo "make lint       formatter, linter, types, import rules"
+	@echo "make format     put the code into shape"
+	@echo "make clean      remove .venv and caches; runs/ stays"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "edgeai needs Python 3.11 to 3.13: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/edgeai assets fetch smollm2-135m-instruct
+	$(BIN)/edgeai spec train -c spec/smollm2-quick --out $(DEMO)
+	$(BIN)/edgeai spec bench -c spec/bench -s draft.path=$(DEMO) --out $(DEMO)/bench
+	@echo
+	@echo "A draft head was trained in $(DEMO) and measured above. What to run next:"
+	@echo "  $(BIN)/edgeai spec generate -s draft.path=$(DEMO) \"Why is the sky blue?\""
+	@echo "  $(BIN)/edgeai spec train -c spec/smollm2    # the head worth keeping: about three hours on two cores"
+	@echo "  $(BIN)/edgeai --help"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m "(slow or data) and not gpu and not network"
+
+smoke: $(INSTALLED)
+	rm -rf $(SMOKE)
+	$(BIN)/edgeai --version
+	$(BIN)/edgeai doctor
+	$(BIN)/edgeai config list
+	$(BIN)/edgeai assets list
+	# spec: a tiny random model, trained on for a moment
+	$(BIN)/python -m edgeai.spec.tiny $(SMOKE)/model
+	# (train, generate and bench on it come here)
+	$(BIN)/edgeai runs list $(SMOKE)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
