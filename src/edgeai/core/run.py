@@ -117,10 +117,18 @@ class Run:
         here = self.info["host"] == socket.gethostname()
         return "killed" if status == "running" and here and not _is_alive(self.info["pid"]) else status
 
-    def go_on(self, argv: Sequence[str]) -> None:
-        """Marks an opened run as running again, by this process."""
+    def go_on(self, argv: Sequence[str], *, device: str, device_why: str, threads: int | None = None) -> None:
+        """Marks an opened run as running again, by this process, on a device that may be another one."""
         self.info.setdefault("resumed", []).append({"argv": list(argv), "at": _now()})
-        self._update(status="running", finished=None, host=socket.gethostname(), pid=os.getpid())
+        self._update(
+            status="running",
+            finished=None,
+            device=device,
+            device_why=device_why,
+            threads=threads,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
 
     def finish(self, status: Status, report: Mapping[str, Any] | None = None) -> None:
         """Writes report.json (if there is a report) and the status, and closes the metrics."""

@@ -1,0 +1,38 @@
+"""Assembles the `edgeai` command. No logic: verbs live in commands/, work in the areas."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from edgeai import __version__
+from edgeai.commands import assets, config, runs
+from edgeai.commands._app import new_app, run_app
+from edgeai.commands.doctor import doctor
+
+app = new_app("Speculative decoding, edge-cloud collaboration and split federated learning in one toolkit.")
+app.add_typer(runs.app, name="runs")
+app.add_typer(config.app, name="config")
+app.add_typer(assets.app, name="assets")
+app.command(epilog="Example: edgeai doctor")(doctor)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"edgeai {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Start here: edgeai doctor")
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Speculative decoding, edge-cloud collaboration and split federated learning in one toolkit."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code; the console script's entry."""
+    return run_app(app, sys.argv[1:] if argv is None else argv)

@@ -1,0 +1,124 @@
+"""What a person hears while work goes on, all on stderr: a progress bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from edgeai.commands._render import amount, seconds
+from edgeai.core.metrics import Listener
+
+_LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def listening(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener | None]:
+    """Gives the listener for this terminal, and takes its progress bar down at the end.
+
+    Args:
+        quiet: Hear nothing: yields None.
+        verbose: Hear every logged step as well.
+    """
+    if quiet:
+        yield None
+    elif not sys.stderr.isatty():
+        yield PlainListener(verbose=verbose)
+    else:
+        bar = BarListener(Console(stderr=True), verbose=verbose)
+        with bar:
+            yield bar
+
+
+class PlainListener:
+    """Plain lines for logs and pipes: at most one progress line in ten seconds, and one when a task is done."""
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._verbose = verbose
+        self._begun_s: dict[str, tuple[float, float]] = {}
+        self._last_s = float("-inf")
+
+    def on_progress(
+        self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
+    ) -> None:
+        """Prints done, total, rate, time left and fields, if the last line is old enough."""
+        now_s = time.monotonic()
+        first_done, first_s = self._begun_s.setdefault(task, (done, now_s))
+        finished = total is not None and done >= total
+        if now_s - self._last_s < _LINE_EVERY_S and not finished:
+            return
+        self._last_s = now_s
+        if finished:
+            del self._begun_s[task]
+        rate = (done - first_done) / (now_s - first_s) if now_s > first_s else 0.0
+        parts = [amount(done, unit) + (f"/{amount(total, unit)}" if total is not None else "")]
+        if rate > 0:
+            parts.append(f"{amount(rate, unit)}/s")
+            if total is not None and not finished:
+                parts.append(f"{seconds((total - done) / rate)} left")
+        parts += [f"{name} {value:.4g}" for name, value in fields.items()]
+        self.on_note(f"{task}: " + ", ".join(parts))
+
+    def on_note(self, text: str) -> None:
+        """Prints the line."""
+        print(text, file=sys.stderr, flush=True)
+
+    def on_log(self, step: int, values: Mapping[str, float]) -> None:
+        """Prints the values with -v."""
+        if self._verbose:
+            self.on_note(_step_line(step, values))
+
+
+class BarListener:
+    """A rich progress bar per task, notes above it."""
+
+    def __init__(self, console: Console, *, verbose: bool = False) -> None:
+        self._verbose = verbose
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[counts]}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[values]}", style="dim"),
+            console=console,
+        )
+
+    def __enter__(self) -> "BarListener":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_progress(
+        self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
+    ) -> None:
+        """Moves the task's bar; a task that starts over gets a new one."""
+        bar = self._progress
+        if task not in self._tasks or bar.tasks[self._tasks[task]].completed > done:
+            self._tasks[task] = bar.add_task(task, total=total, counts="", values="")
+        task_id = self._tasks[task]
+        bar.update(task_id, completed=done, total=total)
+        rate = bar.tasks[task_id].speed or bar.tasks[task_id].finished_speed or 0.0
+        counts = amount(done, unit) + (f"/{amount(total, unit)}" if total is not None else "")
+        if rate > 0:
+            counts += f" {amount(rate, unit)}/s"
+        bar.update(task_id, counts=counts, values=" ".join(f"{name} {value:.4g}" for name, value in fields.items()))
+
+    def on_note(self, text: str) -> None:
+        """Prints the line above the bars."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def on_log(self, step: int, values: Mapping[str, float]) -> None:
+        """Prints the values with -v."""
+        if self._verbose:
+            self.on_note(_step_line(step, values))
+
+
+def _step_line(step: int, values: Mapping[str, float]) -> str:
+    return f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items())

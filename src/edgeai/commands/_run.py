@@ -1,0 +1,61 @@
+"""A verb's run: made or resumed on the chosen device, and closed with the right status however it ends."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeai.commands._console import listening
+from edgeai.core.config import Config
+from edgeai.core.run import Run
+
+
+@contextmanager
+def running(
+    cfg: Config,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+    verbose: bool = False,
+) -> Iterator[Run]:
+    """Gives the run to hand to an area function. Call `run.finish("done", report)` at the end of the block.
+
+    Args:
+        cfg: The verb's config; with `resume` the one stored in that run.
+        out: The run directory, or None for runs/<verb>-<time>.
+        resume: A run directory to go on with, instead of a new one.
+        device: As typed after --device.
+        quiet: No progress, no notes.
+        verbose: Every logged step as well.
+    """
+    from edgeai.core.device import choose_device  # imports torch
+
+    chosen = choose_device(device)
+    argv = ["edgeai", *sys.argv[1:]]
+    with listening(quiet=quiet, verbose=verbose) as listener:
+        if resume is not None:
+            run = Run.open(resume, listener=listener)
+            run.go_on(argv, device=chosen.torch_device, device_why=chosen.why, threads=chosen.threads)
+        else:
+            run = Run.create(
+                cfg,
+                out=out,
+                argv=argv,
+                device=chosen.torch_device,
+                device_why=chosen.why,
+                threads=chosen.threads,
+                listener=listener,
+            )
+        try:
+            yield run
+        except KeyboardInterrupt:
+            run.finish("interrupted")
+            run.metrics.note(f"interrupted; everything up to the last checkpoint is in {run.path}")
+            raise
+        except BaseException:
+            run.finish("failed")
+            raise
+        if run.status == "running":
+            run.finish("done")

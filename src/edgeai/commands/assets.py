@@ -1,0 +1,59 @@
+"""`edgeai assets`: the models and data that edgeai fetches by name."""
+
+from typing import Annotated
+
+import typer
+
+from edgeai.commands._app import new_app
+from edgeai.commands._console import listening
+from edgeai.commands._options import JsonOption, QuietOption
+from edgeai.commands._render import amount, print_json, print_table
+from edgeai.core import assets
+from edgeai.core.errors import EdgeAIError
+from edgeai.core.metrics import Metrics
+
+app = new_app("Models and data that edgeai fetches by name.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="An asset's name, or ORG/NAME on Hugging Face.")]
+
+
+@app.command("list", epilog="Example: edgeai assets list")
+def list_assets(as_json: JsonOption = False) -> None:
+    """List the known assets and whether they are in the cache."""
+    known = [(asset, assets.where(asset.name)) for asset in assets.ASSETS.values()]
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": asset.name,
+                    "size_bytes": asset.size_bytes,
+                    "licence": asset.licence,
+                    "description": asset.description,
+                    "path": path,
+                }
+                for asset, path in known
+            ]
+        )
+        return
+    rows = [
+        [asset.name, amount(asset.size_bytes or 0, "B"), asset.licence, "yes" if path else "no", asset.description]
+        for asset, path in known
+    ]
+    print_table(["name", "size", "licence", "cached", "description"], rows)
+
+
+@app.command(epilog="Example: edgeai assets fetch smollm2-135m-instruct")
+def fetch(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Fetch an asset into the cache, check its SHA-256, and print where it is."""
+    with listening(quiet=quiet) as listener:
+        path = assets.fetch(name, Metrics(None, listener=listener))
+    print_json({"name": name, "path": path}) if as_json else print(path)
+
+
+@app.command(epilog="Example: edgeai assets where smollm2-135m-instruct")
+def where(name: NameArgument, as_json: JsonOption = False) -> None:
+    """Print where a cached asset is; exit 1 if it is not in the cache."""
+    path = assets.where(name)
+    if path is None:
+        raise EdgeAIError(f"{name} is not in the cache", hint=f"edgeai assets fetch {name}")
+    print_json({"name": name, "path": path}) if as_json else print(path)

@@ -1,0 +1,109 @@
+"""`edgeai config`: shipped configs, and any config checked against the schema its `verb` names."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeai.commands._app import new_app
+from edgeai.commands._options import JsonOption, SetOption
+from edgeai.commands._render import print_json, print_table
+from edgeai.commands._schema import key_rows
+from edgeai.core.config import Config, dump_config, find_config, load_config, read_tree, shipped_configs
+from edgeai.core.errors import UsageError
+from edgeai.core.problems import nearest
+
+app = new_app("Look at configs, check them, and see what each verb takes.")
+
+SourceArgument = Annotated[str, typer.Argument(metavar="FILE|NAME", help="A YAML file or a shipped name.")]
+
+
+@app.command("list", epilog="Example: edgeai config list")
+def list_configs(as_json: JsonOption = False) -> None:
+    """List the configs that come with edgeai."""
+    rows = [
+        {"name": name, "verb": read_tree(path)[0].get("verb"), "about": _first_comment(path)}
+        for name, path in shipped_configs().items()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(["name", "verb", "first line"], [list(row.values()) for row in rows])
+
+
+@app.command(epilog="Example: edgeai config show spec/smollm2 -s optim.lr=3e-4")
+def show(source: SourceArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Print a config in full: the file, the overrides, and the schema's defaults for the rest."""
+    cfg = load_config(_schema_for(source), source, overrides or ())
+    if as_json:
+        print_json(cfg.model_dump(mode="json"))
+    else:
+        print(dump_config(cfg), end="")
+
+
+@app.command(epilog="Example: edgeai config check my.yaml spec/smollm2")
+def check(
+    sources: Annotated[list[str], typer.Argument(metavar="FILE|NAME...", help="YAML files or shipped names.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check configs against their verb's schema; exit 1 if one has a problem."""
+    rows: list[dict[str, Any]] = []
+    for source in sources:
+        try:
+            schema = _schema_for(source)
+            cfg = load_config(schema, source)
+            rows.append({"config": source, "verb": cfg.model_dump()["verb"], "problems": []})
+        except UsageError as error:
+            lines = [line.strip() for line in error.message.splitlines()]
+            rows.append({"config": source, "verb": None, "problems": lines[1:] or lines})
+    if as_json:
+        print_json(rows)
+    for row in [] if as_json else rows:
+        print("\n".join(row["problems"]) or f"{row['config']}: fine, for edgeai {row['verb']}")
+    if any(row["problems"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: edgeai config schema spec train")
+def schema(
+    verb: Annotated[list[str], typer.Argument(metavar="AREA VERB", help="Such as spec train.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print every key a verb takes, with type, default and meaning (--json: JSON schema)."""
+    found = _schema_of(" ".join(verb))
+    if as_json:
+        print_json(found.model_json_schema())
+    else:
+        print_table(["key", "type", "default", "meaning"], key_rows(found.model_json_schema()))
+
+
+def schemas() -> dict[str, type[Config]]:
+    """Returns the schema of every verb that takes a config."""
+    from edgeai.spec.schema import BenchConfig, GenerateConfig, TrainConfig
+
+    return {"spec train": TrainConfig, "spec generate": GenerateConfig, "spec bench": BenchConfig}
+
+
+def _schema_for(source: str) -> type[Config]:
+    """Finds the schema by the `verb` in a config."""
+    path = find_config(source)
+    verb = read_tree(path)[0].get("verb")
+    if verb is None:
+        raise UsageError(f"{path}: verb: the key is required", hint=f"one of: {', '.join(schemas())}")
+    return _schema_of(str(verb), where=f"{path}: ")
+
+
+def _schema_of(verb: str, *, where: str = "") -> type[Config]:
+    known = schemas()
+    if verb not in known:
+        near = nearest(verb, known)
+        hint = f'did you mean "{near}"?' if near else f"one of: {', '.join(known)}"
+        raise UsageError(f'{where}no verb "{verb}" takes a config', hint=hint)
+    return known[verb]
+
+
+def _first_comment(path: Path) -> str:
+    """Returns the text of the first line: by custom the command that runs the config."""
+    with path.open(encoding="utf-8") as stream:
+        line = stream.readline().strip()
+    return line.removeprefix("#").strip() if line.startswith("#") else ""
