@@ -65,6 +65,7 @@ class Target(Protocol):
     device: torch.device
     embedding: Tensor  # [V, H]
     lm_head: Tensor  # [V, H]
+    rotary: tuple[Tensor, Tensor]  # cosine and sine tables of `decoder.rotary_table`, for the draft head
 
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """Reserve memory for `batch` sequences of up to `capacity` tokens."""
@@ -101,6 +102,7 @@ class DecoderTarget:
         self.device = decoder.device
         self.embedding = decoder.embedding
         self.lm_head = decoder.lm_head
+        self.rotary = (decoder.cos, decoder.sin)
 
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """See `Target`."""
