@@ -1,0 +1,79 @@
+"""Progress for people: plain lines where there is no terminal, a bar where there is one."""
+
+import io
+import sys
+
+import pytest
+from rich.console import Console
+
+from edgeai.commands import _console
+from edgeai.commands._console import BarListener, PlainListener, listening
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock set by hand, in seconds."""
+    times_s = [0.0]
+    monkeypatch.setattr(_console.time, "monotonic", lambda: times_s[0])
+    return times_s
+
+
+def test_plain_lines_come_at_most_every_ten_seconds(clock, capsys):
+    """8 of 100 per second from 0: at 12 s 96 are done, 4 are left, which takes 0.5 s."""
+    listener = PlainListener()
+    for second in range(13):
+        clock[0] = second
+        listener.on_progress("train", 8 * second, 100, unit="tok", fields={"loss": 1.23456} if second > 9 else {})
+    clock[0] = 12.5
+    listener.on_progress("train", 100, 100, unit="tok", fields={})
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 0 tok/100 tok",
+        "train: 80 tok/100 tok, 8 tok/s, 2.5 s left, loss 1.235",
+        "train: 100 tok/100 tok, 8 tok/s",
+    ]
+
+
+def test_plain_line_without_a_total(clock, capsys):
+    listener = PlainListener()
+    listener.on_progress("read", 0, None, unit="B", fields={})
+    clock[0] = 10
+    listener.on_progress("read", 2_000_000, None, unit="B", fields={})
+    assert capsys.readouterr().err.splitlines()[1] == "read: 2.0 MB, 200.0 kB/s"
+
+
+def test_logged_steps_only_with_verbose(capsys):
+    PlainListener().on_log(3, {"loss": 0.5})
+    PlainListener(verbose=True).on_log(4, {"loss": 0.25, "lr": 1e-3})
+    assert capsys.readouterr().err == "step 4: loss 0.25, lr 0.001\n"
+
+
+def test_quiet_hears_nothing():
+    with listening(quiet=True) as listener:
+        assert listener is None
+
+
+@pytest.mark.parametrize(("terminal", "kind"), [(True, BarListener), (False, PlainListener)])
+def test_listener_fits_the_terminal(monkeypatch, terminal, kind):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    with listening() as listener:
+        assert isinstance(listener, kind)
+
+
+def test_bar_shows_counts_and_notes_above():
+    stream = io.StringIO()
+    with BarListener(Console(file=stream, force_terminal=True, width=100)) as bar:
+        bar.on_progress("train", 0, 2000, unit="tok", fields={})
+        bar.on_note("[cached] features: 3.1 GB")
+        bar.on_progress("train", 1500, 2000, unit="tok", fields={"loss": 1.5})
+        bar.on_progress("train", 2000, 2000, unit="tok", fields={"loss": 1.25})
+    shown = stream.getvalue()
+    assert "[cached] features: 3.1 GB" in shown
+    assert "2.0 ktok/2.0 ktok" in shown
+    assert "loss 1.25" in shown
+
+
+def test_task_that_starts_over_gets_a_new_bar():
+    with BarListener(Console(file=io.StringIO(), force_terminal=True, width=100)) as bar:
+        for done in (0, 5, 10, 0, 10):
+            bar.on_progress("epoch", done, 10, unit="", fields={})
+        assert [task.completed for task in bar._progress.tasks] == [10, 10]

@@ -1,0 +1,46 @@
+import json
+import shutil
+import sys
+
+import pytest
+
+from edgeai.cli import main
+from edgeai.commands import doctor
+from edgeai.commands.doctor import Check
+
+
+def test_this_machine(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEAI_CACHE", str(tmp_path))
+    exit_code = main(["doctor", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    names = [check["name"] for check in document["checks"]]
+    assert exit_code == (0 if document["ready"] else 1)
+    assert {"python", "torch", "device", "cores", "bfloat16", "memory", "disk for the cache", "pip"} <= set(names)
+    assert document["assets"] == {"smollm2-135m-instruct": None}
+
+
+def test_machine_that_is_not_ready(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "check_torch", list)
+    monkeypatch.setattr(doctor, "check_memory", lambda: Check("memory", True, "much"))
+    monkeypatch.setattr(doctor, "check_disk", lambda: Check("disk", False, "full", "export EDGEAI_CACHE=/larger"))
+    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "nosuchpackage"))
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "not ready; paste:",
+        "pip install -c constraints.txt nosuchpackage",
+        "export EDGEAI_CACHE=/larger",
+    ]
+
+
+@pytest.mark.parametrize(("free", "ok"), [(1_999_999_999, False), (2_000_000_000, True)])
+def test_disk(monkeypatch, free, ok):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 0, free))
+    assert doctor.check_disk().ok is ok
+
+
+@pytest.mark.parametrize(
+    ("version", "ok"), [((3, 10, 9), False), ((3, 11, 0), True), ((3, 13, 5), True), ((3, 14, 0), False)]
+)
+def test_python_versions(monkeypatch, version, ok):
+    monkeypatch.setattr(sys, "version_info", version)
+    assert doctor.check_python().ok is ok
