@@ -48,7 +48,7 @@ def run_app(app: typer.Typer, argv: Sequence[str]) -> int:
         return _fail(error.format_message(), f"{context} --help", 2, as_json)
     except click.ClickException as error:
         return _fail(error.format_message(), "", error.exit_code, as_json)
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return _fail("interrupted", "", INTERRUPTED, as_json)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -57,6 +57,8 @@ def run_app(app: typer.Typer, argv: Sequence[str]) -> int:
         return _fail(f"no space left on the disk{name}", "free some space and run it again", 1, as_json)
     except Exception:
         return _crash(as_json)
+    if result == INTERRUPTED:  # how typer ends on Ctrl-C
+        return _fail("interrupted", "", INTERRUPTED, as_json)
     return result if isinstance(result, int) else 0
 
 

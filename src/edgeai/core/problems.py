@@ -30,16 +30,18 @@ def describe(
         The problems in the schema's order; a key that fits no member of a union is one problem.
     """
     reasons: dict[Keys, list[str]] = {}
+    got: dict[Keys, str] = {}
     for item in error.errors():
         keys, models = _walk(schema, item["loc"])
         reasons.setdefault(keys, []).append(_reason(item, models))
+        got[keys] = _got(item)
     problems = []
     for keys, found in reasons.items():
         if any(len(other) > len(keys) and other[: len(keys)] == keys for other in reasons):
             continue  # another member of the union fits better: its own problem is listed
         where = _where(keys, label, lines, overridden)
         key = f"{dotted(keys)}: " if keys else ""
-        problems.append(f"{where}: {key}{' or '.join(dict.fromkeys(found))}")
+        problems.append(f"{where}: {key}{' or '.join(dict.fromkeys(found))}{got[keys]}")
     return problems
 
 
@@ -52,7 +54,7 @@ def as_one_message(label: str, problems: Sequence[str]) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Returns the known name that `word` was most likely meant to be, if any is close."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return found[0] if found else None
 
 
@@ -76,10 +78,16 @@ def _reason(error: ErrorDetails, models: Sequence[Model]) -> str:
         return f'unknown key; did you mean "{near}"?' if near else "unknown key"
     if kind == "missing":
         return "the key is required"
-    message = error["msg"].removeprefix("Value error, ")
+    if kind in ("model_type", "model_attributes_type"):
+        return "should be a group of keys"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:]
+
+
+def _got(error: ErrorDetails) -> str:
     given = error["input"]
-    shown = f" (got {given!r})" if kind != "value_error" and isinstance(given, str | int | float | None) else ""
-    return message[:1].lower() + message[1:] + shown
+    says_it_already = error["type"] in ("extra_forbidden", "value_error")
+    return f" (got {given!r})" if isinstance(given, str | int | float | None) and not says_it_already else ""
 
 
 def _walk(schema: Model, loc: Sequence[str | int]) -> tuple[Keys, list[Model]]:
