@@ -80,6 +80,8 @@ def _reason(error: ErrorDetails, models: Sequence[Model]) -> str:
         return "the key is required"
     if kind in ("model_type", "model_attributes_type"):
         return "should be a group of keys"
+    if kind == "union_tag_invalid":
+        return "{discriminator} should be {expected_tags} (got '{tag}')".format(**error["ctx"])
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].lower() + message[1:]
 

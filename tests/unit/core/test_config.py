@@ -116,9 +116,10 @@ def test_no_member_of_a_union_fits(write):
     assert message == "FILE:1: heat: should be a group of keys or should be 'auto' (got 7)"
 
 
-def test_wrong_tag_lists_the_tags(write):
-    assert refusal(write("shape: {kind: cube}\n"))[0] == (
-        "FILE:1: shape: input tag 'cube' found using 'kind' does not match any of the expected tags: 'chain', 'fan'"
+def test_wrong_or_missing_tag(write):
+    assert refusal(write("shape: {kind: cube}\n"))[0] == "FILE:1: shape: 'kind' should be 'chain', 'fan' (got 'cube')"
+    assert refusal(write("shape: {width: 3}\n"))[0] == (
+        "FILE:1: shape: unable to extract tag using discriminator 'kind'"
     )
 
 
