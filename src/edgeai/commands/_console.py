@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from edgeai.commands._render import amount, seconds
 from edgeai.core.metrics import Listener
@@ -37,7 +37,8 @@ class PlainListener:
 
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
-        self._begun_s: dict[str, tuple[float, float]] = {}
+        self._begun: dict[str, tuple[float, float]] = {}
+        self._finished: set[str] = set()
         self._last_s = float("-inf")
 
     def on_progress(
@@ -45,13 +46,18 @@ class PlainListener:
     ) -> None:
         """Prints done, total, rate, time left and fields, if the last line is old enough."""
         now_s = time.monotonic()
-        first_done, first_s = self._begun_s.setdefault(task, (done, now_s))
         finished = total is not None and done >= total
+        if finished and task in self._finished:
+            return
+        if not finished and task in self._finished:  # it starts over
+            self._finished.remove(task)
+            del self._begun[task]
+        first_done, first_s = self._begun.setdefault(task, (done, now_s))
         if now_s - self._last_s < _LINE_EVERY_S and not finished:
             return
         self._last_s = now_s
         if finished:
-            del self._begun_s[task]
+            self._finished.add(task)
         rate = (done - first_done) / (now_s - first_s) if now_s > first_s else 0.0
         parts = [amount(done, unit) + (f"/{amount(total, unit)}" if total is not None else "")]
         if rate > 0:
@@ -79,11 +85,10 @@ class BarListener:
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),  # leaves 80 columns room for a name, counts and the time left
             TextColumn("{task.fields[counts]}"),
-            TimeElapsedColumn(),
             TextColumn("eta"),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[values]}", style="dim"),
             console=console,
         )

@@ -33,6 +33,14 @@ def test_plain_lines_come_at_most_every_ten_seconds(clock, capsys):
     ]
 
 
+def test_finished_task_is_told_once_and_may_start_over(clock, capsys):
+    listener = PlainListener()
+    for second, done in enumerate([0, 5, 10, 10, 10, 0, 10]):
+        clock[0] = second
+        listener.on_progress("epoch", done, 10, unit="", fields={})
+    assert capsys.readouterr().err.splitlines() == ["epoch: 0/10", "epoch: 10/10, 5/s", "epoch: 10/10, 10/s"]
+
+
 def test_plain_line_without_a_total(clock, capsys):
     listener = PlainListener()
     listener.on_progress("read", 0, None, unit="B", fields={})
@@ -70,6 +78,15 @@ def test_bar_shows_counts_and_notes_above():
     assert "[cached] features: 3.1 GB" in shown
     assert "2.0 ktok/2.0 ktok" in shown
     assert "loss 1.25" in shown
+
+
+def test_bar_fits_eighty_columns():
+    stream = io.StringIO()
+    with BarListener(Console(file=stream, force_terminal=True, width=80)) as bar:
+        bar.on_progress("fetch smollm2-135m-instruct", 92.8e6, 92.9e6, unit="B", fields={})
+    assert "fetch smollm2-135m-instruct" in stream.getvalue()
+    assert "92.8 MB/92.9 MB" in stream.getvalue()
+    assert "…" not in stream.getvalue()
 
 
 def test_task_that_starts_over_gets_a_new_bar():
