@@ -1,213 +1,158 @@
-"""Decoding: plain, or speculative with any drafter, through the same target calls and the same sampler.
-
-One cycle: propose a tree below the newest token, verify it in one pass of the target, accept a path, keep the path's
-keys and values. Plain decoding is the same cycle with a tree of one node.
-
-Definitions (vLLM's): accept_len = tokens emitted by cycles / cycles, the bonus token counted, so that plain decoding has
-1.0; the first token comes from the prefill and belongs to no cycle. Acceptance at position i = cycles in which the i-th
-draft token was accepted / cycles.
-"""
+"""`edgeai spec generate`: answer prompts, plainly or speculatively."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
+from edgeai.core.run import Run
+from edgeai.spec.decode import Generation, check_room, generate_ids
+from edgeai.spec.drafters import Drafter, build_drafter
+from edgeai.spec.schema import GenerateConfig, SamplingConfig, TreeConfig
+from edgeai.spec.target import Target, Tokenizer, load_target
+from edgeai.spec.tune import WIDE, Choice, tune
 
-from edgeai.core.errors import UsageError
-from edgeai.spec.drafters import Drafter
-from edgeai.spec.sampling import Sampler
-from edgeai.spec.schema import SamplingConfig, TreeConfig
-from edgeai.spec.target import Target
-from edgeai.spec.tree import DraftTree, root_only
-from edgeai.spec.verify import Accepted, accept
+__all__ = ["GenerateReport", "Generation", "chat_ids", "generate_ids", "run_generate", "settle_tree"]
 
-OnTokens = Callable[[Sequence[int]], None]
+OnText = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
-class Generation:
-    """One answer and what it took."""
+class GenerateReport:
+    """Answers in the order of the prompts."""
 
-    ids: tuple[int, ...]
-    """Generated tokens, an end-of-text token included."""
-    text: str
-    finish_reason: Literal["stop", "length"]
-    num_prompt_tokens: int
-    accept_counts: tuple[int, ...]
-    """Tokens emitted by each verify cycle, bonus token included."""
-    accepted_at: tuple[int, ...]
-    """Cycles in which a draft token of depth 1, 2, ... was accepted."""
-    accepted_ranks: tuple[int, ...]
-    """Cycles in which the most, the second most, ... confident draft node was accepted: 1 plus the sum of the first n
-    entries over the cycles is the accept_len of trees cut to n nodes."""
-    num_draft_nodes: int
-    """Draft nodes verified, over all cycles."""
-    prefill_s: float
-    draft_s: float
-    verify_s: float
-    commit_s: float
-    """Acceptance, and moving the accepted keys and values."""
+    prompts: tuple[str, ...]
+    answers: tuple[Generation, ...]
+    drafter: str
+    """"none" when decoding was plain."""
+    tree: TreeConfig | None
+    choice: Choice | None
+    """What `tree: auto` found."""
 
     @property
-    def num_cycles(self) -> int:
-        """Passes of the target after the prefill."""
-        return len(self.accept_counts)
+    def num_tokens(self) -> int:
+        """Tokens generated in all."""
+        return sum(len(answer.ids) for answer in self.answers)
 
     @property
     def accept_len(self) -> float:
-        """Mean tokens per cycle."""
-        return sum(self.accept_counts) / self.num_cycles if self.num_cycles else 1.0
-
-    @property
-    def decode_s(self) -> float:
-        """Time after the prefill."""
-        return self.draft_s + self.verify_s + self.commit_s
+        """Tokens per verify cycle over all answers, bonus token included."""
+        cycles = sum(answer.num_cycles for answer in self.answers)
+        return sum(sum(answer.accept_counts) for answer in self.answers) / cycles if cycles else 1.0
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens emitted by cycles per second of decoding."""
-        return sum(self.accept_counts) / self.decode_s if self.decode_s else 0.0
+        """Decoding speed over all answers, prefill left out."""
+        decode_s = sum(answer.decode_s for answer in self.answers)
+        return sum(sum(answer.accept_counts) for answer in self.answers) / decode_s if decode_s else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for report.json and `--json`."""
+        return {
+            "answers": [
+                {
+                    "prompt": prompt,
+                    "text": answer.text,
+                    "finish_reason": answer.finish_reason,
+                    "num_prompt_tokens": answer.num_prompt_tokens,
+                    "num_tokens": len(answer.ids),
+                    "num_cycles": answer.num_cycles,
+                    "accept_len": answer.accept_len,
+                    "tokens_per_s": answer.tokens_per_s,
+                    "prefill_s": answer.prefill_s,
+                }
+                for prompt, answer in zip(self.prompts, self.answers, strict=True)
+            ],
+            "drafter": self.drafter,
+            "tree": self.tree.model_dump() if self.tree else None,
+            "tree_why": self.choice.why if self.choice else None,
+            "num_tokens": self.num_tokens,
+            "accept_len": self.accept_len,
+            "tokens_per_s": self.tokens_per_s,
+        }
 
 
-@torch.inference_mode()
-def generate_ids(
-    target: Target,
-    drafter: Drafter | None,
-    prompt_ids: Sequence[int],
-    *,
-    tree: TreeConfig,
-    sampling: SamplingConfig,
-    max_tokens: int,
-    context: int,
-    on_tokens: OnTokens | None = None,
-) -> Generation:
-    """Answer one prompt.
+def run_generate(
+    cfg: GenerateConfig, run: Run, prompts: Sequence[str], *, on_text: OnText | None = None
+) -> GenerateReport:
+    """Answer every prompt as the user's turn of a chat.
 
     Args:
-        target: The model whose output this is.
-        drafter: None decodes plainly.
-        prompt_ids: The prompt with its chat template applied.
-        tree: Largest tree per cycle; ignored without a drafter.
-        sampling: Temperature 0 is greedy. The request has its own random numbers, seeded here.
-        max_tokens: Most tokens generated.
-        context: Most tokens of prompt and answer together; the model's own limit holds as well.
-        on_tokens: Called with the new tokens of the prefill and of every cycle.
+        cfg: What to run.
+        run: Where; names the device.
+        prompts: Texts of the user.
+        on_text: Called with the prompt's number and the new text, as it comes.
 
     Raises:
-        UsageError: The prompt is empty or does not fit the context.
+        EdgeAIError: The model or the head cannot be loaded.
+        UsageError: A prompt does not fit the context; nothing has been generated then.
     """
-    budget = min(max_tokens, _room(target, len(prompt_ids), context))
-    watch = _Watch(target.device)
-    cache = target.new_cache(len(prompt_ids) + budget + (tree.nodes if drafter else 0))
-    sampler, eos_ids = Sampler(sampling), target.tokenizer.eos_ids
-    forward = target.prefill(prompt_ids, cache)
-    if drafter:
-        drafter.start(prompt_ids, forward.features)
-    ids = [sampler.pick(forward.logits[-1])]
-    prefill_s = watch.lap()
-    if on_tokens:
-        on_tokens(ids[:])
-    tally = _Tally()
-    while ids[-1] not in eos_ids and len(ids) < budget:
-        draft = _propose(drafter, ids[-1], tree, budget - len(ids))
-        tally.draft_s += watch.lap()
-        forward = target.verify(
-            draft.tokens.to(target.device), draft.depths.to(target.device), draft.ancestors.to(target.device), cache
+    target = load_target(cfg.target, device=run.info["device"], metrics=run.metrics)
+    drafter = build_drafter(cfg.draft, target)
+    encoded = [chat_ids(target.tokenizer, prompt) for prompt in prompts]
+    for ids in encoded:
+        check_room(target, len(ids), cfg.context)
+    drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, run)
+    answers = []
+    for number, ids in enumerate(encoded):
+        run.metrics.progress("answering", number, len(encoded), unit="prompt")
+        answer = generate_ids(
+            target,
+            drafter,
+            ids,
+            tree=tree,
+            sampling=cfg.sampling,
+            max_tokens=cfg.max_tokens,
+            context=cfg.context,
+            on_tokens=_TextStream(target.tokenizer, number, on_text) if on_text else None,
         )
-        tally.verify_s += watch.lap()
-        accepted = accept(draft, forward.logits, sampler, eos_ids=eos_ids, limit=budget - len(ids))
-        path = torch.tensor(accepted.path, device=target.device)
-        target.commit(cache, path)
-        if drafter:
-            drafter.accept([ids[-1], *accepted.tokens[: accepted.num_accepted]], forward.features[path])
-            tally.count(draft, accepted)
-        tally.accept_counts.append(len(accepted.tokens))
-        tally.commit_s += watch.lap()
-        ids.extend(accepted.tokens)
-        if on_tokens:
-            on_tokens(accepted.tokens)
-            watch.lap()
-    return Generation(
-        ids=tuple(ids),
-        text=target.tokenizer.decode(ids),
-        finish_reason="stop" if ids[-1] in eos_ids else "length",
-        num_prompt_tokens=len(prompt_ids),
-        accept_counts=tuple(tally.accept_counts),
-        accepted_at=tuple(tally.accepted_at),
-        accepted_ranks=tuple(tally.accepted_ranks),
-        num_draft_nodes=tally.num_draft_nodes,
-        prefill_s=prefill_s,
-        draft_s=tally.draft_s,
-        verify_s=tally.verify_s,
-        commit_s=tally.commit_s,
+        answers.append(answer)
+    run.metrics.progress("answering", len(encoded), len(encoded), unit="prompt")
+    return GenerateReport(
+        prompts=tuple(prompts),
+        answers=tuple(answers),
+        drafter=drafter.name if drafter else "none",
+        tree=tree if drafter else None,
+        choice=choice,
     )
 
 
-def _room(target: Target, num_prompt: int, context: int) -> int:
-    """Tokens that may still be generated."""
-    context = min(context, target.shape.max_positions)
-    if num_prompt == 0:
-        raise UsageError("the prompt is empty", hint="give at least one token of text")
-    if num_prompt >= context:
-        raise UsageError(
-            f"the prompt has {num_prompt} tokens and the context holds {context}, answer included",
-            hint=f"shorten the prompt, or raise `context` (the model allows {target.shape.max_positions})",
-        )
-    return context - num_prompt
+def chat_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Token ids of a one-turn chat up to where the answer begins."""
+    return tokenizer.encode(tokenizer.render([{"role": "user", "content": prompt}], open_answer=True))
 
 
-def _propose(drafter: Drafter | None, root: int, tree: TreeConfig, remaining: int) -> DraftTree:
-    """Draft no deeper than can still be emitted; this also keeps every position inside the context."""
-    if drafter is None or remaining == 1:  # a draft token accepted now would leave no room for the bonus token
-        return root_only(root)
-    if tree.depth >= remaining:
-        tree = tree.model_copy(update={"depth": remaining - 1})
-    return drafter.propose(root, tree)
+def settle_tree(
+    tree: TreeConfig | Literal["auto"], target: Target, drafter: Drafter | None, sampling: SamplingConfig, run: Run
+) -> tuple[Drafter | None, TreeConfig, Choice | None]:
+    """Turn `auto` into a tree, or drop the drafter where no tree pays.
+
+    Returns:
+        The drafter to use (None: decode plainly), its tree, and what tuning found if it was asked for.
+    """
+    if drafter is None:
+        return None, WIDE, None
+    if tree != "auto":
+        return drafter, tree, None
+    choice = tune(target, drafter, sampling=sampling, metrics=run.metrics)
+    return (drafter, choice.tree, choice) if choice.tree else (None, WIDE, choice)
 
 
-@dataclass
-class _Tally:
-    """Sums over the cycles of one request."""
+class _TextStream:
+    """Turns tokens into text as they come; holds back what may still change, such as half a character."""
 
-    accept_counts: list[int] = field(default_factory=list)
-    accepted_at: list[int] = field(default_factory=list)
-    accepted_ranks: list[int] = field(default_factory=list)
-    num_draft_nodes: int = 0
-    draft_s: float = 0.0
-    verify_s: float = 0.0
-    commit_s: float = 0.0
+    def __init__(self, tokenizer: Tokenizer, number: int, on_text: OnText) -> None:
+        self._tokenizer = tokenizer
+        self._number = number
+        self._on_text = on_text
+        self._ids: list[int] = []
+        self._shown = ""
 
-    def count(self, draft: DraftTree, accepted: Accepted) -> None:
-        """Take down which draft nodes one cycle accepted."""
-        self.num_draft_nodes += draft.size - 1
-        if not accepted.num_accepted:
+    def __call__(self, tokens: Sequence[int]) -> None:
+        self._ids.extend(tokens)
+        text = self._tokenizer.decode(self._ids)
+        if text.endswith("\ufffd") or len(text) <= len(self._shown):
             return
-        ranks = draft.ranks()
-        _increment(self.accepted_at, range(accepted.num_accepted))
-        _increment(self.accepted_ranks, [ranks[node] - 1 for node in accepted.path[1:]])
-
-
-def _increment(counts: list[int], places: Sequence[int]) -> None:
-    counts.extend([0] * (max(places) + 1 - len(counts)))
-    for place in places:
-        counts[place] += 1
-
-
-class _Watch:
-    """Time between laps; waits for an accelerator to finish what was asked of it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._last_s = time.perf_counter()
-
-    def lap(self) -> float:
-        """Seconds since the last lap."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now_s = time.perf_counter()
-        lap_s, self._last_s = now_s - self._last_s, now_s
-        return lap_s
+        self._on_text(self._number, text[len(self._shown) :])
+        self._shown = text

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from edgeai.core.errors import UsageError
 from edgeai.spec.checkpoint import load_head
 from edgeai.spec.drafters.eagle3 import Eagle3
 from edgeai.spec.drafters.ngram import Ngram
+from edgeai.spec.head import DraftHead
 from edgeai.spec.schema import Draft, NgramDraft, NoDraft, TreeConfig
 from edgeai.spec.target import Target
 from edgeai.spec.tree import DraftTree
@@ -38,14 +42,30 @@ class Drafter(Protocol):
 
 
 def build_drafter(config: Draft, target: Target) -> Drafter | None:
-    """The drafter a config asks for; None decodes plainly.
+    """The drafter a config asks for; None decodes plainly. An EAGLE-3 head sets which features the target returns.
 
     Raises:
-        UsageError: No such head.
-        EdgeAIError: The head was trained for another target.
+        UsageError: No head there, or it was trained for another target.
+        EdgeAIError: The head's shape does not fit the target.
     """
     if isinstance(config, NoDraft):
         return None
     if isinstance(config, NgramDraft):
         return Ngram(max_ngram=config.max_ngram, min_ngram=config.min_ngram)
-    raise NotImplementedError
+    if config.path is None:
+        raise UsageError(
+            f"no draft head is shipped for {target.name}",
+            hint="train one with `edgeai spec train` and set draft.path, or use `-s draft.kind=ngram`",
+        )
+    head, _ = load_head(config.path, target)
+    target.aux_layers = head.shape.aux_layers
+    return Eagle3(head, target, name=f"eagle3-{weights_hash(head)}")
+
+
+def weights_hash(head: DraftHead) -> str:
+    """Short hash of a head's weights as stored."""
+    digest = hashlib.sha256()
+    for _, tensor in sorted(head.state_dict().items()):
+        stored = tensor.to(torch.bfloat16).view(torch.int16) if tensor.is_floating_point() else tensor
+        digest.update(stored.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -44,7 +44,9 @@ class HeadLayer:
         self.shape = head.shape
         self.embedding = embedding
         self.draft_to_target = head.draft_to_target.to(embedding.device)
-        self.fc_norm = torch.stack([take(n.weight) for n in head.fc_norm]) if head.shape.fc_norm else None  # [3, H]
+        self.fc_norm: Tensor | None = None  # [3, H]
+        if head.shape.fc_norm:
+            self.fc_norm = take(torch.stack([norm.get_parameter("weight") for norm in head.fc_norm]))
         self.fc = PackedLinear(take(head.fc.weight))
         self.input_norm = take(layer.input_layernorm.weight)
         self.hidden_norm = take(layer.hidden_norm.weight)

@@ -8,13 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 
 from edgeai.spec.schema import TreeConfig
-from edgeai.spec.tree import DraftTree, build_tree
-
-# Confidence given to a proposed token, per length of the match; only the order within a tree depends on it.
-_CONFIDENCE = 0.5
+from edgeai.spec.tree import DraftTree, rerank
 
 
 class Ngram:
@@ -46,44 +44,45 @@ class Ngram:
                     self._ends.setdefault(tuple(self._text[end - length : end]), []).append(end)
 
     def propose(self, root: int, tree: TreeConfig) -> DraftTree:
-        """See `Drafter`: up to `top_k` different continuations, the best match first, share the nodes."""
-        nodes = _Nodes(root)
-        for count, begin in enumerate(self._continuations(root, tree.top_k)):
+        """See `Drafter`: up to `top_k` continuations, of which the most confident nodes are kept."""
+        candidates = _Candidates()
+        for count, (begin, length) in enumerate(self._continuations(root, tree.top_k)):
             path = [*self._text[begin : begin + tree.depth], root][: tree.depth]
-            nodes.add(path, weight=0.5**count, room=tree.nodes)
-        return build_tree(nodes.tokens, nodes.parents, nodes.scores)
+            candidates.add(path, first=0.5**count, each=length / (length + 1))
+        tokens, parents = np.array(candidates.tokens, dtype=np.int64), np.array(candidates.parents, dtype=np.int64)
+        return rerank(root, tokens, parents, np.array(candidates.scores, dtype=np.float32), tree.nodes)
 
-    def _continuations(self, root: int, count: int) -> list[int]:
-        """Positions where earlier copies of the text's end go on: longest match first, then the most recent."""
-        found: list[int] = []
+    def _continuations(self, root: int, count: int) -> list[tuple[int, int]]:
+        """Where earlier copies of the text's end go on, and how long the match is: longest first, then most recent."""
+        found: dict[int, int] = {}
         for length in self._lengths:
-            suffix = (*self._text[len(self._text) - length + 1 :], root) if length > 1 else (root,)
+            if length - 1 > len(self._text):
+                continue
+            suffix = (*self._text[len(self._text) - length + 1 :], root)
             for begin in reversed(self._ends.get(suffix, ())):
-                if begin not in found:
-                    found.append(begin)
+                found.setdefault(begin, length)
                 if len(found) == count:
-                    return found
-        return found
+                    return list(found.items())
+        return list(found.items())
 
 
-class _Nodes:
-    """A tree that grows by whole paths; equal prefixes share nodes."""
+class _Candidates:
+    """Paths from the root; equal prefixes share nodes."""
 
-    def __init__(self, root: int) -> None:
-        self.tokens, self.parents, self.scores = [root], [-1], [0.0]
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.parents: list[int] = []
+        self.scores: list[float] = []
         self._children: dict[tuple[int, int], int] = {}
 
-    def add(self, path: Sequence[int], *, weight: float, room: int) -> None:
-        """Add the path from the root while there are fewer than `room` draft nodes."""
-        node = 0
+    def add(self, path: Sequence[int], *, first: float, each: float) -> None:
+        """Add a path whose tokens are believed with probability `each`, the first of them times `first`."""
+        node, score = -1, math.log(first)
         for token in path:
             child = self._children.get((node, token))
             if child is None:
-                if len(self.tokens) > room:
-                    return
-                child = len(self.tokens)
-                self._children[node, token] = child
+                child = self._children[node, token] = len(self.tokens)
                 self.tokens.append(token)
                 self.parents.append(node)
-                self.scores.append(self.scores[node] + math.log(_CONFIDENCE * weight if node == 0 else _CONFIDENCE))
-            node = child
+                self.scores.append(score + math.log(each))
+            node, score = child, self.scores[child]
