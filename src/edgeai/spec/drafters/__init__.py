@@ -27,6 +27,8 @@ class Drafter(Protocol):
 
     name: str
     """Tells drafters with different proposals apart, across processes."""
+    vocabulary: Tensor | None
+    """Token ids that can be drafted [D]; None: all of them."""
 
     def start(self, ids: Sequence[int], features: Tensor) -> None:
         """Forget everything and begin with a prompt and its target features [T, F]."""

@@ -102,6 +102,7 @@ class Eagle3:
         _check_fit(head, target)
         self.name = name
         self._layer = HeadLayer(head, target.embedding)
+        self.vocabulary: Tensor | None = self._layer.draft_to_target
         self._cos, self._sin = target.rotary
         self._num_kv = head.shape.num_kv_heads
         self._num_heads = head.shape.num_heads
