@@ -280,7 +280,9 @@ def _self_prompts(target: Target, config: DataConfig, path: Path, seed: int, met
         texts[job.key] = target.tokenizer.decode(new).strip() if finished else ""
         metrics.progress("prompts", len(texts), config.self_prompt, unit="prompts")
 
-    jobs = [Job(number, opening, room, PROMPT_TEMPERATURE, (seed, number, 1 << 20)) for number in range(config.self_prompt)]
+    jobs = [
+        Job(number, opening, room, PROMPT_TEMPERATURE, (seed, number, 1 << 20)) for number in range(config.self_prompt)
+    ]
     decode_jobs(target, jobs, batch=config.batch, on_done=on_done)
     unique = dict.fromkeys(texts[number] for number in range(config.self_prompt))
     kept = [text for text in unique if len(text) >= MIN_PROMPT_CHARS]
@@ -322,7 +324,9 @@ def _next_prompt(
 def _turn_closing(tokenizer: Tokenizer, conversation: Conversation) -> list[int]:
     """What the template writes behind an answer, less what the target already wrote itself."""
     answer = "\u2063answer\u2063"
-    text = tokenizer.render([{"role": "user", "content": "u"}, {"role": "assistant", "content": answer}], open_answer=False)
+    text = tokenizer.render(
+        [{"role": "user", "content": "u"}, {"role": "assistant", "content": answer}], open_answer=False
+    )
     closing = tokenizer.encode(text.split(answer)[1])
     if closing and conversation.ids[-1] == closing[0]:
         return closing[1:]

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgeai.spec.packed import PackedLinear
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -36,14 +38,13 @@ class Layer:
     """Weights of one decoder layer; qkv and gate/up are fused along their output axis."""
 
     input_norm: Tensor  # [H]
-    qkv: Tensor  # [(nh + 2 nkv) hd, H]
-    qkv_bias: Tensor | None  # Qwen2
+    qkv: PackedLinear  # [(nh + 2 nkv) hd, H]; Qwen2 has a bias
     q_norm: Tensor | None  # [hd], Qwen3
     k_norm: Tensor | None  # [hd], Qwen3
-    out: Tensor  # [H, nh hd]
+    out: PackedLinear  # [H, nh hd]
     post_norm: Tensor  # [H]
-    gate_up: Tensor  # [2 I, H]
-    down: Tensor  # [H, I]
+    gate_up: PackedLinear  # [2 I, H]
+    down: PackedLinear  # [H, I]
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Decoder:
     embedding: Tensor  # [V, H]
     layers: list[Layer]
     final_norm: Tensor  # [H]
-    lm_head: Tensor  # [V, H]
+    lm_head: PackedLinear  # [V, H]
     cos: Tensor  # [positions, hd]
     sin: Tensor
 
@@ -195,7 +196,7 @@ class Decoder:
             if index in aux_layers:
                 features.append(x)
             y = F.rms_norm(x, (s.hidden_size,), layer.input_norm, s.rms_norm_eps)
-            qkv = F.linear(y, layer.qkv, layer.qkv_bias).view(batch, num_new, -1, s.head_dim)
+            qkv = layer.qkv(y).view(batch, num_new, -1, s.head_dim)
             qk, v = qkv[:, :, :num_rope], qkv[:, :, num_rope:]
             if layer.q_norm is not None and layer.k_norm is not None:
                 q = F.rms_norm(qk[:, :, : s.num_heads], (s.head_dim,), layer.q_norm, s.rms_norm_eps)
@@ -210,13 +211,13 @@ class Decoder:
                 cache.k[index][sequence, :, rows] = k
                 cache.v[index][sequence, :, rows] = v
             y = attend(q, cache.k[index][:, :, :end], cache.v[index][:, :, :end], mask)
-            x = x + F.linear(y, layer.out)
+            x = x + layer.out(y)
             y = F.rms_norm(x, (s.hidden_size,), layer.post_norm, s.rms_norm_eps)
-            gate, up = F.linear(y, layer.gate_up).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, layer.down)
+            gate, up = layer.gate_up(y).chunk(2, -1)
+            x = x + layer.down(F.silu(gate) * up)
         hidden = F.rms_norm(x, (s.hidden_size,), self.final_norm, s.rms_norm_eps)
         return hidden, torch.cat(features, -1) if features else x.new_empty(batch, num_new, 0)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V] in float32, so that sampling never depends on the target's number format."""
-        return F.linear(hidden, self.lm_head).float()
+        return self.lm_head(hidden).float()

@@ -35,6 +35,14 @@ class HeadShape:
     norm_before_residual: bool = False
 
 
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square norm in the number format of its input, so that autocast reaches the fused kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class Attention(nn.Module):
     """Projections of the head's attention; the attention itself differs between training and decoding."""
 
@@ -67,9 +75,9 @@ class MidLayer(nn.Module):
 
     def __init__(self, shape: HeadShape) -> None:
         super().__init__()
-        self.hidden_norm = nn.RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
-        self.input_layernorm = nn.RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
-        self.post_attention_layernorm = nn.RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
+        self.hidden_norm = RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
+        self.input_layernorm = RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
         self.self_attn = Attention(shape)
         self.mlp = MLP(shape)
 
@@ -90,11 +98,11 @@ class DraftHead(nn.Module):
         self.shape = shape
         self.fc = nn.Linear(len(shape.aux_layers) * shape.target_hidden_size, shape.hidden_size, bias=False)
         self.midlayer = MidLayer(shape)
-        self.norm = nn.RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
+        self.norm = RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
         self.lm_head = nn.Linear(shape.hidden_size, shape.draft_vocab_size, bias=False)
         if shape.fc_norm:
             self.fc_norm = nn.ModuleList(
-                nn.RMSNorm(shape.target_hidden_size, eps=shape.rms_norm_eps) for _ in shape.aux_layers
+                RMSNorm(shape.target_hidden_size, eps=shape.rms_norm_eps) for _ in shape.aux_layers
             )
         offsets = torch.zeros(shape.draft_vocab_size, dtype=torch.long) if d2t is None else d2t.long()
         self.register_buffer("d2t", offsets)
@@ -147,3 +155,25 @@ class DraftHead(nn.Module):
     def num_parameters(self) -> int:
         """Trainable parameters."""
         return sum(p.numel() for p in self.parameters())
+
+
+@torch.no_grad()
+def initialise(head: DraftHead, *, lm_head: Tensor, final_norm: Tensor) -> None:
+    """Start from what the target knows: its output rows and final norm, and its deepest feature passed straight through.
+
+    The head then begins as "the target's late state plus a small correction", which learns faster than noise.
+
+    Args:
+        head: Fresh head.
+        lm_head: The target's [V, H].
+        final_norm: The target's [H].
+    """
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+    head.midlayer.self_attn.o_proj.weight.mul_(0.1)
+    head.midlayer.mlp.down_proj.weight.mul_(0.1)
+    head.lm_head.weight.copy_(lm_head[head.draft_to_target].float())
+    head.norm.weight.copy_(final_norm.float())
+    if head.shape.hidden_size == head.shape.target_hidden_size:
+        head.fc.weight[:, -head.shape.hidden_size :] += torch.eye(head.shape.hidden_size)

@@ -108,7 +108,9 @@ class BenchConfig(Config):
     repeats: int = Field(3, ge=1)
     """Interleaved plain/speculative repetitions of the whole prompt set."""
     peers: bool = False
-    """Also run transformers' generate, prompt lookup and assisted generation on the same prompts."""
+    """Also run transformers' generate and prompt lookup on the same prompts; greedy only."""
+    peers_assistant: str = ""
+    """With peers: a smaller model of the same tokenizer for transformers' assisted generation; empty leaves it out."""
 
 
 class HeadConfig(Config):

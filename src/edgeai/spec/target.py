@@ -23,6 +23,7 @@ from edgeai.core.device import choose_dtype
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.decoder import Decoder, KVCache, Layer, Shape, rotary_table
+from edgeai.spec.packed import PackedLinear
 from edgeai.spec.schema import TargetConfig
 
 Message = Mapping[str, str]
@@ -90,7 +91,14 @@ class DecoderTarget:
     """`Target` on this process's device with the lean decoder."""
 
     def __init__(
-        self, *, decoder: Decoder, tokenizer: Tokenizer, name: str, fingerprint: str, aux_layers: tuple[int, ...]
+        self,
+        *,
+        decoder: Decoder,
+        lm_head: Tensor,
+        tokenizer: Tokenizer,
+        name: str,
+        fingerprint: str,
+        aux_layers: tuple[int, ...],
     ) -> None:
         self.decoder = decoder
         self.tokenizer = tokenizer
@@ -101,7 +109,7 @@ class DecoderTarget:
         self.dtype = decoder.dtype
         self.device = decoder.device
         self.embedding = decoder.embedding
-        self.lm_head = decoder.lm_head
+        self.lm_head = lm_head
         self.rotary = (decoder.cos, decoder.sin)
 
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
@@ -242,12 +250,13 @@ def load_target(
     folder = model_folder(config.model, metrics)
     dtype = choose_dtype(config.dtype, device)
     hf_model = _read_checkpoint(folder, dtype, config.model)
-    decoder = _to_decoder(hf_model, device)
+    decoder, lm_head = _to_decoder(hf_model, device)
     return DecoderTarget(
         decoder=decoder,
+        lm_head=lm_head,
         tokenizer=_read_tokenizer(folder, hf_model, config.model),
         name=config.model,
-        fingerprint=_fingerprint(decoder),
+        fingerprint=_fingerprint(hf_model),
         aux_layers=aux_layers or default_aux_layers(decoder.shape.num_layers),
     )
 
@@ -333,8 +342,8 @@ def _read_tokenizer(folder: str, hf_model: Any, name: str) -> ChatTokenizer:
     return ChatTokenizer(tokenizer, frozenset(eos))
 
 
-def _to_decoder(hf_model: Any, device: str) -> Decoder:
-    """Fuse a transformers model's weights into a `Decoder`, letting go of each original as it is used."""
+def _to_decoder(hf_model: Any, device: str) -> tuple[Decoder, Tensor]:
+    """Fuse a transformers model's weights into a `Decoder`; also returns the plain output matrix [V, H]."""
     config = hf_model.config
     weights: dict[str, Tensor] = dict(hf_model.state_dict())
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -359,14 +368,16 @@ def _to_decoder(hf_model: Any, device: str) -> Decoder:
         layers.append(
             Layer(
                 input_norm=take(f"model.layers.{index}.input_layernorm.weight"),
-                qkv=fuse(f"{at}.q_proj.weight", f"{at}.k_proj.weight", f"{at}.v_proj.weight"),
-                qkv_bias=fuse(f"{at}.q_proj.bias", f"{at}.k_proj.bias", f"{at}.v_proj.bias") if has_bias else None,
+                qkv=PackedLinear(
+                    fuse(f"{at}.q_proj.weight", f"{at}.k_proj.weight", f"{at}.v_proj.weight"),
+                    fuse(f"{at}.q_proj.bias", f"{at}.k_proj.bias", f"{at}.v_proj.bias") if has_bias else None,
+                ),
                 q_norm=optional(f"{at}.q_norm.weight"),
                 k_norm=optional(f"{at}.k_norm.weight"),
-                out=take(f"{at}.o_proj.weight"),
+                out=PackedLinear(take(f"{at}.o_proj.weight")),
                 post_norm=take(f"model.layers.{index}.post_attention_layernorm.weight"),
-                gate_up=fuse(f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"),
-                down=take(f"{mlp}.down_proj.weight"),
+                gate_up=PackedLinear(fuse(f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight")),
+                down=PackedLinear(take(f"{mlp}.down_proj.weight")),
             )
         )
     embedding = take("model.embed_tokens.weight")
@@ -376,10 +387,8 @@ def _to_decoder(hf_model: Any, device: str) -> Decoder:
     if weights:
         raise EdgeAIError(f"the model has weights this decoder does not know: {', '.join(sorted(weights)[:3])}")
     rotary = hf_model.model.rotary_emb
-    cos, sin = rotary_table(
-        rotary.inv_freq.to(device), float(rotary.attention_scaling), max_positions, embedding.dtype
-    )
-    return Decoder(
+    cos, sin = rotary_table(rotary.inv_freq.to(device), float(rotary.attention_scaling), max_positions, embedding.dtype)
+    decoder = Decoder(
         shape=Shape(
             vocab_size=embedding.shape[0],
             hidden_size=config.hidden_size,
@@ -394,15 +403,18 @@ def _to_decoder(hf_model: Any, device: str) -> Decoder:
         embedding=embedding,
         layers=layers,
         final_norm=final_norm,
-        lm_head=lm_head,
+        lm_head=PackedLinear(lm_head),
         cos=cos,
         sin=sin,
     )
+    return decoder, lm_head
 
 
-def _fingerprint(decoder: Decoder) -> str:
+def _fingerprint(hf_model: Any) -> str:
     """Short hash of sampled weights: tells two targets of equal shape apart, the same in every number format."""
-    sample = torch.cat([decoder.embedding[::97].flatten()[::13], decoder.layers[-1].down.flatten()[::101]])
+    layer = hf_model.model.layers[-1]
+    weights = (hf_model.model.embed_tokens.weight, layer.mlp.down_proj.weight, layer.self_attn.q_proj.weight)
+    sample = torch.cat([weight.detach().flatten()[::1009] for weight in weights])
     data = sample.to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes()
     return hashlib.sha256(data).hexdigest()[:16]
 

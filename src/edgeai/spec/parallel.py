@@ -1,0 +1,68 @@
+"""The processes of one training run: alone, or started together by torchrun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+# rank 0 writes answers and features while the others wait at a barrier
+WAIT = timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among `world` processes."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and talks to the person."""
+        return self.rank == 0
+
+    def share(self, value: T) -> T:
+        """Rank 0's value of a picklable object, on all ranks."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Element-wise sum over all ranks."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Return when all ranks have come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def process_group(device: str, *, launched: bool) -> Iterator[Ranks]:
+    """Join the other processes if torchrun launched this one.
+
+    Args:
+        device: Torch device; decides between NCCL and gloo.
+        launched: Whether torchrun's environment is there.
+    """
+    if not launched:
+        yield Ranks()
+        return
+    backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=WAIT)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,409 @@
+"""`edgeai spec train`: from prompts to a trained draft head, in one readable loop.
+
+Run directory: answers.jsonl (what the target wrote), features/ (cached target states), best/ and last/ (heads),
+state.pt (everything a resumed run needs), metrics.jsonl.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from edgeai.core.device import bf16_gain, peak_memory_bytes
+from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.run import Run
+from edgeai.core.seed import rng_state, seed_everything, set_rng_state
+from edgeai.spec.answers import Conversation, load_conversations, write_conversations
+from edgeai.spec.checkpoint import draft_vocabulary, load_head, save_head
+from edgeai.spec.features import (
+    CachedFeatures,
+    FeatureSource,
+    OnlineFeatures,
+    cache_bytes,
+    cache_features,
+    pack,
+    step_counts,
+)
+from edgeai.spec.head import DraftHead, HeadShape, initialise
+from edgeai.spec.losses import StepSums, TrainingTimeTest
+from edgeai.spec.parallel import Ranks
+from edgeai.spec.schema import OptimConfig, TrainConfig
+from edgeai.spec.target import DecoderTarget, load_target
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """Outcome of a training run."""
+
+    head: str
+    """Folder of the best head."""
+    num_parameters: int
+    num_steps: int
+    num_conversations: int
+    num_answer_tokens: int
+    """Answer tokens in the training split."""
+    tokens_seen: int
+    """Answer tokens trained on, repeats counted."""
+    coverage_frac: float
+    """Share of the answers' tokens that the draft vocabulary holds."""
+    accept_len: float
+    """Simulated on validation text: 1 + expected length of a greedily drafted chain of ttt_steps."""
+    step_accuracy: tuple[float, ...]
+    """Draft argmax equals the target's, by draft step, on validation text."""
+    train_s: float
+    peak_memory_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything the loop needs."""
+
+    target: DecoderTarget
+    train: list[Conversation]
+    val: list[Conversation]
+    train_features: FeatureSource
+    val_features: FeatureSource
+    head: DraftHead
+    coverage_frac: float
+
+
+def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = Ranks(), resume: bool = False) -> TrainReport:
+    """Train an EAGLE-3 head.
+
+    Args:
+        cfg: What to train and on what.
+        run: Run directory; `run.path` is the same on all ranks.
+        ranks: This process among those of torchrun.
+        resume: Continue from the run's state.pt (from the start if there is none yet).
+
+    Raises:
+        EdgeAIError: Not a finite loss, full disk, or unusable input.
+    """
+    if cfg.optim.grad_accum % ranks.world:
+        raise UsageError(
+            f"optim.grad_accum {cfg.optim.grad_accum} cannot be shared by {ranks.world} processes",
+            hint=f"set optim.grad_accum to a multiple of {ranks.world}",
+        )
+    seed_everything(cfg.seed)
+    ready = prepare(cfg, run, ranks)
+    device = ready.target.device
+    module: nn.Module = TrainingTimeTest(
+        ready.head,
+        embedding=ready.target.embedding,
+        lm_head=ready.target.lm_head,
+        cos=ready.target.decoder.cos,
+        sin=ready.target.decoder.sin,
+        config=cfg.loss,
+        dtype=_matmul_dtype(cfg.optim, device),
+    )
+    loop = _Loop(cfg, run, ranks, ready, module)
+    if resume:
+        loop.load()
+    loop.run_all()
+    ranks.wait()
+    return loop.report()
+
+
+def prepare(cfg: TrainConfig, run: Run, ranks: Ranks) -> Prepared:
+    """Target, text, features and a fresh head. Rank 0 writes what is missing, the others read it."""
+    target = load_target(cfg.target, device=run.device, metrics=run.metrics, aux_layers=cfg.head.aux_layers)
+    answers = cfg.data.answers or run.path / "answers.jsonl"
+    if ranks.is_first and not cfg.data.answers:
+        write_conversations(target, cfg.data, path=answers, seed=cfg.seed, metrics=run.metrics)
+    ranks.wait()
+    conversations = sorted((c for c in load_conversations(answers) if c.num_answer_tokens > 2), key=lambda c: c.id)
+    if not conversations:
+        raise UsageError(f"{answers} holds no answers", hint="delete the file to let the target write them")
+    train, val = split(conversations, cfg.data.val_frac, cfg.seed)
+    head, coverage = build_head(cfg, target, train)
+    run.metrics.note(
+        f"{len(train)} conversations, {sum(c.num_answer_tokens for c in train):,} answer tokens; head of "
+        f"{head.num_parameters():,} parameters; draft vocabulary {head.shape.draft_vocab_size} covers {coverage:.1%}"
+    )
+    if cfg.data.features == "online":
+        return Prepared(target, train, val, OnlineFeatures(target, train), OnlineFeatures(target, val), head, coverage)
+    if ranks.is_first:
+        run.metrics.note(f"target features take {cache_bytes(target, train + val) / 2**20:,.0f} MiB on disk")
+        for name, part in (("train", train), ("val", val)):
+            cache_features(
+                target,
+                part,
+                folder=run.path / "features" / name,
+                batch_tokens=cfg.optim.batch_tokens,
+                metrics=run.metrics,
+            )
+    ranks.wait()
+    cached = [CachedFeatures(run.path / "features" / n, p, target.device) for n, p in (("train", train), ("val", val))]
+    return Prepared(target, train, val, cached[0], cached[1], head, coverage)
+
+
+def split(
+    conversations: Sequence[Conversation], val_frac: float, seed: int
+) -> tuple[list[Conversation], list[Conversation]]:
+    """Training and validation conversations; at least one of each."""
+    if len(conversations) < 2:
+        raise UsageError("one conversation cannot be split into training and validation", hint="give more prompts")
+    order = np.random.default_rng((seed, 1)).permutation(len(conversations))
+    num_val = max(1, round(val_frac * len(conversations)))
+    return [conversations[i] for i in order[num_val:]], [conversations[i] for i in order[:num_val]]
+
+
+def build_head(cfg: TrainConfig, target: DecoderTarget, train: Sequence[Conversation]) -> tuple[DraftHead, float]:
+    """A fresh (or given) head and the share of answer tokens its draft vocabulary covers."""
+    counts = torch.zeros(target.shape.vocab_size, dtype=torch.long)
+    for conversation in train:
+        for begin, end in conversation.answers:
+            counts += torch.bincount(torch.tensor(conversation.ids[begin:end]), minlength=counts.shape[0])
+    if cfg.init_from:
+        head, _ = load_head(cfg.init_from, target)
+    else:
+        s = target.shape
+        size = min(cfg.head.draft_vocab, s.vocab_size)
+        shape = HeadShape(
+            hidden_size=s.hidden_size,
+            target_hidden_size=s.hidden_size,
+            intermediate_size=cfg.head.intermediate_size or s.intermediate_size,
+            num_heads=s.num_heads,
+            num_kv_heads=s.num_kv_heads,
+            head_dim=s.head_dim,
+            rms_norm_eps=s.rms_norm_eps,
+            vocab_size=s.vocab_size,
+            draft_vocab_size=size,
+            aux_layers=target.aux_layers,
+            fc_norm=cfg.head.fc_norm,
+            norm_output=cfg.head.norm_output,
+        )
+        head = DraftHead(shape, draft_vocabulary(counts, size))
+        initialise(head, lm_head=target.lm_head.cpu(), final_norm=target.decoder.final_norm.cpu())
+    coverage = float(counts[head.t2d.cpu()].sum() / counts.sum())
+    return head.to(target.device), coverage
+
+
+def num_draft_steps(cfg: TrainConfig, progress: float) -> int:
+    """Unrolled steps at this share of training: short rollouts teach the first step cheaply, long ones come later."""
+    if progress >= cfg.loss.ttt_ramp_frac:
+        return cfg.loss.ttt_steps
+    return min(cfg.loss.ttt_steps, 1 + int(cfg.loss.ttt_steps * progress / cfg.loss.ttt_ramp_frac))
+
+
+def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
+    """Linear warm-up, then cosine decay to `min_lr_frac`; `step` counts from 0."""
+    warmup = max(1, round(config.warmup_frac * num_steps))
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    return config.lr * (config.min_lr_frac + (1 - config.min_lr_frac) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def epoch_batches(conversations: Sequence[Conversation], batch_tokens: int, seed: int, epoch: int) -> list[list[int]]:
+    """Micro-batches of one epoch: shuffled, neighbours of like length together, in shuffled order."""
+    rng = np.random.default_rng((seed, 2, epoch))
+    order = rng.permutation(len(conversations))
+    window = 256  # sorting within windows keeps padding low and batches still random
+    order = np.concatenate(
+        [sorted(order[i : i + window], key=lambda n: len(conversations[n].ids)) for i in range(0, len(order), window)]
+    )
+    batches = [
+        [int(order[n]) for n in batch] for batch in pack([len(conversations[n].ids) for n in order], batch_tokens)
+    ]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class _Loop:
+    """State of the training loop and what may be done with it."""
+
+    def __init__(self, cfg: TrainConfig, run: Run, ranks: Ranks, ready: Prepared, module: nn.Module) -> None:
+        self.cfg, self.run, self.ranks, self.ready = cfg, run, ranks, ready
+        self.plain_module = module
+        self.module = DistributedDataParallel(module) if ranks.world > 1 else module
+        self.optimizer = torch.optim.AdamW(
+            ready.head.parameters(),
+            lr=cfg.optim.lr,
+            betas=(cfg.optim.beta1, cfg.optim.beta2),
+            weight_decay=cfg.optim.weight_decay,
+        )
+        epochs = [epoch_batches(ready.train, cfg.optim.batch_tokens, cfg.seed, epoch) for epoch in range(cfg.epochs)]
+        accum = cfg.optim.grad_accum
+        self.steps = [epoch[i : i + accum] for epoch in epochs for i in range(0, len(epoch) - accum + 1, accum)]
+        if not self.steps:
+            raise UsageError(
+                f"{len(epochs[0])} micro-batches an epoch do not fill optim.grad_accum {accum}",
+                hint="lower optim.grad_accum or optim.batch_tokens, or give more data",
+            )
+        self.step = 0
+        self.tokens_seen = 0
+        self.best_accept_len = 0.0
+        self.val: dict[str, float] = {}
+        self.train_s = 0.0
+
+    def run_all(self) -> None:
+        """Train to the end, validating and saving on the way."""
+        total = len(self.steps)
+        self.run.metrics.rewind(self.step)
+        while self.step < total:
+            begin = time.monotonic()
+            values = self._train_step(self.steps[self.step])
+            self.step += 1
+            self.train_s += time.monotonic() - begin
+            self.run.metrics.log(self.step, values)
+            self.run.metrics.progress(
+                "train", self.step, total, unit="steps", loss=values["loss"], accuracy=values["acc_0"]
+            )
+            if self.step % self.cfg.val_every == 0 or self.step == total:
+                self._validate()
+                self.save()
+
+    def _train_step(self, batches: Sequence[Sequence[int]]) -> dict[str, float]:
+        """One optimiser step over `grad_accum` micro-batches, each rank taking its share."""
+        cfg, ready = self.cfg, self.ready
+        steps = num_draft_steps(cfg, self.step / len(self.steps))
+        lr = learning_rate(cfg.optim, self.step, len(self.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        # every row of the whole step weighs the same, however the rows are spread over batches and ranks
+        members = [ready.train[n] for batch in batches for n in batch]
+        counts = step_counts(members, steps).clamp_min(1)
+        weights = torch.tensor([cfg.loss.step_decay**i for i in range(steps)])
+        scale = (weights / counts * self.ranks.world).to(ready.target.device)
+        self.optimizer.zero_grad()
+        sums = []
+        for batch in batches[self.ranks.rank :: self.ranks.world]:
+            loss, stats = self.module(ready.train_features.batch(batch), steps, scale)
+            loss.backward()
+            sums.append(stats)
+        norm = nn.utils.clip_grad_norm_(ready.head.parameters(), cfg.optim.clip_norm)
+        values = _means(_add(sums), self.ranks)
+        values["loss"] = sum(values[f"loss_{i}"] * float(weights[i]) for i in range(steps))
+        if not (math.isfinite(values["loss"]) and math.isfinite(float(norm))):
+            raise EdgeAIError(
+                f"the loss is not finite at step {self.step + 1}",
+                hint=f"the last good head is in {self.run.path}/last; train again with a lower optim.lr "
+                f"(now {cfg.optim.lr})",
+            )
+        self.optimizer.step()
+        self.tokens_seen += sum(c.num_answer_tokens for c in members)
+        return {**values, "lr": lr, "grad_norm": float(norm), "ttt_steps": steps, "tokens_seen": self.tokens_seen}
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        ready, steps = self.ready, self.cfg.loss.ttt_steps
+        order = sorted(range(len(ready.val)), key=lambda n: len(ready.val[n].ids))
+        batches = [
+            [order[n] for n in b] for b in pack([len(ready.val[n].ids) for n in order], self.cfg.optim.batch_tokens)
+        ]
+        ones = torch.ones(steps, device=ready.target.device)
+        sums = [self.plain_module(ready.val_features.batch(b), steps, ones)[1] for b in batches]
+        values = _means(_add(sums), Ranks())
+        self.val = {f"val_{name}": value for name, value in values.items()}
+        self.run.metrics.log(self.step, {**self.val, "tokens_seen": self.tokens_seen})
+        accuracies = "/".join(f"{values[f'acc_{i}']:.2f}" for i in range(steps))
+        self.run.metrics.note(
+            f"step {self.step}: validation accuracy {accuracies}, simulated accept_len {values['accept_len']:.2f}"
+        )
+
+    def save(self) -> None:
+        """Keep the head as `last` (and `best`) and the whole state for a resume."""
+        if not self.ranks.is_first:
+            return
+        save_head(self.run.path / "last", self.ready.head, self.ready.target, self.val)
+        if self.val["val_accept_len"] > self.best_accept_len:
+            self.best_accept_len = self.val["val_accept_len"]
+            save_head(self.run.path / "best", self.ready.head, self.ready.target, self.val)
+        state = {
+            "head": self.ready.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "tokens_seen": self.tokens_seen,
+            "best_accept_len": self.best_accept_len,
+            "train_s": self.train_s,
+            "val": self.val,
+            "rng": rng_state(),
+        }
+        partial = self.run.path / "state.partial"
+        try:
+            torch.save(state, partial)
+            partial.replace(self.run.path / "state.pt")
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise EdgeAIError(
+                f"cannot write {self.run.path}/state.pt: {error}", hint="free some space, then continue with --resume"
+            ) from error
+
+    def load(self) -> None:
+        """Take up the state of an interrupted run."""
+        path = self.run.path / "state.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.ready.target.device, weights_only=True)
+        self.ready.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.tokens_seen, self.val = state["step"], state["tokens_seen"], state["val"]
+        self.best_accept_len, self.train_s = state["best_accept_len"], state["train_s"]
+        set_rng_state(state["rng"])
+
+    def report(self) -> TrainReport:
+        """The outcome."""
+        ready = self.ready
+        return TrainReport(
+            head=str(self.run.path / "best"),
+            num_parameters=ready.head.num_parameters(),
+            num_steps=self.step,
+            num_conversations=len(ready.train),
+            num_answer_tokens=sum(c.num_answer_tokens for c in ready.train),
+            tokens_seen=self.tokens_seen,
+            coverage_frac=ready.coverage_frac,
+            accept_len=self.best_accept_len,
+            step_accuracy=tuple(self.val[f"val_acc_{i}"] for i in range(self.cfg.loss.ttt_steps)),
+            train_s=self.train_s,
+            peak_memory_bytes=peak_memory_bytes(),
+        )
+
+
+def _matmul_dtype(config: OptimConfig, device: torch.device) -> torch.dtype:
+    """bfloat16 for matrix products where it helps: on a GPU, and on a CPU that multiplies it faster."""
+    fast = device.type == "cuda" or (device.type == "cpu" and bf16_gain() > 1.2)
+    return torch.bfloat16 if config.autocast and fast else torch.float32
+
+
+def _add(sums: Sequence[StepSums]) -> StepSums:
+    columns = ([getattr(s, name) for s in sums] for name in ("loss", "hits", "run_hits", "count"))
+    return StepSums(*(torch.stack(column).sum(0) for column in columns))
+
+
+def _means(sums: StepSums, ranks: Ranks) -> dict[str, float]:
+    """Per-step means over all ranks, and the simulated accept length."""
+    table = ranks.sum(torch.stack([sums.loss, sums.hits, sums.run_hits, sums.count]).double())
+    loss, hits, run_hits, count = table.tolist()
+    values: dict[str, float] = {}
+    for i in range(len(count)):
+        rows = max(count[i], 1.0)
+        values[f"loss_{i}"] = loss[i] / rows
+        values[f"acc_{i}"] = hits[i] / rows
+    # a run that the answer's end cuts short counts with the length it reached
+    values["accept_len"] = 1.0 + sum(run_hits) / max(count[0], 1.0)
+    return values
+
+
+def preview(target: DecoderTarget, conversation: Conversation) -> Iterator[tuple[str, bool]]:
+    """Tokens of a conversation as text, and whether each counts in the loss."""
+    inside = {t for begin, end in conversation.answers for t in range(begin, end)}
+    for t, token in enumerate(conversation.ids):
+        yield target.tokenizer.decode([token]), t in inside
+
+
+def features_folder(run_path: Path) -> Path:
+    """Where a run keeps its cached features."""
+    return run_path / "features"
