@@ -1,7 +1,7 @@
 """Training text: the target itself writes every answer, and on request the prompts too.
 
-A draft head learns the distribution of its target, so text by anyone else teaches it the wrong thing. Answers are decoded
-in a continuous batch, appended to a JSONL file as they finish, and taken from there by a later run.
+A draft head learns the distribution of its target, so text by anyone else teaches it the wrong thing. Answers are
+decoded in a continuous batch, appended to a JSONL file as they finish, and taken from there by a later run.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def write_conversations(
         UsageError: There is not one usable prompt.
         EdgeAIError: The disk is full; what was written stays.
     """
-    prompts = _given_prompts(config)
+    prompts = given_prompts(config)
     if config.self_prompt:
         prompts += _self_prompts(target, config, path.with_name("prompts.jsonl"), seed, metrics)
     done = {c.id: c for c in (load_conversations(path) if path.exists() else [])}
@@ -254,7 +254,8 @@ class _Store:
         self.metrics.progress("answers", len(self.done), self.total, unit="conversations", tokens=self.num_tokens)
 
 
-def _given_prompts(config: DataConfig) -> list[Prompt]:
+def given_prompts(config: DataConfig) -> list[Prompt]:
+    """Prompts of the files a config names."""
     prompts: list[Prompt] = []
     for name in config.prompts:
         found = load_prompts(name)

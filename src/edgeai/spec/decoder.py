@@ -103,7 +103,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
     Args:
         q: [B, T, nh, hd].
-        k: [B, nkv, L, hd]; v alike.
+        k: [B, nkv, L, hd].
+        v: [B, nkv, L, hd].
         mask: Additive, [B or 1, 1, group * T, L] from `additive_mask`, or None to see everything.
 
     Returns:

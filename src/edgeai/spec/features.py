@@ -1,6 +1,7 @@
 """What the target computes about training text: features, final states and its own choice at every position.
 
-Cached, they are written once as safetensors shards and read back row by row; online, they are recomputed for each batch.
+Cached, they are written once as safetensors shards and read back row by row; online, they are recomputed for each
+batch.
 
 Shapes: B sequences, T positions, H hidden.
 """
@@ -89,9 +90,13 @@ class CachedFeatures:
 
 def cache_bytes(target: Target, conversations: Sequence[Conversation]) -> int:
     """Disk space the cached features of these conversations take."""
+    return sum(len(c.ids) for c in conversations) * bytes_per_token(target)
+
+
+def bytes_per_token(target: Target) -> int:
+    """Disk space of one token's features, final state and choice."""
     width = (len(target.aux_layers) + 1) * target.shape.hidden_size
-    per_token = width * torch.finfo(target.dtype).bits // 8 + 4
-    return sum(len(c.ids) for c in conversations) * per_token
+    return width * torch.finfo(target.dtype).bits // 8 + 4
 
 
 def cache_features(
@@ -202,7 +207,7 @@ def query_positions(conversation: Conversation) -> list[tuple[int, int]]:
 def queries_of(conversations: Sequence[Conversation], device: torch.device) -> tuple[Tensor, Tensor]:
     """Padded `queries` and `query_ends` of a `TrainBatch`, each [B, Q]."""
     rows = [query_positions(c) for c in conversations]
-    width = max(1, *(len(row) for row in rows)) if len(rows) > 1 else max(1, len(rows[0]))
+    width = max([1, *(len(row) for row in rows)])
     padded = torch.zeros(2, len(rows), width, dtype=torch.long)
     for number, row in enumerate(rows):
         if row:

@@ -159,7 +159,7 @@ class DraftHead(nn.Module):
 
 @torch.no_grad()
 def initialise(head: DraftHead, *, lm_head: Tensor, final_norm: Tensor) -> None:
-    """Start from what the target knows: its output rows and final norm, and its deepest feature passed straight through.
+    """Start from what the target knows: its output rows and final norm, and its deepest feature passed through.
 
     The head then begins as "the target's late state plus a small correction", which learns faster than noise.
 

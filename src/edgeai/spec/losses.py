@@ -129,7 +129,8 @@ class TrainingTimeTest(nn.Module):
         head: The draft head.
         embedding: The target's, frozen [V, H].
         lm_head: The target's [V, H]; its rows of the draft vocabulary give the labels.
-        cos: RoPE table of the head [positions, hd]; sin alike.
+        cos: RoPE table of the head [positions, hd].
+        sin: The other half of it.
         config: Row loss and weights of the steps.
         dtype: Number format of the matrix products.
     """
@@ -238,7 +239,8 @@ def _attend_steps(q: Tensor, k0: Tensor, v0: Tensor, unseen: Tensor, later: list
 
     Args:
         q: [B, Q, nh, hd].
-        k0: [B, T, nkv, hd]; v0 alike.
+        k0: [B, T, nkv, hd].
+        v0: [B, T, nkv, hd].
         unseen: True where a query may not look [B, Q, T].
         later: Keys and values of steps 1.. [B, Q, nkv, hd].
 

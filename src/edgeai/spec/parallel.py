@@ -49,6 +49,9 @@ class Ranks:
             dist.barrier()
 
 
+ALONE = Ranks()
+
+
 @contextmanager
 def process_group(device: str, *, launched: bool) -> Iterator[Ranks]:
     """Join the other processes if torchrun launched this one.
@@ -58,7 +61,7 @@ def process_group(device: str, *, launched: bool) -> Iterator[Ranks]:
         launched: Whether torchrun's environment is there.
     """
     if not launched:
-        yield Ranks()
+        yield ALONE
         return
     backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=WAIT)

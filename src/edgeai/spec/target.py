@@ -1,7 +1,7 @@
 """The frozen target model: the protocol that decoding and training rely on, and its implementation in torch.
 
-Only this file and `features.py` know transformers: it reads checkpoints, tokenizers and chat templates; the forward pass
-is `decoder.py`.
+Only this file knows transformers: it reads checkpoints, tokenizers and chat templates; the forward pass is in
+`decoder.py`.
 
 Shapes: N new tokens of one sequence, B sequences, T tokens, V vocabulary, H hidden, F = 3 H features.
 """

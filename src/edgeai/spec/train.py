@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from edgeai.core.device import bf16_gain, peak_memory_bytes
@@ -35,7 +34,7 @@ from edgeai.spec.features import (
 )
 from edgeai.spec.head import DraftHead, HeadShape, initialise
 from edgeai.spec.losses import StepSums, TrainingTimeTest
-from edgeai.spec.parallel import Ranks
+from edgeai.spec.parallel import ALONE, Ranks
 from edgeai.spec.schema import OptimConfig, TrainConfig
 from edgeai.spec.target import DecoderTarget, load_target
 
@@ -80,7 +79,7 @@ class Prepared:
     coverage_frac: float
 
 
-def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = Ranks(), resume: bool = False) -> TrainReport:
+def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool = False) -> TrainReport:
     """Train an EAGLE-3 head.
 
     Args:
@@ -306,7 +305,7 @@ class _Loop:
         ]
         ones = torch.ones(steps, device=ready.target.device)
         sums = [self.plain_module(ready.val_features.batch(b), steps, ones)[1] for b in batches]
-        values = _means(_add(sums), Ranks())
+        values = _means(_add(sums), ALONE)
         self.val = {f"val_{name}": value for name, value in values.items()}
         self.run.metrics.log(self.step, {**self.val, "tokens_seen": self.tokens_seen})
         accuracies = "/".join(f"{values[f'acc_{i}']:.2f}" for i in range(steps))
@@ -395,15 +394,3 @@ def _means(sums: StepSums, ranks: Ranks) -> dict[str, float]:
     # a run that the answer's end cuts short counts with the length it reached
     values["accept_len"] = 1.0 + sum(run_hits) / max(count[0], 1.0)
     return values
-
-
-def preview(target: DecoderTarget, conversation: Conversation) -> Iterator[tuple[str, bool]]:
-    """Tokens of a conversation as text, and whether each counts in the loss."""
-    inside = {t for begin, end in conversation.answers for t in range(begin, end)}
-    for t, token in enumerate(conversation.ids):
-        yield target.tokenizer.decode([token]), t in inside
-
-
-def features_folder(run_path: Path) -> Path:
-    """Where a run keeps its cached features."""
-    return run_path / "features"
