@@ -139,13 +139,16 @@ def _override(tree: dict[str, Any], schema: type[Config], item: str) -> Keys:
     if duplicates:
         raise UsageError(f'--set "{item}": the key {dotted(duplicates[0][0])} is given twice')
     at = tree
-    fields = schema.model_fields
+    fields, tag = schema.model_fields, None
     for key in keys[:-1]:
+        tag = fields[key].discriminator if key in fields else None
         default = fields[key].get_default(call_default_factory=True) if key in fields else None
         if not isinstance(at.get(key), dict):  # absent, or a value such as "auto" that the group replaces
             at[key] = default.model_dump(mode="json") if isinstance(default, Config) else {}
         at = at[key]
         fields = type(default).model_fields if isinstance(default, Config) else {}
+    if keys[-1] == tag and at.get(keys[-1]) != value:
+        at.clear()  # another variant: the keys of the one before mean nothing to it
     at[keys[-1]] = value
     return keys
 

@@ -67,6 +67,13 @@ def test_override_of_one_key_keeps_the_siblings_defaults():
     assert load_config(Cook, None, ["optim.lr=1"]).optim == Optim(lr=1.0)
 
 
+def test_override_of_the_kind_drops_the_other_kinds_keys(write):
+    path = write("shape: {kind: chain, length: 7}\n")
+    assert load_config(Cook, path, ["shape.kind=fan"]).shape == Fan()
+    assert load_config(Cook, path, ["shape.kind=chain"]).shape == Chain(length=7)
+    assert load_config(Cook, None, ["shape.kind=fan", "shape.width=5"]).shape == Fan(width=5)
+
+
 def test_override_turns_a_word_into_a_group(write):
     assert load_config(Cook, write("heat: auto\n"), ["heat.lr=0.5"]).heat == Optim(lr=0.5)
 
