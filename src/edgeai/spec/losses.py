@@ -190,7 +190,8 @@ class TrainingTimeTest(nn.Module):
                 else:
                     tokens = batch.ids[rows, (batch.queries + 1 + step).clamp_max(batch.ids.shape[1] - 1)]
                     joined_q, residual = head.attention_input(self._embed(tokens), hidden)
-                at = batch.queries + step
+                # rows whose answer is over draft on unheard; they may run past the table
+                at = (batch.queries + step).clamp_max(self._cos.shape[0] - 1)
                 q = self._rope(attention.q_proj(joined_q), shape.num_heads, at)
                 if step > 0:
                     k = self._rope(attention.k_proj(joined_q), shape.num_kv_heads, at)
