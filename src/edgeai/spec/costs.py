@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import torch
@@ -89,10 +90,12 @@ def interpolate(curve: Mapping[int, float], size: int) -> float:
 def measure_costs(target: Target, drafter: Drafter, *, repeats: int = 7) -> Costs:
     """Time the parts of a cycle: the best of several interleaved rounds, so that other load shifts all alike."""
     draft_s = _time_drafts(target, drafter, repeats)
+    first_s = list(accumulate((draft_s[1, width] for width in WIDTHS), max))  # wider is never cheaper but for noise
+    levels_s = accumulate((draft_s[_DEEP, width] - draft_s[1, width] for width in WIDTHS), max, initial=0.0)
     return Costs(
         verify_s=measure_verify(target, repeats=repeats),
-        draft_first_s={width: draft_s[1, width] for width in WIDTHS},
-        draft_level_s={width: (draft_s[_DEEP, width] - draft_s[1, width]) / (_DEEP - 1) for width in WIDTHS},
+        draft_first_s=dict(zip(WIDTHS, first_s, strict=True)),
+        draft_level_s={width: level / (_DEEP - 1) for width, level in zip(WIDTHS, list(levels_s)[1:], strict=True)},
         commit_s=_time_commit(target, repeats),
     )
 

@@ -85,7 +85,7 @@ class Choice:
     @property
     def why(self) -> str:
         """The choice in one line."""
-        shape = f"{self.best.nodes} nodes, depth {self.best.depth}, top-k {self.best.top_k}"
+        shape = f"nodes {self.best.nodes}, depth {self.best.depth}, top-k {self.best.top_k}"
         facts = (
             f"{self.accept_len:.2f} tokens per {self.cycle_s * 1e3:.1f} ms cycle against one per "
             f"{self.plain_s * 1e3:.1f} ms, predicted ratio {self.speedup:.2f}"
