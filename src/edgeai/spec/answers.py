@@ -7,7 +7,7 @@ decoded in a continuous batch, appended to a JSONL file as they finish, and take
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from edgeai.spec.schema import DataConfig
 from edgeai.spec.target import Target, Tokenizer, open_user_turn
 
 MIN_PROMPT_CHARS = 8
+_ANSWER = "\u2063answer\u2063"  # stands for an answer while a template is rendered
 PROMPT_TEMPERATURE = 0.8  # at 1.0 a small model's prompts drift into noise, lower ones repeat each other
 
 
@@ -58,21 +59,21 @@ class Job:
     seed: tuple[int, ...]
 
 
-def decode_jobs(target: Target, jobs: Iterable[Job], *, batch: int, on_done: Callable[[Job, list[int]], None]) -> None:
+def decode_jobs(target: Target, jobs: Sequence[Job], *, batch: int, on_done: Callable[[Job, list[int]], None]) -> None:
     """Continue many sequences at once; a finished one hands its place to the next.
 
     Each sequence draws from its own generator, so its text does not depend on who shares the batch (up to rounding).
 
     Args:
         target: Writes the text.
-        jobs: Taken from as places become free.
+        jobs: Taken shortest first.
         batch: Sequences decoded together.
         on_done: Called with the job and its new tokens (the end token included if there was one).
     """
-    waiting = list(jobs)
-    if not waiting:
+    if not jobs:
         return
-    waiting.sort(key=lambda job: len(job.prompt) + job.max_new)  # neighbours of equal length waste least attention
+    # neighbours of equal length waste least attention
+    waiting = sorted(jobs, key=lambda job: len(job.prompt) + job.max_new)
     capacity = max(len(job.prompt) + job.max_new for job in waiting) + 1
     batch = min(batch, len(waiting))
     cache = target.new_cache(capacity, batch)
@@ -181,7 +182,7 @@ def write_conversations(
         jobs = []
         for number, conversation in list(open_turns.items()):
             prompt_ids = _next_prompt(target.tokenizer, conversation, texts[number].turns, turn)
-            if prompt_ids is None or len(prompt_ids) + config.max_answer_tokens > config.max_len:
+            if len(prompt_ids) + config.max_answer_tokens > config.max_len:
                 store.add(open_turns.pop(number))
                 continue
             draw = (seed, number, turn)
@@ -264,7 +265,7 @@ def given_prompts(config: DataConfig) -> list[Prompt]:
 
 
 def _self_prompts(target: Target, config: DataConfig, path: Path, seed: int, metrics: Metrics) -> list[Prompt]:
-    """Let the target write user turns at temperature 1; unfinished, tiny and repeated ones are dropped."""
+    """Let the target write user turns; unfinished, tiny and repeated ones are dropped."""
     if path.exists():
         return list(load_prompts(path))
     opening = tuple(target.tokenizer.encode(open_user_turn(target.tokenizer)))
@@ -299,36 +300,21 @@ def _self_prompts(target: Target, config: DataConfig, path: Path, seed: int, met
     return list(load_prompts(path))
 
 
-def _next_prompt(
-    tokenizer: Tokenizer, conversation: Conversation, turns: Sequence[str], turn: int
-) -> tuple[int, ...] | None:
-    """Token ids up to the opened answer of this turn; None when there is no such turn.
+def _next_prompt(tokenizer: Tokenizer, conversation: Conversation, turns: Sequence[str], turn: int) -> tuple[int, ...]:
+    """Token ids up to the opened answer of this turn.
 
-    Earlier answers keep the very ids that the target wrote: tokenising their text again might cut them differently.
+    Earlier answers keep the very ids that the target wrote: tokenising their text again might cut them differently. Only
+    what the template puts behind the last of them is rendered.
     """
-    if turn >= len(turns):
-        return None
     messages: list[dict[str, str]] = []
-    for index in range(turn):
-        begin, end = conversation.answers[index]
-        messages.append({"role": "user", "content": turns[index]})
-        messages.append({"role": "assistant", "content": tokenizer.decode(conversation.ids[begin:end])})
-    ask = [*messages, {"role": "user", "content": turns[turn]}]
+    for text in turns[:turn]:
+        messages += [{"role": "user", "content": text}, {"role": "assistant", "content": _ANSWER}]
+    messages.append({"role": "user", "content": turns[turn]})
+    rendered = tokenizer.render(messages, open_answer=True)
     if turn == 0:
-        return tuple(tokenizer.encode(tokenizer.render(ask, open_answer=True)))
-    before = tokenizer.render(messages, open_answer=False)
-    tail = tokenizer.encode(tokenizer.render(ask, open_answer=True)[len(before) :])
-    closing = _turn_closing(tokenizer, conversation)
-    return (*conversation.ids, *closing, *tail)
-
-
-def _turn_closing(tokenizer: Tokenizer, conversation: Conversation) -> list[int]:
-    """What the template writes behind an answer, less what the target already wrote itself."""
-    answer = "\u2063answer\u2063"
-    text = tokenizer.render(
-        [{"role": "user", "content": "u"}, {"role": "assistant", "content": answer}], open_answer=False
-    )
-    closing = tokenizer.encode(text.split(answer)[1])
-    if closing and conversation.ids[-1] == closing[0]:
-        return closing[1:]
-    return closing
+        return tuple(tokenizer.encode(rendered))
+    after = tokenizer.encode(rendered.rsplit(_ANSWER, 1)[1])
+    last = conversation.ids[-1]
+    if last in tokenizer.eos_ids and after[0] == last:  # the target closed its answer itself
+        after = after[1:]
+    return (*conversation.ids, *after)
