@@ -22,6 +22,7 @@ from edgeai.spec.target import Target
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+SHIPPED = Path(__file__).parent / "heads"
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,14 @@ def find_head(path: Path) -> Path:
     raise UsageError(
         f"no draft head in {path}", hint="give a checkpoint folder or a run directory of `edgeai spec train`"
     )
+
+
+def shipped_head(target: Target) -> Path | None:
+    """The head that comes with edgeai for exactly these target weights, if there is one."""
+    for file in sorted(SHIPPED.glob(f"*/{CONFIG}")):
+        if json.loads(file.read_text(encoding="utf-8"))["edgeai"]["fingerprint"] == target.fingerprint:
+            return file.parent
+    return None
 
 
 def _shape(config: Mapping[str, Any], target: Target) -> HeadShape:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgeai.core.errors import UsageError
-from edgeai.spec.checkpoint import load_head
+from edgeai.spec.checkpoint import load_head, shipped_head
 from edgeai.spec.drafters.eagle3 import Eagle3
 from edgeai.spec.drafters.ngram import Ngram
 from edgeai.spec.head import DraftHead
@@ -54,12 +54,13 @@ def build_drafter(config: Draft, target: Target) -> Drafter | None:
         return None
     if isinstance(config, NgramDraft):
         return Ngram(max_ngram=config.max_ngram, min_ngram=config.min_ngram)
-    if config.path is None:
+    path = config.path or shipped_head(target)
+    if path is None:
         raise UsageError(
             f"no draft head is shipped for {target.name}",
             hint="train one with `edgeai spec train` and set draft.path, or use `-s draft.kind=ngram`",
         )
-    head, _ = load_head(config.path, target)
+    head, _ = load_head(path, target)
     target.aux_layers = head.shape.aux_layers
     return Eagle3(head, target, name=f"eagle3-{weights_hash(head)}")
 
