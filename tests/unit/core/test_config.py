@@ -165,8 +165,8 @@ def test_binary_file(tmp_path):
 
 def test_unknown_name():
     with pytest.raises(UsageError) as caught:
-        load_config(Cook, "spec/nothing-like-it")
-    assert str(caught.value) == 'no config "spec/nothing-like-it": neither a file nor a shipped name'
+        load_config(Cook, "zzz")
+    assert str(caught.value) == 'no config "zzz": neither a file nor a shipped name'
     assert caught.value.hint == "list them: edgeai config list"
 
 
