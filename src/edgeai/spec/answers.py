@@ -7,9 +7,11 @@ decoded in a continuous batch, appended to a JSONL file as they finish, and take
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -163,9 +165,14 @@ def write_conversations(
         All conversations in a fixed order.
 
     Raises:
-        UsageError: There is not one usable prompt.
+        UsageError: There is not one usable prompt, or `data.max_len` is more than the target takes.
         EdgeAIError: The disk is full; what was written stays.
     """
+    if config.max_len > target.shape.max_positions:
+        raise UsageError(
+            f"data.max_len {config.max_len} is more than the {target.shape.max_positions} tokens {target.name} takes",
+            hint=f"set data.max_len to {target.shape.max_positions} or less",
+        )
     prompts = given_prompts(config)
     if config.self_prompt:
         prompts += _self_prompts(target, config, path.with_name("prompts.jsonl"), seed, metrics)
@@ -211,24 +218,49 @@ def load_conversations(path: Path) -> list[Conversation]:
     """Read a file of `write_conversations`. A torn last line (the writer was killed) is dropped.
 
     Raises:
-        UsageError: Missing or empty file, or a line that is no conversation.
+        UsageError: Missing file, or a line that is no conversation.
     """
     if not path.is_file():
         raise UsageError(f"no such answers file: {path}", hint="leave data.answers empty to let the target write them")
     found = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            record = json.loads(line)
-            spans = tuple((int(begin), int(end)) for begin, end in record["answers"])
-            found.append(
-                Conversation(str(record["id"]), tuple(map(int, record["ids"])), spans, float(record["temperature"]))
-            )
+            found.append(_from_record(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{path}:{number}: no conversation: {error}", hint="write the file with `edgeai spec train`"
             ) from error
     return found
+
+
+def _from_record(record: Any) -> Conversation:
+    ids = tuple(map(int, record["ids"]))
+    spans = tuple((int(begin), int(end)) for begin, end in record["answers"])
+    if not all(0 <= begin < end <= len(ids) for begin, end in spans):
+        raise ValueError(f"an answer lies outside of the {len(ids)} tokens")
+    return Conversation(str(record["id"]), ids, spans, float(record["temperature"]))
+
+
+def check_fit(path: Path, conversations: Sequence[Conversation], target: Target) -> None:
+    """Refuse text that this target cannot have written.
+
+    Raises:
+        UsageError: A conversation is too long for the target or holds tokens that it does not have.
+    """
+    hint = "give answers written by this target, or leave data.answers empty to let it write them"
+    for conversation in conversations:
+        length, highest = len(conversation.ids), max(conversation.ids, default=0)
+        if length > target.shape.max_positions:
+            raise UsageError(
+                f"{path}: {conversation.id} has {length} tokens, {target.name} takes {target.shape.max_positions}",
+                hint=hint,
+            )
+        if highest >= target.shape.vocab_size:
+            raise UsageError(
+                f"{path}: {conversation.id} holds token {highest}, {target.name} has {target.shape.vocab_size} tokens",
+                hint=hint,
+            )
 
 
 class _Store:
@@ -237,10 +269,8 @@ class _Store:
     def __init__(self, path: Path, done: dict[str, Conversation], *, total: int, metrics: Metrics) -> None:
         self.path, self.done, self.total, self.metrics = path, done, total, metrics
         self.num_tokens = sum(c.num_answer_tokens for c in done.values())
-        if path.exists():  # drop a torn last line before appending
-            text = path.read_text(encoding="utf-8")
-            if not text.endswith("\n"):
-                path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+        if path.exists():  # drop a torn last line before appending, in place: a kill must not lose the others
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
     def add(self, conversation: Conversation) -> None:
         try:
@@ -258,9 +288,14 @@ class _Store:
 def given_prompts(config: DataConfig) -> list[Prompt]:
     """Prompts of the files a config names."""
     prompts: list[Prompt] = []
+    used: set[str] = set()
     for name in config.prompts:
         found = load_prompts(name)
-        prompts += (replace(p, id=f"{p.source}:{p.id}") for p in select(found, config.max_prompts or len(found)))
+        source = found[0].source
+        while source in used:  # files of one name in several folders
+            source += "+"
+        used.add(source)
+        prompts += (replace(p, id=f"{source}:{p.id}") for p in select(found, config.max_prompts or len(found)))
     return prompts
 
 
@@ -303,8 +338,8 @@ def _self_prompts(target: Target, config: DataConfig, path: Path, seed: int, met
 def _next_prompt(tokenizer: Tokenizer, conversation: Conversation, turns: Sequence[str], turn: int) -> tuple[int, ...]:
     """Token ids up to the opened answer of this turn.
 
-    Earlier answers keep the very ids that the target wrote: tokenising their text again might cut them differently. Only
-    what the template puts behind the last of them is rendered.
+    Earlier answers keep the very ids that the target wrote: tokenising their text again might cut them differently.
+    Only what the template puts behind the last of them is rendered.
     """
     messages: list[dict[str, str]] = []
     for text in turns[:turn]:

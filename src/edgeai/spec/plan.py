@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgeai.core.metrics import Metrics
-from edgeai.spec.answers import Conversation, Job, decode_jobs, given_prompts, load_conversations
+from edgeai.spec.answers import Conversation, Job, check_fit, decode_jobs, given_prompts, load_conversations
 from edgeai.spec.features import bytes_per_token
 from edgeai.spec.prompts import builtin_prompts
 from edgeai.spec.schema import TrainConfig
@@ -54,6 +54,8 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
     """
     target = load_target(cfg.target, device=device, metrics=metrics, aux_layers=cfg.head.aux_layers)
     written = load_conversations(cfg.data.answers) if cfg.data.answers else []
+    if cfg.data.answers:
+        check_fit(cfg.data.answers, written, target)
     given = [] if cfg.data.answers else given_prompts(cfg.data)
     example = written[0] if written else _example(target, given[0].turns[0] if given else builtin_prompts()[0].turns[0])
     head, _ = build_head(cfg, target, [example])

@@ -21,7 +21,7 @@ from edgeai.core.device import bf16_gain, peak_memory_bytes
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.run import Run
 from edgeai.core.seed import rng_state, seed_everything, set_rng_state
-from edgeai.spec.answers import Conversation, load_conversations, write_conversations
+from edgeai.spec.answers import Conversation, check_fit, load_conversations, write_conversations
 from edgeai.spec.checkpoint import draft_vocabulary, load_head, save_head
 from edgeai.spec.features import (
     CachedFeatures,
@@ -126,6 +126,7 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks) -> Prepared:
     conversations = sorted((c for c in load_conversations(answers) if c.num_answer_tokens > 2), key=lambda c: c.id)
     if not conversations:
         raise UsageError(f"{answers} holds no answers", hint="delete the file to let the target write them")
+    check_fit(answers, conversations, target)
     train, val = split(conversations, cfg.data.val_frac, cfg.seed)
     head, coverage = build_head(cfg, target, train)
     run.metrics.note(
