@@ -144,6 +144,7 @@ def _draft_unrolled(target, head, ids: Tensor, features: Tensor, t: int, num_ste
     s, attention = head.shape, head.midlayer.self_attn
     keys, values = [], []
     outputs = []
+    hidden = torch.zeros(0)
 
     def see(token: int, hidden: Tensor, position: int):
         joined, residual = head.attention_input(target.embedding[token], hidden)
