@@ -103,12 +103,9 @@ def load_head(path: Path, target: Target) -> tuple[DraftHead, HeadInfo]:
             f"{folder} holds no readable draft head: {error}", hint="train one: edgeai spec train"
         ) from error
     info = _check_target(folder, config, shape, target)
-    head = DraftHead(shape, tensors.get("d2t"))
-    problems = head.load_state_dict({**head.state_dict(), **tensors}, strict=False).unexpected_keys
-    missing = set(head.state_dict()) - set(tensors) - {"t2d", "d2t"}
-    if problems or missing:
-        names = ", ".join(sorted({*problems, *missing})[:3])
-        raise UsageError(f"{folder}: tensors do not match the head's config: {names}", hint="take another checkpoint")
+    _check_tensors(folder, tensors, shape)
+    head = DraftHead(shape, tensors.get("d2t"))  # t2d follows from d2t; without d2t the first tokens are drafted
+    head.load_state_dict({**head.state_dict(), **tensors, "t2d": head.t2d})
     return head.to(target.device), info
 
 
@@ -169,6 +166,12 @@ def _check_target(folder: Path, config: Mapping[str, Any], shape: HeadShape, tar
             f"{target.shape.hidden_size}",
             hint=hint,
         )
+    if max(shape.aux_layers) >= target.shape.num_layers:
+        raise UsageError(
+            f"{folder} drafts for {name} from layer {max(shape.aux_layers)}, but {target.name} has "
+            f"{target.shape.num_layers} layers",
+            hint=hint,
+        )
     if info.fingerprint and info.fingerprint != target.fingerprint:
         raise UsageError(
             f"{folder} was trained for {name} (weights {info.fingerprint}), not for {target.name} "
@@ -176,6 +179,28 @@ def _check_target(folder: Path, config: Mapping[str, Any], shape: HeadShape, tar
             hint=hint,
         )
     return info
+
+
+def _check_tensors(folder: Path, tensors: Mapping[str, Tensor], shape: HeadShape) -> None:
+    """Names and shapes are those of the config; draft tokens are tokens of the target."""
+    with torch.device("meta"):
+        expected = DraftHead(shape).state_dict()
+    problems = [f"no {name}" for name in expected if name not in tensors and name not in ("d2t", "t2d")]
+    problems += [f"unknown {name}" for name in tensors if name not in expected]
+    problems += [
+        f"{name} is {list(tensor.shape)}, not {list(expected[name].shape)}"
+        for name, tensor in tensors.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    if not problems and "d2t" in tensors:
+        kept = tensors["d2t"] + torch.arange(shape.draft_vocab_size)
+        if int(kept.min()) < 0 or int(kept.max()) >= shape.vocab_size:
+            problems.append(f"d2t leaves the {shape.vocab_size} tokens of the target")
+    if problems:
+        raise UsageError(
+            f"{folder}: tensors do not match the head's config: {', '.join(sorted(problems)[:3])}",
+            hint="take another checkpoint",
+        )
 
 
 def draft_vocabulary(counts: Tensor, size: int) -> Tensor:
