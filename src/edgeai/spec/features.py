@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError
+from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.spec.answers import Conversation
 from edgeai.spec.losses import TrainBatch
@@ -122,24 +123,27 @@ def cache_features(
         file = folder / f"{number:05d}.safetensors"
         starts = np.cumsum([0, *(len(conversations[m].ids) for m in members)])
         if not file.exists():
-            tensors = _shard_tensors(target, [conversations[m] for m in members], batch_tokens)
-            partial = file.with_suffix(".partial")
-            try:
-                save_file(tensors, partial)
-                partial.rename(file)
-            except (OSError, SafetensorError) as error:
-                partial.unlink(missing_ok=True)
-                raise EdgeAIError(
-                    f"cannot write features to {folder}: {error}",
-                    hint="free some space and continue with --resume, or set data.features=online",
-                ) from error
+            _save_shard(_shard_tensors(target, [conversations[m] for m in members], batch_tokens), file)
         shards.append(
             {"file": file.name, "starts": {str(m): int(s) for m, s in zip(members, starts[:-1], strict=True)}}
         )
         done += int(starts[-1])
         metrics.progress("features", done, total, unit="tokens")
-    (folder / "index.json").write_text(json.dumps({"shards": shards}), encoding="utf-8")
+    write_whole(folder / "index.json", json.dumps({"shards": shards}))
     return CachedFeatures(folder, conversations, target.device)
+
+
+def _save_shard(tensors: dict[str, Tensor], file: Path) -> None:
+    partial = file.with_suffix(".partial")
+    try:
+        save_file(tensors, partial)
+        partial.replace(file)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise EdgeAIError(
+            f"cannot write features to {file.parent}: {error}",
+            hint="free some space and continue with --resume, or set data.features=online",
+        ) from error
 
 
 def _shard_members(conversations: Sequence[Conversation]) -> list[list[int]]:
