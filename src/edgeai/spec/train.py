@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -169,8 +170,15 @@ def build_head(cfg: TrainConfig, target: DecoderTarget, train: Sequence[Conversa
             counts += torch.bincount(torch.tensor(conversation.ids[begin:end]), minlength=counts.shape[0])
     if cfg.init_from:
         head, _ = load_head(cfg.init_from, target)
+        target.aux_layers = head.shape.aux_layers
     else:
         s = target.shape
+        if not all(a < b for a, b in pairwise((-1, *target.aux_layers, s.num_layers))):
+            raise UsageError(
+                f"feature layers {target.aux_layers} are not three ascending ones of the {s.num_layers} layers of "
+                f"{target.name}",
+                hint="set head.aux_layers to states entering layers 0 and up",
+            )
         size = min(cfg.head.draft_vocab, s.vocab_size)
         shape = HeadShape(
             hidden_size=s.hidden_size,
