@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/installed
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 DEMO := runs/demo-$(STAMP)
 SMOKE := runs/smoke
+SMOKE_TARGET := -s target.model=$(SMOKE)/model -s target.dtype=float32 -s draft.path=$(SMOKE)/train -s tree.nodes=4
 
 .PHONY: help demo test test-slow smoke lint format install clean
 
@@ -51,9 +52,13 @@ smoke: $(INSTALLED)
 	$(BIN)/edgeai doctor
 	$(BIN)/edgeai config list
 	$(BIN)/edgeai assets list
-	# spec: a tiny random model, trained on for a moment
+	# spec: every verb on a tiny random model, in float32, where outputs must agree token for token
 	$(BIN)/python -m edgeai.spec.tiny $(SMOKE)/model
-	# (train, generate and bench on it come here)
+	# a random model seldom writes a usable prompt of its own: give it some
+	$(BIN)/edgeai spec train -c spec/smoke -s target.model=$(SMOKE)/model -s data.self_prompt=0 \
+	    -s 'data.prompts=[src/edgeai/spec/prompts_builtin.txt]' --out $(SMOKE)/train
+	$(BIN)/edgeai spec generate $(SMOKE_TARGET) -s max_tokens=32 --out $(SMOKE)/generate "Hello"
+	$(BIN)/edgeai spec bench $(SMOKE_TARGET) -s max_tokens=32 -s max_prompts=2 -s repeats=1 --out $(SMOKE)/bench
 	$(BIN)/edgeai runs list $(SMOKE)
 
 lint: $(INSTALLED)
