@@ -15,15 +15,18 @@ _LINE_EVERY_S = 10.0
 
 
 @contextmanager
-def listening(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener | None]:
+def listening(*, quiet: bool = False, verbose: bool = False, notes_only: bool = False) -> Iterator[Listener | None]:
     """Gives the listener for this terminal, and takes its progress bar down at the end.
 
     Args:
         quiet: Hear nothing: yields None.
         verbose: Hear every logged step as well.
+        notes_only: Hear no progress, because the result itself streams to the terminal.
     """
     if quiet:
         yield None
+    elif notes_only:
+        yield NotesListener(verbose=verbose)
     elif not sys.stderr.isatty():
         yield PlainListener(verbose=verbose)
     else:
@@ -75,6 +78,15 @@ class PlainListener:
         """Prints the values with -v."""
         if self._verbose:
             self.on_note(_step_line(step, values))
+
+
+class NotesListener(PlainListener):
+    """Plain lines without progress."""
+
+    def on_progress(
+        self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
+    ) -> None:
+        """Prints nothing."""
 
 
 class BarListener:

@@ -19,6 +19,7 @@ def running(
     device: str = "auto",
     quiet: bool = False,
     verbose: bool = False,
+    notes_only: bool = False,
 ) -> Iterator[Run]:
     """Gives the run to hand to an area function. Call `run.finish("done", report)` at the end of the block.
 
@@ -29,12 +30,13 @@ def running(
         device: As typed after --device.
         quiet: No progress, no notes.
         verbose: Every logged step as well.
+        notes_only: No progress, because the result itself streams to the terminal.
     """
     from edgeai.core.device import choose_device  # imports torch
 
     chosen = choose_device(device)
     argv = ["edgeai", *sys.argv[1:]]
-    with listening(quiet=quiet, verbose=verbose) as listener:
+    with listening(quiet=quiet, verbose=verbose, notes_only=notes_only) as listener:
         if resume is not None:
             run = Run.open(resume, listener=listener)
             run.go_on(argv, device=chosen.torch_device, device_why=chosen.why, threads=chosen.threads)

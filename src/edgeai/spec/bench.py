@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,7 +32,8 @@ from edgeai.spec.bench_report import (
     Spread,
 )
 from edgeai.spec.costs import measure_verify
-from edgeai.spec.decode import Generation, check_room, generate_ids
+from edgeai.spec.decode import Generation, generate_ids
+from edgeai.spec.dialogues import Ask, Dialogues
 from edgeai.spec.drafters import Drafter, build_drafter
 from edgeai.spec.generate import settle_tree
 from edgeai.spec.lossless import Difference, differences
@@ -42,6 +44,36 @@ from edgeai.spec.target import Target, load_target
 from edgeai.spec.tune import Choice
 
 _WARM_UP_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """How much a bench would decode."""
+
+    num_prompts: int
+    num_turns: int
+    """User turns answered per repeat and decoder."""
+    num_decoders: int
+    """Plain, speculative, and peers."""
+    max_tokens: int
+    """Most tokens decoded in all."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def plan_bench(cfg: BenchConfig) -> BenchPlan:
+    """Work out a plan without loading the model.
+
+    Raises:
+        UsageError: As `run_bench` for prompts and peers.
+    """
+    prompts = _prompts(cfg)
+    num_turns = sum(min(len(prompt.turns), cfg.max_turns) for prompt in prompts)
+    num_decoders = 1 + (not isinstance(cfg.draft, NoDraft)) + (2 + bool(cfg.peers_assistant)) * cfg.peers
+    max_tokens = num_turns * num_decoders * cfg.repeats * cfg.max_tokens
+    return BenchPlan(len(prompts), num_turns, num_decoders, max_tokens)
 
 
 def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
@@ -55,15 +87,10 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         UsageError: No such model, head or prompts; a prompt that does not fit the context; peers while sampling.
         EdgeAIError: Nothing to measure, because every answer ended at once.
     """
-    if cfg.peers and cfg.sampling.temperature > 0.0:
-        raise UsageError(
-            "peers are compared greedily, but sampling.temperature is above 0",
-            hint="set sampling.temperature=0 or peers=false",
-        )
-    prompts = select(load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
+    prompts = _prompts(cfg)
     target = load_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter = build_drafter(cfg.draft, target)
-    dialogues = _Dialogues(cfg, target, prompts)
+    dialogues = Dialogues(cfg, target, prompts)
     drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, run)
     peers = None
     if cfg.peers:
@@ -75,75 +102,28 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
     repeats = [bench.repeat(number, dialogues, run.metrics) for number in range(cfg.repeats)]
     comparison = bench.compare(repeats, run.metrics) if drafter else None
     costs = measure_verify(target, repeats=5)
-    return _report(cfg, run, bench, repeats, comparison, _why(cfg, choice), costs, len(prompts))
+    return _report(cfg, run, bench, repeats, comparison, _why(cfg, choice, tree), costs, len(prompts))
 
 
-def _why(cfg: BenchConfig, choice: Choice | None) -> str:
+def _prompts(cfg: BenchConfig) -> list[Prompt]:
+    if cfg.peers and cfg.sampling.temperature > 0.0:
+        raise UsageError(
+            "peers are compared greedily, but sampling.temperature is above 0",
+            hint="set sampling.temperature=0 or peers=false",
+        )
+    return select(load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
+
+
+def _why(cfg: BenchConfig, choice: Choice | None, tree: TreeConfig) -> str:
     if choice:
         return choice.why
-    return "draft.kind is none" if isinstance(cfg.draft, NoDraft) else "set in the config"
+    return (
+        "plain decoding: draft.kind is none" if isinstance(cfg.draft, NoDraft) else f"{_shape(tree)}: set in the config"
+    )
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# Prompts
-
-
-@dataclass(frozen=True)
-class _Ask:
-    """One user turn, ready to be answered."""
-
-    prompt: str
-    turn: int
-    ids: tuple[int, ...]
-
-    @property
-    def key(self) -> tuple[str, int]:
-        return self.prompt, self.turn
-
-
-class _Dialogues:
-    """All turns of all prompts. Later ones follow plain decoding's first answers: every decoder is asked the same."""
-
-    def __init__(self, cfg: BenchConfig, target: Target, prompts: Sequence[Prompt]) -> None:
-        self._tokenizer, self._prompts, self._max_turns = target.tokenizer, prompts, cfg.max_turns
-        self._context = min(cfg.context, target.shape.max_positions)
-        self._answers: dict[tuple[str, int], str] = {}
-        for ask in self.first_turns():
-            try:
-                check_room(target, len(ask.ids), cfg.context)
-            except UsageError as error:
-                raise UsageError(f"{ask.prompt}: {error.message}", hint=error.hint) from None
-
-    @property
-    def num_turns(self) -> int:
-        """Turns to be answered, unless a dialogue outgrows the context."""
-        return sum(min(len(prompt.turns), self._max_turns) for prompt in self._prompts)
-
-    def first_turns(self) -> Iterator[_Ask]:
-        """The first turn of every prompt."""
-        return (self._ask(prompt, 0) for prompt in self._prompts)
-
-    def turns(self) -> Iterator[_Ask]:
-        """Every turn, each to be answered before the next is asked for. A dialogue that outgrows the context ends."""
-        for prompt in self._prompts:
-            for turn in range(min(len(prompt.turns), self._max_turns)):
-                ask = self._ask(prompt, turn)
-                if len(ask.ids) >= self._context:
-                    break
-                yield ask
-
-    def answered(self, ask: _Ask, text: str) -> None:
-        """Take down plain decoding's answer; the first one stays."""
-        self._answers.setdefault(ask.key, text)
-
-    def _ask(self, prompt: Prompt, turn: int) -> _Ask:
-        messages = []
-        for earlier in range(turn):
-            messages.append({"role": "user", "content": prompt.turns[earlier]})
-            messages.append({"role": "assistant", "content": self._answers[prompt.id, earlier]})
-        messages.append({"role": "user", "content": prompt.turns[turn]})
-        ids = self._tokenizer.encode(self._tokenizer.render(messages, open_answer=True))
-        return _Ask(prompt.id, turn, tuple(ids))
+def _shape(tree: TreeConfig) -> str:
+    return f"{tree.nodes} nodes, depth {tree.depth}, top-k {tree.top_k}"
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -154,7 +134,7 @@ class _Dialogues:
 class _Repeat:
     """All answers of one repeat."""
 
-    asks: list[_Ask] = field(default_factory=list)
+    asks: list[Ask] = field(default_factory=list)
     plain: list[Generation] = field(default_factory=list)
     speculative: list[Generation] = field(default_factory=list)
     peers: dict[str, list[PeerAnswer]] = field(default_factory=dict)
@@ -181,14 +161,14 @@ class _Bench:
     ) -> None:
         self.cfg, self.target, self.drafter, self.tree, self.peers = cfg, target, drafter, tree, peers
 
-    def warm_up(self, dialogues: _Dialogues) -> None:
+    def warm_up(self, dialogues: Dialogues) -> None:
         """First calls allocate and compile; nobody counts them."""
         ask = next(dialogues.first_turns())
         for drafter in (None, self.drafter):
             self._answer(drafter, ask, _WARM_UP_TOKENS)
         self._ask_peers(ask, {})
 
-    def repeat(self, number: int, dialogues: _Dialogues, metrics: Metrics) -> _Repeat:
+    def repeat(self, number: int, dialogues: Dialogues, metrics: Metrics) -> _Repeat:
         """Answer everything once."""
         done, total = number * dialogues.num_turns, self.cfg.repeats * dialogues.num_turns
         out = _Repeat()
@@ -207,7 +187,7 @@ class _Bench:
         metrics.log(number + 1, values)
         return out
 
-    def _pair(self, ask: _Ask, out: _Repeat, *, plain_first: bool) -> None:
+    def _pair(self, ask: Ask, out: _Repeat, *, plain_first: bool) -> None:
         if plain_first:
             out.plain.append(self._answer(None, ask))
         if self.drafter:
@@ -217,12 +197,12 @@ class _Bench:
         if not plain_first:
             out.plain.append(self._answer(None, ask))
 
-    def _ask_peers(self, ask: _Ask, answers: dict[str, list[PeerAnswer]]) -> None:
+    def _ask_peers(self, ask: Ask, answers: dict[str, list[PeerAnswer]]) -> None:
         if self.peers:
             for name in self.peers.names:
                 answers.setdefault(name, []).append(self.peers.answer(name, ask.ids))
 
-    def _answer(self, drafter: Drafter | None, ask: _Ask, max_tokens: int | None = None) -> Generation:
+    def _answer(self, drafter: Drafter | None, ask: Ask, max_tokens: int | None = None) -> Generation:
         return generate_ids(
             self.target,
             drafter,
@@ -309,7 +289,7 @@ def _report(
         temperature=cfg.sampling.temperature,
         repeats=cfg.repeats,
         mode="plain" if is_plain else "speculative",
-        tree="" if is_plain else f"{tree.nodes} nodes, depth {tree.depth}, top-k {tree.top_k}",
+        tree="" if is_plain else _shape(tree),
         tree_why=why,
         plain_tokens_per_s=plain_speed,
         speculative_tokens_per_s=plain_speed if is_plain else Spread.of([speed(r.speculative) for r in repeats]),
@@ -386,4 +366,5 @@ def hardware(device: torch.device) -> str:
         lines = []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     model = model or platform.processor() or platform.machine()
-    return f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"{model}, {threads} {'thread' if threads == 1 else 'threads'}, torch {torch.__version__}"

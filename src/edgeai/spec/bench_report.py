@@ -12,8 +12,7 @@ from edgeai.spec.lossless import Difference
 ACCEPT_LEN = "tokens emitted by verify cycles / verify cycles, the bonus token counted, so that plain decoding has 1.0"
 ACCEPTANCE = "verify cycles in which the draft token at this depth was accepted / all verify cycles"
 TOKENS_PER_S = (
-    "tokens emitted by cycles / time of the cycles (draft + verify + accept + commit), summed over all answers of a "
-    "repeat; the prefill and the token it gives are left out, for plain and for speculative decoding alike"
+    "tokens emitted by cycles / time of the cycles, all answers of a repeat together; without the prefill and its token"
 )
 
 

@@ -1,0 +1,231 @@
+"""The reports of `edgeai spec` for people. Definitions are printed beside the numbers they belong to."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from edgeai.commands._render import amount, print_fields, print_json, print_table, seconds
+from edgeai.core.config import Config, dump_config
+from edgeai.spec.schema import BenchConfig, GenerateConfig
+
+if TYPE_CHECKING:
+    from edgeai.spec.bench import BenchPlan
+    from edgeai.spec.bench_report import BenchReport, Lossless, Spread
+    from edgeai.spec.generate import GenerateReport
+    from edgeai.spec.plan import TrainPlan
+    from edgeai.spec.train import TrainReport
+
+_BAR_WIDTH = 40
+_MAX_DIFFERENCES = 8
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# train
+
+
+def show_train(path: Path, report: "TrainReport") -> None:
+    """Prints what training gave, and what to run next."""
+    accuracy = "  ".join(f"{value:.1%}" for value in report.step_accuracy)
+    print_fields(
+        {
+            "head": f"{report.head} ({amount(report.num_parameters)} parameters)",
+            "trained on": f"{report.num_answer_tokens:,} answer tokens of {report.num_conversations:,} conversations, "
+            f"{report.tokens_seen:,} with repeats",
+            "draft vocabulary": f"holds {report.coverage_frac:.1%} of the answers' tokens",
+            "accuracy": f"{accuracy}  by draft step: draft equals the target's first choice, validation text",
+            "accept_len": f"{report.accept_len:.2f} tokens per cycle, simulated: a greedy chain on validation text, "
+            "bonus token counted",
+            "time": f"{seconds(report.train_s)}, {report.num_steps} steps",
+            "peak memory": amount(report.peak_memory_bytes, "B"),
+        }
+    )
+    print(f"\nmeasure it:  edgeai spec bench -s draft.path={path}")
+
+
+def show_train_plan(plan: "TrainPlan", *, as_json: bool) -> None:
+    """Prints what a training run would do, and one example with the tokens outside the loss dimmed."""
+    if as_json:
+        print_json(plan.to_json())
+        return
+    sources = {
+        "given prompts": plan.num_given_prompts,
+        "prompts the target writes": plan.num_self_prompts,
+        "answers written earlier": plan.num_written_answers,
+    }
+    disk = f"at most {amount(plan.max_feature_bytes, 'B')} on disk" if plan.max_feature_bytes else "computed online"
+    print_fields(
+        {
+            "target": f"{plan.target}, {plan.dtype}",
+            "features": f"states entering layers {', '.join(map(str, plan.aux_layers))}; {disk}",
+            "head": f"{amount(plan.num_parameters)} parameters",
+            "text": ", ".join(f"{count} {name}" for name, count in sources.items() if count),
+        }
+    )
+    print("\nOne example; dimmed tokens do not count in the loss:")
+    text = Text()
+    for token in plan.example:
+        # without colours the dimming would be lost: mark what counts
+        text.append(token.text, style="green" if token.in_loss else "dim")
+    console = Console(highlight=False)
+    if console.is_terminal and not console.no_color:
+        console.print(text)
+    else:
+        print(_bracketed([(token.text, token.in_loss) for token in plan.example]))
+
+
+def _bracketed(tokens: Sequence[tuple[str, bool]]) -> str:
+    """The example for pipes: what counts in the loss stands between >> and <<."""
+    out, inside = "", False
+    for text, in_loss in tokens:
+        out += (">>" if in_loss else "<<") * (in_loss != inside) + text
+        inside = in_loss
+    return out + "<<" * inside
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# generate
+
+
+def show_generate_plan(cfg: GenerateConfig, texts: Sequence[str], *, as_json: bool) -> None:
+    """Prints the resolved config and how many prompts would be answered."""
+    _show_plan(cfg, {"num_prompts": len(texts), "max_tokens": len(texts) * cfg.max_tokens}, as_json=as_json)
+
+
+def answer_footer(report: "GenerateReport") -> str:
+    """One line on how the answers came about."""
+    cut = " (cut at max_tokens)" if any(answer.finish_reason == "length" for answer in report.answers) else ""
+    speed = f"{report.num_tokens} tokens{cut}, {report.tokens_per_s:.1f} tokens/s"
+    if report.tree is None:
+        return f"{speed}, decoded plainly"
+    shape = f"{report.tree.nodes} nodes, depth {report.tree.depth}"
+    return f"{speed}, {report.accept_len:.2f} tokens per cycle with {report.drafter}, tree of {shape}"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# bench
+
+
+def show_bench_plan(cfg: BenchConfig, plan: "BenchPlan", *, as_json: bool) -> None:
+    """Prints the resolved config and how much would be decoded."""
+    _show_plan(cfg, plan.to_json(), as_json=as_json)
+
+
+def show_bench(path: Path, report: "BenchReport") -> None:
+    """Prints the comparison; the last line says what came of it."""
+    shape = f"{report.num_answers} answers of at most {report.max_tokens} tokens, repeated {report.repeats} times"
+    draft = report.draft
+    if report.coverage_frac is not None:
+        draft += f"; its vocabulary holds {report.coverage_frac:.1%} of the plain answers' tokens"
+    print_fields(
+        {
+            "target": f"{report.target}, {report.dtype}",
+            "machine": report.hardware,
+            "prompts": f"{report.prompts}: {report.num_prompts} prompts, {shape}, temperature {report.temperature:g}",
+            "draft": draft,
+            "tree": report.tree_why,
+            "peak memory": amount(report.peak_memory_bytes, "B"),
+            "report": path / "report.json",
+        }
+    )
+    print()
+    print_table(["tokens/s", "median", "min", "max", "ratio", "same text as plain"], _speed_rows(report))
+    print(f"  {report.tokens_per_s_definition}")
+    if report.mode == "speculative":
+        _show_acceptance(report)
+    _show_costs(report)
+    print()
+    if report.lossless is None:
+        print(f"plain decoding, ratio 1: {report.tree_why}")
+        return
+    _show_differences(report.lossless, report.dtype)
+    ratio = report.ratio.median
+    print(f"lossless: {'true' if report.lossless.ok else 'FALSE'}")
+    print(f"ratio: {ratio:.2f}{'' if ratio >= 1 else ', slower than plain decoding'}")
+
+
+def _speed_rows(report: "BenchReport") -> list[list[str]]:
+    def row(name: str, speed: "Spread", ratio: str, same: str) -> list[str]:
+        return [name, f"{speed.median:.1f}", f"{speed.minimum:.1f}", f"{speed.maximum:.1f}", ratio, same]
+
+    plain = report.plain_tokens_per_s
+    rows = [row("plain", plain, "1.00", "")]
+    if report.lossless:
+        ratio = report.ratio
+        spread = f"{ratio.median:.2f}" + (
+            f" ({ratio.minimum:.2f} to {ratio.maximum:.2f})" if report.repeats > 1 else ""
+        )
+        same = f"{report.lossless.num_equal} of {report.lossless.num_answers}"
+        rows.append(row("speculative", report.speculative_tokens_per_s, spread, same))
+    for peer in report.peers:
+        ratio_of_medians = f"{peer.tokens_per_s.median / plain.median:.2f}"
+        rows.append(row(peer.name, peer.tokens_per_s, ratio_of_medians, f"{peer.num_equal} of {peer.num_answers}"))
+    return rows
+
+
+def _show_acceptance(report: "BenchReport") -> None:
+    print(
+        f"\naccept_len {report.accept_len:.2f} ({report.num_tokens:,} tokens in {report.num_cycles:,} cycles, "
+        f"{report.draft_nodes:.1f} draft nodes a cycle)\n  {report.accept_len_definition}"
+    )
+    print(f"\naccepted, by depth in the tree\n  {report.acceptance_definition}")
+    for depth, share in enumerate(report.acceptance, start=1):
+        print(f"  {depth:>2}  {share:>6.1%}  {'█' * round(share * _BAR_WIDTH)}")
+    cycle = report.cycle
+    parts = {"draft": cycle.draft_s, "verify": cycle.verify_s, "accept + commit": cycle.commit_s}
+    total_s = sum(parts.values())
+    shares = ", ".join(f"{name} {part_s * 1e3:.2f} ms ({part_s / total_s:.0%})" for name, part_s in parts.items())
+    print(f"\na cycle of {total_s * 1e3:.2f} ms: {shares}; outside of it {cycle.rest_s * 1e3:.2f} ms")
+
+
+def _show_costs(report: "BenchReport") -> None:
+    first_s = report.cost_curve[0].verify_s
+    print("\nT(n), time to verify n tokens in one pass of the target:")
+    header = [str(cost.num_tokens) for cost in report.cost_curve]
+    times = [f"{cost.verify_s * 1e3:.1f}" for cost in report.cost_curve]
+    relative = [f"{cost.verify_s / first_s:.2f}" for cost in report.cost_curve]
+    width = max(len(cell) for cell in (*header, *times, *relative))
+    for name, cells in (("n", header), ("ms", times), ("T(n)/T(1)", relative)):
+        print(f"  {name:<9} " + " ".join(f"{cell:>{width}}" for cell in cells))
+
+
+def _show_differences(lossless: "Lossless", dtype: str) -> None:
+    """How many answers are equal, and the evidence for the differences."""
+    print(f"{lossless.num_equal} of {lossless.num_answers} speculative answers equal plain ones token for token")
+    if not lossless.differences:
+        return
+    if lossless.num_ties:
+        print(
+            f"  {lossless.num_ties} near-ties fell the other way, within the rounding noise of {dtype}: here logits of "
+            f"kernels for one and for n tokens differ by up to {lossless.noise:.3g}"
+        )
+    if lossless.num_mismatches:
+        print(f"  {lossless.num_mismatches} differences are more than rounding: this is a bug, or broken hardware")
+    rows = []
+    ordered = sorted(lossless.differences, key=lambda entry: entry.difference.is_tie)
+    for entry in ordered[:_MAX_DIFFERENCES]:
+        seen = entry.difference
+        where = f"{entry.prompt} turn {entry.turn + 1} token {seen.position}"
+        gap = "" if seen.gap is None else f"{seen.gap:.3g}"
+        verdict = "tie" if seen.is_tie else seen.why
+        rows.append(
+            [where, repr(seen.plain), repr(seen.speculative), gap, f"{seen.shift:.3g}", f"{seen.noise:.3g}", verdict]
+        )
+    print_table(["where", "plain", "speculative", "gap", "shift", "noise", "verdict"], rows)
+    if len(ordered) > _MAX_DIFFERENCES:
+        print(f"  and {len(ordered) - _MAX_DIFFERENCES} more, all in the report")
+    print(
+        "  gap: between the two tokens' logits; shift: of any logit; noise: measured, gap <= noise and shift <= 2 noise"
+    )
+
+
+def _show_plan(cfg: Config, plan: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"config": cfg.model_dump(mode="json"), "plan": plan})
+        return
+    sys.stdout.write(dump_config(cfg))
+    print()
+    print_fields(plan)

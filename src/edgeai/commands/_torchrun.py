@@ -1,0 +1,41 @@
+"""One training run in one process, or in several that torchrun started together."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeai.commands._run import running
+from edgeai.spec.schema import TrainConfig
+
+if TYPE_CHECKING:
+    from edgeai.spec.train import TrainReport
+
+
+def train_everywhere(
+    cfg: TrainConfig, *, out: Path | None, resume: Path | None, device: str, quiet: bool, verbose: bool
+) -> "tuple[Path, TrainReport] | None":
+    """Trains; the first process alone has the run directory's files and the person's ear.
+
+    Returns:
+        Run directory and report; None in every other process.
+    """
+    from edgeai.core.device import choose_device  # imports torch
+    from edgeai.core.metrics import Metrics
+    from edgeai.core.run import Run
+    from edgeai.spec.parallel import process_group
+    from edgeai.spec.train import run_train
+
+    chosen = choose_device(device).torch_device
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    if launched and chosen.startswith("cuda"):
+        device = chosen = f"cuda:{os.environ['LOCAL_RANK']}"
+    with process_group(chosen, launched=launched) as ranks:
+        if not ranks.is_first:
+            path = ranks.share(Path())
+            run_train(cfg, Run(path, {"device": chosen}, Metrics(None)), ranks=ranks, resume=resume is not None)
+            return None
+        with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
+            ranks.share(run.path)
+            report = run_train(cfg, run, ranks=ranks, resume=resume is not None)
+            run.finish("done", report.to_json())
+        return run.path, report

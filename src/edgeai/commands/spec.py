@@ -1,0 +1,181 @@
+"""`edgeai spec`: train a draft head, generate with it, measure what it gains."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeai.commands._app import new_app
+from edgeai.commands._console import listening
+from edgeai.commands._options import (
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    ResumeOption,
+    SetOption,
+    VerboseOption,
+)
+from edgeai.commands._render import print_json
+from edgeai.commands._run import running
+from edgeai.commands._spec_render import (
+    answer_footer,
+    show_bench,
+    show_bench_plan,
+    show_generate_plan,
+    show_train,
+    show_train_plan,
+)
+from edgeai.commands._torchrun import train_everywhere
+from edgeai.core.config import load_config
+from edgeai.core.errors import UsageError
+from edgeai.core.metrics import Metrics
+from edgeai.core.run import Run
+from edgeai.spec.prompts import load_prompts
+from edgeai.spec.schema import BenchConfig, GenerateConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from edgeai.spec.plan import TrainPlan
+
+app = new_app("Speculative decoding: faster text from a language model, without changing it.")
+
+
+@app.command(epilog="Example: edgeai spec train -c spec/smollm2-quick")
+def train(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train an EAGLE-3 draft head for a frozen target. Ctrl-C leaves a run that --resume goes on with.
+
+    Several GPUs or processes: torchrun --nproc-per-node 2 -m edgeai spec train ...
+    """
+    if resume is not None and (config or set_ or out):
+        raise UsageError("--resume takes its config and folder from the run", hint="leave out -c, -s and --out")
+    cfg = load_config(TrainConfig, Run.open(resume).config_path if resume else config, set_ or ())
+    if dry_run:
+        show_train_plan(_plan_train(cfg, device, quiet), as_json=as_json)
+        return
+    outcome = train_everywhere(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose)
+    if outcome:
+        path, report = outcome
+        print_json({"run": path, **report.to_json()}) if as_json else show_train(path, report)
+
+
+@app.command(epilog='Example: edgeai spec generate -s draft.kind=ngram "Why is the sky blue?"')
+def generate(
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to ask; - reads one prompt from stdin.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", metavar="FILE", help="Prompt file; first user turns are asked.")
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Answer prompts, with speculative decoding where it pays. The text is the target's own either way."""
+    cfg = load_config(GenerateConfig, config, set_ or ())
+    texts = _texts(prompts or [], file)
+    if dry_run:
+        show_generate_plan(cfg, texts, as_json=as_json)
+        return
+    from edgeai.spec.generate import run_generate  # imports torch
+
+    streams = not as_json and sys.stdout.isatty()
+    with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose, notes_only=streams) as run:
+        report = run_generate(cfg, run, texts, on_text=_Stream(texts) if streams else None)
+        run.finish("done", report.to_json())
+    if as_json:
+        print_json({"run": run.path, **report.to_json()})
+    elif not streams:
+        print("\n\n".join(_with_heading(texts, number, answer.text) for number, answer in enumerate(report.answers)))
+    if not (as_json or quiet):
+        print(("\n" if streams else "") + answer_footer(report), file=sys.stderr)
+
+
+@app.command(epilog="Example: edgeai spec bench -s draft.kind=ngram")
+def bench(
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", metavar="FILE", help="Short for -s prompts=FILE.", show_default=False)
+    ] = None,
+    peers: Annotated[bool, typer.Option("--peers", help="Short for -s peers=true: also run transformers.")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Measure plain against speculative decoding and compare their outputs; exit 1 if the outputs differ."""
+    short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
+    short += ["peers=true"] if peers else []
+    cfg = load_config(BenchConfig, config, [*short, *(set_ or ())])
+    from edgeai.spec.bench import plan_bench, run_bench  # imports torch
+
+    if dry_run:
+        show_bench_plan(cfg, plan_bench(cfg), as_json=as_json)
+        return
+    with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
+        report = run_bench(cfg, run)
+        is_ok = report.lossless is None or report.lossless.ok
+        run.finish("done" if is_ok else "failed", report.to_json())
+    print_json({"run": run.path, **report.to_json()}) if as_json else show_bench(run.path, report)
+    if not is_ok:
+        raise typer.Exit(1)
+
+
+def _plan_train(cfg: TrainConfig, device: str, quiet: bool) -> "TrainPlan":
+    from edgeai.core.device import choose_device  # imports torch
+    from edgeai.spec.plan import plan
+
+    with listening(quiet=quiet) as listener:
+        return plan(cfg, device=choose_device(device).torch_device, metrics=Metrics(None, listener=listener))
+
+
+def _texts(prompts: Sequence[str], file: str | None) -> list[str]:
+    """Everything that was asked, in order: the arguments, then the file."""
+    texts = [sys.stdin.read().strip() if text == "-" else text for text in prompts]
+    if not all(text.strip() for text in texts):
+        raise UsageError("a prompt is empty", hint="give some text")
+    if file is not None:
+        texts += [prompt.turns[0] for prompt in load_prompts(file)]
+    if not texts:
+        raise UsageError("no prompt given", hint='for example: edgeai spec generate "Why is the sky blue?"')
+    return texts
+
+
+def _with_heading(texts: Sequence[str], number: int, answer: str) -> str:
+    """An answer; below its prompt if there are several."""
+    return answer if len(texts) == 1 else f"> {texts[number]}\n{answer}"
+
+
+class _Stream:
+    """Shows text on the terminal as it comes."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts, self._number = texts, -1
+
+    def __call__(self, number: int, text: str) -> None:
+        if number != self._number:
+            gap = "\n\n" if self._number >= 0 else ""
+            print(gap + _with_heading(self._texts, number, ""), end="")
+            self._number = number
+        print(text, end="", flush=True)
