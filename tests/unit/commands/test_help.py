@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import click
 import pytest
@@ -48,13 +47,12 @@ def test_loads_nothing_heavy(argv):
 
 
 def test_help_answers_well_under_a_second():
-    """0.3 s on an idle core; the best of three, and a bound of 1 s, because test machines are busy."""
-    times_s = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "edgeai", "--help"], capture_output=True, check=True)
-        times_s.append(time.perf_counter() - begin)
-    assert min(times_s) < 1.0
+    """0.3 s of processor time, counted instead of the clock's because test machines are busy; torch alone takes 1.5 s."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "edgeai", "--help"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.8
 
 
 @pytest.mark.parametrize("words", [words for words, _ in verbs()], ids=" ".join)
