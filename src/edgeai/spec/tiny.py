@@ -1,12 +1,17 @@
 """A tiny random Llama with a byte tokenizer, written as an ordinary model folder: `python -m edgeai.spec.tiny FOLDER`.
 
 For smoke tests where nothing may be downloaded. Its text is noise, but every step of training and decoding is real.
+
+Every printable character has three likely successors, between which the random layers choose by the context: text
+varies and ends now and then, and a head learns to predict about half of it in seconds.
 """
 
 from __future__ import annotations
 
 import json
+import string
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,6 +22,10 @@ from edgeai.core.errors import UsageError
 
 HIDDEN, LAYERS, HEADS, KV_HEADS, INTERMEDIATE = 64, 8, 4, 2, 128
 SPECIAL = ("<|im_start|>", "<|im_end|>")
+SUCCESSOR_SCALES = (0.15, 0.13, 0.11)  # close enough for the context to turn the order round
+NUM_ENDINGS, ENDING_SCALE = 5, 0.13  # characters that may end a text
+SPACE, NEWLINE = "Ġ", "Ċ"  # as byte-level tokenizers write them
+PRINTABLE = string.ascii_letters + string.digits + string.punctuation + SPACE + NEWLINE
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -24,11 +33,7 @@ CHAT_TEMPLATE = (
 
 
 def write_tiny_model(folder: Path, *, seed: int = 0) -> None:
-    """Write config, weights and tokenizer of a random Llama with 8 layers, width 64 and 258 tokens.
-
-    Weights are scaled up so that its distribution is peaked: greedy text soon repeats, which gives a head something to
-    learn.
-    """
+    """Write config, weights and tokenizer of a random Llama with 8 layers, width 64 and 258 tokens."""
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: index for index, token in enumerate((*SPECIAL, *alphabet))}
@@ -60,25 +65,36 @@ def write_tiny_model(folder: Path, *, seed: int = 0) -> None:
             "vocab_size": len(vocab),
             "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0,
-            "tie_word_embeddings": True,
+            "tie_word_embeddings": False,
             "eos_token_id": vocab["<|im_end|>"],
             "bos_token_id": vocab["<|im_start|>"],
             "torch_dtype": "float32",
         },
     )
-    save_file(_weights(len(vocab), seed), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(_weights(vocab, seed), folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _weights(vocab_size: int, seed: int) -> dict[str, torch.Tensor]:
+def _weights(vocab: Mapping[str, int], seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     kv_width = HIDDEN * KV_HEADS // HEADS
 
-    def normal(*size: int, std: float = 0.1) -> torch.Tensor:
+    def normal(*size: int, std: float = 0.08) -> torch.Tensor:
         return torch.randn(*size, generator=generator) * std
 
+    def shuffled(tokens: torch.Tensor) -> torch.Tensor:
+        return tokens[torch.randperm(len(tokens), generator=generator)]
+
+    embedding = normal(len(vocab), HIDDEN, std=1.0)
+    lm_head = normal(len(vocab), HIDDEN, std=0.03)
+    printable = torch.tensor([vocab[char] for char in PRINTABLE])
+    for scale in SUCCESSOR_SCALES:
+        order = shuffled(printable)
+        lm_head[order.roll(-1)] += scale * embedding[order]
+    lm_head[vocab["<|im_end|>"]] += ENDING_SCALE * embedding[shuffled(printable)[:NUM_ENDINGS]].sum(0)
     weights = {
-        "model.embed_tokens.weight": normal(vocab_size, HIDDEN, std=1.0),
+        "model.embed_tokens.weight": embedding,
         "model.norm.weight": torch.ones(HIDDEN),
+        "lm_head.weight": lm_head,
     }
     for index in range(LAYERS):
         at = f"model.layers.{index}"
