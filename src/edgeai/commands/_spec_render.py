@@ -65,15 +65,12 @@ def show_train_plan(plan: "TrainPlan", *, as_json: bool) -> None:
             "text": ", ".join(f"{count} {name}" for name, count in sources.items() if count),
         }
     )
-    print("\nOne example; dimmed tokens do not count in the loss:")
-    text = Text()
-    for token in plan.example:
-        # without colours the dimming would be lost: mark what counts
-        text.append(token.text, style="green" if token.in_loss else "dim")
     console = Console(highlight=False)
     if console.is_terminal and not console.no_color:
-        console.print(text)
+        print("\nOne example; dimmed tokens do not count in the loss:\n")
+        console.print(Text.assemble(*((token.text, "" if token.in_loss else "dim") for token in plan.example)))
     else:
+        print("\nOne example; tokens outside of >> << do not count in the loss:\n")
         print(_bracketed([(token.text, token.in_loss) for token in plan.example]))
 
 

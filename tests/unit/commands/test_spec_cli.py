@@ -1,0 +1,249 @@
+"""`edgeai spec` as a person meets it: results, plans, errors word for word, exit codes, and JSON in every case."""
+
+import io
+import json
+import re
+
+import pytest
+
+from edgeai.cli import main
+from edgeai.commands import _spec_render
+from edgeai.spec import decode
+from edgeai.spec.plan import PreviewToken, TrainPlan
+from edgeai.spec.tiny import write_tiny_model
+from edgeai.spec.verify import Accepted
+
+PROMPT = "abcabcabcabc"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture
+def spec(model, tmp_path, monkeypatch, capsys):
+    """spec("generate", ...): exit code, stdout and stderr on the tiny model, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb, *args):
+        code = main(["spec", verb, "-s", f"target.model={model}", "-s", "target.dtype=float32", "--device=cpu", *args])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# generate
+
+
+def test_speculative_text_is_the_plain_text(spec):
+    options = ["-s", "max_tokens=24", "-s", "tree.nodes=6", "--json", PROMPT]
+    texts = []
+    for kind in ("none", "ngram"):
+        code, out, _ = spec("generate", "-s", f"draft.kind={kind}", *options)
+        assert code == 0
+        document = json.loads(out)
+        texts.append(document["answers"][0]["text"])
+    assert texts[0] == texts[1]
+    assert document["drafter"].startswith("ngram")
+
+
+def test_prompts_from_arguments_stdin_and_a_file(spec, tmp_path, monkeypatch):
+    (tmp_path / "p.txt").write_text("from the file\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("from stdin\n"))
+    code, out, _ = spec(
+        "generate", "an argument", "-", "-f", "p.txt", "-s", "draft.kind=none", "-s", "max_tokens=2", "--json"
+    )
+    assert code == 0
+    assert [answer["prompt"] for answer in json.loads(out)["answers"]] == ["an argument", "from stdin", "from the file"]
+
+
+def test_answers_go_to_stdout_and_all_else_to_stderr(spec):
+    code, out, err = spec("generate", "one", "two", "-s", "draft.kind=none", "-s", "max_tokens=3")
+    assert code == 0
+    assert out.startswith("> one\n")
+    assert "\n\n> two\n" in out
+    assert err.endswith("tokens/s, decoded plainly\n")
+
+
+def test_quiet_prints_the_result_alone(spec):
+    code, _, err = spec("generate", "one", "-s", "draft.kind=none", "-s", "max_tokens=3", "-q")
+    assert (code, [line for line in err.splitlines() if line.startswith(("edgeai", "answering"))]) == (0, [])
+    assert "tokens/s" not in err
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# bench
+
+
+BENCH = ["-s", "draft.kind=ngram", "-s", "tree.nodes=6", "-s", "max_tokens=24", "-s", "repeats=1", "--prompts", "p.txt"]
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    (tmp_path / "p.txt").write_text(f"{PROMPT}\n1 2 1 2 1 2 1 2\n")
+
+
+def test_bench_ends_with_the_verdict(spec, prompts, tmp_path):
+    code, out, _ = spec("bench", *BENCH, "--out", "r")
+    assert code == 0
+    assert out.splitlines()[-3:-1] == [
+        "2 of 2 speculative answers equal plain ones token for token",
+        "lossless: true",
+    ]
+    assert out.splitlines()[-1].startswith("ratio: ")
+    assert json.loads((tmp_path / "r" / "report.json").read_text())["lossless"]["ok"] is True
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["status"] == "done"
+
+
+def test_bench_json_is_one_document(spec, prompts):
+    code, out, _ = spec("bench", *BENCH, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["mode"] == "speculative"
+    assert document["accept_len_definition"].startswith("tokens emitted by verify cycles / verify cycles")
+    assert [cost["num_tokens"] for cost in document["cost_curve"]][:3] == [1, 2, 3]
+    assert document["ratio"]["minimum"] > 0
+
+
+def test_bench_that_finds_a_difference_exits_with_1(spec, prompts, tmp_path, monkeypatch):
+    accept = decode.accept
+
+    def accept_too_much(tree, logits, sampler, **options):
+        found = accept(tree, logits, sampler, **options)
+        if tree.size > 1 and found.num_accepted == 0 and options["limit"] > 1:
+            return Accepted((0, 1), (int(tree.tokens[1]), found.tokens[0]))
+        return found
+
+    monkeypatch.setattr(decode, "accept", accept_too_much)
+    code, out, _ = spec("bench", *BENCH, "--json", "--out", "r")
+    assert code == 1
+    assert json.loads(out)["lossless"]["ok"] is False
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["status"] == "failed"
+    code, out, _ = spec("bench", *BENCH)
+    assert code == 1
+    assert "lossless: FALSE" in out.splitlines()
+    assert "the token does not follow from the logits" in out
+
+
+def test_bench_with_peers(spec, prompts):
+    code, out, _ = spec("bench", *BENCH, "--peers", "--json")
+    peers = json.loads(out)["peers"]
+    assert code == 0
+    assert [peer["name"] for peer in peers] == ["transformers generate", "transformers prompt lookup"]
+    # the peer is an independent implementation: in float32 its greedy text is ours
+    assert [peer["num_equal"] for peer in peers] == [2, 2]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Plans
+
+
+@pytest.mark.parametrize("verb", ["bench", "generate"])
+def test_dry_run_prints_the_config_and_starts_nothing(spec, tmp_path, verb):
+    words = ["hello"] if verb == "generate" else []
+    code, out, _ = spec(verb, *words, "--dry-run", "-s", "max_tokens=7")
+    assert code == 0
+    assert out.startswith(f"verb: spec {verb}\n")
+    assert "max_tokens: 7\n" in out
+    assert "num_prompts " in out
+    assert list(tmp_path.iterdir()) == []
+    code, out, _ = spec(verb, *words, "--dry-run", "--json")
+    assert json.loads(out)["config"]["verb"] == f"spec {verb}"
+
+
+def test_train_plan_marks_what_counts_in_the_loss(capsys):
+    tokens = (("user: hi\n", False), ("bot:", False), (" he", True), ("llo", True), ("\n", False))
+    plan = TrainPlan(
+        target="tiny",
+        dtype="float32",
+        aux_layers=(2, 4, 5),
+        num_parameters=66_000,
+        num_given_prompts=0,
+        num_self_prompts=16,
+        num_written_answers=0,
+        max_feature_bytes=2_600_000,
+        example=tuple(PreviewToken(text, in_loss) for text, in_loss in tokens),
+    )
+    _spec_render.show_train_plan(plan, as_json=False)
+    out = capsys.readouterr().out
+    assert out.endswith("user: hi\nbot:>> hello<<\n\n")
+    assert "16 prompts the target writes" in out
+    assert "at most 2.6 MB on disk" in out
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Asked wrongly
+
+
+@pytest.mark.parametrize(
+    ("args", "message", "hint"),
+    [
+        (["generate"], "no prompt given", 'for example: edgeai spec generate "Why is the sky blue?"'),
+        (["generate", " "], "a prompt is empty", "give some text"),
+        (
+            ["generate", "hi"],
+            "no draft head is shipped for {model}",
+            "train one with `edgeai spec train` and set draft.path, or use `-s draft.kind=ngram`",
+        ),
+        (
+            ["bench", "--prompts", "none.jsonl"],
+            "no data at none.jsonl",
+            "give the path of a file you have, or set EDGEAI_DATA to the folder that holds it",
+        ),
+        (
+            ["bench", "--peers", "-s", "sampling.temperature=1", "-s", "draft.kind=ngram"],
+            "peers are compared greedily, but sampling.temperature is above 0",
+            "set sampling.temperature=0 or peers=false",
+        ),
+        (
+            ["train", "--resume", "r"],
+            "--resume takes its config and folder from the run",
+            "leave out -c, -s and --out",
+        ),
+        (
+            ["bench", "-s", "draft.path=nowhere"],
+            "no draft head in nowhere",
+            "give a checkpoint folder or a run directory of `edgeai spec train`",
+        ),
+    ],
+)
+def test_one_line_and_a_hint(spec, model, monkeypatch, args, message, hint):
+    monkeypatch.delenv("EDGEAI_DATA", raising=False)
+    message = message.format(model=model)
+    code, out, err = spec(*args)
+    assert (code, out) == (2, "")
+    assert f"edgeai: {message}\n  hint: {hint}\n" in err
+    code, out, _ = spec(*args, "--json")
+    assert json.loads(out) == {"error": {"message": message, "hint": hint, "exit_code": 2}}
+    assert code == 2
+
+
+def test_prompt_longer_than_the_context(spec):
+    code, _, err = spec("generate", "x" * 600, "-s", "draft.kind=none")
+    assert code == 2
+    assert re.search(
+        r"edgeai: the prompt has 6\d\d tokens and the context holds 512, answer included\n"
+        r"  hint: shorten the prompt, or raise `context` \(the model allows 512\)\n",
+        err,
+    )
+
+
+def test_unknown_model(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("no model")
+    for name, message in (("notes.txt", "notes.txt is no model"), ("gone.gguf", "no such GGUF file: gone.gguf")):
+        assert main(["spec", "generate", "-s", f"target.model={name}", "-s", "draft.kind=none", "hi"]) == 2
+        assert f"edgeai: {message}\n" in capsys.readouterr().err
+
+
+def test_resume_of_no_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["spec", "train", "--resume", "gone"]) == 2
+    assert capsys.readouterr().err == (
+        "edgeai: gone is no run directory: it has no readable run.json\n  hint: list them: edgeai runs list\n"
+    )
