@@ -1,11 +1,12 @@
 """`edgeai spec train`: from prompts to a trained draft head, in one readable loop.
 
 Run directory: answers.jsonl (what the target wrote), features/ (cached target states), best/ and last/ (heads),
-state.pt (everything a resumed run needs), metrics.jsonl.
+state.pt (everything a resumed run needs), formats.json (number formats settled on), metrics.jsonl.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from edgeai.core.device import bf16_gain, peak_memory_bytes
+from edgeai.core.device import bf16_gain, choose_dtype, peak_memory_bytes
 from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.files import write_whole
 from edgeai.core.run import Run
 from edgeai.core.seed import rng_state, seed_everything, set_rng_state
 from edgeai.spec.answers import Conversation, check_fit, load_conversations, write_conversations
@@ -36,7 +38,7 @@ from edgeai.spec.features import (
 from edgeai.spec.head import DraftHead, HeadShape, initialise
 from edgeai.spec.losses import StepSums, TrainingTimeTest
 from edgeai.spec.parallel import ALONE, Ranks
-from edgeai.spec.schema import OptimConfig, TrainConfig
+from edgeai.spec.schema import OptimConfig, TargetConfig, TrainConfig
 from edgeai.spec.target import DecoderTarget, load_target
 
 
@@ -97,9 +99,9 @@ def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool 
             f"optim.grad_accum {cfg.optim.grad_accum} cannot be shared by {ranks.world} processes",
             hint=f"set optim.grad_accum to a multiple of {ranks.world}",
         )
+    formats = settle_formats(cfg, run, ranks)
     seed_everything(cfg.seed)
-    ready = prepare(cfg, run, ranks)
-    device = ready.target.device
+    ready = prepare(cfg, run, ranks, target_dtype=formats["target"])
     module: nn.Module = TrainingTimeTest(
         ready.head,
         embedding=ready.target.embedding,
@@ -107,7 +109,7 @@ def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool 
         cos=ready.target.decoder.cos,
         sin=ready.target.decoder.sin,
         config=cfg.loss,
-        dtype=_matmul_dtype(cfg.optim, device),
+        dtype=getattr(torch, formats["products"]),
     )
     loop = _Loop(cfg, run, ranks, ready, module)
     if resume:
@@ -117,9 +119,32 @@ def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool 
     return loop.report()
 
 
-def prepare(cfg: TrainConfig, run: Run, ranks: Ranks) -> Prepared:
+def settle_formats(cfg: TrainConfig, run: Run, ranks: Ranks) -> dict[str, str]:
+    """Number formats of the target and of the head's matrix products.
+
+    Auto goes by a timing, which may come out differently next time and elsewhere: rank 0 decides once for the run.
+    """
+    file = run.path / "formats.json"
+    formats: dict[str, str] = {}
+    if ranks.is_first and file.exists():
+        formats = json.loads(file.read_text(encoding="utf-8"))
+    elif ranks.is_first:
+        formats = {
+            "target": choose_dtype(cfg.target.dtype, run.device),
+            "products": "bfloat16" if _multiplies_bf16(cfg.optim, torch.device(run.device)) else "float32",
+        }
+        write_whole(file, json.dumps(formats))
+    return ranks.share(formats)
+
+
+def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> Prepared:
     """Target, text, features and a fresh head. Rank 0 writes what is missing, the others read it."""
-    target = load_target(cfg.target, device=run.device, metrics=run.metrics, aux_layers=cfg.head.aux_layers)
+    if not ranks.is_first:
+        ranks.wait()  # until rank 0 has downloaded and converted the model
+    model = TargetConfig(model=cfg.target.model, dtype=target_dtype)
+    target = load_target(model, device=run.device, metrics=run.metrics, aux_layers=cfg.head.aux_layers)
+    if ranks.is_first:
+        ranks.wait()
     answers = cfg.data.answers or run.path / "answers.jsonl"
     if ranks.is_first and not cfg.data.answers:
         write_conversations(target, cfg.data, path=answers, seed=cfg.seed, metrics=run.metrics)
@@ -295,15 +320,21 @@ class _Loop:
         norm = nn.utils.clip_grad_norm_(ready.head.parameters(), cfg.optim.clip_norm)
         values = _means(_add(sums), self.ranks)
         values["loss"] = sum(values[f"loss_{i}"] * float(weights[i]) for i in range(steps))
-        if not (math.isfinite(values["loss"]) and math.isfinite(float(norm))):
-            raise EdgeAIError(
-                f"the loss is not finite at step {self.step + 1}",
-                hint=f"the last good head is in {self.run.path}/last; train again with a lower optim.lr "
-                f"(now {cfg.optim.lr})",
-            )
+        self._check_finite(self.step + 1, values["loss"], float(norm))
         self.optimizer.step()
         self.tokens_seen += sum(c.num_answer_tokens for c in members)
         return {**values, "lr": lr, "grad_norm": float(norm), "ttt_steps": steps, "tokens_seen": self.tokens_seen}
+
+    def _check_finite(self, step: int, *values: float) -> None:
+        """Stop before weights are spoilt or spoilt weights are saved."""
+        if all(map(math.isfinite, values)):
+            return
+        last = self.run.path / "last"
+        kept = f"the last good head is in {last}; " if last.exists() else ""
+        raise EdgeAIError(
+            f"the loss is not finite at step {step}",
+            hint=f"{kept}train again with a lower optim.lr (now {self.cfg.optim.lr})",
+        )
 
     @torch.no_grad()
     def _validate(self) -> None:
@@ -315,6 +346,7 @@ class _Loop:
         ones = torch.ones(steps, device=ready.target.device)
         sums = [self.plain_module(ready.val_features.batch(b), steps, ones)[1] for b in batches]
         values = _means(_add(sums), ALONE)
+        self._check_finite(self.step, *values.values())
         self.val = {f"val_{name}": value for name, value in values.items()}
         self.run.metrics.log(self.step, {**self.val, "tokens_seen": self.tokens_seen})
         accuracies = "/".join(f"{values[f'acc_{i}']:.2f}" for i in range(steps))
@@ -380,10 +412,9 @@ class _Loop:
         )
 
 
-def _matmul_dtype(config: OptimConfig, device: torch.device) -> torch.dtype:
+def _multiplies_bf16(config: OptimConfig, device: torch.device) -> bool:
     """bfloat16 for matrix products where it helps: on a GPU, and on a CPU that multiplies it faster."""
-    fast = device.type == "cuda" or (device.type == "cpu" and bf16_gain() > 1.2)
-    return torch.bfloat16 if config.autocast and fast else torch.float32
+    return config.autocast and (device.type == "cuda" or (device.type == "cpu" and bf16_gain() > 1.2))
 
 
 def _add(sums: Sequence[StepSums]) -> StepSums:
