@@ -203,8 +203,6 @@ class TrainConfig(Config):
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     epochs: int = Field(3, ge=1)
-    max_minutes: float | None = Field(None, gt=0.0)
-    """Stop starting new epochs when this much training time has passed; the schedule still follows epochs."""
     init_from: Path | None = None
     """Head whose weights training starts from."""
     val_every: int = Field(100, ge=1)
