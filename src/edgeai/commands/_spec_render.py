@@ -113,7 +113,7 @@ def show_bench_plan(cfg: BenchConfig, plan: "BenchPlan", *, as_json: bool) -> No
 
 def show_bench(path: Path, report: "BenchReport") -> None:
     """Prints the comparison; the last line says what came of it."""
-    shape = f"{report.num_answers} answers of at most {report.max_tokens} tokens, repeated {report.repeats} times"
+    shape = f"{report.num_answers} answers of at most {report.max_tokens} tokens, repeats {report.repeats}"
     draft = report.draft
     if report.coverage_frac is not None:
         draft += f"; its vocabulary holds {report.coverage_frac:.1%} of the plain answers' tokens"
@@ -136,7 +136,7 @@ def show_bench(path: Path, report: "BenchReport") -> None:
     _show_costs(report)
     print()
     if report.lossless is None:
-        print(f"plain decoding, ratio 1: {report.tree_why}")
+        print("ratio: 1, decoded plainly, so there is nothing to compare")
         return
     _show_differences(report.lossless, report.dtype)
     ratio = report.ratio.median
@@ -196,11 +196,11 @@ def _show_differences(lossless: "Lossless", dtype: str) -> None:
         return
     if lossless.num_ties:
         print(
-            f"  {lossless.num_ties} near-ties fell the other way, within the rounding noise of {dtype}: here logits of "
-            f"kernels for one and for n tokens differ by up to {lossless.noise:.3g}"
+            f"  near-ties that fell the other way: {lossless.num_ties}, within the rounding noise of {dtype} (here logits "
+            f"of kernels for one and for n tokens differ by up to {lossless.noise:.3g})"
         )
     if lossless.num_mismatches:
-        print(f"  {lossless.num_mismatches} differences are more than rounding: this is a bug, or broken hardware")
+        print(f"  differences that rounding does not explain: {lossless.num_mismatches}; please report this as a bug")
     rows = []
     ordered = sorted(lossless.differences, key=lambda entry: entry.difference.is_tie)
     for entry in ordered[:_MAX_DIFFERENCES]:

@@ -177,7 +177,9 @@ class _Bench:
             self._pair(ask, out, plain_first=number % 2 == 0)
             dialogues.answered(ask, out.plain[-1].text)
             self._ask_peers(ask, out.peers)
-            fields = {"plain_tok/s": speed(out.plain), "speculative_tok/s": speed(out.speculative)}
+            fields = {"plain_tok/s": speed(out.plain)}
+            if self.drafter:
+                fields["speculative_tok/s"] = speed(out.speculative)
             metrics.progress("bench", done + len(out.asks), total, unit="answers", **fields)
         if not speed(out.plain):
             raise EdgeAIError("every answer ended with its first token: nothing to measure", hint="give other prompts")
