@@ -149,9 +149,8 @@ def test_a_seed_gives_the_same_text_plain_and_speculative(target, make_scripted,
 def test_counts_add_up(target, make_scripted):
     plain = run(target, None, [5, 6, 7], max_tokens=50)
     seen: list[int] = []
-    got = run(
-        target, make_scripted(plain.ids, 128, 4), [5, 6, 7], tree=(15, 4, 4), max_tokens=50, on_tokens=seen.extend
-    )
+    drafter = make_scripted(plain.ids, 128, 4)
+    got = run(target, drafter, [5, 6, 7], tree=(15, 4, 4), max_tokens=50, on_tokens=seen.extend)
     assert tuple(seen) == got.ids
     assert got.text == target.tokenizer.decode(got.ids)
     assert got.finish_reason == "length"  # so every cycle has a bonus token

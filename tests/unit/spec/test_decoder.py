@@ -49,7 +49,7 @@ def test_features_are_the_states_entering_the_layers(pair):
 
 @pytest.mark.parametrize("chunk", [1, 3, 10])
 def test_chunked_prefill(pair, chunk):
-    hf, target = pair
+    _, target = pair
     whole = target.prefill(PROMPT, target.new_cache(20))
     cache = target.new_cache(20)
     parts = target.prefill(PROMPT, cache, chunk=chunk)

@@ -90,6 +90,15 @@ def test_a_narrower_tree_is_found_in_the_wide_one():
     assert all(ranks == [] for _, ranks in sight.path_ranks(top_k=1))  # a chain would be 1, 3, 5
 
 
+def test_a_narrower_tree_expands_fewer_nodes_of_each_level():
+    #   0 -> 1 (-1) -> 3 (-1.1), 4 (-1.2)
+    #     -> 2 (-2) -> 5 (-2.1) -> 6 (-2.2)
+    wide = build_tree([9, 1, 2, 3, 4, 5, 6], [-1, 0, 0, 1, 1, 2, 5], [0.0, -1.0, -2.0, -1.1, -1.2, -2.1, -2.2])
+    # with two per level, 3 and 4 are expanded and 5 is not: its child 6 would not be drawn
+    assert dict(Sight(wide, path=(2, 5, 6)).path_ranks(top_k=2))[3] == [3, 4]
+    assert dict(Sight(wide, path=(2, 5, 6)).path_ranks(top_k=3))[3] == [3, 4, 5]
+
+
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingConfig(temperature=1.0, seed=5)], ids=["greedy", "sampled"])
 def test_replay_predicts_what_decoding_does(small_vocab_target, make_head, sampling):
     """The same cycles, tree by tree, up to the last positions, which replay leaves out."""
