@@ -196,8 +196,8 @@ def _show_differences(lossless: "Lossless", dtype: str) -> None:
         return
     if lossless.num_ties:
         print(
-            f"  near-ties that fell the other way: {lossless.num_ties}, within the rounding noise of {dtype} (here logits "
-            f"of kernels for one and for n tokens differ by up to {lossless.noise:.3g})"
+            f"  near-ties that fell the other way: {lossless.num_ties}, within the rounding noise of {dtype} (here the "
+            f"logits of kernels for one and for n tokens differ by up to {lossless.noise:.3g})"
         )
     if lossless.num_mismatches:
         print(f"  differences that rounding does not explain: {lossless.num_mismatches}; please report this as a bug")
