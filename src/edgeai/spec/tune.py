@@ -219,7 +219,10 @@ def tune(
         )
         measured = costs, predict_accept_lens(records, candidates())
         if prompts is None:
-            _write(path, *measured)
+            try:
+                _write(path, *measured)
+            except OSError as error:
+                metrics.note(f"tree: auto: cannot keep the measurement, the next run repeats it: {error}")
     choice = choose_tree(*measured)
     metrics.note(choice.why)
     return choice

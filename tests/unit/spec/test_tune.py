@@ -183,3 +183,12 @@ def test_given_prompts_are_replayed_each_time(target, make_head, tmp_path, monke
     assert choice.plain_s == 1.0
     assert not (tmp_path / "tune").exists()
     assert torch.is_inference_mode_enabled() is False
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_next_run_time(target, make_head, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("EDGEAI_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(tune_module, "measure_costs", lambda target, drafter: costs({1: 1.0, 64: 1.0}))
+    monkeypatch.setattr(tune_module, "_NUM_PROMPTS", 1)
+    monkeypatch.setattr(tune_module, "_NUM_TOKENS", 12)
+    assert tune(target, Eagle3(make_head(target), target, name="a"), sampling=GREEDY, metrics=SILENT).plain_s == 1.0
