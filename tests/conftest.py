@@ -27,8 +27,8 @@ class ByteTokenizer:
     def encode(self, text: str) -> list[int]:
         return [ord(char) % 128 for char in text]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return "".join(chr(token) for token in ids if token != EOS)
+    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
+        return "".join(chr(token) for token in ids if keep_special or token != EOS)
 
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         text = "".join(f"{m['role'][0]}:{m['content']}\n" for m in messages)

@@ -178,7 +178,9 @@ def _shard_tensors(target: Target, conversations: Sequence[Conversation], batch_
 def _run_target(target: Target, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     features, hidden = target.features(ids)
     with torch.inference_mode():
-        best = torch.cat([(part @ target.lm_head.t()).argmax(-1) for part in hidden.flatten(0, 1).split(512)])
+        # max is several times faster than argmax in bfloat16 on a CPU
+        parts = hidden.flatten(0, 1).split(512)
+        best = torch.cat([(part @ target.lm_head.t()).max(-1).indices for part in parts])
     return features, hidden, best.view(ids.shape)
 
 

@@ -77,7 +77,8 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
 def preview(target: DecoderTarget, conversation: Conversation) -> list[PreviewToken]:
     """Tokens of a conversation as text; those the target wrote count in the loss."""
     inside = {t for begin, end in conversation.answers for t in range(begin, end)}
-    return [PreviewToken(target.tokenizer.decode([token]), t in inside) for t, token in enumerate(conversation.ids)]
+    decode = target.tokenizer.decode
+    return [PreviewToken(decode([t], keep_special=True), i in inside) for i, t in enumerate(conversation.ids)]
 
 
 def _example(target: DecoderTarget, prompt: str) -> Conversation:

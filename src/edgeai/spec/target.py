@@ -39,8 +39,8 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids of text; special tokens written in it are recognised, none are added."""
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens left out."""
+    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
+        """Text of token ids, special tokens left out unless they are wanted."""
 
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         """Chat template applied; `open_answer` ends with the header of the assistant's turn."""
@@ -212,9 +212,9 @@ class ChatTokenizer:
         """See `Tokenizer`."""
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """See `Tokenizer`."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=not keep_special))
 
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         """See `Tokenizer`. A base model without a template gets the bare texts."""
@@ -290,6 +290,7 @@ def _convert_gguf(path: Path, metrics: Metrics) -> Path:
     metrics.note(f"converting {path.name} to safetensors (once)")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    _quiet_transformers()
     try:
         model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.bfloat16)
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
@@ -309,6 +310,7 @@ def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
     """Load a causal LM with transformers, turning its many errors into one line."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    _quiet_transformers()
     hint = "give a model folder, a .gguf file, a Hugging Face id, or a name from `edgeai assets list`"
     try:
         config = AutoConfig.from_pretrained(folder)
@@ -417,6 +419,14 @@ def _fingerprint(hf_model: Any) -> str:
     sample = torch.cat([weight.detach().flatten()[::1009] for weight in weights])
     data = sample.to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes()
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _quiet_transformers() -> None:
+    """Progress and notes are the metrics listener's to show; transformers' own bars would garble them."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def _first_line(error: BaseException) -> str:

@@ -182,7 +182,7 @@ class ClosingTokenizer:
     def encode(self, text):
         return [ord(char) for char in text]
 
-    def decode(self, ids):
+    def decode(self, ids, *, keep_special=False):
         return "".join(map(chr, ids)).replace("#", "")
 
     def render(self, messages, *, open_answer):
