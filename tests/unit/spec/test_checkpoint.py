@@ -198,3 +198,12 @@ def test_draft_vocabulary_by_hand():
     assert draft_vocabulary(counts, 2).tolist() == [1, 2]
     assert draft_vocabulary(counts, 5).tolist() == [0, 0, 0, 0, 1]
     assert draft_vocabulary(counts, 6).tolist() == [0] * 6
+
+
+def test_draft_vocabulary_fills_up_in_order():
+    """Of 100,000 tokens one was seen."""
+    counts = torch.zeros(100_000, dtype=torch.long)
+    counts[70_000] = 1
+    offsets = draft_vocabulary(counts, 5000)
+    assert not offsets[:4999].any()
+    assert offsets[4999] == 70_000 - 4999

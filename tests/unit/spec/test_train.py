@@ -201,6 +201,19 @@ def test_resume_of_a_finished_run_trains_no_more(usual):
     _assert_identical(_outcome(usual.path), before)
 
 
+def test_resumed_run_remembers_its_best_head(usual, make_run):
+    """A head as good as that stays the best."""
+    run = make_run(usual.cfg, listener=Interrupt("train", 6))
+    with pytest.raises(KeyboardInterrupt):
+        run_train(usual.cfg, run)
+    state = torch.load(run.path / "state.pt", weights_only=True)
+    torch.save({**state, "best_accept_len": 9.0}, run.path / "state.pt")
+    best = (run.path / "best" / "model.safetensors").read_bytes()
+    assert run_train(usual.cfg, Run.open(run.path), resume=True).accept_len == 9.0
+    assert (run.path / "best" / "model.safetensors").read_bytes() == best
+    assert (run.path / "last" / "model.safetensors").read_bytes() != best
+
+
 def test_number_formats_are_settled_once(train_config, make_run, monkeypatch):
     """A timing that comes out otherwise on resume must not change the arithmetic."""
     cfg = train_config(optim={"autocast": True})
@@ -400,6 +413,14 @@ def test_epoch_batches():
     lengths = [len(talks[batch[0]].ids) for batch in epochs[0]]
     assert lengths != sorted(lengths)
     assert epoch_batches(_talks([900]), 400, 0, 0) == [[0]]  # longer than the limit, but not lost
+
+
+def test_every_epoch_has_an_order_of_its_own(train_config, make_run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "epoch_batches", lambda *args: asked.append(args[2:]) or epoch_batches(*args))
+    cfg = train_config(epochs=2, seed=5)
+    run_train(cfg, make_run(cfg))
+    assert asked == [(5, 0), (5, 1)]
 
 
 def test_rows_weigh_the_same_however_they_are_batched(train_config, make_run):
