@@ -175,8 +175,10 @@ class LossConfig(Config):
 
 
 class OptimConfig(Config):
-    """AdamW with linear warm-up and cosine decay."""
+    """Linear warm-up, then cosine decay."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """muon: orthogonalised momentum for the head's inner matrices, AdamW for the rest; learns faster from little."""
     lr: float = Field(1e-3, gt=0.0)
     min_lr_frac: float = Field(0.05, ge=0.0, le=1.0)
     """Final learning rate as a share of lr."""

@@ -37,6 +37,7 @@ from edgeai.spec.features import (
 )
 from edgeai.spec.head import DraftHead, HeadShape, initialise
 from edgeai.spec.losses import StepSums, TrainingTimeTest
+from edgeai.spec.optim import build_optimizers, learning_rate
 from edgeai.spec.parallel import ALONE, Ranks
 from edgeai.spec.schema import OptimConfig, TargetConfig, TrainConfig
 from edgeai.spec.target import DecoderTarget, load_target
@@ -232,15 +233,6 @@ def num_draft_steps(cfg: TrainConfig, progress: float) -> int:
     return min(cfg.loss.ttt_steps, 1 + int(cfg.loss.ttt_steps * progress / cfg.loss.ttt_ramp_frac))
 
 
-def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
-    """Linear warm-up, then cosine decay to `min_lr_frac`; `step` counts from 0."""
-    warmup = max(1, round(config.warmup_frac * num_steps))
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    progress = (step - warmup) / max(1, num_steps - warmup)
-    return config.lr * (config.min_lr_frac + (1 - config.min_lr_frac) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
 def epoch_batches(conversations: Sequence[Conversation], batch_tokens: int, seed: int, epoch: int) -> list[list[int]]:
     """Micro-batches of one epoch: shuffled, neighbours of like length together, in shuffled order."""
     rng = np.random.default_rng((seed, 2, epoch))
@@ -262,12 +254,7 @@ class _Loop:
         self.cfg, self.run, self.ranks, self.ready = cfg, run, ranks, ready
         self.plain_module = module
         self.module = DistributedDataParallel(module) if ranks.world > 1 else module
-        self.optimizer = torch.optim.AdamW(
-            ready.head.parameters(),
-            lr=cfg.optim.lr,
-            betas=(cfg.optim.beta1, cfg.optim.beta2),
-            weight_decay=cfg.optim.weight_decay,
-        )
+        self.optimizers = build_optimizers(cfg.optim, ready.head)
         epochs = [epoch_batches(ready.train, cfg.optim.batch_tokens, cfg.seed, epoch) for epoch in range(cfg.epochs)]
         accum = cfg.optim.grad_accum
         self.steps = [epoch[i : i + accum] for epoch in epochs for i in range(0, len(epoch) - accum + 1, accum)]
@@ -304,14 +291,15 @@ class _Loop:
         cfg, ready = self.cfg, self.ready
         steps = num_draft_steps(cfg, self.step / len(self.steps))
         lr = learning_rate(cfg.optim, self.step, len(self.steps))
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
         # every row of the whole step weighs the same, however the rows are spread over batches and ranks
         members = [ready.train[n] for batch in batches for n in batch]
         counts = step_counts(members, steps).clamp_min(1)
         weights = torch.tensor([cfg.loss.step_decay**i for i in range(steps)])
         scale = (weights / counts * self.ranks.world).to(ready.target.device)
-        self.optimizer.zero_grad()
+        ready.head.zero_grad()
         sums = []
         for batch in batches[self.ranks.rank :: self.ranks.world]:
             loss, stats = self.module(ready.train_features.batch(batch), steps, scale)
@@ -321,7 +309,8 @@ class _Loop:
         values = _means(_add(sums), self.ranks)
         values["loss"] = sum(values[f"loss_{i}"] * float(weights[i]) for i in range(steps))
         self._check_finite(self.step + 1, values["loss"], float(norm))
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.tokens_seen += sum(c.num_answer_tokens for c in members)
         return {**values, "lr": lr, "grad_norm": float(norm), "ttt_steps": steps, "tokens_seen": self.tokens_seen}
 
@@ -364,7 +353,7 @@ class _Loop:
             save_head(self.run.path / "best", self.ready.head, self.ready.target, self.val)
         state = {
             "head": self.ready.head.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "tokens_seen": self.tokens_seen,
             "best_accept_len": self.best_accept_len,
@@ -389,7 +378,8 @@ class _Loop:
             return
         state = torch.load(path, map_location=self.ready.target.device, weights_only=True)
         self.ready.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step, self.tokens_seen, self.val = state["step"], state["tokens_seen"], state["val"]
         self.best_accept_len, self.train_s = state["best_accept_len"], state["train_s"]
         set_rng_state(state["rng"])
