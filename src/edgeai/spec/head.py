@@ -158,15 +158,14 @@ class DraftHead(nn.Module):
 
 
 @torch.no_grad()
-def initialise(head: DraftHead, *, lm_head: Tensor, final_norm: Tensor) -> None:
-    """Start from what the target knows: its output rows and final norm, and its deepest feature passed through.
+def initialise(head: DraftHead, *, lm_head: Tensor) -> None:
+    """Start from what the target knows: its output rows, and its deepest feature passed through.
 
     The head then begins as "the target's late state plus a small correction", which learns faster than noise.
 
     Args:
         head: Fresh head.
         lm_head: The target's [V, H].
-        final_norm: The target's [H].
     """
     for module in head.modules():
         if isinstance(module, nn.Linear):
@@ -174,6 +173,5 @@ def initialise(head: DraftHead, *, lm_head: Tensor, final_norm: Tensor) -> None:
     head.midlayer.self_attn.o_proj.weight.mul_(0.1)
     head.midlayer.mlp.down_proj.weight.mul_(0.1)
     head.lm_head.weight.copy_(lm_head[head.draft_to_target].float())
-    head.norm.weight.copy_(final_norm.float())
     if head.shape.hidden_size == head.shape.target_hidden_size:
         head.fc.weight[:, -head.shape.hidden_size :] += torch.eye(head.shape.hidden_size)

@@ -221,7 +221,7 @@ def build_head(cfg: TrainConfig, target: DecoderTarget, train: Sequence[Conversa
             norm_output=cfg.head.norm_output,
         )
         head = DraftHead(shape, draft_vocabulary(counts, size))
-        initialise(head, lm_head=target.lm_head.cpu(), final_norm=target.decoder.final_norm.cpu())
+        initialise(head, lm_head=target.lm_head.cpu())
     coverage = float(counts[head.t2d.cpu()].sum() / counts.sum())
     return head.to(target.device), coverage
 
