@@ -8,10 +8,10 @@ from typing import Any
 from edgeai.core.metrics import Metrics
 from edgeai.spec.answers import Conversation, Job, check_fit, decode_jobs, given_prompts, load_conversations
 from edgeai.spec.features import bytes_per_token
+from edgeai.spec.prepare import build_head
 from edgeai.spec.prompts import builtin_prompts
 from edgeai.spec.schema import TrainConfig
 from edgeai.spec.target import DecoderTarget, load_target
-from edgeai.spec.train import build_head
 
 PREVIEW_TOKENS = 48
 

@@ -15,24 +15,18 @@ from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics, read_metrics
 from edgeai.core.run import Run
+from edgeai.spec import prepare as preparation
 from edgeai.spec import train
 from edgeai.spec.answers import Conversation, load_conversations
 from edgeai.spec.checkpoint import load_head
 from edgeai.spec.drafters.eagle3 import Eagle3
 from edgeai.spec.features import OnlineFeatures, query_positions
 from edgeai.spec.losses import StepSums, TrainingTimeTest
+from edgeai.spec.optim import learning_rate
 from edgeai.spec.parallel import ALONE, Ranks
+from edgeai.spec.prepare import build_head, prepare, settle_formats, split
 from edgeai.spec.schema import LossConfig, OptimConfig, TrainConfig, TreeConfig
-from edgeai.spec.train import (
-    build_head,
-    epoch_batches,
-    learning_rate,
-    num_draft_steps,
-    prepare,
-    run_train,
-    settle_formats,
-    split,
-)
+from edgeai.spec.train import epoch_batches, num_draft_steps, run_train
 
 
 class Interrupt:
@@ -219,14 +213,14 @@ def test_number_formats_are_settled_once(train_config, make_run, monkeypatch):
     cfg = train_config(optim={"autocast": True})
     cfg = cfg.model_copy(update={"target": cfg.target.model_copy(update={"dtype": "auto"})})
     run = make_run(cfg)
-    monkeypatch.setattr(train, "bf16_gain", lambda: 3.0)
-    monkeypatch.setattr(train, "choose_dtype", lambda name, device: "bfloat16")
+    monkeypatch.setattr(preparation, "bf16_gain", lambda: 3.0)
+    monkeypatch.setattr(preparation, "choose_dtype", lambda name, device: "bfloat16")
     assert settle_formats(cfg, run, ALONE) == {"target": "bfloat16", "products": "bfloat16"}
-    monkeypatch.setattr(train, "bf16_gain", lambda: 0.5)
-    monkeypatch.setattr(train, "choose_dtype", lambda name, device: "float32")
+    monkeypatch.setattr(preparation, "bf16_gain", lambda: 0.5)
+    monkeypatch.setattr(preparation, "choose_dtype", lambda name, device: "float32")
     assert settle_formats(cfg, Run.open(run.path), ALONE) == {"target": "bfloat16", "products": "bfloat16"}
     assert settle_formats(cfg, make_run(cfg, "other"), ALONE) == {"target": "float32", "products": "float32"}
-    monkeypatch.setattr(train, "bf16_gain", lambda: 3.0)
+    monkeypatch.setattr(preparation, "bf16_gain", lambda: 3.0)
     assert settle_formats(train_config(), make_run(cfg, "third"), ALONE)["products"] == "float32"  # autocast off
 
 
