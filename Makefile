@@ -10,13 +10,14 @@ DEMO := runs/demo-$(STAMP)
 SMOKE := runs/smoke
 SMOKE_TARGET := -s target.model=$(SMOKE)/model -s target.dtype=float32 -s draft.path=$(SMOKE)/train -s tree.nodes=4
 
-.PHONY: help demo test test-slow smoke lint format install clean
+.PHONY: help demo test test-slow test-network smoke lint format install clean
 
 help:
 	@echo "make demo       fetch a small language model, train a draft head, measure the gain (about ten minutes)"
 	@echo "make test       the default tests: CPU, no network, no data sets"
 	@echo "make smoke      every main command on tiny built-in inputs, no download (under two minutes)"
 	@echo "make test-slow  the slow tests, and those that need EDGEAI_DATA"
+	@echo "make test-network  the tests on the real model, which download it once"
 	@echo "make lint       formatter, linter, types, import rules"
 	@echo "make format     put the code into shape"
 	@echo "make clean      remove .venv and caches; runs/ stays"
@@ -45,6 +46,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "(slow or data) and not gpu and not network"
+
+test-network: $(INSTALLED)
+	$(BIN)/python -m pytest -m "network and not gpu"
 
 smoke: $(INSTALLED)
 	rm -rf $(SMOKE)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from edgeai.core import assets
@@ -28,6 +29,7 @@ from edgeai.spec.schema import TargetConfig
 
 Message = Mapping[str, str]
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+_MODEL_HINT = "give a model folder, a .gguf file, a Hugging Face id (owner/name), or a name from `edgeai assets list`"
 _SENTINEL = "\u2063user\u2063"
 
 
@@ -277,6 +279,9 @@ def model_folder(model: str, metrics: Metrics) -> str:
     if model in assets.ASSETS:
         found = assets.fetch(model, metrics)
         return str(_convert_gguf(found, metrics) if found.suffix == ".gguf" else found)
+    if "/" not in model:
+        known = ", ".join(sorted(assets.ASSETS))
+        raise UsageError(f"no model called '{model}'", hint=f"{_MODEL_HINT}; known names: {known}")
     return model
 
 
@@ -311,19 +316,23 @@ def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     _quiet_transformers()
-    hint = "give a model folder, a .gguf file, a Hugging Face id, or a name from `edgeai assets list`"
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, json.JSONDecodeError) as error:
-        raise UsageError(f"cannot find a model called '{name}': {_first_line(error)}", hint=hint) from error
+        if Path(folder).is_dir():
+            raise UsageError(f"'{name}' has no readable config: {_first_line(error)}", hint=_MODEL_HINT) from error
+        raise UsageError(
+            f"'{name}' is neither here nor in the Hugging Face cache, and the hub did not give it",
+            hint=f"check the name and the network, or {_MODEL_HINT}",
+        ) from error
     if config.model_type not in FAMILIES:
         raise UsageError(
-            f"'{name}' is of the family '{config.model_type}', supported are {', '.join(FAMILIES)}", hint=hint
+            f"'{name}' is of the family '{config.model_type}', supported are {', '.join(FAMILIES)}", hint=_MODEL_HINT
         )
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), low_cpu_mem_usage=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EdgeAIError(f"cannot load the weights of '{name}': {_first_line(error)}", hint=hint) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise EdgeAIError(f"cannot load the weights of '{name}': {_first_line(error)}", hint=_MODEL_HINT) from error
     return model.eval()
 
 
@@ -423,10 +432,12 @@ def _fingerprint(hf_model: Any) -> str:
 
 def _quiet_transformers() -> None:
     """Progress and notes are the metrics listener's to show; transformers' own bars would garble them."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
 
 
 def _first_line(error: BaseException) -> str:
