@@ -30,7 +30,7 @@ def test_missing_gguf_and_file_that_is_no_model(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(UsageError, match=r"notes\.txt is no model$"):
         _load(tmp_path / "notes.txt")
-    with pytest.raises(UsageError, match="holds no model: config.json is missing$"):
+    with pytest.raises(UsageError, match=r"holds no model: config\.json is missing$"):
         _load(tmp_path)
 
 
@@ -50,7 +50,7 @@ def test_another_family(tmp_path):
     write_tiny_model(tmp_path)
     config = tmp_path / "config.json"
     config.write_text(config.read_text().replace('"llama"', '"gpt2"'))
-    with pytest.raises(UsageError, match="is of the family 'gpt2', supported are llama, mistral, qwen2, qwen3$"):
+    with pytest.raises(UsageError, match=r"is of the family 'gpt2', supported are llama, mistral, qwen2, qwen3$"):
         _load(tmp_path)
 
 
