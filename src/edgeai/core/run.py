@@ -118,7 +118,15 @@ class Run:
         return "killed" if status == "running" and here and not _is_alive(self.info["pid"]) else status
 
     def go_on(self, argv: Sequence[str], *, device: str, device_why: str, threads: int | None = None) -> None:
-        """Marks an opened run as running again, by this process, on a device that may be another one."""
+        """Marks an opened run as running again, by this process, on a device that may be another one.
+
+        Raises:
+            UsageError: Another process of this host is still at it; two would spoil each other's files.
+        """
+        if self.status == "running" and self.info["host"] == socket.gethostname() and self.info["pid"] != os.getpid():
+            raise UsageError(
+                f"{self.path} is still running, as process {self.info['pid']}", hint="wait for it, or end it first"
+            )
         self.info.setdefault("resumed", []).append({"argv": list(argv), "at": _now()})
         self._update(
             status="running",

@@ -50,6 +50,20 @@ def test_go_on(tmp_path):
     assert opened.info["resumed"][0]["argv"] == ["edgeai", "--resume"]
 
 
+def test_a_run_that_is_still_running_is_not_gone_on_with(tmp_path):
+    create(tmp_path / "r")
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    path = tmp_path / "r" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pid": other.pid}))
+    try:
+        with pytest.raises(UsageError) as caught:
+            Run.open(tmp_path / "r").go_on(["edgeai"], device="cpu", device_why="auto")
+    finally:
+        other.communicate(b"")
+    assert str(caught.value) == f"{tmp_path / 'r'} is still running, as process {other.pid}"
+    Run.open(tmp_path / "r").go_on(["edgeai"], device="cpu", device_why="auto")
+
+
 def test_run_whose_process_is_gone_was_killed(tmp_path):
     create(tmp_path / "r")
     gone = subprocess.Popen([sys.executable, "-c", ""])
