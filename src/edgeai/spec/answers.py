@@ -6,6 +6,7 @@ decoded in a continuous batch, appended to a JSONL file as they finish, and take
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -215,7 +216,7 @@ def write_conversations(
 
 
 def load_conversations(path: Path) -> list[Conversation]:
-    """Read a file of `write_conversations`. A torn last line (the writer was killed) is dropped.
+    """Read a file of `write_conversations`, gzipped or not. A torn last line (the writer was killed) is dropped.
 
     Raises:
         UsageError: Missing file, or a line that is no conversation.
@@ -223,7 +224,11 @@ def load_conversations(path: Path) -> list[Conversation]:
     if not path.is_file():
         raise UsageError(f"no such answers file: {path}", hint="leave data.answers empty to let the target write them")
     found = []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise UsageError(f"cannot read {path}: {error}", hint="write the file with `edgeai spec train`") from error
+    lines = data.decode("utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
             found.append(_from_record(json.loads(line)))

@@ -148,7 +148,7 @@ class DataConfig(Config):
     val_frac: float = Field(0.03, gt=0.0, lt=0.5)
     """Share of conversations held back for validation."""
     answers: Path | None = None
-    """JSONL of answers written by an earlier run, used instead of regenerating."""
+    """JSONL (or .jsonl.gz) of answers written by an earlier run, used instead of regenerating."""
     features: Literal["cached", "online"] = "cached"
     """Keep target features on disk (one target pass in all) or recompute them in each epoch."""
 

@@ -1,5 +1,6 @@
 """What the target writes: batches against one by one, sampling against the exact distribution, files against kills."""
 
+import gzip
 import json
 import math
 from dataclasses import replace
@@ -405,3 +406,13 @@ def test_self_prompts_and_no_usable_one(target, tmp_path):
     with pytest.raises(UsageError, match="the target wrote no usable prompt of its own"):
         _write(target, _self_config(max_len=34, self_prompt=2), tmp_path / "answers.jsonl")
     assert not (tmp_path / "prompts.jsonl").exists()
+
+
+def test_a_gzipped_file_reads_like_the_plain_one_and_garbage_is_refused(tmp_path):
+    conversation = Conversation("a", (1, 2, 3, 4), ((2, 4),), 0.0)
+    packed = tmp_path / "answers.jsonl.gz"
+    packed.write_bytes(gzip.compress((conversation.to_json() + "\n").encode()))
+    assert load_conversations(packed) == [conversation]
+    packed.write_bytes(b"garbage")
+    with pytest.raises(UsageError, match=r"^cannot read .*answers\.jsonl\.gz: "):
+        load_conversations(packed)
