@@ -314,7 +314,9 @@ def _report(
 
 
 def _draft_name(cfg: BenchConfig) -> str:
-    return f"eagle3 from {cfg.draft.path}" if isinstance(cfg.draft, Eagle3Draft) else cfg.draft.kind
+    if not isinstance(cfg.draft, Eagle3Draft):
+        return cfg.draft.kind
+    return f"eagle3 from {cfg.draft.path}" if cfg.draft.path else "eagle3, the head shipped for this target"
 
 
 def _acceptance(answers: Sequence[Generation], num_cycles: int) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from edgeai.core.device import peak_memory_bytes
+from edgeai.core.device import peak_memory_bytes, release_memory
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.run import Run
 from edgeai.core.seed import rng_state, seed_everything, set_rng_state
@@ -146,6 +146,8 @@ class _Loop:
             begin = time.monotonic()
             values = self._train_step(self.steps[self.step])
             self.step += 1
+            if self.ready.target.device.type == "cpu":
+                release_memory()
             self.train_s += time.monotonic() - begin
             self.run.metrics.log(self.step, values)
             self.run.metrics.progress(

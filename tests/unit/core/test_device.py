@@ -1,10 +1,12 @@
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from edgeai.core import device
-from edgeai.core.device import choose_device, choose_dtype, num_cores, peak_memory_bytes
+from edgeai.core.device import choose_device, choose_dtype, num_cores, peak_memory_bytes, release_memory
 from edgeai.core.errors import EdgeAIError, UsageError
 
 
@@ -70,3 +72,19 @@ def test_peak_memory_agrees_with_the_kernels_other_count():
     scale = 1 if sys.platform == "darwin" else 1024
     expected = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
     assert peak_memory_bytes() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be asked")
+def test_released_memory_goes_back_to_the_system():
+    """Blocks below the mapping threshold stay with glibc when freed, as long as one above them is alive."""
+
+    def resident_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [bytearray(b"x" * 65536) for _ in range(2000)]  # 125 MiB
+    kept = blocks[-1]
+    full = resident_bytes()
+    del blocks
+    release_memory()
+    assert full - resident_bytes() > 60 * 2**20
+    assert len(kept) == 65536
