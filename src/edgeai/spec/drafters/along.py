@@ -18,8 +18,7 @@ from torch import Tensor
 
 from edgeai.spec.decoder import additive_mask, attend, rotate
 from edgeai.spec.drafters.beam import grow
-from edgeai.spec.drafters.eagle3 import HeadLayer, check_fit
-from edgeai.spec.head import DraftHead
+from edgeai.spec.drafters.eagle3 import HeadLayer
 from edgeai.spec.schema import TreeConfig
 from edgeai.spec.target import Target
 from edgeai.spec.tree import DraftTree
@@ -29,25 +28,21 @@ PLACES_AT_ONCE = 64  # bounds the copies of the text's keys; enough rows for ful
 
 @torch.inference_mode()
 def propose_along(
-    head: DraftHead, target: Target, ids: Sequence[int], features: Tensor, roots: Sequence[int], tree: TreeConfig
+    layer: HeadLayer, target: Target, ids: Sequence[int], features: Tensor, roots: Sequence[int], tree: TreeConfig
 ) -> list[DraftTree]:
     """Draft what may follow each root.
 
     Args:
-        head: Its weights as they are now.
-        target: Lends embedding, rotary tables and number format.
+        layer: The head; it must fit the target.
+        target: Lends its rotary tables.
         ids: The text [T].
         features: The target's [T, F], at least up to the last root.
         roots: Ascending places in the text, at least 1: the tree's root is ids[place].
         tree: The caller keeps each root plus `tree.depth` within the target's positions.
-
-    Raises:
-        EdgeAIError: The head's shape does not fit the target.
     """
-    check_fit(head, target)
     if not roots:
         return []
-    text = _Text(HeadLayer(head, target.embedding), target.rotary, ids, features, roots[-1])
+    text = _Text(layer, target.rotary, ids, features, roots[-1])
     trees: list[DraftTree] = []
     for begin in range(0, len(roots), PLACES_AT_ONCE):
         trees += text.grow(roots[begin : begin + PLACES_AT_ONCE], tree)
