@@ -37,13 +37,24 @@ def show_train(path: Path, report: "TrainReport") -> None:
             f"{report.tokens_seen:,} with repeats",
             "draft vocabulary": f"holds {report.coverage_frac:.1%} of the answers' tokens",
             "accuracy": f"{accuracy}  by draft step: draft equals the target's first choice, validation text",
-            "accept_len": f"{report.accept_len:.2f} tokens per cycle, simulated: a greedy chain on validation text, "
-            "bonus token counted",
+            "accept_len": _trained_accept_len(report),
             "time": f"{seconds(report.train_s)}, {report.num_steps} steps",
             "peak memory": amount(report.peak_memory_bytes, "B"),
         }
     )
     print(f"\nmeasure it:  edgeai spec bench -s draft.path={path}")
+
+
+def _trained_accept_len(report: "TrainReport") -> str:
+    if report.reference_accept_len is None:
+        return (
+            f"{report.accept_len:.2f} tokens per cycle, simulated: a greedy chain on validation text, "
+            "bonus token counted"
+        )
+    return (
+        f"{report.accept_len:.3f} tokens per cycle, before GTO {report.reference_accept_len:.3f}: expected over the "
+        "draft trees of validation text, bonus token counted"
+    )
 
 
 def show_train_plan(plan: "TrainPlan", *, as_json: bool) -> None:

@@ -20,8 +20,9 @@ from edgeai.spec.answers import Conversation
 from edgeai.spec.decoder import KVCache
 from edgeai.spec.drafters.along import propose_along
 from edgeai.spec.drafters.eagle3 import HeadLayer, check_fit
-from edgeai.spec.gto import Paths, advantages, longest_accepted, places, sample_groups
+from edgeai.spec.gto import Paths, PathSums, advantages, longest_accepted, places, sample_groups
 from edgeai.spec.head import DraftHead
+from edgeai.spec.parallel import Ranks
 from edgeai.spec.rewards import expected_accepted, path_probs, tree_reward
 from edgeai.spec.schema import GtoConfig
 from edgeai.spec.scoring import TreeScores, room
@@ -47,11 +48,40 @@ class RolloutSums:
     greedy: float = 0.0
     """Draft tokens accepted at temperature 0."""
     greedy_ref: float = 0.0
-    scored: float = 0.0
-    """Nodes that went through the target."""
+    new_nodes: float = 0.0
+    """Nodes of the current trees that the reference trees do not hold, and their ancestors: scored on top of those."""
 
     def __add__(self, other: RolloutSums) -> RolloutSums:
         return RolloutSums(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def means(self) -> dict[str, float]:
+        """For the log: means over groups and places; `_ref` is the reference head's."""
+        groups, places = max(self.groups, 1.0), max(self.places, 1.0)
+        return {
+            "active_group_frac": self.active / groups,
+            "advantage_spread": self.spread / groups,
+            "reward": self.reward / places,
+            "reward_ref": self.reward_ref / places,
+            "reward_exact": self.exact / places,
+            "reward_exact_ref": self.exact_ref / places,
+            "greedy_accepted": self.greedy / places,
+            "greedy_accepted_ref": self.greedy_ref / places,
+            "new_nodes": self.new_nodes / places,
+        }
+
+
+def tree_means(played: RolloutSums, path_sums: Sequence[PathSums], ranks: Ranks) -> dict[str, float]:
+    """`RolloutSums.means` over all ranks, and the surrogate's loss, mean ratio and share of clipped paths."""
+    columns = [torch.stack([getattr(s, n) for s in path_sums]).sum() for n in ("loss", "ratio", "clipped", "count")]
+    ours = torch.tensor(astuple(played), dtype=torch.float64, device=columns[0].device)
+    *totals, loss, ratio, clipped, count = ranks.sum(torch.cat([ours, torch.stack(columns).double()])).tolist()
+    played = RolloutSums(*totals)
+    return {
+        **played.means(),
+        "loss_gto": loss / max(played.places, 1.0),
+        "ratio": ratio / count if count else 1.0,
+        "clip_frac": clipped / max(count, 1.0),
+    }
 
 
 @dataclass(frozen=True)
@@ -74,7 +104,6 @@ class Rollouts:
 
     Raises:
         EdgeAIError: The head's shape does not fit the target.
-        UsageError: No text has room for a group.
     """
 
     def __init__(
@@ -90,14 +119,7 @@ class Rollouts:
         self._config, self._target, self._conversations, self._seed = config, target, conversations, seed
         self._reference = HeadLayer(reference, target.embedding)
         self._kept: dict[int, ScoredTrees] = {}
-        max_root = target.shape.max_positions - config.tree.depth - 1
-        self._places = [places(conversation, max_root) for conversation in conversations]
-        longest = max(len(run) for runs in self._places for run in runs)
-        if longest < config.group_size:
-            raise UsageError(
-                f"no answer has room for a group of {config.group_size} adjacent places: the longest has {longest}",
-                hint="lower gto.group_size or give longer answers",
-            )
+        self._places = _all_places(config, target, conversations)
 
     def starts(self, number: int, epoch: int) -> list[int]:
         """First places of the groups of a text."""
@@ -132,11 +154,10 @@ class Rollouts:
         ids = self._conversations[number].ids
         cache = target.new_cache(roots[-1] + room(cfg.tree.nodes + 1))
         features = target.prefill(ids[: roots[-1]], cache).features
-        old, scored = self._kept.get(number), 0
+        old = self._kept.get(number)
         if old is None:
             trees = propose_along(self._reference, target, ids, features, roots, cfg.tree)
             old = ScoredTrees(trees, target.score_trees(trees, roots, cache, temperature=cfg.temperature))
-            scored = sum(tree.size for tree in trees)
             if cfg.starts == "fixed":
                 self._kept[number] = old
         trees = propose_along(layer, target, ids, features, roots, cfg.tree)
@@ -161,7 +182,7 @@ class Rollouts:
             exact_ref=float(sums[4]),
             greedy=float(sums[2]),
             greedy_ref=float(sums[5]),
-            scored=scored + num_new,
+            new_nodes=num_new,
         )
 
     def _values(self, part: ScoredTrees) -> np.ndarray:
@@ -177,7 +198,7 @@ class Rollouts:
     def _score_difference(
         self, trees: list[DraftTree], old: ScoredTrees, roots: Sequence[int], cache: KVCache
     ) -> tuple[ScoredTrees, int]:
-        """Scores of the current trees; paths that the reference trees hold too are looked up. Also nodes scored."""
+        """Scores of the current trees, looked up for paths that the reference trees hold; also how many were not."""
         known = [same_paths(tree, other) for tree, other in zip(trees, old.trees, strict=True)]
         missing = [i for i, rows in enumerate(known) if (rows < 0).any()]
         parts = [_closed_part(trees[i], known[i] < 0) for i in missing]
@@ -194,6 +215,26 @@ class Rollouts:
             scores[i].log_probs[at] = part.log_probs[fresh]
             scores[i].best[at] = part.best[fresh]
         return ScoredTrees(trees, scores), sum(part.size for part, _ in parts)
+
+
+def check_room_for_groups(config: GtoConfig, target: Target, conversations: Sequence[Conversation]) -> None:
+    """Refuse groups that fit into no answer.
+
+    Raises:
+        UsageError: No answer has as many places as a group.
+    """
+    longest = max(len(run) for runs in _all_places(config, target, conversations) for run in runs)
+    if longest < config.group_size:
+        raise UsageError(
+            f"no answer has room for a group of {config.group_size} adjacent places: the longest has {longest}",
+            hint="lower gto.group_size or give longer answers",
+        )
+
+
+def _all_places(config: GtoConfig, target: Target, conversations: Sequence[Conversation]) -> list[list[range]]:
+    """Usable places of each text: a whole tree behind them stays within the target's positions."""
+    max_root = target.shape.max_positions - config.tree.depth - 1
+    return [places(conversation, max_root) for conversation in conversations]
 
 
 def same_paths(tree: DraftTree, other: DraftTree) -> torch.Tensor:

@@ -10,11 +10,12 @@ from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.spec.answers import Conversation
 from edgeai.spec.drafters.eagle3 import Eagle3
 from edgeai.spec.features import OnlineFeatures
-from edgeai.spec.gto import longest_accepted
+from edgeai.spec.gto import longest_accepted, path_log_probs
 from edgeai.spec.rewards import path_probs, tree_reward
-from edgeai.spec.rollout import Rollouts, same_paths
+from edgeai.spec.rollout import Rollouts, check_room_for_groups, same_paths
 from edgeai.spec.schema import GtoConfig, TreeConfig
 from edgeai.spec.tree import build_tree
+from edgeai.spec.unroll import Unroll
 
 TREE = TreeConfig(nodes=9, depth=3, top_k=3)
 TALKS = [
@@ -95,14 +96,14 @@ def test_equals_one_place_after_the_other(target, heads, reward):
 
 
 def test_equal_heads_have_no_advantage(target, heads):
-    """Every reward is equal to the bit, no group is active, and only the reference trees were scored."""
+    """Every reward is equal to the bit, no group is active, and nothing but the reference trees is scored."""
     _, reference = heads
     paths, sums = rollouts(target, reference, flat_std=0.0).play(copy.deepcopy(reference), [0, 1, 2], epoch=0)
     assert paths is None
     assert (sums.active, sums.spread) == (0.0, 0.0)
     assert (sums.reward, sums.exact, sums.greedy) == (sums.reward_ref, sums.exact_ref, sums.greedy_ref)
     assert sums.exact > 0
-    assert sums.scored == sums.places * (TREE.nodes + 1)
+    assert sums.new_nodes == 0
 
 
 def test_flat_groups_are_skipped(target, heads):
@@ -133,25 +134,29 @@ def test_same_seed_same_rollout(target, heads):
     assert first + alone == both
 
 
-def test_fixed_starts_keep_the_reference_trees(target, heads):
+def test_fixed_starts_keep_the_reference_trees(target, heads, monkeypatch):
     """The same to the bit whether kept or computed anew; the second time only differing nodes are scored."""
     head, reference = heads
     play = rollouts(target, reference, starts="fixed")
     assert play.starts(0, 0) == play.starts(0, 5)
+    sizes, score = [], target.score_trees
+    monkeypatch.setattr(
+        target,
+        "score_trees",
+        lambda trees, *args, **kw: sizes.append(sum(t.size for t in trees)) or score(trees, *args, **kw),
+    )
     paths, sums = play.play(head, [0, 2], 0)
+    first, sizes[:] = sum(sizes), []
     again, second = play.play(head, [0, 2], 3)
     assert all(torch.equal(getattr(paths, name), getattr(again, name)) for name in vars(paths))
-    assert second.scored == sums.scored - sums.places * (TREE.nodes + 1) < sums.scored
-    assert (second.reward, second.reward_ref) == (sums.reward, sums.reward_ref)
-    fresh = rollouts(target, reference, starts="fixed").play(head, [0, 2], 3)
-    assert (fresh[1].reward, fresh[1].exact_ref) == (sums.reward, sums.exact_ref)
+    assert second == sums
+    assert sum(sizes) == sums.new_nodes == first - sums.places * (TREE.nodes + 1) > 0
+    paths, sums = rollouts(target, reference, starts="fixed").play(head, [0, 2], 3)
+    assert sums == second
 
 
 def test_rewards_turn_into_gradient_only_through_the_head(target, heads):
     """The batch's paths train: nothing in them was made in inference mode that autograd could not save."""
-    from edgeai.spec.gto import path_log_probs
-    from edgeai.spec.unroll import Unroll
-
     head, reference = heads
     paths, _ = rollouts(target, reference, flat_std=0.0).play(head, [0, 2], 0)
     cos, sin = target.rotary
@@ -170,9 +175,11 @@ def test_same_paths_by_hand():
     assert same_paths(tree, tree).tolist() == [0, 1, 2, 3]
 
 
-def test_no_room_for_a_group(target, heads):
+def test_no_room_for_a_group(target):
+    """The answer of "b" has 18 tokens, the last of which is no root."""
+    check_room_for_groups(config(group_size=17), target, TALKS)
     with pytest.raises(UsageError) as caught:
-        rollouts(target, heads[1], group_size=18)
+        check_room_for_groups(config(group_size=18), target, TALKS)
     assert caught.value.message == "no answer has room for a group of 18 adjacent places: the longest has 17"
     assert caught.value.hint == "lower gto.group_size or give longer answers"
 
