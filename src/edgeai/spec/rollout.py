@@ -152,7 +152,7 @@ class Rollouts:
         cfg, target, size = self._config, self._target, self._config.group_size
         roots = [start + place for start in starts for place in range(size)]
         ids = self._conversations[number].ids
-        cache = target.new_cache(roots[-1] + room(cfg.tree.nodes + 1))
+        cache = target.new_cache(roots[-1] + room(cfg.tree.nodes + 1, target.device))
         features = target.prefill(ids[: roots[-1]], cache).features
         old = self._kept.get(number)
         if old is None:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from edgeai.spec.tree import DraftTree
 
-PACK_NODES = 512  # enough rows for full speed; attention between trees, which is masked, stays a small part
+# enough rows for full speed; the fewer, the less attention between trees is computed only to be masked
+PACK_NODES = {"cpu": 256, "cuda": 2048}
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,16 @@ def pack_trees(trees: Sequence[DraftTree], prefixes: Sequence[int], num_rows: in
     )
 
 
-def packs(trees: Sequence[DraftTree]) -> Iterator[slice]:
-    """Cut a run of trees into packs of at most PACK_NODES nodes (one tree may exceed it)."""
+def pack_nodes(device: torch.device) -> int:
+    """Most nodes of a pack, unless a single tree has more."""
+    return PACK_NODES.get(device.type, PACK_NODES["cpu"])
+
+
+def packs(trees: Sequence[DraftTree], nodes: int) -> Iterator[slice]:
+    """Cut a run of trees into packs of at most this many nodes (one tree may exceed it)."""
     begin, size = 0, 0
     for number, tree in enumerate(trees):
-        if number > begin and size + tree.size > PACK_NODES:
+        if number > begin and size + tree.size > nodes:
             yield slice(begin, number)
             begin, size = number, 0
         size += tree.size
@@ -74,6 +80,6 @@ def packs(trees: Sequence[DraftTree]) -> Iterator[slice]:
         yield slice(begin, len(trees))
 
 
-def room(largest_tree: int) -> int:
+def room(largest_tree: int, device: torch.device) -> int:
     """Cache rows that `Target.score_trees` writes behind the text."""
-    return max(PACK_NODES, largest_tree)
+    return max(pack_nodes(device), largest_tree)

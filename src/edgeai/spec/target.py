@@ -26,7 +26,7 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.decoder import Decoder, KVCache, Layer, Shape, rotary_table
 from edgeai.spec.packed import PackedLinear
 from edgeai.spec.schema import TargetConfig
-from edgeai.spec.scoring import Pack, TreeScores, pack_trees, packs
+from edgeai.spec.scoring import Pack, TreeScores, pack_nodes, pack_trees, packs
 from edgeai.spec.tree import DraftTree
 
 Message = Mapping[str, str]
@@ -208,7 +208,7 @@ class DecoderTarget:
         """
         start = cache.lengths[0]
         scores: list[TreeScores] = []
-        for part in packs(trees):
+        for part in packs(trees, pack_nodes(self.device)):
             pack = pack_trees(trees[part], prefixes[part], start, self.device)
             hidden, _ = self.decoder.forward(pack.tokens[None], pack.positions[None], pack.seen[None], cache, start, ())
             log_probs, best = self._score_pack(pack, hidden[0], temperature)

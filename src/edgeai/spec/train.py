@@ -54,8 +54,8 @@ class TrainReport:
     coverage_frac: float
     """Share of the answers' tokens that the draft vocabulary holds."""
     accept_len: float
-    """On validation text, 1 + expected accepted draft tokens: of a greedily drafted chain of ttt_steps, simulated; after
-    GTO, of trees like gto.tree at gto.temperature."""
+    """On validation text, 1 + expected accepted draft tokens: of a greedily drafted chain of ttt_steps, simulated; or,
+    if there was GTO, of trees like gto.tree at gto.temperature."""
     reference_accept_len: float | None
     """The same, of the head that GTO started from; None without GTO."""
     step_accuracy: tuple[float, ...]

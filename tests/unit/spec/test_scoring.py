@@ -37,14 +37,14 @@ def score_one(target, tree, prefix, temperature):
 @torch.inference_mode()
 def test_packed_equals_one_by_one(target, monkeypatch, pack_nodes, temperature):
     """Groups of adjacent prefixes, several trees behind one prefix, a tree that is a root, one larger than a pack."""
-    monkeypatch.setattr(scoring, "PACK_NODES", pack_nodes)
+    monkeypatch.setitem(scoring.PACK_NODES, "cpu", pack_nodes)
     rng = random.Random(0)
     prefixes = [1, 5, 6, 7, 8, 8, 15, 16, 19]
     trees = [
         random_tree(rng, TEXT[prefix], 128, size)
         for prefix, size in zip(prefixes, (4, 9, 1, 12, 7, 7, 30, 2, 5), strict=True)
     ]
-    cache = target.new_cache(len(TEXT) + room(30))
+    cache = target.new_cache(len(TEXT) + room(30, target.device))
     target.prefill(TEXT, cache)
     found = target.score_trees(trees, prefixes, cache, temperature=temperature)
     assert cache.lengths == [len(TEXT)]
@@ -56,10 +56,9 @@ def test_packed_equals_one_by_one(target, monkeypatch, pack_nodes, temperature):
         assert torch.equal(scores.log_probs, repeated.log_probs)  # the text's keys and values are untouched
 
 
-def test_packs_by_hand(monkeypatch):
+def test_packs_by_hand():
     """At most ten nodes: 4 + 6, then 7, then 12 alone, then 3 + 1."""
-    monkeypatch.setattr(scoring, "PACK_NODES", 10)
     trees = [build_tree([0] * n, [-1] + [0] * (n - 1), [0.0] * n) for n in (4, 6, 7, 12, 3, 1)]
-    assert [(part.start, part.stop) for part in packs(trees)] == [(0, 2), (2, 3), (3, 4), (4, 6)]
-    assert list(packs([])) == []
-    assert [(part.start, part.stop) for part in packs([root_only(1)])] == [(0, 1)]
+    assert [(part.start, part.stop) for part in packs(trees, 10)] == [(0, 2), (2, 3), (3, 4), (4, 6)]
+    assert list(packs([], 10)) == []
+    assert [(part.start, part.stop) for part in packs([root_only(1)], 10)] == [(0, 1)]
