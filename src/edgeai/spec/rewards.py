@@ -12,7 +12,7 @@ With p(v) the target's probability of node v's token after the path to its paren
 `exact` is what verification does (`verify.accept` at the same temperature accepts a node if and only if the target
 would emit its path), so it counts a prefix that branches share once; the published `lse` counts it in every branch.
 
-Source: GTO, arXiv 2509.22134, section 4.1, for lse, max and mean. Differs from the paper: `exact` is ours; and nothing
+Source: GTO, arXiv 2509.22134, for lse, max and mean. Differs from the paper: `exact` is ours; and nothing
 below an end-of-text token has a probability, because decoding stops there.
 
 Shapes: N nodes with the root, parents before children.

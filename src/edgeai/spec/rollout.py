@@ -4,7 +4,7 @@ One target pass over each text, whose keys and values stay; all reference trees 
 against them, and of the current trees only what the reference trees do not hold. So equal trees have equal rewards to
 the bit, and a head that has hardly moved costs hardly any scoring.
 
-Source: GTO, arXiv 2509.22134, algorithm 1. The savings are ours.
+Source: GTO, arXiv 2509.22134. The savings are ours.
 """
 
 from __future__ import annotations

@@ -113,6 +113,23 @@ class BenchConfig(Config):
     """With peers: a smaller model of the same tokenizer for transformers' assisted generation; empty leaves it out."""
 
 
+class DiagnoseConfig(Config):
+    """`edgeai spec diagnose`: what a head's draft trees do beside its greedy path."""
+
+    verb: Literal["spec diagnose"] = "spec diagnose"
+    target: TargetConfig = TargetConfig()
+    draft: Eagle3Draft = Eagle3Draft()
+    tree: TreeConfig = TreeConfig()
+    """Tree of every cycle; the greedy path is as deep."""
+    sampling: SamplingConfig = SamplingConfig()
+    prompts: str = ""
+    """Prompt file (JSONL in MT-Bench, GSM8K or ShareGPT format, or text lines); empty takes built-in prompts."""
+    max_prompts: int = Field(16, ge=1)
+    """Prompts used, evenly spaced over the file; their first turns are answered."""
+    max_tokens: int = Field(128, ge=1)
+    context: int = Field(2048, ge=8)
+
+
 class HeadConfig(Config):
     """Shape of the EAGLE-3 draft head (reference: EAGLE-3, arXiv 2503.01840; switches of EAGLE-3.1)."""
 
