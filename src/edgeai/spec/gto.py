@@ -9,9 +9,8 @@ For a group of m adjacent places i with trees T_i of the current head M and refe
 
 Gradients flow through log M(S_i) alone, unrolled over the head's own outputs as in decoding.
 
-Source: GTO, arXiv 2509.22134. Its text leaves open, and here it is: std is the population's; flat
-groups are skipped, counting as zero in the mean over groups; S_i is walked along the target's first choices at any
-temperature.
+Source: GTO, arXiv 2509.22134. Its text leaves open, and here it is: std is the population's; flat groups are skipped,
+counting as zero in the mean over groups; S_i is walked along the target's first choices at any temperature.
 
 Shapes: K groups, m places of a group, B sequences, Q places of a sequence, S steps of the longest path, N nodes.
 """

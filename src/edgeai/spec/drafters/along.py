@@ -3,7 +3,7 @@
 The stable keys and values of the text are computed once; a place behind token t sees those of the pairs before it only,
 which are the same whatever follows. All places then grow one level at a time together.
 
-Source: EAGLE-3 drafting as in `eagle3.py`; sharing the text's keys is variant (c) of the savings for GTO training.
+Source: EAGLE-3 drafting as in `eagle3.py`; sharing the text's keys and growing all places together is ours.
 
 Shapes: T tokens of the text, F target features, S stable pairs, G places, W nodes of one level, C columns of tree keys,
 nh/nkv query/key heads, hd head width.
