@@ -10,11 +10,12 @@ from rich.text import Text
 
 from edgeai.commands._render import amount, print_fields, print_json, print_table, seconds
 from edgeai.core.config import Config, dump_config
-from edgeai.spec.schema import BenchConfig, GenerateConfig
+from edgeai.spec.schema import BenchConfig, DiagnoseConfig, GenerateConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.bench import BenchPlan
     from edgeai.spec.bench_report import BenchReport, Lossless, Spread
+    from edgeai.spec.diagnose import DiagnoseReport
     from edgeai.spec.generate import GenerateReport
     from edgeai.spec.plan import TrainPlan
     from edgeai.spec.train import TrainReport
@@ -37,13 +38,24 @@ def show_train(path: Path, report: "TrainReport") -> None:
             f"{report.tokens_seen:,} with repeats",
             "draft vocabulary": f"holds {report.coverage_frac:.1%} of the answers' tokens",
             "accuracy": f"{accuracy}  by draft step: draft equals the target's first choice, validation text",
-            "accept_len": f"{report.accept_len:.2f} tokens per cycle, simulated: a greedy chain on validation text, "
-            "bonus token counted",
+            "accept_len": _trained_accept_len(report),
             "time": f"{seconds(report.train_s)}, {report.num_steps} steps",
             "peak memory": amount(report.peak_memory_bytes, "B"),
         }
     )
     print(f"\nmeasure it:  edgeai spec bench -s draft.path={path}")
+
+
+def _trained_accept_len(report: "TrainReport") -> str:
+    if report.reference_accept_len is None:
+        return (
+            f"{report.accept_len:.2f} tokens per cycle, simulated: a greedy chain on validation text, "
+            "bonus token counted"
+        )
+    return (
+        f"{report.accept_len:.3f} tokens per cycle, before GTO {report.reference_accept_len:.3f}: expected over the "
+        "draft trees of validation text, bonus token counted"
+    )
 
 
 def show_train_plan(plan: "TrainPlan", *, as_json: bool) -> None:
@@ -216,6 +228,51 @@ def _show_differences(lossless: "Lossless", dtype: str) -> None:
         print(f"  and {len(ordered) - _MAX_DIFFERENCES} more, all in the report")
     print(
         "  gap: between the two tokens' logits; shift: of any logit; noise: measured, gap <= noise and shift <= 2 noise"
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# diagnose
+
+
+def show_diagnose_plan(cfg: DiagnoseConfig, *, as_json: bool) -> None:
+    """Prints the resolved config and how much would be decoded at most."""
+    _show_plan(cfg, {"max_tokens": cfg.max_prompts * cfg.max_tokens}, as_json=as_json)
+
+
+def show_diagnose(path: Path, report: "DiagnoseReport") -> None:
+    """Prints what the trees did beside the greedy path."""
+    tree = report.tree
+    print_fields(
+        {
+            "head": f"{report.drafter} for {report.target}",
+            "tree": f"{tree['nodes']} nodes, depth {tree['depth']}, top-k {tree['top_k']}",
+            "cycles": f"{report.num_cycles:,} over {report.num_prompts} prompts, temperature {report.temperature:g}",
+            "report": path / "report.json",
+        }
+    )
+    print(f"\ngreedy path (the head's first choice at each of {tree['depth']} levels) against the tree, per cycle")
+    print_table(
+        ["", "", "meaning"],
+        [
+            ["pruned", f"{report.pruned_frac:.1%}", "the tree does not hold the whole greedy path"],
+            ["same path", f"{report.same_path_frac:.1%}", "the greedy path alone would have had as much accepted"],
+            ["accept_len, greedy path", f"{report.greedy_accept_len:.2f}", "tokens per cycle, bonus token counted"],
+            ["accept_len, tree", f"{report.tree_accept_len:.2f}", ""],
+            [
+                "accept_len, predicted",
+                f"{report.predicted_accept_len:.2f}",
+                "1 + the head's probabilities of the nodes",
+            ],
+        ],
+    )
+    print("\nacceptance by depth")
+    print_table(
+        ["depth", "predicted", "measured"],
+        [
+            [str(depth), f"{predicted:.1%}", f"{measured:.1%}"]
+            for depth, (predicted, measured) in enumerate(zip(report.predicted, report.measured, strict=True), start=1)
+        ],
     )
 
 

@@ -79,9 +79,14 @@ def schema(
 
 def schemas() -> dict[str, type[Config]]:
     """Returns the schema of every verb that takes a config."""
-    from edgeai.spec.schema import BenchConfig, GenerateConfig, TrainConfig
+    from edgeai.spec.schema import BenchConfig, DiagnoseConfig, GenerateConfig, TrainConfig
 
-    return {"spec train": TrainConfig, "spec generate": GenerateConfig, "spec bench": BenchConfig}
+    return {
+        "spec train": TrainConfig,
+        "spec generate": GenerateConfig,
+        "spec bench": BenchConfig,
+        "spec diagnose": DiagnoseConfig,
+    }
 
 
 def _schema_for(source: str) -> type[Config]:

@@ -26,6 +26,8 @@ from edgeai.commands._spec_render import (
     answer_footer,
     show_bench,
     show_bench_plan,
+    show_diagnose,
+    show_diagnose_plan,
     show_generate_plan,
     show_train,
     show_train_plan,
@@ -36,7 +38,7 @@ from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.spec.prompts import load_prompts
-from edgeai.spec.schema import BenchConfig, GenerateConfig, TrainConfig
+from edgeai.spec.schema import BenchConfig, DiagnoseConfig, GenerateConfig, TrainConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.plan import TrainPlan
@@ -140,6 +142,36 @@ def bench(
     print_json({"run": run.path, **report.to_json()}) if as_json else show_bench(run.path, report)
     if not is_ok:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: edgeai spec diagnose -s draft.path=runs/smollm2")
+def diagnose(
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", metavar="FILE", help="Short for -s prompts=FILE.", show_default=False)
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show what a head's trees do beside its greedy path: how often it is pruned, what each has accepted, and whether
+    the head's own probabilities foretell it.
+    """
+    short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
+    cfg = load_config(DiagnoseConfig, config, [*short, *(set_ or ())])
+    if dry_run:
+        show_diagnose_plan(cfg, as_json=as_json)
+        return
+    from edgeai.spec.diagnose import run_diagnose  # imports torch
+
+    with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
+        report = run_diagnose(cfg, run)
+        run.finish("done", report.to_json())
+    print_json({"run": run.path, **report.to_json()}) if as_json else show_diagnose(run.path, report)
 
 
 def _plan_train(cfg: TrainConfig, device: str, quiet: bool) -> "TrainPlan":

@@ -1,5 +1,5 @@
-"""What a draft head is trained on: row losses against the target distribution, and the training-time test that unrolls
-the head over several of its own outputs.
+"""What a draft head is trained on: row losses against the target distribution, over the steps of the training-time
+test.
 
 Source: EAGLE-3, arXiv 2503.01840, section 3.1 (training-time test); LK losses, arXiv 2602.23881.
 
@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeai.spec.decoder import rotate
 from edgeai.spec.head import DraftHead
 from edgeai.spec.schema import LossConfig
+from edgeai.spec.unroll import Unroll
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 CHUNK_ROWS = 1024  # 1024 x 8192 float32 logits are 32 MiB: small enough to stay cheap, large enough for full speed
@@ -123,7 +123,7 @@ class TrainingTimeTest(nn.Module):
 
     Alignment at query t, step i: input token x[t+1+i], input feature fc(a[t]) at i = 0 and the head's own output after,
     label the target's distribution after x[t+1+i]. A row counts while its label x[t+2+i] lies in the answer that x[t+1]
-    lies in. Keys: K0 at positions <= t, and of later steps only the query's own.
+    lies in.
 
     Args:
         head: The draft head.
@@ -151,10 +151,9 @@ class TrainingTimeTest(nn.Module):
         self.config = config
         self.dtype = dtype
         self.row_loss = build_row_loss(config)
-        # plain attributes, not buffers: they belong to the target and must not enter the head's state
-        self._embedding = embedding
+        self.unroll = Unroll(head, embedding=embedding, cos=cos, sin=sin, dtype=dtype)
+        # a plain attribute, not a buffer: it belongs to the target and must not enter the head's state
         self._label_head = lm_head[head.draft_to_target].to(dtype)
-        self._cos, self._sin = cos.float(), sin.float()
 
     def forward(self, batch: TrainBatch, num_steps: int, step_scale: Tensor) -> tuple[Tensor, StepSums]:
         """Unroll the head over a batch.
@@ -167,40 +166,18 @@ class TrainingTimeTest(nn.Module):
         Returns:
             The loss to minimise [] and sums for logging.
         """
-        head = self.head
-        attention = head.midlayer.self_attn
-        shape = head.shape
-        num_batch = batch.ids.shape[0]
-        rows = torch.arange(num_batch, device=batch.ids.device)[:, None]
-        with torch.autocast(batch.ids.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            projected = head.project(batch.features[:, :-1].to(self.dtype))  # [B, T-1, H]
-            joined, first_residual = head.attention_input(self._embed(batch.ids[:, 1:]), projected)
-            positions = torch.arange(joined.shape[1], device=batch.ids.device)
-            k0 = self._rope(attention.k_proj(joined), shape.num_kv_heads, positions[None])  # [B, T-1, nkv, hd]
-            v0 = attention.v_proj(joined).unflatten(-1, (shape.num_kv_heads, shape.head_dim))
-            hidden = projected.new_zeros(0)
-            unseen = positions[None, None] > batch.queries[..., None]  # [B, Q, T-1]
-            later: list[tuple[Tensor, Tensor]] = []  # keys and values of steps >= 1, each [B, Q, nkv, hd]
-            total = torch.zeros((), device=batch.ids.device)
-            sums: list[tuple[Tensor, ...]] = []
-            in_run = torch.ones_like(batch.queries, dtype=torch.bool)
-            for step in range(num_steps):
-                if step == 0:
-                    joined_q, residual = joined[rows, batch.queries], first_residual[rows, batch.queries]  # [B, Q, ...]
-                else:
-                    tokens = batch.ids[rows, (batch.queries + 1 + step).clamp_max(batch.ids.shape[1] - 1)]
-                    joined_q, residual = head.attention_input(self._embed(tokens), hidden)
-                # rows whose answer is over draft on unheard; they may run past the table
-                at = (batch.queries + step).clamp_max(self._cos.shape[0] - 1)
-                q = self._rope(attention.q_proj(joined_q), shape.num_heads, at)
-                if step > 0:
-                    k = self._rope(attention.k_proj(joined_q), shape.num_kv_heads, at)
-                    v = attention.v_proj(joined_q).unflatten(-1, (shape.num_kv_heads, shape.head_dim))
-                    later.append((k, v))
-                hidden, normed = head.finish(_attend_steps(q, k0, v0, unseen, later), residual)
-                loss, stats, in_run = self._step_loss(batch, normed, step, in_run)
-                total = total + loss * step_scale[step]
-                sums.append((loss.detach(), *stats))
+        rows = torch.arange(batch.ids.shape[0], device=batch.ids.device)[:, None, None]
+        later = batch.queries[..., None] + torch.arange(2, num_steps + 1, device=batch.ids.device)
+        # rows whose answer is over draft on unheard; they may run past the text
+        tokens = batch.ids[rows, later.clamp_max(batch.ids.shape[1] - 1)]  # [B, Q, S - 1]
+        states = self.unroll(batch.ids, batch.features, batch.queries, tokens)
+        total = torch.zeros((), device=batch.ids.device)
+        sums: list[tuple[Tensor, ...]] = []
+        in_run = torch.ones_like(batch.queries, dtype=torch.bool)
+        for step, normed in enumerate(states):
+            loss, stats, in_run = self._step_loss(batch, normed, step, in_run)
+            total = total + loss * step_scale[step]
+            sums.append((loss.detach(), *stats))
         return total, StepSums(*(torch.stack(column) for column in zip(*sums, strict=True)))
 
     def _step_loss(
@@ -222,40 +199,3 @@ class TrainingTimeTest(nn.Module):
         still[row, query] = hit & in_run[row, query]
         count = torch.tensor(float(row.shape[0]), device=hit.device)
         return loss, (hit.sum().float(), still.sum().float(), count), still
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self._embedding).to(self.dtype)
-
-    def _rope(self, x: Tensor, num_heads: int, positions: Tensor) -> Tensor:
-        split = x.unflatten(-1, (num_heads, self.head.shape.head_dim))
-        cos, sin = self._cos[positions][:, :, None], self._sin[positions][:, :, None]
-        return rotate(split.float(), cos, sin).to(x.dtype)
-
-
-def _attend_steps(q: Tensor, k0: Tensor, v0: Tensor, unseen: Tensor, later: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Attention of queries to the first step's keys and to their own keys of later steps.
-
-    The later keys form diagonals, so their scores are element-wise products appended as extra columns; no matrix of
-    S * T columns is built.
-
-    Args:
-        q: [B, Q, nh, hd].
-        k0: [B, T, nkv, hd].
-        v0: [B, T, nkv, hd].
-        unseen: True where a query may not look [B, Q, T].
-        later: Keys and values of steps 1.. [B, Q, nkv, hd].
-
-    Returns:
-        [B, Q, nh * hd].
-    """
-    num_batch, num_queries, num_heads, width = q.shape
-    num_kv = k0.shape[2]
-    q = q.unflatten(2, (num_kv, -1)) * width**-0.5  # [B, Q, nkv, g, hd]
-    scores = torch.einsum("bqngd,btnd->bnqgt", q, k0).masked_fill(unseen[:, None, :, None], float("-inf"))
-    diagonals = [(q * k[:, :, :, None]).sum(-1).permute(0, 2, 1, 3)[..., None] for k, _ in later]
-    weights = torch.cat([scores, *diagonals], -1).float().softmax(-1).to(v0.dtype)
-    num_first = k0.shape[1]
-    out = torch.einsum("bnqgt,btnd->bqngd", weights[..., :num_first], v0)
-    for index, (_, v) in enumerate(later):
-        out = out + weights[..., num_first + index].permute(0, 2, 1, 3)[..., None] * v[:, :, :, None]
-    return out.reshape(num_batch, num_queries, num_heads * width)

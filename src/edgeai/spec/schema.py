@@ -113,6 +113,23 @@ class BenchConfig(Config):
     """With peers: a smaller model of the same tokenizer for transformers' assisted generation; empty leaves it out."""
 
 
+class DiagnoseConfig(Config):
+    """`edgeai spec diagnose`: what a head's draft trees do beside its greedy path."""
+
+    verb: Literal["spec diagnose"] = "spec diagnose"
+    target: TargetConfig = TargetConfig()
+    draft: Eagle3Draft = Eagle3Draft()
+    tree: TreeConfig = TreeConfig()
+    """Tree of every cycle; the greedy path is as deep."""
+    sampling: SamplingConfig = SamplingConfig()
+    prompts: str = ""
+    """Prompt file (JSONL in MT-Bench, GSM8K or ShareGPT format, or text lines); empty takes built-in prompts."""
+    max_prompts: int = Field(16, ge=1)
+    """Prompts used, evenly spaced over the file; their first turns are answered."""
+    max_tokens: int = Field(128, ge=1)
+    context: int = Field(2048, ge=8)
+
+
 class HeadConfig(Config):
     """Shape of the EAGLE-3 draft head (reference: EAGLE-3, arXiv 2503.01840; switches of EAGLE-3.1)."""
 
@@ -195,18 +212,64 @@ class OptimConfig(Config):
     """Run matrix products in bfloat16 where that is faster; weights and optimiser stay float32."""
 
 
+class GtoConfig(Config):
+    """Group Tree Optimization (arXiv 2509.22134): train on the reward of whole draft trees, built as in decoding.
+
+    Defaults are the paper's. Its text leaves open, and we chose: epsilon, delta, flat_std, temperature and starts; the
+    accepted path whose probability is raised is the one the target's own first choices walk along the tree.
+    """
+
+    groups: int = Field(16, ge=1)
+    """Groups of adjacent places drawn in each conversation; fewer where the answers are short. The budget knob."""
+    group_size: int = Field(8, ge=2)
+    """Adjacent places whose rewards are standardised together."""
+    tree: TreeConfig = TreeConfig(nodes=59, depth=8, top_k=10)
+    """Tree drafted at each place. The paper's is EAGLE's standard tree; best is the one that decoding will use."""
+    reward: Literal["lse", "exact", "max", "mean"] = "lse"
+    """lse: smooth maximum over branches, the paper's; max, mean: of branches; exact: expected accepted draft tokens."""
+    eta: float = Field(1.0, gt=0.0)
+    """Sharpness of lse."""
+    temperature: float = Field(1.0, gt=0.0)
+    """Temperature of the target's probabilities in the reward (ours)."""
+    omega: float = Field(0.5, ge=0.0)
+    """Weight of the tree loss beside the token loss."""
+    epsilon: float = Field(0.2, gt=0.0, lt=1.0)
+    """The per-token probability ratio to the reference head counts between 1 - epsilon and 1 + epsilon (ours)."""
+    delta: float = Field(1e-2, gt=0.0)
+    """Added to a group's standard deviation, so that tiny differences are not blown up to full size (ours)."""
+    flat_std: float = Field(1e-3, ge=0.0)
+    """Groups whose debiased rewards spread no more than this are skipped (ours)."""
+    starts: Literal["fresh", "fixed"] = "fresh"
+    """fresh: other groups in each epoch; fixed: the same ones, whose reference trees are then drafted and scored once
+    and kept in memory (ours)."""
+    epochs: int = Field(1, ge=1)
+    """Epochs of this phase."""
+    lr: float = Field(1e-4, gt=0.0)
+    """Learning rate of this phase; the rest of `optim` holds here too. The paper's is a tenth of its token phase's."""
+
+
 class TrainConfig(Config):
     """`edgeai spec train`: train an EAGLE-3 draft head for a frozen target."""
 
     verb: Literal["spec train"] = "spec train"
+    phase: Literal["tokens", "gto", "both"] = "tokens"
+    """tokens: token by token (EAGLE-3); gto: whole trees (GTO), from the head init_from; both: one after the other."""
     target: TargetConfig = TargetConfig()
     head: HeadConfig = HeadConfig()
     data: DataConfig = DataConfig(self_prompt=512)
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
+    gto: GtoConfig = GtoConfig()
     epochs: int = Field(3, ge=1)
+    """Epochs of the token phase."""
     init_from: Path | None = None
     """Head whose weights training starts from."""
     val_every: int = Field(100, ge=1)
     """Optimiser steps between validations (and checkpoints)."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _gto_has_a_head(self) -> TrainConfig:
+        if self.phase == "gto" and self.init_from is None:
+            raise ValueError("phase gto improves a trained head: set init_from, or phase: both to train one first")
+        return self

@@ -26,6 +26,8 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.decoder import Decoder, KVCache, Layer, Shape, rotary_table
 from edgeai.spec.packed import PackedLinear
 from edgeai.spec.schema import TargetConfig
+from edgeai.spec.scoring import Pack, TreeScores, pack_nodes, pack_trees, packs
+from edgeai.spec.tree import DraftTree
 
 Message = Mapping[str, str]
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -87,6 +89,14 @@ class Target(Protocol):
 
     def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, T, F] and final hidden states [B, T, H] of whole right-padded sequences [B, T]."""
+
+    def score_trees(
+        self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: KVCache, *, temperature: float = 1.0
+    ) -> list[TreeScores]:
+        """Score many trees against one committed text, each as `verify` would behind the first `prefixes[i]` tokens.
+
+        The cache is of one sequence with `scoring.room` free rows; nothing is committed.
+        """
 
 
 class DecoderTarget:
@@ -183,6 +193,42 @@ class DecoderTarget:
             ids, positions.expand(batch, -1), seen, self.decoder.new_cache(length, batch), 0, self.aux_layers
         )
         return features, hidden
+
+    @torch.inference_mode()
+    def score_trees(
+        self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: KVCache, *, temperature: float = 1.0
+    ) -> list[TreeScores]:
+        """See `Target`.
+
+        Args:
+            trees: Parents before children.
+            prefixes: Text tokens in front of each root; the root itself is one of the tree's nodes.
+            cache: Holds the whole text.
+            temperature: Of the log probabilities; the choices are the same at any.
+        """
+        start = cache.lengths[0]
+        scores: list[TreeScores] = []
+        for part in packs(trees, pack_nodes(self.device)):
+            pack = pack_trees(trees[part], prefixes[part], start, self.device)
+            hidden, _ = self.decoder.forward(pack.tokens[None], pack.positions[None], pack.seen[None], cache, start, ())
+            log_probs, best = self._score_pack(pack, hidden[0], temperature)
+            sizes = [tree.size for tree in trees[part]]
+            scores += map(TreeScores, log_probs.split(sizes), best.split(sizes))
+        return scores
+
+    def _score_pack(self, pack: Pack, hidden: Tensor, temperature: float, *, rows: int = 256) -> tuple[Tensor, Tensor]:
+        """Log probability of each node's token and choice after each node [P]; logits exist for some rows at a time."""
+        is_draft = pack.parents != torch.arange(pack.parents.shape[0], device=self.device)
+        log_probs = torch.zeros(hidden.shape[0], device=self.device)
+        best = torch.empty_like(pack.tokens)
+        for begin in range(0, hidden.shape[0], rows):
+            logits = self.decoder.logits(hidden[begin : begin + rows]) / temperature
+            best[begin : begin + rows] = logits.argmax(-1)
+            slots = pack.parents - begin
+            nodes = (is_draft & (slots >= 0) & (slots < rows)).nonzero()[:, 0]
+            norms = logits.logsumexp(-1)
+            log_probs[nodes] = logits[slots[nodes], pack.tokens[nodes]] - norms[slots[nodes]]
+        return log_probs.cpu(), best.cpu()
 
 
 def _row_view(cache: KVCache, row: int) -> KVCache:

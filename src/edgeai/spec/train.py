@@ -1,4 +1,4 @@
-"""`edgeai spec train`: from prompts to a trained draft head, in one readable loop.
+"""`edgeai spec train`: from prompts to a trained draft head, in one readable loop over one or two phases.
 
 Run directory: answers.jsonl (what the target wrote), features/ (cached target states), best/ and last/ (heads),
 state.pt (everything a resumed run needs), formats.json (number formats settled on), metrics.jsonl.
@@ -6,6 +6,7 @@ state.pt (everything a resumed run needs), formats.json (number formats settled 
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -24,11 +25,17 @@ from edgeai.core.seed import rng_state, seed_everything, set_rng_state
 from edgeai.spec.answers import Conversation
 from edgeai.spec.checkpoint import save_head
 from edgeai.spec.features import pack, step_counts
+from edgeai.spec.gto import GroupTreeObjective
+from edgeai.spec.head import DraftHead
 from edgeai.spec.losses import StepSums, TrainingTimeTest
 from edgeai.spec.optim import build_optimizers, learning_rate
 from edgeai.spec.parallel import ALONE, Ranks
 from edgeai.spec.prepare import Prepared, prepare, settle_formats
+from edgeai.spec.rollout import Rollouts, RolloutSums, check_room_for_groups, tree_means
 from edgeai.spec.schema import TrainConfig
+from edgeai.spec.unroll import Unroll
+
+VAL_GROUPS = 1  # a conversation: enough places for a steady mean, and many texts
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,10 @@ class TrainReport:
     coverage_frac: float
     """Share of the answers' tokens that the draft vocabulary holds."""
     accept_len: float
-    """Simulated on validation text: 1 + expected length of a greedily drafted chain of ttt_steps."""
+    """On validation text, 1 + expected accepted draft tokens: of a greedily drafted chain of ttt_steps, simulated; or,
+    if there was GTO, of trees like gto.tree at gto.temperature."""
+    reference_accept_len: float | None
+    """The same, of the head that GTO started from; None without GTO."""
     step_accuracy: tuple[float, ...]
     """Draft argmax equals the target's, by draft step, on validation text."""
     train_s: float
@@ -78,7 +88,7 @@ def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool 
     formats = settle_formats(cfg, run, ranks)
     seed_everything(cfg.seed)
     ready = prepare(cfg, run, ranks, target_dtype=formats["target"])
-    module: nn.Module = TrainingTimeTest(
+    token_loss = TrainingTimeTest(
         ready.head,
         embedding=ready.target.embedding,
         lm_head=ready.target.lm_head,
@@ -87,10 +97,9 @@ def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool 
         config=cfg.loss,
         dtype=getattr(torch, formats["products"]),
     )
-    loop = _Loop(cfg, run, ranks, ready, module)
-    if resume:
-        loop.load()
-    loop.run_all()
+    loop = _Loop(cfg, run, ranks, ready, token_loss)
+    loaded = resume and loop.load()
+    loop.run_all(fresh=not loaded)
     ranks.wait()
     return loop.report()
 
@@ -116,32 +125,68 @@ def epoch_batches(conversations: Sequence[Conversation], batch_tokens: int, seed
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step."""
+
+    batches: list[list[int]]
+    """Conversations of each micro-batch."""
+    epoch: int
+    is_gto: bool = False
+
+
+def plan_steps(cfg: TrainConfig, conversations: Sequence[Conversation]) -> list[Step]:
+    """All steps of a run: the token phase's, then GTO's.
+
+    Raises:
+        UsageError: There are fewer micro-batches than one step takes.
+    """
+    accum, steps = cfg.optim.grad_accum, list[Step]()
+    num_token_epochs = 0 if cfg.phase == "gto" else cfg.epochs
+    for epoch in range(num_token_epochs + (0 if cfg.phase == "tokens" else cfg.gto.epochs)):
+        batches = epoch_batches(conversations, cfg.optim.batch_tokens, cfg.seed, epoch)
+        if len(batches) < accum:
+            raise UsageError(
+                f"{len(batches)} micro-batches an epoch do not fill optim.grad_accum {accum}",
+                hint="lower optim.grad_accum or optim.batch_tokens, or give more data",
+            )
+        is_gto = epoch >= num_token_epochs
+        steps += [Step(batches[i : i + accum], epoch, is_gto) for i in range(0, len(batches) - accum + 1, accum)]
+    return steps
+
+
 class _Loop:
     """State of the training loop and what may be done with it."""
 
-    def __init__(self, cfg: TrainConfig, run: Run, ranks: Ranks, ready: Prepared, module: nn.Module) -> None:
+    def __init__(self, cfg: TrainConfig, run: Run, ranks: Ranks, ready: Prepared, token_loss: TrainingTimeTest) -> None:
         self.cfg, self.run, self.ranks, self.ready = cfg, run, ranks, ready
-        self.plain_module = module
-        self.module = DistributedDataParallel(module) if ranks.world > 1 else module
-        self.optimizers = build_optimizers(cfg.optim, ready.head)
-        epochs = [epoch_batches(ready.train, cfg.optim.batch_tokens, cfg.seed, epoch) for epoch in range(cfg.epochs)]
-        accum = cfg.optim.grad_accum
-        self.steps = [epoch[i : i + accum] for epoch in epochs for i in range(0, len(epoch) - accum + 1, accum)]
-        if not self.steps:
-            raise UsageError(
-                f"{len(epochs[0])} micro-batches an epoch do not fill optim.grad_accum {accum}",
-                hint="lower optim.grad_accum or optim.batch_tokens, or give more data",
-            )
+        self.token_loss = token_loss
+        self.objective = GroupTreeObjective(token_loss, epsilon=cfg.gto.epsilon)
+        self.module = DistributedDataParallel(self.objective) if ranks.world > 1 else self.objective
+        self.optim = cfg.optim
+        self.optimizers = build_optimizers(self.optim, ready.head)
+        self.steps = plan_steps(cfg, ready.train)
+        self.num_token_steps = sum(not step.is_gto for step in self.steps)
+        if cfg.phase != "tokens":  # said now, not after the token phase
+            for texts in (ready.train, ready.val):
+                check_room_for_groups(cfg.gto, ready.target, texts)
+        self.reference: DraftHead | None = None  # of the GTO phase
+        self.rollouts: Rollouts | None = None
+        self.val_rollouts: Rollouts | None = None
         self.step = 0
         self.tokens_seen = 0
         self.best_accept_len = 0.0
         self.val: dict[str, float] = {}
         self.train_s = 0.0
 
-    def run_all(self) -> None:
-        """Train to the end, validating and saving on the way."""
+    def run_all(self, *, fresh: bool = True) -> None:
+        """Train to the end, validating and saving on the way; `fresh` if no state was loaded."""
         total = len(self.steps)
-        self.run.metrics.rewind(self.step)
+        self.run.metrics.rewind(-1 if fresh else self.step)
+        if self.step == self.num_token_steps == 0 and fresh:  # GTO alone: what the given head is worth
+            self._begin_gto()
+            self._validate()
+            self.save()
         while self.step < total:
             begin = time.monotonic()
             values = self._train_step(self.steps[self.step])
@@ -153,37 +198,77 @@ class _Loop:
             self.run.metrics.progress(
                 "train", self.step, total, unit="steps", loss=values["loss"], accuracy=values["acc_0"]
             )
-            if self.step % self.cfg.val_every == 0 or self.step == total:
+            is_turn = self.step == self.num_token_steps < total
+            if is_turn:
+                self._begin_gto()
+            if is_turn or self.step == total or self.step % self.cfg.val_every == 0:
                 self._validate()
                 self.save()
 
-    def _train_step(self, batches: Sequence[Sequence[int]]) -> dict[str, float]:
+    def _begin_gto(self) -> None:
+        """Freeze the head as reference, with its trees' reward the one to beat; a new optimiser."""
+        cfg, target = self.cfg.gto, self.ready.target
+        self.reference = copy.deepcopy(self.ready.head).requires_grad_(False)
+        unroll = Unroll(
+            self.reference,
+            embedding=target.embedding,
+            cos=target.decoder.cos,
+            sin=target.decoder.sin,
+            dtype=self.token_loss.dtype,
+        )
+        self.objective.refer_to(self.reference, unroll)
+        self.optim = self.cfg.optim.model_copy(update={"lr": cfg.lr})
+        self.optimizers = build_optimizers(self.optim, self.ready.head)
+        self.best_accept_len = 0.0
+        few = cfg.model_copy(update={"groups": VAL_GROUPS, "starts": "fixed"})
+        self.rollouts, self.val_rollouts = (
+            Rollouts(config, target, texts, reference=self.reference, seed=self.cfg.seed)
+            for config, texts in ((cfg, self.ready.train), (few, self.ready.val))
+        )
+
+    def _train_step(self, step: Step) -> dict[str, float]:
         """One optimiser step over `grad_accum` micro-batches, each rank taking its share."""
         cfg, ready = self.cfg, self.ready
-        steps = num_draft_steps(cfg, self.step / len(self.steps))
-        lr = learning_rate(cfg.optim, self.step, len(self.steps))
+        begin, end = (self.num_token_steps, len(self.steps)) if step.is_gto else (0, self.num_token_steps)
+        num_steps = cfg.loss.ttt_steps if step.is_gto else num_draft_steps(cfg, self.step / end)
+        lr = learning_rate(self.optim, self.step - begin, end - begin)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
         # every row of the whole step weighs the same, however the rows are spread over batches and ranks
-        members = [ready.train[n] for batch in batches for n in batch]
-        counts = step_counts(members, steps).clamp_min(1)
-        weights = torch.tensor([cfg.loss.step_decay**i for i in range(steps)])
+        numbers = [n for batch in step.batches for n in batch]
+        members = [ready.train[n] for n in numbers]
+        counts = step_counts(members, num_steps).clamp_min(1)
+        weights = torch.tensor([cfg.loss.step_decay**i for i in range(num_steps)])
         scale = (weights / counts * self.ranks.world).to(ready.target.device)
+        path_scale = 0.0
+        if self.rollouts:
+            num_places = cfg.gto.group_size * sum(len(self.rollouts.starts(n, step.epoch)) for n in numbers)
+            path_scale = cfg.gto.omega / max(num_places, 1) * self.ranks.world
         ready.head.zero_grad()
-        sums = []
-        for batch in batches[self.ranks.rank :: self.ranks.world]:
-            loss, stats = self.module(ready.train_features.batch(batch), steps, scale)
+        sums, path_sums, played = [], [], RolloutSums()
+        for batch in step.batches[self.ranks.rank :: self.ranks.world]:
+            paths = None
+            if self.rollouts:
+                paths, part = self.rollouts.play(ready.head, batch, step.epoch)
+                played += part
+            loss, stats, path_stats = self.module(
+                ready.train_features.batch(batch), num_steps, scale, paths, path_scale
+            )
             loss.backward()
             sums.append(stats)
+            path_sums.append(path_stats)
         norm = nn.utils.clip_grad_norm_(ready.head.parameters(), cfg.optim.clip_norm)
         values = _means(_add(sums), self.ranks)
-        values["loss"] = sum(values[f"loss_{i}"] * float(weights[i]) for i in range(steps))
+        values["loss"] = sum(values[f"loss_{i}"] * float(weights[i]) for i in range(num_steps))
+        if step.is_gto:
+            values |= tree_means(played, path_sums, self.ranks)
+            values["loss"] += cfg.gto.omega * values["loss_gto"]
         self._check_finite(self.step + 1, values["loss"], float(norm))
         for optimizer in self.optimizers:
             optimizer.step()
         self.tokens_seen += sum(c.num_answer_tokens for c in members)
-        return {**values, "lr": lr, "grad_norm": float(norm), "ttt_steps": steps, "tokens_seen": self.tokens_seen}
+        return {**values, "lr": lr, "grad_norm": float(norm), "ttt_steps": num_steps, "tokens_seen": self.tokens_seen}
 
     def _check_finite(self, step: int, *values: float) -> None:
         """Stop before weights are spoilt or spoilt weights are saved."""
@@ -193,7 +278,7 @@ class _Loop:
         kept = f"the last good head is in {last}; " if last.exists() else ""
         raise EdgeAIError(
             f"the loss is not finite at step {step}",
-            hint=f"{kept}train again with a lower optim.lr (now {self.cfg.optim.lr})",
+            hint=f"{kept}train again with a lower {'gto' if self.reference else 'optim'}.lr (now {self.optim.lr})",
         )
 
     @torch.no_grad()
@@ -204,23 +289,28 @@ class _Loop:
             [order[n] for n in b] for b in pack([len(ready.val[n].ids) for n in order], self.cfg.optim.batch_tokens)
         ]
         ones = torch.ones(steps, device=ready.target.device)
-        sums = [self.plain_module(ready.val_features.batch(b), steps, ones)[1] for b in batches]
+        sums = [self.token_loss(ready.val_features.batch(b), steps, ones)[1] for b in batches]
         values = _means(_add(sums), ALONE)
+        accuracies = "/".join(f"{values[f'acc_{i}']:.2f}" for i in range(steps))
+        found = f"validation accuracy {accuracies}, simulated accept_len {values['accept_len']:.2f}"
+        if self.val_rollouts:
+            _, played = self.val_rollouts.play(ready.head, range(len(ready.val)), 0)
+            values |= played.means()
+            values["tree_accept_len"] = 1.0 + values["reward_exact"]
+            found += f", of trees {values['tree_accept_len']:.3f} (at first {1.0 + values['reward_exact_ref']:.3f})"
         self._check_finite(self.step, *values.values())
         self.val = {f"val_{name}": value for name, value in values.items()}
         self.run.metrics.log(self.step, {**self.val, "tokens_seen": self.tokens_seen})
-        accuracies = "/".join(f"{values[f'acc_{i}']:.2f}" for i in range(steps))
-        self.run.metrics.note(
-            f"step {self.step}: validation accuracy {accuracies}, simulated accept_len {values['accept_len']:.2f}"
-        )
+        self.run.metrics.note(f"step {self.step}: {found}")
 
     def save(self) -> None:
         """Keep the head as `last` (and `best`) and the whole state for a resume."""
         if not self.ranks.is_first:
             return
         save_head(self.run.path / "last", self.ready.head, self.ready.target, self.val)
-        if self.val["val_accept_len"] > self.best_accept_len:
-            self.best_accept_len = self.val["val_accept_len"]
+        accept_len = self.val["val_tree_accept_len" if self.reference else "val_accept_len"]
+        if accept_len > self.best_accept_len:
+            self.best_accept_len = accept_len
             save_head(self.run.path / "best", self.ready.head, self.ready.target, self.val)
         state = {
             "head": self.ready.head.state_dict(),
@@ -232,6 +322,8 @@ class _Loop:
             "val": self.val,
             "rng": rng_state(),
         }
+        if self.reference:
+            state["reference"] = self.reference.state_dict()
         partial = self.run.path / "state.partial"
         try:
             torch.save(state, partial)
@@ -242,18 +334,22 @@ class _Loop:
                 f"cannot write {self.run.path}/state.pt: {error}", hint="free some space, then continue with --resume"
             ) from error
 
-    def load(self) -> None:
-        """Take up the state of an interrupted run."""
+    def load(self) -> bool:
+        """Take up the state of an interrupted run, if there is one yet."""
         path = self.run.path / "state.pt"
         if not path.exists():
-            return
+            return False
         state = torch.load(path, map_location=self.ready.target.device, weights_only=True)
+        if "reference" in state:
+            self.ready.head.load_state_dict(state["reference"])
+            self._begin_gto()
         self.ready.head.load_state_dict(state["head"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.tokens_seen, self.val = state["step"], state["tokens_seen"], state["val"]
         self.best_accept_len, self.train_s = state["best_accept_len"], state["train_s"]
         set_rng_state(state["rng"])
+        return True
 
     def report(self) -> TrainReport:
         """The outcome."""
@@ -267,6 +363,7 @@ class _Loop:
             tokens_seen=self.tokens_seen,
             coverage_frac=ready.coverage_frac,
             accept_len=self.best_accept_len,
+            reference_accept_len=1.0 + self.val["val_reward_exact_ref"] if self.reference else None,
             step_accuracy=tuple(self.val[f"val_acc_{i}"] for i in range(self.cfg.loss.ttt_steps)),
             train_s=self.train_s,
             peak_memory_bytes=peak_memory_bytes(),

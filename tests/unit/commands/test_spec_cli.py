@@ -3,12 +3,14 @@
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from edgeai.cli import main
 from edgeai.commands import _spec_render
 from edgeai.spec import decode
+from edgeai.spec.diagnose import DiagnoseReport
 from edgeai.spec.plan import PreviewToken, TrainPlan
 from edgeai.spec.tiny import write_tiny_model
 from edgeai.spec.verify import Accepted
@@ -247,3 +249,39 @@ def test_resume_of_no_run(capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().err == (
         "edgeai: gone is no run directory: it has no readable run.json\n  hint: list them: edgeai runs list\n"
     )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# diagnose
+
+
+def test_diagnose_table_by_hand(capsys):
+    """Every number of a report, with its meaning beside it."""
+    report = DiagnoseReport(
+        target="tiny",
+        drafter="eagle3-1",
+        tree={"nodes": 7, "depth": 2, "top_k": 4},
+        temperature=0.0,
+        num_prompts=3,
+        num_cycles=1234,
+        pruned_frac=0.25,
+        same_path_frac=0.5,
+        greedy_accept_len=1.5,
+        tree_accept_len=2.25,
+        predicted_accept_len=2.5,
+        predicted=(0.9, 0.6),
+        measured=(0.8, 0.45),
+    )
+    _spec_render.show_diagnose(Path("r"), report)
+    out = capsys.readouterr().out
+    for words in ("1,234 over 3 prompts", "pruned 25.0%", "same path 50.0%", "2.25", "1 90.0% 80.0%", "2 60.0% 45.0%"):
+        assert words in " ".join(out.split()), words
+
+
+def test_diagnose_needs_a_head(spec):
+    code, out, err = spec("diagnose")
+    assert (code, out) == (2, "")
+    assert "no draft head is shipped for" in err
+    code, out, _ = spec("diagnose", "--dry-run", "--json")
+    assert code == 0
+    assert json.loads(out)["plan"] == {"max_tokens": 16 * 128}

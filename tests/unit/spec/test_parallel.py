@@ -10,6 +10,7 @@ import torch
 
 from edgeai.core.metrics import read_metrics
 from edgeai.spec.parallel import ALONE, process_group
+from edgeai.spec.schema import GtoConfig, TreeConfig
 from edgeai.spec.train import run_train
 
 # what `torchrun -m edgeai spec train` does in each process, less the command line
@@ -74,10 +75,16 @@ def _launch(path, world: int) -> list[str]:
     return [out.split("\n")[-2] for out, _ in outputs]
 
 
+GTO = GtoConfig(groups=2, group_size=4, tree=TreeConfig(nodes=6, depth=3, top_k=3), epochs=2)
+
+
 @pytest.mark.slow
-def test_two_processes_equal_one(train_config, make_run):
+@pytest.mark.parametrize(
+    "changes", [{"epochs": 4}, {"phase": "both", "epochs": 2, "gto": GTO}], ids=["tokens", "tokens and trees"]
+)
+def test_two_processes_equal_one(train_config, make_run, changes):
     """Same losses, same weights at the same global batch: two micro-batches a step, one each on two gloo processes."""
-    cfg = train_config(optim={"grad_accum": 2}, epochs=4)
+    cfg = train_config(optim={"grad_accum": 2}, **changes)
     one, two = make_run(cfg, "one"), make_run(cfg, "two")
     run_train(cfg, one)
     assert _launch(two.path, 2) == ["0 2", "1 2"]

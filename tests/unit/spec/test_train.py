@@ -434,7 +434,7 @@ def test_rows_weigh_the_same_however_they_are_batched(train_config, make_run):
             config=cfg.loss,
             dtype=torch.float32,
         )
-        found.append(train._Loop(cfg, run, ALONE, ready, module)._train_step(batches))
+        found.append(train._Loop(cfg, run, ALONE, ready, module)._train_step(train.Step(batches, 0)))
     assert len({len(c.ids) for c in ready.train[:4]}) > 1
     for values in found[1:]:
         assert values == pytest.approx(found[0], rel=1e-4)

@@ -14,18 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.spec.decoder import additive_mask, attend, rotate
+from edgeai.spec.drafters.beam import grow
 from edgeai.spec.head import DraftHead
 from edgeai.spec.packed import PackedLinear
 from edgeai.spec.schema import TreeConfig
 from edgeai.spec.target import Target
-from edgeai.spec.tree import DraftTree, rerank
+from edgeai.spec.tree import DraftTree
 
 
 class HeadLayer:
@@ -99,7 +99,7 @@ class Eagle3:
     """
 
     def __init__(self, head: DraftHead, target: Target, *, name: str) -> None:
-        _check_fit(head, target)
+        check_fit(head, target)
         self.name = name
         self._layer = HeadLayer(head, target.embedding)
         self.vocabulary: Tensor | None = self._layer.draft_to_target
@@ -131,25 +131,8 @@ class Eagle3:
     @torch.inference_mode()
     def propose(self, root: int, tree: TreeConfig) -> DraftTree:
         """See `Drafter`."""
-        width = min(tree.top_k, self._layer.shape.draft_vocab_size)
         hidden, log_probs = self._confirm(root)
-        best = log_probs.topk(width)
-        scores, tokens = best.values[0], self._layer.draft_to_target[best.indices[0]]  # [W]
-        pool = _Pool(scores, tokens, width)
-        hidden = hidden.expand(width, -1)
-        ancestors = torch.eye(width, dtype=torch.bool, device=hidden.device)
-        identity = ancestors
-        for _ in range(1, tree.depth):
-            hidden, log_probs = self._expand(tokens, hidden, ancestors)
-            best = log_probs.topk(width)
-            candidates = (best.values + scores[:, None]).flatten()  # [W * W]
-            targets = self._layer.draft_to_target[best.indices.flatten()]
-            scores, picked = candidates.topk(width)
-            pool.add(candidates, targets, picked)
-            slots = picked // width
-            tokens, hidden = targets[picked], hidden[slots]
-            ancestors = torch.cat([ancestors[slots], identity], 1)
-        return pool.rerank(root, tree.nodes)
+        return grow([root], hidden, log_probs, self._expand, draft_to_target=self._layer.draft_to_target, tree=tree)[0]
 
     def _confirm(self, root: int) -> tuple[Tensor, Tensor]:
         """Feed the confirmed pairs, the root's last; returns the root's output [1, H] and log probabilities [1, D]."""
@@ -169,28 +152,23 @@ class Eagle3:
         return query, residual
 
     def _expand(self, tokens: Tensor, hidden: Tensor, ancestors: Tensor) -> tuple[Tensor, Tensor]:
-        """One level of the tree: W tokens at one position, behind C - W tree rows of earlier levels.
+        """One level of the tree, see `beam.Expand`: W tokens at one position, behind C - W tree rows of earlier levels.
 
-        Args:
-            tokens: [W].
-            hidden: Parents' outputs [W, H].
-            ancestors: Tree rows each node may see, itself the last of them [W, C].
-
-        Returns:
-            Outputs [W, H] and log probabilities [W, D].
+        Their keys and values go behind the stable ones.
         """
-        width, columns = ancestors.shape
+        _, width, columns = ancestors.shape
         begin = self._num_stable + columns - width
         end = begin + width
         self._reserve(end)
-        heads, residual = self._layer.begin(tokens, hidden)
+        heads, residual = self._layer.begin(tokens[0], hidden[0])
         position = self._num_stable - 1 + columns // width  # the root's pair, depth 0, is the last stable one
         query = self._write(heads, begin, slice(position, position + 1))
-        stable = ancestors.new_ones(width, self._num_stable)
-        seen = torch.cat([stable, ancestors], 1)[None]
+        stable = ancestors.new_ones(1, width, self._num_stable)
+        seen = torch.cat([stable, ancestors], 2)
         mask = additive_mask(seen, self._num_heads // self._num_kv, query.dtype)
         attended = attend(query[None], self._k[:, :, :end], self._v[:, :, :end], mask)
-        return self._layer.finish(attended[0], residual)
+        output, log_probs = self._layer.finish(attended[0], residual)
+        return output[None], log_probs[None]
 
     def _write(self, heads: Tensor, begin: int, positions: slice) -> Tensor:
         """Store keys and values from row `begin` on; returns the queries [A, nh, hd]."""
@@ -213,35 +191,12 @@ class Eagle3:
         self._k, self._v = k, v
 
 
-class _Pool:
-    """All candidates of a cycle in order of creation."""
+def check_fit(head: DraftHead, target: Target) -> None:
+    """Refuse a head whose shape is not this target's.
 
-    def __init__(self, scores: Tensor, tokens: Tensor, width: int) -> None:
-        self._width = width
-        self._scores, self._tokens = [scores], [tokens]
-        self._frontiers: list[Tensor] = []  # candidates expanded at each level, counted within their own level
-
-    def add(self, scores: Tensor, tokens: Tensor, frontier: Tensor) -> None:
-        """Add the children of the last frontier [W * W] and say which of them are expanded next [W]."""
-        self._scores.append(scores)
-        self._tokens.append(tokens)
-        self._frontiers.append(frontier)
-
-    def rerank(self, root: int, nodes: int) -> DraftTree:
-        """The best candidates as a tree."""
-        scores = torch.cat(self._scores).cpu().numpy()
-        tokens = torch.cat(self._tokens).cpu().numpy()
-        width = self._width
-        parents = [np.full(width, -1, dtype=np.int64)]
-        begin, frontier = 0, np.arange(width)
-        for level, following in enumerate(self._frontiers):
-            parents.append(np.repeat(begin + frontier, width))
-            begin += width if level == 0 else width * width
-            frontier = following.cpu().numpy()
-        return rerank(root, tokens, np.concatenate(parents), scores, nodes)
-
-
-def _check_fit(head: DraftHead, target: Target) -> None:
+    Raises:
+        EdgeAIError: Names what differs.
+    """
     ours, theirs = head.shape, target.shape
     for what, have, want in (
         ("hidden size", ours.target_hidden_size, theirs.hidden_size),
