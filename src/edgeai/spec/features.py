@@ -163,8 +163,7 @@ def _shard_tensors(target: Target, conversations: Sequence[Conversation], batch_
     """Features of a shard's conversations, end to end in their order; computed in batches of equal length."""
     parts: list[tuple[Tensor, Tensor, Tensor] | None] = [None] * len(conversations)
     order = sorted(range(len(conversations)), key=lambda n: len(conversations[n].ids))
-    for numbers in pack([len(conversations[n].ids) for n in order], batch_tokens):
-        members = [order[n] for n in numbers]
+    for members in pack_in_order(conversations, order, batch_tokens):
         ids = _pad_ids([conversations[m] for m in members]).to(target.device)
         outputs = _run_target(target, ids)
         for row, member in enumerate(members):
@@ -195,6 +194,12 @@ def pack(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
             widest = length
         batches[-1].append(number)
     return batches
+
+
+def pack_in_order(conversations: Sequence[Conversation], order: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """`pack` for conversations taken in some order; batches hold their numbers."""
+    batches = pack([len(conversations[n].ids) for n in order], batch_tokens)
+    return [[order[n] for n in batch] for batch in batches]
 
 
 def _pad_ids(conversations: Sequence[Conversation]) -> Tensor:

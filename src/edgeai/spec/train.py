@@ -24,7 +24,7 @@ from edgeai.core.run import Run
 from edgeai.core.seed import rng_state, seed_everything, set_rng_state
 from edgeai.spec.answers import Conversation
 from edgeai.spec.checkpoint import save_head
-from edgeai.spec.features import pack, step_counts
+from edgeai.spec.features import pack_in_order, step_counts
 from edgeai.spec.gto import GroupTreeObjective
 from edgeai.spec.head import DraftHead
 from edgeai.spec.losses import StepSums, TrainingTimeTest
@@ -119,9 +119,7 @@ def epoch_batches(conversations: Sequence[Conversation], batch_tokens: int, seed
     order = np.concatenate(
         [sorted(order[i : i + window], key=lambda n: len(conversations[n].ids)) for i in range(0, len(order), window)]
     )
-    batches = [
-        [int(order[n]) for n in batch] for batch in pack([len(conversations[n].ids) for n in order], batch_tokens)
-    ]
+    batches = pack_in_order(conversations, order.tolist(), batch_tokens)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
@@ -285,9 +283,7 @@ class _Loop:
     def _validate(self) -> None:
         ready, steps = self.ready, self.cfg.loss.ttt_steps
         order = sorted(range(len(ready.val)), key=lambda n: len(ready.val[n].ids))
-        batches = [
-            [order[n] for n in b] for b in pack([len(ready.val[n].ids) for n in order], self.cfg.optim.batch_tokens)
-        ]
+        batches = pack_in_order(ready.val, order, self.cfg.optim.batch_tokens)
         ones = torch.ones(steps, device=ready.target.device)
         sums = [self.token_loss(ready.val_features.batch(b), steps, ones)[1] for b in batches]
         values = _means(_add(sums), ALONE)
