@@ -122,9 +122,11 @@ class Rollouts:
         self._places = _all_places(config, target, conversations)
 
     def starts(self, number: int, epoch: int) -> list[int]:
-        """First places of the groups of a text."""
+        """First places of the groups of a text; none if it is not among those whose trees are drafted."""
         cfg = self._config
         rng = np.random.default_rng((self._seed, 3, epoch if cfg.starts == "fresh" else 0, number))
+        if rng.random() >= cfg.text_frac:
+            return []
         return sample_groups(self._places[number], cfg.groups, cfg.group_size, rng)
 
     def play(self, head: DraftHead, numbers: Sequence[int], epoch: int) -> tuple[Paths | None, RolloutSums]:

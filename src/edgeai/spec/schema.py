@@ -220,7 +220,10 @@ class GtoConfig(Config):
     """
 
     groups: int = Field(16, ge=1)
-    """Groups of adjacent places drawn in each conversation; fewer where the answers are short. The budget knob."""
+    """Groups of adjacent places drawn in a conversation; fewer where the answers are short. A budget knob."""
+    text_frac: float = Field(1.0, gt=0.0, le=1.0)
+    """Share of the conversations in which groups are drawn; the others give their token loss alone and cost no pass of
+    the target. The other budget knob (ours)."""
     group_size: int = Field(8, ge=2)
     """Adjacent places whose rewards are standardised together."""
     tree: TreeConfig = TreeConfig(nodes=59, depth=8, top_k=10)
@@ -262,6 +265,8 @@ class TrainConfig(Config):
     gto: GtoConfig = GtoConfig()
     epochs: int = Field(3, ge=1)
     """Epochs of the token phase."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimiser steps of a phase at most; its learning rate then decays over these."""
     init_from: Path | None = None
     """Head whose weights training starts from."""
     val_every: int = Field(100, ge=1)

@@ -150,7 +150,8 @@ def plan_steps(cfg: TrainConfig, conversations: Sequence[Conversation]) -> list[
             )
         is_gto = epoch >= num_token_epochs
         steps += [Step(batches[i : i + accum], epoch, is_gto) for i in range(0, len(batches) - accum + 1, accum)]
-    return steps
+    phases = ([step for step in steps if step.is_gto == is_gto] for is_gto in (False, True))
+    return [step for phase in phases for step in phase[: cfg.max_steps]]
 
 
 class _Loop:
@@ -218,7 +219,7 @@ class _Loop:
         self.optim = self.cfg.optim.model_copy(update={"lr": cfg.lr})
         self.optimizers = build_optimizers(self.optim, self.ready.head)
         self.best_accept_len = 0.0
-        few = cfg.model_copy(update={"groups": VAL_GROUPS, "starts": "fixed"})
+        few = cfg.model_copy(update={"groups": VAL_GROUPS, "text_frac": 1.0, "starts": "fixed"})
         self.rollouts, self.val_rollouts = (
             Rollouts(config, target, texts, reference=self.reference, seed=self.cfg.seed)
             for config, texts in ((cfg, self.ready.train), (few, self.ready.val))
