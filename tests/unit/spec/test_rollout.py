@@ -12,7 +12,7 @@ from edgeai.spec.drafters.eagle3 import Eagle3
 from edgeai.spec.features import OnlineFeatures
 from edgeai.spec.gto import longest_accepted, path_log_probs
 from edgeai.spec.rewards import path_probs, tree_reward
-from edgeai.spec.rollout import Rollouts, check_room_for_groups, same_paths
+from edgeai.spec.rollout import Rollouts, RolloutSums, check_room_for_groups, same_paths
 from edgeai.spec.schema import GtoConfig, TreeConfig
 from edgeai.spec.tree import build_tree
 from edgeai.spec.unroll import Unroll
@@ -132,6 +132,15 @@ def test_same_seed_same_rollout(target, heads):
     _, first = play.play(head, [0], 0)
     _, both = play.play(head, [0, 2], 0)
     assert first + alone == both
+
+
+def test_a_share_of_the_texts_has_groups(target, heads):
+    """About that share, other texts in each epoch; a text that is not among them costs no pass of the target."""
+    head, reference = heads
+    play = rollouts(target, reference, text_frac=0.3)
+    chosen = [bool(play.starts(0, epoch)) for epoch in range(400)]
+    assert 0.3 * 400 - 4 * 9.2 < sum(chosen) < 0.3 * 400 + 4 * 9.2  # four standard deviations
+    assert play.play(head, [0], chosen.index(False)) == (None, RolloutSums())
 
 
 def test_fixed_starts_keep_the_reference_trees(target, heads, monkeypatch):

@@ -101,6 +101,9 @@ def test_steps_of_each_phase(gto_config, token_run):
     assert {(step.epoch, step.is_gto) for step in plans["both"]} == {(n, n >= 2) for n in range(5)}
     assert plans["both"][: len(plans["tokens"])] == plans["tokens"]
     assert {(step.epoch, step.is_gto) for step in plans["gto"]} == {(n, True) for n in range(3)}
+    short = plan_steps(gto_config(phase="both", epochs=2, gto={"epochs": 3}, max_steps=3), talks)
+    num_token_steps = len(plans["tokens"])
+    assert short == plans["both"][:3] + plans["both"][num_token_steps : num_token_steps + 3]
 
 
 @pytest.mark.parametrize(
