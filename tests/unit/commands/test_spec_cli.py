@@ -11,9 +11,9 @@ from edgeai.cli import main
 from edgeai.commands import _spec_render
 from edgeai.core.plots import Line
 from edgeai.spec import decode
+from edgeai.spec.answers import Conversation
 from edgeai.spec.compare_report import Cell, CompareReport, Ratio, TrainingCost, TreeShape
 from edgeai.spec.diagnose import DiagnoseReport
-from edgeai.spec.answers import Conversation
 from edgeai.spec.plan import PreviewToken, TrainPlan, TreePlan, plan_trees
 from edgeai.spec.schema import GtoConfig, TrainConfig, TreeConfig
 from edgeai.spec.tiny import write_tiny_model
