@@ -63,6 +63,8 @@ smoke: $(INSTALLED)
 	    -s 'data.prompts=[src/edgeai/spec/prompts_builtin.txt]' --out $(SMOKE)/train
 	$(BIN)/edgeai spec generate $(SMOKE_TARGET) -s max_tokens=32 --out $(SMOKE)/generate "Hello"
 	$(BIN)/edgeai spec bench $(SMOKE_TARGET) -s max_tokens=32 -s max_prompts=2 -s repeats=1 --out $(SMOKE)/bench
+	$(BIN)/edgeai spec compare -c spec/compare-smoke -s train.target.model=$(SMOKE)/model -s train.data.self_prompt=0 \
+	    -s 'train.data.prompts=[src/edgeai/spec/prompts_builtin.txt]' --out $(SMOKE)/compare
 	$(BIN)/edgeai runs list $(SMOKE)
 
 lint: $(INSTALLED)

@@ -15,6 +15,8 @@ from edgeai.spec.schema import BenchConfig, DiagnoseConfig, GenerateConfig
 if TYPE_CHECKING:
     from edgeai.spec.bench import BenchPlan
     from edgeai.spec.bench_report import BenchReport, Lossless, Spread
+    from edgeai.spec.compare import ComparePlan
+    from edgeai.spec.compare_report import Cell, CompareReport
     from edgeai.spec.diagnose import DiagnoseReport
     from edgeai.spec.generate import GenerateReport
     from edgeai.spec.plan import TrainPlan
@@ -47,14 +49,10 @@ def show_train(path: Path, report: "TrainReport") -> None:
 
 
 def _trained_accept_len(report: "TrainReport") -> str:
-    if report.reference_accept_len is None:
-        return (
-            f"{report.accept_len:.2f} tokens per cycle, simulated: a greedy chain on validation text, "
-            "bonus token counted"
-        )
+    before = "" if report.reference_accept_len is None else f", at first {report.reference_accept_len:.3f}"
     return (
-        f"{report.accept_len:.3f} tokens per cycle, before GTO {report.reference_accept_len:.3f}: expected over the "
-        "draft trees of validation text, bonus token counted"
+        f"{report.accept_len:.3f} tokens per cycle{before}: validation text decoded with trees like val_tree, by "
+        "replay, bonus token counted"
     )
 
 
@@ -75,8 +73,19 @@ def show_train_plan(plan: "TrainPlan", *, as_json: bool) -> None:
             "features": f"states entering layers {', '.join(map(str, plan.aux_layers))}; {disk}",
             "head": f"{amount(plan.num_parameters)} parameters",
             "text": ", ".join(f"{count} {name}" for name, count in sources.items() if count),
+            "steps": _planned_steps(plan),
         }
     )
+    if plan.trees:
+        trees = plan.trees
+        print_fields(
+            {
+                "trees": f"at {trees.places:.0f} places of a text, "
+                f"{trees.nodes:,.0f} to {trees.max_nodes:,.0f} nodes scored",
+                "work": f"{trees.work:.1f} to {trees.max_work:.1f} times a target pass over the text, "
+                "in each step of GTO",
+            }
+        )
     console = Console(highlight=False)
     if console.is_terminal and not console.no_color:
         print("\nOne example; dimmed tokens do not count in the loss:\n")
@@ -84,6 +93,12 @@ def show_train_plan(plan: "TrainPlan", *, as_json: bool) -> None:
     else:
         print("\nOne example; tokens outside of >> << do not count in the loss:\n")
         print(_bracketed([(token.text, token.in_loss) for token in plan.example]))
+
+
+def _planned_steps(plan: "TrainPlan") -> str:
+    if plan.num_token_steps is None:
+        return "known when the text is written"
+    return f"{plan.num_token_steps} on tokens, {plan.num_gto_steps} on trees"
 
 
 def _bracketed(tokens: Sequence[tuple[str, bool]]) -> str:
@@ -274,6 +289,75 @@ def show_diagnose(path: Path, report: "DiagnoseReport") -> None:
             for depth, (predicted, measured) in enumerate(zip(report.predicted, report.measured, strict=True), start=1)
         ],
     )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# compare
+
+
+def show_compare_plan(plan: "ComparePlan", *, as_json: bool) -> None:
+    """Prints what would be trained and measured."""
+    if as_json:
+        print_json(plan.to_json())
+        return
+    rows = [[h.name, "measured as it is" if h.is_done else "trained", h.num_steps, h.path] for h in plan.heads]
+    print_table(["head", "", "steps", "where"], rows)
+    print()
+    steps = "known when the text is written" if plan.num_steps is None else f"{plan.num_steps:,} optimiser steps"
+    print_fields(
+        {
+            "trainings": f"{plan.num_trainings}, {steps}",
+            "texts": f"{plan.num_texts:,} answers of the target",
+            "replays": f"{plan.num_replays:,}, one for each text, head and tree",
+        }
+    )
+
+
+def show_compare(path: Path, report: "CompareReport") -> None:
+    """Prints one table for each tree, and what training cost."""
+    prompts = ", ".join(f"{name} ({count} prompts)" for name, count in report.num_prompts.items())
+    print_fields(
+        {
+            "target": f"{report.target}, {report.dtype}",
+            "texts": f"{prompts}, answers of at most {report.max_tokens} tokens",
+            "baseline": report.baseline,
+            "plot": path / "accept_len.png" if report.curves else None,
+            "report": path / "report.json",
+        }
+    )
+    for tree in dict.fromkeys(cell.tree for cell in report.cells):
+        print(f"\naccept_len (tokens per cycle, bonus token counted), {tree}")
+        rows, last = list[list[str]](), ("", "")
+        for cell in report.cells:
+            if cell.tree != tree:
+                continue
+            place = (cell.benchmark, f"{cell.temperature:g}")
+            rows.append([*(place if place != last else ("", "")), cell.variant, *_compared(cell)])
+            last = place
+        print_table(
+            ["benchmark", "T", "variant", "accept_len", "min to max", "ratio", "min to max", "95 % over prompts"], rows
+        )
+    print(
+        f"  ratio: to {report.baseline}, of heads with the same seed; min to max: over seeds; 95 %: of the mean ratio, "
+        "if prompts are drawn anew"
+    )
+    if report.costs:
+        print("\ntraining")
+        print_table(
+            ["variant", "s per optimiser step", "ratio"],
+            [[cost.variant, f"{cost.step_s:.3g}", f"{cost.ratio:.2f}" if cost.ratio else ""] for cost in report.costs],
+        )
+    for name, reason in report.failures.items():
+        print(f"\nFAILED {name}: {reason}")
+
+
+def _compared(cell: "Cell") -> list[str]:
+    spread = f"{cell.minimum:.3f} to {cell.maximum:.3f}" if len(cell.accept_len) > 1 else ""
+    if cell.ratio is None:
+        return [f"{cell.mean:.3f}", spread, "", "", ""]
+    ratio = cell.ratio
+    seeds = f"{ratio.minimum:.3f} to {ratio.maximum:.3f}" if ratio.minimum != ratio.maximum else ""
+    return [f"{cell.mean:.3f}", spread, f"{ratio.mean:.3f}", seeds, f"{ratio.low:.3f} to {ratio.high:.3f}"]
 
 
 def _show_plan(cfg: Config, plan: dict[str, Any], *, as_json: bool) -> None:

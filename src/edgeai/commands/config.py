@@ -79,10 +79,11 @@ def schema(
 
 def schemas() -> dict[str, type[Config]]:
     """Returns the schema of every verb that takes a config."""
-    from edgeai.spec.schema import BenchConfig, DiagnoseConfig, GenerateConfig, TrainConfig
+    from edgeai.spec.schema import BenchConfig, CompareConfig, DiagnoseConfig, GenerateConfig, TrainConfig
 
     return {
         "spec train": TrainConfig,
+        "spec compare": CompareConfig,
         "spec generate": GenerateConfig,
         "spec bench": BenchConfig,
         "spec diagnose": DiagnoseConfig,

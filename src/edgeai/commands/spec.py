@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +27,8 @@ from edgeai.commands._spec_render import (
     answer_footer,
     show_bench,
     show_bench_plan,
+    show_compare,
+    show_compare_plan,
     show_diagnose,
     show_diagnose_plan,
     show_generate_plan,
@@ -38,7 +41,7 @@ from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.spec.prompts import load_prompts
-from edgeai.spec.schema import BenchConfig, DiagnoseConfig, GenerateConfig, TrainConfig
+from edgeai.spec.schema import BenchConfig, CompareConfig, DiagnoseConfig, GenerateConfig, TrainConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.plan import TrainPlan
@@ -172,6 +175,52 @@ def diagnose(
         report = run_diagnose(cfg, run)
         run.finish("done", report.to_json())
     print_json({"run": run.path, **report.to_json()}) if as_json else show_diagnose(run.path, report)
+
+
+@app.command(epilog="Example: edgeai spec compare -c spec/compare --out runs/compare")
+def compare(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Runs of spec train, or checkpoint folders: short for -s runs=[...].",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train variants with several seeds and measure all heads on the same texts; exit 1 if a training failed.
+
+    Trainings that are done are not repeated, interrupted ones are gone on with: --resume after Ctrl-C. RUNs whose
+    configs differ only in the seed are one variant; without -c their target is measured.
+    """
+    if resume is not None and (runs or config or set_ or out):
+        raise UsageError("--resume takes its config and folder from the run", hint="leave out RUN, -c, -s and --out")
+    given = [f"runs={json.dumps([str(path) for path in runs])}"] if runs else []
+    if runs and not config and (runs[0] / "run.json").exists() and Run.open(runs[0]).info["verb"] == "spec train":
+        target = load_config(TrainConfig, runs[0] / "config.yaml").target
+        given.append(f"train.target={target.model_dump_json()}")
+    source = Run.open(resume).config_path if resume else config
+    cfg = load_config(CompareConfig, source, [*given, *(set_ or ())])
+    from edgeai.spec.compare import plan_compare, run_compare  # imports torch
+
+    if dry_run:
+        show_compare_plan(plan_compare(cfg, resume or out or Path("runs/spec-compare")), as_json=as_json)
+        return
+    with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
+        report = run_compare(cfg, run)
+        run.finish("failed" if report.failures else "done", report.to_json())
+    print_json({"run": run.path, **report.to_json()}) if as_json else show_compare(run.path, report)
+    if report.failures:
+        raise typer.Exit(1)
 
 
 def _plan_train(cfg: TrainConfig, device: str, quiet: bool) -> "TrainPlan":

@@ -125,8 +125,28 @@ def find_config(source: str | Path) -> Path:
     )
 
 
+def with_changes(cfg: C, changes: Mapping[str, Any]) -> C:
+    """Returns a config with other values, all of it validated again.
+
+    Args:
+        cfg: Stays as it is.
+        changes: "a.b": value each, as `--set` takes them.
+
+    Raises:
+        UsageError: With every problem, one a line, without saying where the changes come from.
+    """
+    tree = cfg.model_dump(mode="json")
+    for name, value in changes.items():
+        _place(tree, type(cfg), tuple(name.split(".")), value)
+    try:
+        return type(cfg).model_validate(tree)
+    except pydantic.ValidationError as error:
+        problems = [problem.removeprefix(": ") for problem in describe(type(cfg), error, "", {}, ())]
+        raise UsageError("\n".join(problems), hint=f"see the keys: edgeai config schema {verb_of(type(cfg))}") from None
+
+
 def _override(tree: dict[str, Any], schema: type[Config], item: str) -> Keys:
-    """Sets one "a.b=c" in the tree; a missing parent starts from the schema's default, not from nothing."""
+    """Sets one "a.b=c" in the tree."""
     name, equals, text = item.partition("=")
     keys = tuple(name.strip().split("."))
     if not equals or not all(keys):
@@ -138,6 +158,12 @@ def _override(tree: dict[str, Any], schema: type[Config], item: str) -> Keys:
         raise UsageError(f'--set "{item}": the value is not valid YAML', hint=hint) from None
     if duplicates:
         raise UsageError(f'--set "{item}": the key {dotted(duplicates[0][0])} is given twice')
+    _place(tree, schema, keys, value)
+    return keys
+
+
+def _place(tree: dict[str, Any], schema: type[Config], keys: tuple[str, ...], value: Any) -> None:
+    """Sets one value in the tree; a missing parent starts from the schema's default, not from nothing."""
     at = tree
     fields, tag = schema.model_fields, None
     for key in keys[:-1]:
@@ -150,7 +176,6 @@ def _override(tree: dict[str, Any], schema: type[Config], item: str) -> Keys:
     if keys[-1] == tag and at.get(keys[-1]) != value:
         at.clear()  # another variant: the keys of the one before mean nothing to it
     at[keys[-1]] = value
-    return keys
 
 
 def _refuse_other_verb(schema: type[Config], tree: Mapping[str, Any], label: str) -> None:

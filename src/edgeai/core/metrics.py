@@ -40,7 +40,7 @@ class Metrics:
 
     def __init__(self, folder: Path | None, *, listener: Listener | None = None) -> None:
         self._folder = folder
-        self._listener = listener
+        self.listener = listener
         self._lines: TextIO | None = None
         self._events: EventFileWriter | None = None
 
@@ -54,21 +54,21 @@ class Metrics:
             self._lines.write(json_text(row, indent=None) + "\n")
             self._lines.flush()
             self._write_event(step, plain)
-        if self._listener is not None:
-            self._listener.on_log(step, plain)
+        if self.listener is not None:
+            self.listener.on_log(step, plain)
 
     def progress(self, task: str, done: float, total: float | None, *, unit: str = "", **fields: float) -> None:
         """Tells the listener how far `task` is; stores nothing."""
-        if self._listener is not None:
-            self._listener.on_progress(task, done, total, unit=unit, fields=fields)
+        if self.listener is not None:
+            self.listener.on_progress(task, done, total, unit=unit, fields=fields)
 
     def note(self, text: str) -> None:
         """Tells the person one line and keeps it in log.txt."""
         if self._folder is not None:
             with (self._folder / "log.txt").open("a", encoding="utf-8") as log:
                 log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        if self._listener is not None:
-            self._listener.on_note(text)
+        if self.listener is not None:
+            self.listener.on_note(text)
 
     def rewind(self, step: int) -> None:
         """Forgets what was logged after `step`, so that a resumed run logs it once."""

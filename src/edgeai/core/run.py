@@ -115,7 +115,7 @@ class Run:
         """running, done, failed, interrupted, or killed (says running, but its process on this host is gone)."""
         status = str(self.info["status"])
         here = self.info["host"] == socket.gethostname()
-        return "killed" if status == "running" and here and not _is_alive(self.info["pid"]) else status
+        return "killed" if status == "running" and here and not is_alive(self.info["pid"]) else status
 
     def go_on(self, argv: Sequence[str], *, device: str, device_why: str, threads: int | None = None) -> None:
         """Marks an opened run as running again, by this process, on a device that may be another one.
@@ -211,7 +211,7 @@ def _git_sha() -> str | None:
     return done.stdout.strip() or None
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process of this host exists; where asking would end it (Windows), says yes."""
     if os.name != "posix":
         return True

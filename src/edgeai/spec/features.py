@@ -8,7 +8,9 @@ Shapes: B sequences, T positions, H hidden.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgeai.core.errors import EdgeAIError
+from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
+from edgeai.core.run import is_alive
 from edgeai.spec.answers import Conversation
 from edgeai.spec.losses import TrainBatch
 from edgeai.spec.target import Target
@@ -105,6 +108,9 @@ def cache_features(
 ) -> CachedFeatures:
     """Run the target once over all conversations and store the result; finished shards are kept on a second call.
 
+    Several processes may do so in one folder at once: shards and index appear whole, and what the others have finished
+    is not computed again.
+
     Args:
         target: The model to be drafted for.
         conversations: Their order decides what is in which shard.
@@ -113,28 +119,57 @@ def cache_features(
         metrics: Receives progress.
 
     Raises:
+        UsageError: The folder holds features of other text, another target or other layers.
         EdgeAIError: The disk is full; finished shards stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shards = []
-    done = 0
-    total = sum(len(c.ids) for c in conversations)
-    for number, members in enumerate(_shard_members(conversations)):
-        file = folder / f"{number:05d}.safetensors"
-        starts = np.cumsum([0, *(len(conversations[m].ids) for m in members)])
-        if not file.exists():
-            _save_shard(_shard_tensors(target, [conversations[m] for m in members], batch_tokens), file)
-        shards.append(
-            {"file": file.name, "starts": {str(m): int(s) for m, s in zip(members, starts[:-1], strict=True)}}
+    _remove_torn_shards(folder)
+    origin = fingerprint(target, conversations)
+    found = _origin_of(folder)
+    if found not in ("", origin):
+        raise UsageError(
+            f"{folder} holds features of other text, another target or other layers",
+            hint="set data.features_dir to another folder, or leave it empty",
         )
-        done += int(starts[-1])
+    layout, total = _shard_members(conversations), sum(len(c.ids) for c in conversations)
+    starts = [np.cumsum([0, *(len(conversations[m].ids) for m in members)]).tolist() for members in layout]
+    shards = [
+        {"file": f"{number:05d}.safetensors", "starts": {str(m): s for m, s in zip(members, begins, strict=False)}}
+        for number, (members, begins) in enumerate(zip(layout, starts, strict=True))
+    ]
+    index = json.dumps({"fingerprint": origin, "shards": shards})
+    unknown = not found and any(folder.glob("*.safetensors"))  # nobody says what of: they are computed again
+    if not unknown:
+        write_whole(folder / "index.json", index)
+    done = 0
+    for number, (members, begins) in enumerate(zip(layout, starts, strict=True)):
+        file = folder / f"{number:05d}.safetensors"
+        if unknown or not file.exists():
+            _save_shard(_shard_tensors(target, [conversations[m] for m in members], batch_tokens), file)
+        done += begins[-1]
         metrics.progress("features", done, total, unit="tokens")
-    write_whole(folder / "index.json", json.dumps({"shards": shards}))
+    write_whole(folder / "index.json", index)
     return CachedFeatures(folder, conversations, target.device)
 
 
+def fingerprint(target: Target, conversations: Sequence[Conversation]) -> str:
+    """Short hash of all that features depend on: the target, its layers and number format, and the text in order."""
+    digest = hashlib.sha256(repr((target.fingerprint, tuple(target.aux_layers), str(target.dtype))).encode())
+    for conversation in conversations:
+        digest.update(repr((conversation.id, conversation.ids)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _origin_of(folder: Path) -> str:
+    """The fingerprint in a folder's index; "" if there is none."""
+    try:
+        return str(json.loads((folder / "index.json").read_text(encoding="utf-8")).get("fingerprint", ""))
+    except (FileNotFoundError, ValueError):
+        return ""
+
+
 def _save_shard(tensors: dict[str, Tensor], file: Path) -> None:
-    partial = file.with_suffix(".partial")
+    partial = file.with_suffix(f".{os.getpid()}.partial")
     try:
         save_file(tensors, partial)
         partial.replace(file)
@@ -144,6 +179,14 @@ def _save_shard(tensors: dict[str, Tensor], file: Path) -> None:
             f"cannot write features to {file.parent}: {error}",
             hint="free some space and continue with --resume, or set data.features=online",
         ) from error
+
+
+def _remove_torn_shards(folder: Path) -> None:
+    """What processes that are gone have left half written."""
+    for partial in folder.glob("*.partial"):
+        owner = partial.stem.rpartition(".")[2]
+        if not (owner.isdigit() and is_alive(int(owner))):
+            partial.unlink(missing_ok=True)
 
 
 def _shard_members(conversations: Sequence[Conversation]) -> list[list[int]]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -66,11 +67,9 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> P
     if ranks.is_first and not cfg.data.answers:
         write_conversations(target, cfg.data, path=answers, seed=cfg.seed, metrics=run.metrics)
     ranks.wait()
-    conversations = sorted((c for c in load_conversations(answers) if c.num_answer_tokens > 2), key=lambda c: c.id)
-    if not conversations:
-        raise UsageError(f"{answers} holds no answers", hint="delete the file to let the target write them")
+    conversations = usable_conversations(answers)
     check_fit(answers, conversations, target)
-    train, val = split(conversations, cfg.data.val_frac, cfg.seed)
+    train, val = split(conversations, cfg.data.val_frac)
     head, coverage = build_head(cfg, target, train)
     run.metrics.note(
         f"{len(train)} conversations, {sum(c.num_answer_tokens for c in train):,} answer tokens; head of "
@@ -78,28 +77,39 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> P
     )
     if cfg.data.features == "online":
         return Prepared(target, train, val, OnlineFeatures(target, train), OnlineFeatures(target, val), head, coverage)
+    folder = cfg.data.features_dir or run.path / "features"
     if ranks.is_first:
         run.metrics.note(f"target features take {cache_bytes(target, train + val) / 2**20:,.0f} MiB on disk")
         for name, part in (("train", train), ("val", val)):
             cache_features(
                 target,
                 part,
-                folder=run.path / "features" / name,
+                folder=folder / name,
                 batch_tokens=cfg.optim.batch_tokens,
                 metrics=run.metrics,
             )
     ranks.wait()
-    cached = [CachedFeatures(run.path / "features" / n, p, target.device) for n, p in (("train", train), ("val", val))]
+    cached = [CachedFeatures(folder / name, part, target.device) for name, part in (("train", train), ("val", val))]
     return Prepared(target, train, val, cached[0], cached[1], head, coverage)
 
 
-def split(
-    conversations: Sequence[Conversation], val_frac: float, seed: int
-) -> tuple[list[Conversation], list[Conversation]]:
-    """Training and validation conversations; at least one of each."""
+def usable_conversations(answers: Path) -> list[Conversation]:
+    """Conversations of a file with something to learn from, in the order of their ids.
+
+    Raises:
+        UsageError: There is none.
+    """
+    conversations = sorted((c for c in load_conversations(answers) if c.num_answer_tokens > 2), key=lambda c: c.id)
+    if not conversations:
+        raise UsageError(f"{answers} holds no answers", hint="delete the file to let the target write them")
+    return conversations
+
+
+def split(conversations: Sequence[Conversation], val_frac: float) -> tuple[list[Conversation], list[Conversation]]:
+    """Training and validation conversations, at least one of each; the same whatever the seed of the run is."""
     if len(conversations) < 2:
         raise UsageError("one conversation cannot be split into training and validation", hint="give more prompts")
-    order = np.random.default_rng((seed, 1)).permutation(len(conversations))
+    order = np.random.default_rng((0, 1)).permutation(len(conversations))
     num_val = max(1, round(val_frac * len(conversations)))
     return [conversations[i] for i in order[num_val:]], [conversations[i] for i in order[:num_val]]
 

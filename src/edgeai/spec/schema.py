@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from edgeai.core.config import Config
+from edgeai.core.config import Config, with_changes
+from edgeai.core.errors import UsageError
+from edgeai.core.problems import nearest
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -168,6 +172,8 @@ class DataConfig(Config):
     """JSONL (or .jsonl.gz) of answers written by an earlier run, used instead of regenerating."""
     features: Literal["cached", "online"] = "cached"
     """Keep target features on disk (one target pass in all) or recompute them in each epoch."""
+    features_dir: Path | None = None
+    """Folder of cached features that runs on the same answers share; empty means the run's own."""
 
     @model_validator(mode="after")
     def _has_source(self) -> DataConfig:
@@ -271,6 +277,9 @@ class TrainConfig(Config):
     """Head whose weights training starts from."""
     val_every: int = Field(100, ge=1)
     """Optimiser steps between validations (and checkpoints)."""
+    val_tree: TreeConfig = TreeConfig(nodes=5, depth=3, top_k=4)
+    """Tree whose accept_len is measured on validation text; the best head is the one where it is highest. The default
+    is the tree that SmolLM2 decodes with on two CPU cores."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -278,3 +287,88 @@ class TrainConfig(Config):
         if self.phase == "gto" and self.init_from is None:
             raise ValueError("phase gto improves a trained head: set init_from, or phase: both to train one first")
         return self
+
+
+class Variant(Config):
+    """One of the things that are compared: a head that exists, or changes to the common training."""
+
+    head: Path | None = None
+    """Checkpoint folder or run directory of a head to measure; nothing is trained for it."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `train` with other values, such as gto.lr: 2.0e-4; empty is the common training as it is."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Variant:
+        if self.head and self.set:
+            raise ValueError("a variant is a given head or a training, not both: leave out head or set")
+        return self
+
+
+class CompareConfig(Config):
+    """`edgeai spec compare`: train variants with several seeds, and measure all heads on the same texts."""
+
+    verb: Literal["spec compare"] = "spec compare"
+    train: TrainConfig = TrainConfig()
+    """What all variants have in common; its seed is replaced by each of `seeds`."""
+    variants: dict[str, Variant] = Field(default_factory=dict)
+    """Name of each variant, also of its run directories, and what it is."""
+    runs: tuple[Path, ...] = ()
+    """Heads that exist, measured as well; run directories whose configs differ only in the seed are one variant."""
+    baseline: str | None = None
+    """Variant that the others are compared with; empty takes the first."""
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    trees: tuple[TreeConfig, ...] = Field(
+        (TreeConfig(nodes=5, depth=3, top_k=4), TreeConfig(nodes=59, depth=7, top_k=8)), min_length=1
+    )
+    """Trees whose accept_len is measured; the first is the one that decoding uses."""
+    temperatures: tuple[Annotated[float, Field(ge=0.0)], ...] = Field((0.0, 1.0), min_length=1)
+    prompts: dict[str, str] = Field(default_factory=dict)
+    """Name and prompt file of each benchmark; empty takes the built-in prompts."""
+    max_prompts: int = Field(40, ge=1)
+    """Prompts used of each benchmark, evenly spaced over the file; their first turns are answered."""
+    max_tokens: int = Field(128, ge=1)
+    """Most tokens of an answer."""
+    samples: int = Field(1, ge=1)
+    """Answers to each prompt at temperatures above 0."""
+
+    @model_validator(mode="after")
+    def _variants_are_sound(self) -> CompareConfig:
+        if not (self.variants or self.runs):
+            raise ValueError("nothing to compare: set variants, or give run directories")
+        problems = [
+            f"variants.{name}: a name is made of letters, digits, . _ -" for name in self.variants if not _is_name(name)
+        ]
+        for name, variant in self.variants.items():
+            for seed in self.seeds[: None if variant.head is None else 0]:
+                try:
+                    self.training_of(name, seed)
+                except UsageError as error:
+                    problems += [f"variants.{name}.set: {line}" for line in error.message.splitlines()]
+                    break
+        if self.baseline is not None and not self.runs and self.baseline not in self.variants:
+            near = nearest(self.baseline, self.variants)
+            problems.append(f'baseline: no variant "{self.baseline}"' + (f'; did you mean "{near}"?' if near else ""))
+        if problems:
+            raise ValueError("\n  ".join(problems))
+        return self
+
+    def training_of(self, name: str, seed: int) -> TrainConfig:
+        """The config that trains a variant with a seed.
+
+        Raises:
+            UsageError: With every problem of the variant.
+        """
+        return with_changes(self.train, {**_dotted(self.variants[name].set), "seed": seed})
+
+
+def _dotted(changes: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Groups of changes key by key: what a group does not name stays as it is."""
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():
+        flat |= _dotted(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return flat
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text can be part of a folder's name on every system."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", text) is not None

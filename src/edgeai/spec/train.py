@@ -24,6 +24,7 @@ from edgeai.core.run import Run
 from edgeai.core.seed import rng_state, seed_everything, set_rng_state
 from edgeai.spec.answers import Conversation
 from edgeai.spec.checkpoint import save_head
+from edgeai.spec.drafters.eagle3 import HeadLayer, check_fit
 from edgeai.spec.features import pack_in_order, step_counts
 from edgeai.spec.gto import GroupTreeObjective
 from edgeai.spec.head import DraftHead
@@ -31,11 +32,13 @@ from edgeai.spec.losses import StepSums, TrainingTimeTest
 from edgeai.spec.optim import build_optimizers, learning_rate
 from edgeai.spec.parallel import ALONE, Ranks
 from edgeai.spec.prepare import Prepared, prepare, settle_formats
+from edgeai.spec.replay import accept_len, passages, replay
 from edgeai.spec.rollout import Rollouts, RolloutSums, check_room_for_groups, tree_means
 from edgeai.spec.schema import TrainConfig
 from edgeai.spec.unroll import Unroll
 
 VAL_GROUPS = 1  # a conversation: enough places for a steady mean, and many texts
+VAL_TEXTS = 64  # whose decoding is replayed: some thousand cycles
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,9 @@ class TrainReport:
     coverage_frac: float
     """Share of the answers' tokens that the draft vocabulary holds."""
     accept_len: float
-    """On validation text, 1 + expected accepted draft tokens: of a greedily drafted chain of ttt_steps, simulated; or,
-    if there was GTO, of trees like gto.tree at gto.temperature."""
+    """Of the best head: tokens per cycle of decoding the validation text with trees like val_tree, by replay."""
     reference_accept_len: float | None
-    """The same, of the head that GTO started from; None without GTO."""
+    """The same, of the head that training or, after a token phase, GTO started from; None for a fresh one."""
     step_accuracy: tuple[float, ...]
     """Draft argmax equals the target's, by draft step, on validation text."""
     train_s: float
@@ -162,6 +164,7 @@ class _Loop:
         self.token_loss = token_loss
         self.objective = GroupTreeObjective(token_loss, epsilon=cfg.gto.epsilon)
         self.module = DistributedDataParallel(self.objective) if ranks.world > 1 else self.objective
+        check_fit(ready.head, ready.target)
         self.optim = cfg.optim
         self.optimizers = build_optimizers(self.optim, ready.head)
         self.steps = plan_steps(cfg, ready.train)
@@ -175,6 +178,7 @@ class _Loop:
         self.step = 0
         self.tokens_seen = 0
         self.best_accept_len = 0.0
+        self.reference_accept_len: float | None = None
         self.val: dict[str, float] = {}
         self.train_s = 0.0
 
@@ -182,9 +186,10 @@ class _Loop:
         """Train to the end, validating and saving on the way; `fresh` if no state was loaded."""
         total = len(self.steps)
         self.run.metrics.rewind(-1 if fresh else self.step)
-        if self.step == self.num_token_steps == 0 and fresh:  # GTO alone: what the given head is worth
-            self._begin_gto()
-            self._validate()
+        if fresh and self.cfg.init_from:  # what the given head is worth
+            if self.num_token_steps == 0:
+                self._begin_gto()
+            self._validate(is_reference=True)
             self.save()
         while self.step < total:
             begin = time.monotonic()
@@ -201,7 +206,7 @@ class _Loop:
             if is_turn:
                 self._begin_gto()
             if is_turn or self.step == total or self.step % self.cfg.val_every == 0:
-                self._validate()
+                self._validate(is_reference=is_turn)
                 self.save()
 
     def _begin_gto(self) -> None:
@@ -218,11 +223,10 @@ class _Loop:
         self.objective.refer_to(self.reference, unroll)
         self.optim = self.cfg.optim.model_copy(update={"lr": cfg.lr})
         self.optimizers = build_optimizers(self.optim, self.ready.head)
-        self.best_accept_len = 0.0
         few = cfg.model_copy(update={"groups": VAL_GROUPS, "text_frac": 1.0, "starts": "fixed"})
         self.rollouts, self.val_rollouts = (
-            Rollouts(config, target, texts, reference=self.reference, seed=self.cfg.seed)
-            for config, texts in ((cfg, self.ready.train), (few, self.ready.val))
+            Rollouts(config, target, texts, reference=self.reference, seed=seed)
+            for config, texts, seed in ((cfg, self.ready.train, self.cfg.seed), (few, self.ready.val, 0))
         )
 
     def _train_step(self, step: Step) -> dict[str, float]:
@@ -281,7 +285,7 @@ class _Loop:
         )
 
     @torch.no_grad()
-    def _validate(self) -> None:
+    def _validate(self, *, is_reference: bool = False) -> None:
         ready, steps = self.ready, self.cfg.loss.ttt_steps
         order = sorted(range(len(ready.val)), key=lambda n: len(ready.val[n].ids))
         batches = pack_in_order(ready.val, order, self.cfg.optim.batch_tokens)
@@ -289,25 +293,38 @@ class _Loop:
         sums = [self.token_loss(ready.val_features.batch(b), steps, ones)[1] for b in batches]
         values = _means(_add(sums), ALONE)
         accuracies = "/".join(f"{values[f'acc_{i}']:.2f}" for i in range(steps))
-        found = f"validation accuracy {accuracies}, simulated accept_len {values['accept_len']:.2f}"
+        values["tree_accept_len"] = self._tree_accept_len()
+        if is_reference:
+            self.reference_accept_len = values["tree_accept_len"]
+        found = f"validation accuracy {accuracies}, accept_len {values['tree_accept_len']:.3f}"
+        if self.reference_accept_len is not None:
+            found += f" (at first {self.reference_accept_len:.3f})"
         if self.val_rollouts:
             _, played = self.val_rollouts.play(ready.head, range(len(ready.val)), 0)
             values |= played.means()
-            values["tree_accept_len"] = 1.0 + values["reward_exact"]
-            found += f", of trees {values['tree_accept_len']:.3f} (at first {1.0 + values['reward_exact_ref']:.3f})"
         self._check_finite(self.step, *values.values())
         self.val = {f"val_{name}": value for name, value in values.items()}
         self.run.metrics.log(self.step, {**self.val, "tokens_seen": self.tokens_seen})
         self.run.metrics.note(f"step {self.step}: {found}")
+
+    def _tree_accept_len(self) -> float:
+        """What decoding the validation text with this head would accept."""
+        ready, max_tokens = self.ready, self.cfg.data.max_answer_tokens
+        texts = [
+            passage
+            for number, talk in enumerate(ready.val[:VAL_TEXTS])
+            for passage in passages(talk, ready.val_features.batch([number]).features[0], max_tokens)
+        ]
+        layer = HeadLayer(ready.head, ready.target.embedding)
+        return accept_len(replay(layer, ready.target, texts, self.cfg.val_tree))
 
     def save(self) -> None:
         """Keep the head as `last` (and `best`) and the whole state for a resume."""
         if not self.ranks.is_first:
             return
         save_head(self.run.path / "last", self.ready.head, self.ready.target, self.val)
-        accept_len = self.val["val_tree_accept_len" if self.reference else "val_accept_len"]
-        if accept_len > self.best_accept_len:
-            self.best_accept_len = accept_len
+        if self.val["val_tree_accept_len"] > self.best_accept_len:
+            self.best_accept_len = self.val["val_tree_accept_len"]
             save_head(self.run.path / "best", self.ready.head, self.ready.target, self.val)
         state = {
             "head": self.ready.head.state_dict(),
@@ -315,6 +332,7 @@ class _Loop:
             "step": self.step,
             "tokens_seen": self.tokens_seen,
             "best_accept_len": self.best_accept_len,
+            "reference_accept_len": self.reference_accept_len,
             "train_s": self.train_s,
             "val": self.val,
             "rng": rng_state(),
@@ -345,6 +363,7 @@ class _Loop:
             optimizer.load_state_dict(saved)
         self.step, self.tokens_seen, self.val = state["step"], state["tokens_seen"], state["val"]
         self.best_accept_len, self.train_s = state["best_accept_len"], state["train_s"]
+        self.reference_accept_len = state["reference_accept_len"]
         set_rng_state(state["rng"])
         return True
 
@@ -360,7 +379,7 @@ class _Loop:
             tokens_seen=self.tokens_seen,
             coverage_frac=ready.coverage_frac,
             accept_len=self.best_accept_len,
-            reference_accept_len=1.0 + self.val["val_reward_exact_ref"] if self.reference else None,
+            reference_accept_len=self.reference_accept_len,
             step_accuracy=tuple(self.val[f"val_acc_{i}"] for i in range(self.cfg.loss.ttt_steps)),
             train_s=self.train_s,
             peak_memory_bytes=peak_memory_bytes(),

@@ -9,9 +9,13 @@ import pytest
 
 from edgeai.cli import main
 from edgeai.commands import _spec_render
+from edgeai.core.plots import Line
 from edgeai.spec import decode
+from edgeai.spec.answers import Conversation
+from edgeai.spec.compare_report import Cell, CompareReport, Ratio, TrainingCost, TreeShape
 from edgeai.spec.diagnose import DiagnoseReport
-from edgeai.spec.plan import PreviewToken, TrainPlan
+from edgeai.spec.plan import PreviewToken, TrainPlan, TreePlan, plan_trees
+from edgeai.spec.schema import GtoConfig, TrainConfig, TreeConfig
 from edgeai.spec.tiny import write_tiny_model
 from edgeai.spec.verify import Accepted
 
@@ -169,6 +173,9 @@ def test_train_plan_marks_what_counts_in_the_loss(capsys):
         num_self_prompts=16,
         num_written_answers=0,
         max_feature_bytes=2_600_000,
+        num_token_steps=120,
+        num_gto_steps=40,
+        trees=TreePlan(places=64.0, nodes=384.0, max_nodes=768.0, work=2.5, max_work=4.0),
         example=tuple(PreviewToken(text, in_loss) for text, in_loss in tokens),
     )
     _spec_render.show_train_plan(plan, as_json=False)
@@ -176,6 +183,9 @@ def test_train_plan_marks_what_counts_in_the_loss(capsys):
     assert out.endswith("user: hi\nbot:>> hello<<\n\n")
     assert "16 prompts the target writes" in out
     assert "at most 2.6 MB on disk" in out
+    assert "120 on tokens, 40 on trees" in out
+    assert "at 64 places of a text, 384 to 768 nodes scored" in out
+    assert "2.5 to 4.0 times a target pass over the text, in each step of GTO" in out
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -285,3 +295,65 @@ def test_diagnose_needs_a_head(spec):
     code, out, _ = spec("diagnose", "--dry-run", "--json")
     assert code == 0
     assert json.loads(out)["plan"] == {"max_tokens": 16 * 128}
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# compare, and the plan of trees
+
+
+def test_tree_plan_by_hand():
+    """Answers of 10 and 3 tokens have 9 and 2 places: two groups of 4 and none; texts of 20 and 5 tokens.
+
+    8 places of 2 texts: 4 each, with 3 nodes 12; 12 nodes to a mean of 12.5 tokens.
+    """
+    texts = [Conversation("a", (0,) * 20, ((10, 20),), 0.0), Conversation("b", (0,) * 5, ((2, 5),), 0.0)]
+    gto = GtoConfig(groups=3, group_size=4, tree=TreeConfig(nodes=2, depth=2, top_k=1), text_frac=0.5)
+    found = plan_trees(TrainConfig(gto=gto), texts)
+    assert found == TreePlan(4.0, 12.0, 24.0, pytest.approx(0.5 * 24.5 / 12.5), pytest.approx(0.5 * 36.5 / 12.5))
+
+
+def test_compare_table_by_hand(capsys):
+    tree = TreeShape(5, 3, 4)
+    report = CompareReport(
+        target="tiny",
+        dtype="float32",
+        baseline="tokens",
+        num_prompts={"mt": 3},
+        max_tokens=24,
+        heads={},
+        cells=(
+            Cell("mt", 0.0, tree, "tokens", {"0": 2.0, "1": 2.5}, 2.25, 2.0, 2.5, None),
+            Cell("mt", 0.0, tree, "gto", {"0": 3.0, "1": 3.0}, 3.0, 3.0, 3.0, Ratio(1.35, 1.2, 1.5, 1.1, 1.6)),
+            Cell("mt", 0.0, tree, "given", {"-": 2.0}, 2.0, 2.0, 2.0, Ratio(0.9, 0.9, 0.9, 0.8, 1.0)),
+        ),
+        costs=(TrainingCost("tokens", 1.25, 1.0), TrainingCost("gto", 2.5, 2.0)),
+        curves=(Line("gto", (0.0,), (1.0,), (1.0,), (1.0,)),),
+        failures={"gto-2": "the loss is not finite at step 7"},
+    )
+    _spec_render.show_compare(Path("r"), report)
+    out = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "mt 0 tokens 2.250 2.000 to 2.500 gto 3.000 3.000 to 3.000 1.350 1.200 to 1.500 1.100 to 1.600",
+        "given 2.000 0.900 0.800 to 1.000",
+        "tokens 1.25 1.00 gto 2.5 2.00",
+        "plot r/accept_len.png",
+        "FAILED gto-2: the loss is not finite at step 7",
+    ):
+        assert words in out, words
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["gone"], "no draft head in gone"),
+        (["-s", "variants.x.set.lrr=1"], "defaults: variants.x.set: lrr: unknown key"),
+        ([], "defaults: nothing to compare: set variants, or give run directories"),
+        (["a", "--resume", "r"], "--resume takes its config and folder from the run"),
+    ],
+)
+def test_compare_asked_wrongly(capsys, tmp_path, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["spec", "compare", *args, "--dry-run"]) == 2
+    assert f"edgeai: {message}\n" in capsys.readouterr().err
+    assert main(["spec", "compare", *args, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == message

@@ -1,12 +1,17 @@
 """Cached features against online ones and against plain passes of the target; which positions count, by brute force."""
 
+import dataclasses
 import json
+import os
 import random
+import subprocess
+import sys
+import threading
 
 import pytest
 import torch
 
-from edgeai.core.errors import EdgeAIError
+from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.files import num_bytes_below
 from edgeai.core.metrics import Metrics
 from edgeai.spec import features
@@ -155,7 +160,9 @@ def test_interrupted_writing_keeps_finished_shards(target, tmp_path, small_shard
     folder = tmp_path / "resumed"
     with pytest.raises(KeyboardInterrupt):
         _cache(target, folder, Metrics(None, listener=_Interrupt()))
-    (folder / "00002.partial").write_bytes(b"torn")  # as a kill leaves it
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (folder / f"00002.{gone.pid}.partial").write_bytes(b"torn")  # as a kill leaves it
     before = _shards(folder)
     assert sorted(before) == ["00000.safetensors", "00001.safetensors"]
     resumed = _cache(target, folder)
@@ -184,11 +191,78 @@ def test_disk_full_leaves_the_run_resumable(target, tmp_path, small_shards, monk
             _cache(target, tmp_path)
     assert caught.value.message == f"cannot write features to {tmp_path}: [Errno 28] No space left on device"
     assert caught.value.hint == "free some space and continue with --resume, or set data.features=online"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["00000.safetensors", "00001.safetensors"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["00000.safetensors", "00001.safetensors", "index.json"]
     cached = _cache(target, tmp_path)
     numbers = list(range(len(TALKS)))
     whole = _cache(target, tmp_path / "whole")
     _assert_same(cached.batch(numbers), whole.batch(numbers))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# A folder that several runs share
+
+
+def test_a_second_run_reads_what_the_first_wrote(target, tmp_path, small_shards, monkeypatch):
+    first = _cache(target, tmp_path)
+    monkeypatch.setattr(features, "_run_target", None)  # not called
+    _assert_same(_cache(target, tmp_path).batch([3, 1]), first.batch([3, 1]))
+
+
+@pytest.mark.parametrize("change", ["text", "order", "layers", "target", "dtype"])
+def test_features_of_something_else(target, tmp_path, small_shards, monkeypatch, change):
+    """Refused in one line, and left alone."""
+    _cache(target, tmp_path)
+    before, talks = _shards(tmp_path), list(TALKS)
+    if change == "text":
+        talks[4] = dataclasses.replace(talks[4], ids=(*talks[4].ids[:-1], 127))
+    elif change == "order":
+        talks.reverse()
+    else:
+        name, value = {
+            "layers": ("aux_layers", (0, 1, 2)),
+            "target": ("fingerprint", "x"),
+            "dtype": ("dtype", torch.bfloat16),
+        }[change]
+        monkeypatch.setattr(target, name, value)
+    with pytest.raises(UsageError) as caught:
+        _cache(target, tmp_path, talks=talks)
+    assert caught.value.message == f"{tmp_path} holds features of other text, another target or other layers"
+    assert caught.value.hint == "set data.features_dir to another folder, or leave it empty"
+    assert _shards(tmp_path) == before
+
+
+@pytest.mark.parametrize("index", [None, '{"shards": []}', "torn"])
+def test_shards_of_unknown_origin_are_computed_again(target, tmp_path, small_shards, index):
+    """Whoever wrote them said nothing of the text."""
+    right = _cache(target, tmp_path).batch([0, 5, 12])
+    _cache(target, tmp_path / "other", talks=[dataclasses.replace(t, ids=t.ids[::-1]) for t in TALKS])
+    for file in (tmp_path / "other").glob("*.safetensors"):
+        file.replace(tmp_path / file.name)
+    (tmp_path / "index.json").unlink()
+    if index:
+        (tmp_path / "index.json").write_text(index)
+    _assert_same(_cache(target, tmp_path).batch([0, 5, 12]), right)
+
+
+def test_two_at_once(target, tmp_path, small_shards, monkeypatch):
+    """Another writer finishes everything while this one is at its first shard; nobody sees half a file."""
+    started, real = [], features._shard_tensors
+
+    def slow(*args):
+        if not started:
+            started.append(True)
+            other = threading.Thread(target=lambda: _cache(target, tmp_path))
+            other.start()
+            other.join()
+        return real(*args)
+
+    (tmp_path / f"00001.{os.getpid()}.partial").write_bytes(b"being written")
+    monkeypatch.setattr(features, "_shard_tensors", slow)
+    cached = _cache(target, tmp_path)
+    numbers = list(range(len(TALKS)))
+    whole = _cache(target, tmp_path / "whole")
+    _assert_same(cached.batch(numbers), whole.batch(numbers))
+    assert [file.read_bytes() for file in tmp_path.glob("*.partial")] == [b"being written"]
 
 
 def test_progress_tells_tokens(target, tmp_path, small_shards):

@@ -7,6 +7,7 @@ import sys
 from itertools import pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,13 +20,14 @@ from edgeai.spec import prepare as preparation
 from edgeai.spec import train
 from edgeai.spec.answers import Conversation, load_conversations
 from edgeai.spec.checkpoint import load_head
+from edgeai.spec.decode import generate_ids
 from edgeai.spec.drafters.eagle3 import Eagle3
 from edgeai.spec.features import OnlineFeatures, query_positions
 from edgeai.spec.losses import StepSums, TrainingTimeTest
 from edgeai.spec.optim import learning_rate
 from edgeai.spec.parallel import ALONE, Ranks
 from edgeai.spec.prepare import build_head, prepare, settle_formats, split
-from edgeai.spec.schema import LossConfig, OptimConfig, TrainConfig, TreeConfig
+from edgeai.spec.schema import LossConfig, OptimConfig, SamplingConfig, TrainConfig, TreeConfig
 from edgeai.spec.train import epoch_batches, num_draft_steps, run_train
 
 
@@ -242,23 +244,24 @@ def test_a_head_learns_in_a_second(train_config, make_run):
 def test_report_and_metrics_agree(usual):
     """By hand: accuracies and accept_len of the last and best validation, tokens of the training split."""
     conversations = sorted(load_conversations(usual.cfg.data.answers), key=lambda c: c.id)
-    chosen, held_back = split([c for c in conversations if c.num_answer_tokens > 2], 0.2, usual.cfg.seed)
+    chosen, held_back = split([c for c in conversations if c.num_answer_tokens > 2], 0.2)
     report = usual.report
     assert report.num_conversations == len(chosen)
     assert report.num_answer_tokens == sum(c.num_answer_tokens for c in chosen)
     assert not {c.id for c in chosen} & {c.id for c in held_back}
     rows = read_metrics(usual.path)
-    validations = [row for row in rows if "val_accept_len" in row]
+    validations = [row for row in rows if "val_tree_accept_len" in row]
     steps = [row["step"] for row in rows if "lr" in row]
     assert steps == list(range(1, report.num_steps + 1))
     expected = sorted({*range(4, report.num_steps + 1, 4), report.num_steps})
     assert [row["step"] for row in validations] == expected
-    assert report.accept_len == max(row["val_accept_len"] for row in validations)
+    assert report.accept_len == max(row["val_tree_accept_len"] for row in validations)
+    assert report.reference_accept_len is None
     assert report.step_accuracy == tuple(validations[-1][f"val_acc_{i}"] for i in range(3))
     assert report.tokens_seen == validations[-1]["tokens_seen"]
     assert report.to_json()["accept_len"] == report.accept_len
     best = json.loads((usual.path / "best" / "config.json").read_text())["edgeai"]["metrics"]
-    assert best["val_accept_len"] == report.accept_len
+    assert best["val_tree_accept_len"] == report.accept_len
     last = json.loads((usual.path / "last" / "config.json").read_text())["edgeai"]["metrics"]
     assert last["val_acc_0"] == report.step_accuracy[0]
 
@@ -304,6 +307,28 @@ def test_simulated_runs_are_those_of_the_decoding_drafter(usual, tiny_target):
     assert runs[0] > runs[1] > 0
 
 
+def test_val_tree_accept_len_is_what_decoding_accepts(usual, tiny_target):
+    """The best head decodes the greedy ones among the validation texts anew; sampled ones are replayed elsewhere."""
+    conversations = [c for c in load_conversations(usual.cfg.data.answers) if c.num_answer_tokens > 2]
+    _, val = split(sorted(conversations, key=lambda c: c.id), 0.2)
+    head, _ = load_head(usual.path, tiny_target)
+    tiny_target.aux_layers = head.shape.aux_layers
+    greedy = [c for c in val if c.temperature == 0]
+    loop = train._Loop.__new__(train._Loop)
+    loop.cfg = usual.cfg.model_copy(update={"data": usual.cfg.data.model_copy(update={"max_answer_tokens": 40})})
+    loop.ready = SimpleNamespace(
+        head=head, target=tiny_target, val=greedy, val_features=OnlineFeatures(tiny_target, greedy)
+    )
+    drafter, counts = Eagle3(head, tiny_target, name="x"), []
+    for talk in greedy:
+        ids = talk.ids[: talk.answers[0][0]]
+        options = {"sampling": SamplingConfig(), "max_tokens": 40, "context": 400}
+        answer = generate_ids(tiny_target, drafter, ids, tree=usual.cfg.val_tree, **options)
+        assert (*ids, *answer.ids) == talk.ids
+        counts += answer.accept_counts
+    assert loop._tree_accept_len() == sum(counts) / len(counts) > 1.1
+
+
 def test_not_a_number_stops_and_keeps_the_last_good_head(train_config, make_run, monkeypatch, tiny_target):
     """Step 6 of the run takes a monstrous step; the loss of step 7 is no number. The head of step 4 stays."""
     real = train.learning_rate
@@ -346,6 +371,9 @@ def test_init_from_a_head(usual, train_config, make_run, tiny_target):
     # weights went through bfloat16 once: an argmax here and there may turn
     assert report.step_accuracy == pytest.approx(usual.report.step_accuracy, abs=0.03)
     assert report.coverage_frac == usual.report.coverage_frac
+    validations = {row["step"]: row["val_tree_accept_len"] for row in read_metrics(run.path) if "val_acc_0" in row}
+    assert sorted(validations) == [0, report.num_steps]
+    assert report.reference_accept_len == validations[0] == validations[report.num_steps]
     fresh = make_run(train_config(epochs=1, optim={"lr": 1e-12}), "fresh")
     assert (
         run_train(train_config(epochs=1, optim={"lr": 1e-12}), fresh).step_accuracy[0] < report.step_accuracy[0] - 0.1
@@ -516,12 +544,14 @@ def test_unusable_answers(train_config, make_run, tmp_path, lines, message):
 
 def test_split_keeps_at_least_one_of_each():
     talks = _talks([5] * 3)
-    chosen, held_back = split(talks, 0.01, 0)
+    chosen, held_back = split(talks, 0.01)
     assert (len(chosen), len(held_back)) == (2, 1)
     assert sorted(c.id for c in chosen + held_back) == ["0", "1", "2"]
     many = _talks([5] * 100)
-    assert len(split(many, 0.2, 0)[1]) == 20
-    assert split(many, 0.2, 0) == split(many, 0.2, 0) != split(many, 0.2, 1)
+    assert len(split(many, 0.2)[1]) == 20
+    # what runs with seed 0 have always held back
+    order = np.random.default_rng((0, 1)).permutation(100)
+    assert [c.id for c in split(many, 0.2)[1]] == [str(number) for number in order[:20]]
 
 
 def test_metrics_may_be_silent(train_config, make_run):

@@ -1,11 +1,11 @@
-"""Drafting at many places of one text: the trees that `Eagle3` would propose there, in a few large passes of the head.
+"""Drafting at many places of texts: the trees that `Eagle3` would propose there, in a few large passes of the head.
 
-The stable keys and values of the text are computed once; a place behind token t sees those of the pairs before it only,
+The stable keys and values of a text are computed once; a place behind token t sees those of the pairs before it only,
 which are the same whatever follows. All places then grow one level at a time together.
 
-Source: EAGLE-3 drafting as in `eagle3.py`; sharing the text's keys and growing all places together is ours.
+Source: EAGLE-3 drafting as in `eagle3.py`; sharing a text's keys and growing all places together is ours.
 
-Shapes: T tokens of the text, F target features, S stable pairs, G places, W nodes of one level, C columns of tree keys,
+Shapes: T tokens of a text, F target features, S stable pairs, G places, W nodes of one level, C columns of tree keys,
 nh/nkv query/key heads, hd head width.
 """
 
@@ -23,7 +23,7 @@ from edgeai.spec.schema import TreeConfig
 from edgeai.spec.target import Target
 from edgeai.spec.tree import DraftTree
 
-PLACES_AT_ONCE = 64  # bounds the copies of the text's keys; enough rows for full speed
+PLACES_AT_ONCE = 64  # bounds the copies of the texts' keys; enough rows for full speed
 
 
 @torch.inference_mode()
@@ -42,78 +42,97 @@ def propose_along(
     """
     if not roots:
         return []
-    text = _Text(layer, target.rotary, ids, features, roots[-1])
+    text = TextKeys(layer, target, ids, features, roots[-1])
+    return propose_at([(text, root) for root in roots], tree)
+
+
+@torch.inference_mode()
+def propose_at(places: Sequence[tuple[TextKeys, int]], tree: TreeConfig) -> list[DraftTree]:
+    """Draft at places of any texts, all with one head; otherwise as `propose_along`."""
     trees: list[DraftTree] = []
-    for begin in range(0, len(roots), PLACES_AT_ONCE):
-        trees += text.grow(roots[begin : begin + PLACES_AT_ONCE], tree)
+    for begin in range(0, len(places), PLACES_AT_ONCE):
+        trees += _Places(places[begin : begin + PLACES_AT_ONCE], tree).grow()
     return trees
 
 
-class _Text:
-    """Stable keys and values of one text; pair j is (token j + 1, feature j) at position j."""
+class TextKeys:
+    """Stable keys and values of one text; pair j is (token j + 1, feature j) at position j.
 
-    def __init__(
-        self, layer: HeadLayer, rotary: tuple[Tensor, Tensor], ids: Sequence[int], features: Tensor, num_pairs: int
-    ) -> None:
-        self._layer, self._ids = layer, ids
-        self._cos, self._sin = rotary
-        self._num_heads, self._num_kv = layer.shape.num_heads, layer.shape.num_kv_heads
+    Args:
+        layer: The head; it must fit the target.
+        target: Lends its rotary tables.
+        ids: The text [T].
+        features: The target's [T, F], at least `num_pairs` of them.
+        num_pairs: S, the last place to be drafted at.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, layer: HeadLayer, target: Target, ids: Sequence[int], features: Tensor, num_pairs: int) -> None:
+        self.layer, self.ids = layer, ids
+        self._cos, self._sin = target.rotary
         tokens = torch.tensor(ids[1 : num_pairs + 1], device=features.device)
-        heads, self._residual = layer.begin(tokens, layer.project(features[:num_pairs]))
-        self._query, self._k, self._v = self._split(heads, torch.arange(num_pairs, device=features.device))
+        heads, self.residual = layer.begin(tokens, layer.project(features[:num_pairs]))
+        self.query, self.k, self.v = self.split(heads, torch.arange(num_pairs, device=features.device))
 
-    def grow(self, roots: Sequence[int], tree: TreeConfig) -> list[DraftTree]:
-        """Trees below these roots."""
-        device = self._k.device
-        last = torch.tensor(roots, device=device) - 1  # the pair that holds the root
-        num_stable = roots[-1]
-        seen = torch.arange(num_stable, device=device) <= last[:, None, None]  # [G, 1, S]
-        places = _Places(self, last, seen, len(roots), tree)
-        hidden, log_probs = self._layer.finish(places.attend(self._query[last][:, None], seen), self._residual[last])
-        return grow(
-            [self._ids[root] for root in roots],
-            hidden,
-            log_probs,
-            places.expand,
-            draft_to_target=self._layer.draft_to_target,
-            tree=tree,
-        )
-
-    def _split(self, heads: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def split(self, heads: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries [A, nh, hd] and keys [A, nkv, hd], and values [A, nkv, hd] of joint heads."""
-        num_rope = self._num_heads + self._num_kv
+        num_heads, num_rope = self.layer.shape.num_heads, self.layer.shape.num_heads + self.layer.shape.num_kv_heads
         rotated = rotate(heads[:, :num_rope], self._cos[positions, None], self._sin[positions, None])
-        return rotated[:, : self._num_heads], rotated[:, self._num_heads :], heads[:, num_rope:]
+        return rotated[:, :num_heads], rotated[:, num_heads:], heads[:, num_rope:]
 
 
 class _Places:
-    """Keys and values of the places that grow together: the text's, then the tree's own rows."""
+    """Places that grow together, with the keys and values they see: their texts', then the tree's own rows."""
 
-    def __init__(self, text: _Text, last: Tensor, seen: Tensor, num_places: int, tree: TreeConfig) -> None:
-        self._text, self._last, self._seen = text, last, seen
-        self._num_stable = seen.shape[-1]
-        width = min(tree.top_k, text._layer.shape.draft_vocab_size)
-        size = (num_places, text._num_kv, self._num_stable + width * (tree.depth - 1), text._layer.shape.head_dim)
-        self._k, self._v = text._k.new_empty(size), text._v.new_empty(size)
-        self._k[:, :, : self._num_stable] = text._k[: self._num_stable].transpose(0, 1)
-        self._v[:, :, : self._num_stable] = text._v[: self._num_stable].transpose(0, 1)
+    def __init__(self, places: Sequence[tuple[TextKeys, int]], tree: TreeConfig) -> None:
+        self._places, self._tree = places, tree
+        text = places[0][0]
+        shape, device = text.layer.shape, text.k.device
+        self._text, self._repeats = text, shape.num_heads // shape.num_kv_heads
+        self._num_stable = max(root for _, root in places)
+        self._last = torch.tensor([root - 1 for _, root in places], device=device)  # the pair that holds the root
+        self._seen = torch.arange(self._num_stable, device=device) <= self._last[:, None, None]  # [G, 1, S]
+        rows = self._num_stable + min(tree.top_k, shape.draft_vocab_size) * (tree.depth - 1)
+        # zeros: what a place does not see must still be a number
+        self._k, self._v = (text.k.new_zeros(len(places), shape.num_kv_heads, rows, shape.head_dim) for _ in range(2))
+        for row, (text, root) in enumerate(places):
+            self._k[row, :, :root], self._v[row, :, :root] = (
+                text.k[:root].transpose(0, 1),
+                text.v[:root].transpose(0, 1),
+            )
 
-    def attend(self, query: Tensor, seen: Tensor) -> Tensor:
+    def grow(self) -> list[DraftTree]:
+        """The trees."""
+        query, residual = (
+            torch.stack([getattr(text, name)[root - 1] for text, root in self._places])
+            for name in ("query", "residual")
+        )
+        hidden, log_probs = self._text.layer.finish(self._attend(query[:, None], self._seen), residual)
+        return grow(
+            [text.ids[root] for text, root in self._places],
+            hidden,
+            log_probs,
+            self._expand,
+            draft_to_target=self._text.layer.draft_to_target,
+            tree=self._tree,
+        )
+
+    def _attend(self, query: Tensor, seen: Tensor) -> Tensor:
         """Queries [G, W, nh, hd] over the rows they see [G, W, S + C] to outputs [G * W, nh * hd]."""
         end = seen.shape[-1]
-        mask = additive_mask(seen, self._text._num_heads // self._text._num_kv, query.dtype)
+        mask = additive_mask(seen, self._repeats, query.dtype)
         return attend(query, self._k[:, :, :end], self._v[:, :, :end], mask).flatten(0, 1)
 
-    def expand(self, tokens: Tensor, hidden: Tensor, ancestors: Tensor) -> tuple[Tensor, Tensor]:
+    def _expand(self, tokens: Tensor, hidden: Tensor, ancestors: Tensor) -> tuple[Tensor, Tensor]:
         """See `beam.Expand`."""
         num_places, width, columns = ancestors.shape
-        layer = self._text._layer
+        layer = self._text.layer
         heads, residual = layer.begin(tokens.flatten(), hidden.flatten(0, 1))
         positions = (self._last + columns // width).repeat_interleave(width)
-        query, k, v = (part.unflatten(0, (num_places, width)) for part in self._text._split(heads, positions))
+        query, k, v = (part.unflatten(0, (num_places, width)) for part in self._text.split(heads, positions))
         end = self._num_stable + columns
         self._k[:, :, end - width : end] = k.transpose(1, 2)
         self._v[:, :, end - width : end] = v.transpose(1, 2)
         seen = torch.cat([self._seen.expand(-1, width, -1), ancestors], 2)
-        output, log_probs = layer.finish(self.attend(query, seen), residual)
+        output, log_probs = layer.finish(self._attend(query, seen), residual)
         return output.unflatten(0, (num_places, width)), log_probs.unflatten(0, (num_places, width))
