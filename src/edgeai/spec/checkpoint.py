@@ -110,8 +110,8 @@ def load_head(path: Path, target: Target) -> tuple[DraftHead, HeadInfo]:
 
 
 def find_head(path: Path) -> Path:
-    """The checkpoint folder behind a path: itself, or the best (else last) one of a run."""
-    for folder in (path, path / "best", path / "last"):
+    """The checkpoint folder behind a path: itself, the best (else last) one of a run, or a shipped one by its name."""
+    for folder in (path, path / "best", path / "last", SHIPPED / path):
         if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
             return folder
     raise UsageError(

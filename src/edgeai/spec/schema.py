@@ -274,7 +274,7 @@ class TrainConfig(Config):
     max_steps: int | None = Field(None, ge=1)
     """Optimiser steps of a phase at most; its learning rate then decays over these."""
     init_from: Path | None = None
-    """Head whose weights training starts from."""
+    """Head whose weights training starts from: a checkpoint folder, a run directory, or the name of a shipped head."""
     val_every: int = Field(100, ge=1)
     """Optimiser steps between validations (and checkpoints)."""
     val_tree: TreeConfig = TreeConfig(nodes=5, depth=3, top_k=4)
@@ -293,7 +293,7 @@ class Variant(Config):
     """One of the things that are compared: a head that exists, or changes to the common training."""
 
     head: Path | None = None
-    """Checkpoint folder or run directory of a head to measure; nothing is trained for it."""
+    """Checkpoint folder, run directory or shipped name of a head to measure; nothing is trained for it."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Keys of `train` with other values, such as gto.lr: 2.0e-4; empty is the common training as it is."""
 

@@ -1,6 +1,7 @@
 """Heads on disk: what is written reads back, and whatever does not fit is refused with both sides named."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.spec import checkpoint
-from edgeai.spec.checkpoint import draft_vocabulary, find_head, load_head, save_head
+from edgeai.spec.checkpoint import SHIPPED, draft_vocabulary, find_head, load_head, save_head
 
 SWITCHES = [
     {"fc_norm": True, "norm_output": True, "norm_before_residual": True},
@@ -207,3 +208,12 @@ def test_draft_vocabulary_fills_up_in_order():
     offsets = draft_vocabulary(counts, 5000)
     assert not offsets[:4999].any()
     assert offsets[4999] == 70_000 - 4999
+
+
+def test_a_shipped_head_goes_by_its_name(tmp_path, monkeypatch):
+    """Unless a folder of that name is there."""
+    monkeypatch.chdir(tmp_path)
+    shipped = find_head(Path("smollm2-135m-instruct"))
+    assert shipped == SHIPPED / "smollm2-135m-instruct"
+    shutil.copytree(shipped, "smollm2-135m-instruct")
+    assert find_head(Path("smollm2-135m-instruct")) == Path("smollm2-135m-instruct")
