@@ -256,7 +256,7 @@ def test_two_at_once(target, tmp_path, small_shards, monkeypatch):
             other.join()
         return real(*args)
 
-    (tmp_path / f"00001.{os.getpid()}.partial").write_bytes(b"being written")
+    (tmp_path / f"00001.{os.getppid()}.partial").write_bytes(b"being written")  # by a process that lives
     monkeypatch.setattr(features, "_shard_tensors", slow)
     cached = _cache(target, tmp_path)
     numbers = list(range(len(TALKS)))
