@@ -1,6 +1,6 @@
 """The cloud's trainer: from labelled frames to a new version of the edge model and its miner.
 
-    add(frame) ... due? -> BatchNorm refresh -> K Adam steps of weighted cross-entropy
+    buffer.add(frame) ... due? -> BatchNorm refresh -> K Adam steps of weighted cross-entropy
     -> push as bytes, and what the edge will hold after it -> hold-out gate: keep or roll back
     -> fit the miner to the net that stands -> new version
 
@@ -19,47 +19,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from edgeai.collab.batchnorm import batchnorm_layers, refresh_batchnorm
 from edgeai.collab.codec import decode_image
-from edgeai.collab.confusion import IGNORE, Labels, confusion, seg_metrics
+from edgeai.collab.confusion import IGNORE, confusion, seg_metrics
 from edgeai.collab.mining import Miner, agreement, confidence, miner_input
+from edgeai.collab.models.inputs import stack_images
 from edgeai.collab.models.seg_model import SegModel
-from edgeai.collab.push import apply_push, encode_push, largest_changes, state_digest
+from edgeai.collab.push import apply_push, encode_push, largest_changes
 from edgeai.collab.replay import ReplayBuffer, ReplayItem
 from edgeai.collab.schema import UpdateConfig
-from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.collab.version import Version, copy_state, trainable_net
+from edgeai.core.errors import EdgeAIError
 
 _SAMPLE_STREAM = 0x7247  # keeps the draws apart from others that use the same seed
 _EVAL_BATCH = 8  # frames that are looked at together where nothing is trained: bounds memory, changes no result
-
-
-@dataclass(frozen=True)
-class Version:
-    """An edge model and its miner; the tensors are never written to again."""
-
-    number: int
-    net: Mapping[str, Tensor]
-    miner: Mapping[str, Tensor]
-    digest: str
-
-    @classmethod
-    def of(cls, number: int, net: Mapping[str, Tensor], miner: Mapping[str, Tensor]) -> Version:
-        """Copies two state dicts."""
-        net, miner = _copy(net), _copy(miner)
-        return cls(number, net, miner, state_digest({**net, **{f"miner/{name}": t for name, t in miner.items()}}))
-
-    def load_into(self, model: SegModel, miner: Miner) -> None:
-        """Makes a model and a miner this version.
-
-        Raises:
-            UsageError: The model is frozen.
-        """
-        _net_of(model).load_state_dict(dict(self.net))
-        miner.load_state_dict(dict(self.miner))
 
 
 @dataclass(frozen=True)
@@ -90,7 +66,7 @@ class UpdateResult:
 
 
 class Updater:
-    """Trains a model and a miner from what the cloud has labelled.
+    """Trains a model and a miner from what the cloud has labelled, which goes into `buffer`.
 
     Args:
         model: The cloud's copy of the edge model; changed in place, in eval mode between updates.
@@ -104,44 +80,21 @@ class Updater:
 
     def __init__(self, model: SegModel, miner: Miner, config: UpdateConfig, seed: int) -> None:
         self._model, self._miner, self._config = model, miner, config
-        self._net = _net_of(model)
+        self._net = trainable_net(model)
         self._net.eval()
+        self._device = next(self._net.parameters()).device
         self._seed = seed
         self.buffer = ReplayBuffer(config.replay, seed)
         self.version = Version.of(0, self._net.state_dict(), miner.state_dict())
         self._num_updates = 0
-        self._num_new = 0
+        self._num_learned = 0
         self._last_s = 0.0
-
-    def add(
-        self,
-        *,
-        frame_id: str,
-        time_s: float,
-        image: bytes,
-        labels: Labels,
-        weight: NDArray[np.float32],
-        score: float,
-        version: int,
-        importance: float,
-    ) -> None:
-        """Takes in a labelled frame; see `ReplayBuffer.add`."""
-        self.buffer.add(
-            frame_id=frame_id,
-            time_s=time_s,
-            image=image,
-            labels=labels,
-            weight=weight,
-            score=score,
-            version=version,
-            importance=importance,
-        )
-        self._num_new += 1
 
     def due(self, time_s: float) -> bool:
         """Whether it is time for an update."""
+        num_new = self.buffer.num_added - self._num_learned
         waited = time_s - self._last_s >= self._config.every_s
-        return self._num_new >= self._config.every_frames or (waited and self._num_new > 0)
+        return num_new >= self._config.every_frames or (waited and num_new > 0)
 
     def update(self, time_s: float) -> UpdateResult:
         """Trains, judges, and makes a version if anything changed.
@@ -152,7 +105,7 @@ class Updater:
         begin_s = time.perf_counter()
         config, old = self._config, self.version
         rng = np.random.default_rng((self._seed, _SAMPLE_STREAM, self._num_updates))
-        self._num_updates, self._num_new, self._last_s = self._num_updates + 1, 0, time_s
+        self._num_updates, self._num_learned, self._last_s = self._num_updates + 1, self.buffer.num_added, time_s
         refreshed = self._refresh()
         num_steps = self._train(rng)
         before = after = None
@@ -179,7 +132,7 @@ class Updater:
         items = self.buffer.newest(self._config.refresh_frames)
         if not (self._config.refresh_batchnorm and items):
             return False
-        batches = [_images(part) for part in _parts(items)]
+        batches = [self._images(part) for part in _parts(items)]
         return refresh_batchnorm(self._net, self._model.forward_batch, batches) > 0
 
     def _train(self, rng: np.random.Generator) -> int:
@@ -190,15 +143,15 @@ class Updater:
             affine = {id(p) for layer in batchnorm_layers(self._net) for p in layer.parameters(recurse=False)}
             named = {name: parameter for name, parameter in named.items() if id(parameter) in affine}
         optimizer = torch.optim.Adam(named.values(), lr=config.lr)
-        start = _copy(named)
+        start = {name: parameter.detach().clone() for name, parameter in named.items()}
         masks: dict[str, Tensor] = {}
         for step in range(config.steps):
             items = self.buffer.sample(config.batch, rng)
             if not items:
                 return step
             optimizer.zero_grad()
-            logits, _ = self._model.forward_batch(_images(items))
-            labels, weights = _targets(items)
+            logits, _ = self._model.forward_batch(self._images(items))
+            labels, weights = (target.to(self._device) for target in _targets(items))
             weighted_cross_entropy(logits, labels, weights).backward()
             if config.push == "delta" and not masks:
                 masks = _steepest(named, config.push_frac)
@@ -211,7 +164,7 @@ class Updater:
 
     def _judge(self, old: Version) -> tuple[bool, bytes, float | None, float | None]:
         """Whether the trained net stands, its push, held-out mIoU before and after. Leaves the net that stands."""
-        trained = _copy(self._net.state_dict())
+        trained = copy_state(self._net.state_dict())
         self._net.load_state_dict(dict(old.net))
         before = self._holdout_miou()
         try:
@@ -232,7 +185,7 @@ class Updater:
         total = np.zeros((num_classes, num_classes), dtype=np.int64)
         for part in _parts(items):
             with torch.no_grad():
-                predictions = self._model.forward_batch(_images(part))[0].argmax(1).byte().cpu().numpy()
+                predictions = self._model.forward_batch(self._images(part))[0].argmax(1).byte().cpu().numpy()
             for item, prediction in zip(part, predictions, strict=True):
                 total += confusion(item.labels_and_weight()[0], prediction, num_classes)
         metrics = seg_metrics(total)
@@ -263,7 +216,7 @@ class Updater:
         rows: list[tuple[Tensor, float, float]] = []
         for part in _parts(items):
             with torch.no_grad():
-                logits, pooled = self._model.forward_batch(_images(part))
+                logits, pooled = self._model.forward_batch(self._images(part))
             for item, row, features in zip(part, logits, pooled, strict=True):
                 labels = row.argmax(0).byte().cpu().numpy()
                 measure = self._miner.config.measure
@@ -274,6 +227,11 @@ class Updater:
             return None
         inputs, agreements, weights = zip(*rows, strict=True)
         return torch.stack(inputs), torch.tensor(agreements), torch.tensor(weights)
+
+    def _images(self, items: Sequence[ReplayItem]) -> Tensor:
+        """Decoded images [B,H,W,3] uint8."""
+        images = [decode_image(item.image, (item.height, item.width)) for item in items]
+        return stack_images(images, self._device)
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -294,18 +252,14 @@ def _steepest(named: Mapping[str, Tensor], frac: float) -> dict[str, Tensor]:
 
     AMS takes those that one step of its long-lived Adam moves most; the first step of a fresh Adam moves all alike.
     """
-    gradients = {name: p.grad for name, p in named.items() if p.grad is not None}
-    return largest_changes(gradients, {name: torch.zeros_like(g) for name, g in gradients.items()}, frac)
+    gradients = copy_state({name: p.grad for name, p in named.items() if p.grad is not None})
+    masks = largest_changes(gradients, {name: torch.zeros_like(g) for name, g in gradients.items()}, frac)
+    return {name: mask.to(named[name].device) for name, mask in masks.items()}
 
 
 def _miner_loss(miner: Miner, rows: tuple[Tensor, Tensor, Tensor]) -> float:
     with torch.no_grad():
         return float(miner.loss(*rows))
-
-
-def _images(items: Sequence[ReplayItem]) -> Tensor:
-    """Decoded images [B,H,W,3] uint8."""
-    return torch.from_numpy(np.stack([decode_image(item.image, (item.height, item.width)) for item in items]))
 
 
 def _targets(items: Sequence[ReplayItem]) -> tuple[Tensor, Tensor]:
@@ -322,16 +276,3 @@ def _evenly(items: Sequence[ReplayItem], num: int) -> list[ReplayItem]:
     """At most `num` items, spread over all, the last among them."""
     count = min(num, len(items))
     return [items[len(items) - 1 - place * len(items) // count] for place in range(count)]
-
-
-def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-
-
-def _net_of(model: SegModel) -> torch.nn.Module:
-    if model.trainable is None:
-        raise UsageError(
-            f"the edge model cannot be adapted: {model.frozen_reason}",
-            hint="take a trainable edge model, or a strategy that does not adapt it",
-        )
-    return model.trainable

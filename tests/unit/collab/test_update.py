@@ -14,7 +14,8 @@ from edgeai.collab.confusion import IGNORE
 from edgeai.collab.mining import Miner, confidence, miner_input
 from edgeai.collab.push import apply_push
 from edgeai.collab.schema import MinerConfig, ReplayConfig, UpdateConfig
-from edgeai.collab.update import Updater, Version, weighted_cross_entropy
+from edgeai.collab.update import Updater, weighted_cross_entropy
+from edgeai.collab.version import Version
 from edgeai.core.errors import UsageError
 
 HEIGHT, WIDTH = 16, 24
@@ -52,7 +53,7 @@ def jpeg(image):
 
 def add(updater, index, labels=None, weight=None):
     image, truth = frame(index)
-    updater.add(
+    updater.buffer.add(
         frame_id=str(index),
         time_s=index / 10,
         image=jpeg(image),
