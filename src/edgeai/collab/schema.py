@@ -83,7 +83,7 @@ class MaskFolderConfig(Config):
     masks: str = "masks"
     classes: tuple[str, ...] = STREET
     """Names of the classes."""
-    label_map: dict[int, str | None] = {}
+    label_map: dict[int, str | None] = Field(default_factory=dict)
     """Label value to class; null is ignored. Empty: value n is class n, and 255 is ignored."""
     height: int | None = Field(None, ge=32)
     """Frames are resized to height and width; empty takes the size of the first."""
