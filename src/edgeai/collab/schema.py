@@ -9,6 +9,150 @@ from pydantic import Field, model_validator
 
 from edgeai.collab.classes import STREET
 from edgeai.core.config import Config
+from edgeai.core.link import LinkChoice
+
+
+class StreetConfig(Config):
+    """The embedded generated street; nothing to download."""
+
+    kind: Literal["street"] = "street"
+    height: int = Field(128, ge=32, le=1024)
+    width: int = Field(192, ge=32, le=2048)
+    rate_hz: float = Field(5.0, gt=0.0)
+    num_frames: int | None = Field(900, ge=1)
+    """Length of the drive; null never ends."""
+    speed_mps: float = Field(8.0, gt=0.0, le=40.0)
+    looks: Literal["base", "new"] = "base"
+    """Which houses, cars and clothes there are; new ones were never trained on."""
+    light: Literal["auto", "sun", "overcast", "evening", "milky"] = "auto"
+    """Weather and time of day; auto lets the seed choose."""
+
+
+class CamvidConfig(Config):
+    """CamVid in video order: <path>/<split>/images/*.jpg and <path>/<split>/labels/*.png with class indices."""
+
+    kind: Literal["camvid"] = "camvid"
+    path: str = "camvid"
+    """Folder, as given or below EDGEAI_DATA."""
+    splits: tuple[str, ...] = ("train", "val")
+    sequences: tuple[str, ...] = ("0006R0", "0016E5", "0001TP")
+    """Parts of the video by the start of their file names, in the order in which they are played; 0001TP is dusk."""
+    as_street: bool = False
+    """Fold the labels into the eight classes of the generated street."""
+    height: int | None = Field(None, ge=32)
+    """Frames are resized to height and width; empty takes the size of the first."""
+    width: int | None = Field(None, ge=32)
+    rate_hz: float = Field(1.0, gt=0.0)
+
+
+class CityscapesConfig(Config):
+    """Cityscapes layout: leftImg8bit/<split>/<city>/*_leftImg8bit.png and gtFine/.../*_gtFine_labelIds.png."""
+
+    kind: Literal["cityscapes"] = "cityscapes"
+    path: str
+    """Folder, as given or below EDGEAI_DATA."""
+    splits: tuple[str, ...] = ("val",)
+    as_street: bool = False
+    """Fold the labels into the eight classes of the generated street."""
+    height: int | None = Field(None, ge=32)
+    """Frames are resized to height and width; empty takes the size of the first."""
+    width: int | None = Field(None, ge=32)
+    rate_hz: float = Field(1.0, gt=0.0)
+
+
+class VocConfig(Config):
+    """Pascal VOC segmentation: JPEGImages, SegmentationClass and ImageSets/Segmentation/<split>.txt."""
+
+    kind: Literal["voc"] = "voc"
+    path: str
+    """The folder VOC2012, as given or below EDGEAI_DATA."""
+    splits: tuple[str, ...] = ("val",)
+    height: int = Field(256, ge=32)
+    """VOC's pictures differ in size; all are resized to this."""
+    width: int = Field(256, ge=32)
+    rate_hz: float = Field(1.0, gt=0.0)
+
+
+class MaskFolderConfig(Config):
+    """A folder of pictures and one of label PNGs with the same names."""
+
+    kind: Literal["masks"] = "masks"
+    path: str
+    """Folder that holds both, as given or below EDGEAI_DATA."""
+    images: str = "images"
+    masks: str = "masks"
+    classes: tuple[str, ...] = STREET
+    """Names of the classes."""
+    label_map: dict[int, str | None] = Field(default_factory=dict)
+    """Label value to class; null is ignored. Empty: value n is class n, and 255 is ignored."""
+    height: int | None = Field(None, ge=32)
+    """Frames are resized to height and width; empty takes the size of the first."""
+    width: int | None = Field(None, ge=32)
+    rate_hz: float = Field(1.0, gt=0.0)
+
+
+class ImageFolderConfig(Config):
+    """A folder of pictures without labels; accuracy cannot be measured, only agreement with the cloud."""
+
+    kind: Literal["images"] = "images"
+    path: str
+    """Folder, as given or below EDGEAI_DATA."""
+    classes: tuple[str, ...] = STREET
+    """Names of the classes that the models tell apart."""
+    height: int | None = Field(None, ge=32)
+    """Frames are resized to height and width; empty takes the size of the first."""
+    width: int | None = Field(None, ge=32)
+    rate_hz: float = Field(1.0, gt=0.0)
+
+
+class VideoConfig(Config):
+    """A video file, without labels. Needs the extra `vision` (OpenCV)."""
+
+    kind: Literal["video"] = "video"
+    path: str
+    """File, as given or below EDGEAI_DATA."""
+    classes: tuple[str, ...] = STREET
+    """Names of the classes that the models tell apart."""
+    stride: int = Field(1, ge=1)
+    """Play every so many frames of the file."""
+    height: int | None = Field(None, ge=32)
+    """Frames are resized to height and width; empty takes the size of the first."""
+    width: int | None = Field(None, ge=32)
+
+
+FolderSource = CamvidConfig | CityscapesConfig | VocConfig | MaskFolderConfig | ImageFolderConfig | VideoConfig
+StreamSource = Annotated[StreetConfig | FolderSource, Field(discriminator="kind")]
+DriftKind = Literal["clear", "night", "fog", "rain", "blur", "noise", "looks"]
+
+
+class DriftSegment(Config):
+    """One part of a drift schedule; it lasts num_frames or until until_s, and the last one may go on to the end."""
+
+    kind: DriftKind = "clear"
+    """looks: houses, cars and people of the generated street that were never trained on."""
+    level: float = Field(2.0, ge=0.0, le=3.0)
+    """Strength; for looks the share of new things in thirds."""
+    num_frames: int | None = Field(None, ge=1)
+    until_s: float | None = Field(None, gt=0.0)
+    """Time of the stream at which the segment ends."""
+    ramp_frames: int = Field(0, ge=0)
+    """Frames over which this segment takes over from the one before."""
+    name: str = ""
+    """For the report; empty makes one of kind and level."""
+
+    @model_validator(mode="after")
+    def _one_end(self) -> DriftSegment:
+        if self.num_frames is not None and self.until_s is not None:
+            raise ValueError("give num_frames or until_s, not both")
+        return self
+
+
+class StreamConfig(Config):
+    """Where frames come from and what drift is laid over them."""
+
+    source: StreamSource = StreetConfig()
+    drift: tuple[DriftSegment, ...] = ()
+    """What happens to the frames, one segment after the other; empty leaves them as they are."""
 
 
 class InputConfig(Config):
@@ -257,149 +401,6 @@ class PretrainConfig(Config):
 ScoreKind = Literal["max_prob", "margin", "entropy", "frac_above", "sedna_cross_entropy", "ibt"]
 
 
-class StreetConfig(Config):
-    """The embedded generated street; nothing to download."""
-
-    kind: Literal["street"] = "street"
-    height: int = Field(128, ge=32, le=1024)
-    width: int = Field(192, ge=32, le=2048)
-    rate_hz: float = Field(5.0, gt=0.0)
-    num_frames: int | None = Field(900, ge=1)
-    """Length of the drive; null never ends."""
-    speed_mps: float = Field(8.0, gt=0.0, le=40.0)
-    looks: Literal["base", "new"] = "base"
-    """Which houses, cars and clothes there are; new ones were never trained on."""
-    light: Literal["auto", "sun", "overcast", "evening", "milky"] = "auto"
-    """Weather and time of day; auto lets the seed choose."""
-
-
-class CamvidConfig(Config):
-    """CamVid in video order: <path>/<split>/images/*.jpg and <path>/<split>/labels/*.png with class indices."""
-
-    kind: Literal["camvid"] = "camvid"
-    path: str = "camvid"
-    """Folder, as given or below EDGEAI_DATA."""
-    splits: tuple[str, ...] = ("train", "val")
-    sequences: tuple[str, ...] = ("0006R0", "0016E5", "0001TP")
-    """Parts of the video by the start of their file names, in the order in which they are played; 0001TP is dusk."""
-    as_street: bool = False
-    """Fold the labels into the eight classes of the generated street."""
-    height: int | None = Field(None, ge=32)
-    """Frames are resized to height and width; empty takes the size of the first."""
-    width: int | None = Field(None, ge=32)
-    rate_hz: float = Field(1.0, gt=0.0)
-
-
-class CityscapesConfig(Config):
-    """Cityscapes layout: leftImg8bit/<split>/<city>/*_leftImg8bit.png and gtFine/.../*_gtFine_labelIds.png."""
-
-    kind: Literal["cityscapes"] = "cityscapes"
-    path: str
-    """Folder, as given or below EDGEAI_DATA."""
-    splits: tuple[str, ...] = ("val",)
-    as_street: bool = False
-    """Fold the labels into the eight classes of the generated street."""
-    height: int | None = Field(None, ge=32)
-    """Frames are resized to height and width; empty takes the size of the first."""
-    width: int | None = Field(None, ge=32)
-    rate_hz: float = Field(1.0, gt=0.0)
-
-
-class VocConfig(Config):
-    """Pascal VOC segmentation: JPEGImages, SegmentationClass and ImageSets/Segmentation/<split>.txt."""
-
-    kind: Literal["voc"] = "voc"
-    path: str
-    """The folder VOC2012, as given or below EDGEAI_DATA."""
-    splits: tuple[str, ...] = ("val",)
-    height: int = Field(256, ge=32)
-    """VOC's pictures differ in size; all are resized to this."""
-    width: int = Field(256, ge=32)
-    rate_hz: float = Field(1.0, gt=0.0)
-
-
-class MaskFolderConfig(Config):
-    """A folder of pictures and one of label PNGs with the same names."""
-
-    kind: Literal["masks"] = "masks"
-    path: str
-    """Folder that holds both, as given or below EDGEAI_DATA."""
-    images: str = "images"
-    masks: str = "masks"
-    classes: tuple[str, ...] = STREET
-    """Names of the classes."""
-    label_map: dict[int, str | None] = Field(default_factory=dict)
-    """Label value to class; null is ignored. Empty: value n is class n, and 255 is ignored."""
-    height: int | None = Field(None, ge=32)
-    """Frames are resized to height and width; empty takes the size of the first."""
-    width: int | None = Field(None, ge=32)
-    rate_hz: float = Field(1.0, gt=0.0)
-
-
-class ImageFolderConfig(Config):
-    """A folder of pictures without labels; accuracy cannot be measured, only agreement with the cloud."""
-
-    kind: Literal["images"] = "images"
-    path: str
-    """Folder, as given or below EDGEAI_DATA."""
-    classes: tuple[str, ...] = STREET
-    """Names of the classes that the models tell apart."""
-    height: int | None = Field(None, ge=32)
-    """Frames are resized to height and width; empty takes the size of the first."""
-    width: int | None = Field(None, ge=32)
-    rate_hz: float = Field(1.0, gt=0.0)
-
-
-class VideoConfig(Config):
-    """A video file, without labels. Needs the extra `vision` (OpenCV)."""
-
-    kind: Literal["video"] = "video"
-    path: str
-    """File, as given or below EDGEAI_DATA."""
-    classes: tuple[str, ...] = STREET
-    """Names of the classes that the models tell apart."""
-    stride: int = Field(1, ge=1)
-    """Play every so many frames of the file."""
-    height: int | None = Field(None, ge=32)
-    """Frames are resized to height and width; empty takes the size of the first."""
-    width: int | None = Field(None, ge=32)
-
-
-FolderSource = CamvidConfig | CityscapesConfig | VocConfig | MaskFolderConfig | ImageFolderConfig | VideoConfig
-StreamSource = Annotated[StreetConfig | FolderSource, Field(discriminator="kind")]
-DriftKind = Literal["clear", "night", "fog", "rain", "blur", "noise", "looks"]
-
-
-class DriftSegment(Config):
-    """One part of a drift schedule; it lasts num_frames or until until_s, and the last one may go on to the end."""
-
-    kind: DriftKind = "clear"
-    """looks: houses, cars and people of the generated street that were never trained on."""
-    level: float = Field(2.0, ge=0.0, le=3.0)
-    """Strength; for looks the share of new things in thirds."""
-    num_frames: int | None = Field(None, ge=1)
-    until_s: float | None = Field(None, gt=0.0)
-    """Time of the stream at which the segment ends."""
-    ramp_frames: int = Field(0, ge=0)
-    """Frames over which this segment takes over from the one before."""
-    name: str = ""
-    """For the report; empty makes one of kind and level."""
-
-    @model_validator(mode="after")
-    def _one_end(self) -> DriftSegment:
-        if self.num_frames is not None and self.until_s is not None:
-            raise ValueError("give num_frames or until_s, not both")
-        return self
-
-
-class StreamConfig(Config):
-    """Where frames come from and what drift is laid over them."""
-
-    source: StreamSource = StreetConfig()
-    drift: tuple[DriftSegment, ...] = ()
-    """What happens to the frames, one segment after the other; empty leaves them as they are."""
-
-
 class MinerConfig(Config):
     """The trained hard-input miner: a small head that says from the edge's own output whether the edge suffices."""
 
@@ -548,3 +549,99 @@ class EvaluateConfig(Config):
     window_s: float = Field(10.0, gt=0.0)
     """Length of a point of the curves over time; doubled whenever there would be more than max_windows."""
     max_windows: int = Field(64, ge=2)
+
+
+StrategyName = Literal[
+    "edge-only",
+    "cloud-only",
+    "random",
+    "oracle",
+    "max-prob",
+    "margin",
+    "entropy",
+    "frac-above",
+    "cross-entropy",
+    "ibt",
+    "appealnet",
+    "dcsb",
+    "ams",
+    "shoggoth",
+    "cema",
+    "bn-adapt",
+    "neurosurgeon",
+    "laecips",
+    "laecips-no-update",
+    "laecips-no-him",
+    "laecips-no-masks",
+    "laecips-no-explore",
+    "laecips-no-threshold",
+    "laecips-no-gate",
+    "laecips-no-bn",
+]
+
+
+class ComputeConfig(Config):
+    """How long things take, in virtual seconds. Given times make a run repeat exactly; an empty one is measured once,
+    on this machine, before the first frame.
+    """
+
+    edge_s: float | None = Field(0.03, gt=0.0)
+    """One pass of the edge model and the miner."""
+    encode_s: float = Field(0.002, ge=0.0)
+    """Compressing a frame at the edge; beside the next pass."""
+    cloud_s: float | None = Field(0.12, gt=0.0)
+    """Semantics, masks and fusion of one frame."""
+
+
+class UploadConfig(Config):
+    """How frames go up."""
+
+    quality: int = Field(90, ge=1, le=95)
+    """JPEG quality; 90 costs a segmentation net nothing."""
+    adapt: bool = True
+    """While the link is slow, fall to quality 75 and then to half the size."""
+    max_in_flight: int = Field(4, ge=1)
+    """Frames sent and not yet answered."""
+    queue_frames: int = Field(2, ge=1)
+    """Frames that wait for one of those places; the newest goes first, the oldest is dropped."""
+    spool_frames: int = Field(64, ge=0)
+    """Frames kept for training until the link is idle; the oldest is dropped."""
+    breaker_failures: int = Field(5, ge=1)
+    """Late or missing answers in a row after which nothing is asked any more."""
+    breaker_probe_s: float = Field(2.0, gt=0.0)
+    """After so long one frame tries again."""
+
+
+class CollabRunConfig(Config):
+    """`edgeai collab run`: play a stream through edge, link and cloud in virtual time."""
+
+    verb: Literal["collab run"] = "collab run"
+    strategy: StrategyName = "laecips"
+    """What is uploaded and what is learned from it."""
+    stream: StreamConfig = StreamConfig()
+    edge: EdgeConfig = EdgeConfig()
+    cloud: CloudConfig = CloudConfig()
+    link: LinkChoice = "4g"
+    """A preset, or rates, delay, loss, outages or a trace."""
+    threshold: ThresholdConfig = QuantileThreshold()
+    """Which scores are hard, for all strategies that score frames."""
+    upload_rate: float = Field(0.3, ge=0.0, le=1.0)
+    """Share of frames that strategies with a rate of their own send: random, and at most ams, shoggoth and cema."""
+    miner: MinerConfig = MinerConfig()
+    explore: ExploreConfig = ExploreConfig()
+    update: UpdateConfig = UpdateConfig()
+    """One budget for all strategies that train."""
+    upload: UploadConfig = UploadConfig()
+    compute: ComputeConfig = ComputeConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    edge_queue_frames: int = Field(2, ge=1)
+    """Frames that wait while the edge is busy; the newest goes first, the oldest is dropped."""
+    shadow_cloud: bool = True
+    """For the report, also ask the cloud about frames that stayed; takes no virtual time, but real time."""
+    probe_frames: int = Field(8, ge=0)
+    """Frames of each drift segment on which forgetting is measured after the run; 0 leaves it out."""
+    overlays: tuple[int, ...] = ()
+    """Numbers of the frames whose pictures are kept for the report."""
+    pace: Literal["virtual", "wall"] = "virtual"
+    """virtual: as fast as it goes; wall: no faster than the camera. The result is the same."""
+    seed: int = 0
