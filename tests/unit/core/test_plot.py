@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from edgeai.core.plot import COLOURS, INK, RULE, Line, draw_figure, line_figure
+from edgeai.core.plot import COLOURS, INK, RULE, Line, Span, draw_figure, line_figure, save_lines
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -93,3 +93,59 @@ def test_areas_draw_what_they_like():
         axes.annotate("laecips", (1, 3))
 
     assert "laecips" in words(draw_figure(pareto, caption="c", alt="a", size_in=(4, 2)))
+
+
+BANDED = [
+    Line("one seed", (0.0, 10.0), (1.0, 2.0), (1.0, 2.0), (1.0, 2.0)),
+    Line("three seeds", (0.0, 5.0, 10.0), (1.0, 1.4, 1.6), (1.0, 1.3, 1.5), (1.0, 1.5, 1.8)),
+]
+
+
+def bands(svg):
+    return svg.count("FillBetweenPolyCollection")
+
+
+def filled(figure, colour):
+    root = ElementTree.fromstring(figure.image)
+    return [path for path in root.iter() if f"fill: {colour}" in path.get("style", "")]
+
+
+def test_a_band_lies_around_its_line_unless_it_has_no_width():
+    figure = draw(*BANDED)
+    assert not [p for p in filled(figure, f"var(--c0, {COLOURS[0]})") if "opacity: 0.15" in p.get("style")]
+    [band] = [p for p in filled(figure, f"var(--c1, {COLOURS[1]})") if "opacity: 0.15" in p.get("style")]
+    name = band.get("{http://www.w3.org/1999/xlink}href").removeprefix("#")
+    root = ElementTree.fromstring(figure.image)
+    [shape] = [path for path in root.iter(f"{SVG}path") if path.get("id") == name]
+    corners = [(float(x), float(y)) for x, y in re.findall(r"([-\d.]+) ([-\d.]+)", shape.get("d"))]
+    [points] = paths(figure, f"var(--c1, {COLOURS[1]})")
+    right = max(x for x, _ in corners)
+    edges = [y + float(band.get("y")) for x, y in corners if x == right]
+    # at x = 10 the line is at 1.6 of a band from 1.5 to 1.8: a third of the way up
+    assert (max(edges) - points[-1][1]) / (max(edges) - min(edges)) == pytest.approx(1 / 3, rel=1e-3)
+
+
+def test_spans_are_named_and_every_second_one_is_shaded():
+    spans = [Span("day", 0, 4), Span("night", 4, 8), Span("fog", 8, 10)]
+    figure = line_figure(BANDED, x_label="x", y_label="y", caption="c", alt="a", spans=spans)
+    assert {"day", "night", "fog"} <= set(words(figure))
+    shaded = [p for p in filled(figure, "var(--rule, #d9dee3)") if "opacity: 0.35" in p.get("style")]
+    [edges] = [[float(x) for x, _ in re.findall(r"([-\d.]+) ([-\d.]+)", p.get("d"))] for p in shaded]
+    [points] = paths(figure, f"var(--c1, {COLOURS[1]})")
+    scale = (points[-1][0] - points[0][0]) / 10
+    assert (max(edges) - min(edges)) / scale == pytest.approx(4, rel=1e-4)
+
+
+def test_files_say_what_they_show_and_are_the_same_every_time(tmp_path):
+    files = [tmp_path / "plot.png", tmp_path / "plot.svg"]
+    save_lines(files, BANDED, title="What is seen", x_label="steps", y_label="length (tokens)")
+    assert files[0].read_bytes().startswith(b"\x89PNG")
+    text = files[1].read_text()
+    for said in ("What is seen", "steps", "length (tokens)", "one seed", "three seeds"):
+        assert f">{said}<" in text
+    assert bands(text) == 1
+    assert "var(--" not in text  # it stands alone
+    assert "#ffffff" in text
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    save_lines(files, BANDED, title="What is seen", x_label="steps", y_label="length (tokens)")
+    assert files[1].read_text() == text
