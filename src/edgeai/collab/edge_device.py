@@ -58,7 +58,7 @@ class EdgeDevice:
         probs = logits.softmax(0)
         scores = confidence(probs)
         mined = self.miner.score(miner_input(pooled, scores))
-        return EdgeOutput(probs.argmax(0).byte().cpu().numpy(), probs, scores, mined, self.version)
+        return EdgeOutput(logits.argmax(0).byte().cpu().numpy(), probs, scores, mined, self.version)
 
     def apply(self, net_push: bytes, miner_push: bytes, version: int) -> None:
         """Takes in an update from the cloud; an empty push leaves its part as it is.
