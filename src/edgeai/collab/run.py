@@ -48,6 +48,7 @@ OVERLAYS = "overlays"
 LOG_EVERY = 50
 """Frames between lines of metrics.jsonl."""
 _MEASURED = 5
+_ONE_RUN_BYTES = 4 << 20  # a run asks again only about frames of the last moments
 
 
 def run_collab(cfg: CollabRunConfig, run: Run) -> RunReport:
@@ -62,7 +63,7 @@ def run_collab(cfg: CollabRunConfig, run: Run) -> RunReport:
         EdgeAIError: A package that they need is missing.
     """
     with one_thread():
-        return play(Bench(cfg, run.device), cfg, folder=run.path, metrics=run.metrics)
+        return play(Bench(cfg, run.device, max_bytes=_ONE_RUN_BYTES), cfg, folder=run.path, metrics=run.metrics)
 
 
 @contextmanager
