@@ -79,6 +79,7 @@ def schema(
 
 def schemas() -> dict[str, type[Config]]:
     """Returns the schema of every verb that takes a config."""
+    from edgeai.collab.schema import CollabRunConfig, PretrainConfig
     from edgeai.spec.schema import BenchConfig, DiagnoseConfig, GenerateConfig, TrainConfig
 
     return {
@@ -86,6 +87,8 @@ def schemas() -> dict[str, type[Config]]:
         "spec generate": GenerateConfig,
         "spec bench": BenchConfig,
         "spec diagnose": DiagnoseConfig,
+        "collab run": CollabRunConfig,
+        "collab pretrain": PretrainConfig,
     }
 
 
