@@ -208,11 +208,18 @@ class Explorer:
             hard_prob: What the threshold policy gives it; 0 or 1 unless the policy itself draws.
             frame_index: Number of the frame in its stream.
         """
-        draws = np.random.default_rng((self._seed, _EXPLORE_STREAM, frame_index)).random(2)
+        draws = self._draws(frame_index)
         explore = self._config.explore_frac
         is_hard = bool(draws[0] < hard_prob)
         is_explored = not is_hard and bool(draws[1] < explore)
         return Decision(is_hard, is_explored, hard_prob + (1.0 - hard_prob) * explore)
+
+    def lot(self, frame_index: int) -> float:
+        """What a frame draws in [0,1): it is hard if that is below its probability."""
+        return float(self._draws(frame_index)[0])
+
+    def _draws(self, frame_index: int) -> np.ndarray:
+        return np.random.default_rng((self._seed, _EXPLORE_STREAM, frame_index)).random(2)
 
     def importance(self, decision: Decision) -> float:
         """Weight 1/p of an uploaded frame, clipped: sums over uploads weighted so estimate sums over all frames."""

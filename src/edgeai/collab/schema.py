@@ -645,3 +645,31 @@ class CollabRunConfig(Config):
     pace: Literal["virtual", "wall"] = "virtual"
     """virtual: as fast as it goes; wall: no faster than the camera. The result is the same."""
     seed: int = 0
+
+
+class CollabCompareConfig(Config):
+    """`edgeai collab compare`: play the same recorded streams through many strategies."""
+
+    verb: Literal["collab compare"] = "collab compare"
+    run: CollabRunConfig = CollabRunConfig()
+    """What all share; its strategy and seed are replaced."""
+    strategies: tuple[StrategyName, ...] = Field(
+        ("edge-only", "bn-adapt", "random", "ams", "shoggoth", "laecips", "cloud-only"), min_length=1
+    )
+    """Rows of the table, in this order."""
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    """Of stream, link and learning; each makes another street."""
+    against: tuple[StrategyName, ...] = ("laecips", "cloud-only")
+    """All others are held against these, seed by seed; those that are not played are passed over."""
+    equal_rate: StrategyName | None = "laecips"
+    """random draws exactly as many frames as this one uploaded of the same stream; null, or if it is not played: the
+    share upload_rate."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> CollabCompareConfig:
+        for name, values in (("strategies", self.strategies), ("seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} holds something twice")
+        if self.equal_rate == "random":
+            raise ValueError("random cannot take its upload rate from itself")
+        return self
