@@ -28,6 +28,7 @@ _MAX_POINTS = 240
 _FEW_POINTS = 30  # so few are marked: a line through one point is not seen
 _LEGEND_CHARS = 72  # what fits above the plot; a line's sample and gap take the room of six
 _LARGE = 1e4  # from here on 20 k is easier to read than 20000
+_SPAN_PT, _SPAN_CHAR_PT = 300.0, 4.0  # width of a plot, and of a letter of a span's name
 _FILE_SIZE_IN = (7.5, 4.5)
 _FILE_DPI = 150
 
@@ -123,18 +124,7 @@ def _draw_lines(
         [drawn] = axes.plot(line.x, line.y, dashes, marker=marker, label=line.name)
         if list(line.low) != list(line.high):
             axes.fill_between(line.x, line.low, line.high, color=drawn.get_color(), alpha=0.15, linewidth=0)
-    for number, span in enumerate(spans):
-        if number % 2:
-            axes.axvspan(span.begin, span.end, color=RULE, alpha=0.35, linewidth=0, zorder=0)
-        axes.text(
-            (span.begin + span.end) / 2,
-            1.0,
-            span.name,
-            transform=axes.get_xaxis_transform(),
-            ha="center",
-            va="bottom",
-            fontsize=7,
-        )
+    _draw_spans(axes, spans)
     if all(float(x).is_integer() for line in lines for x in line.x):
         axes.xaxis.get_major_locator().set_params(integer=True)  # there is no step 1.5
     if max((abs(y) for line in lines for y in line.y if not math.isnan(y)), default=0) >= _LARGE:
@@ -147,6 +137,18 @@ def _draw_lines(
         axes.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=num_columns, borderaxespad=0.2)
     elif len(lines) > 1:
         axes.legend(loc=legend)
+
+
+def _draw_spans(axes: Any, spans: Sequence[Span]) -> None:
+    """A shade below every second one, and its name above it where there is room."""
+    for number, span in enumerate(spans):
+        if number % 2:
+            axes.axvspan(span.begin, span.end, color=RULE, alpha=0.35, linewidth=0, zorder=0)
+        width_pt = _SPAN_PT * (span.end - span.begin) / (spans[-1].end - spans[0].begin)
+        if width_pt >= _SPAN_CHAR_PT * len(span.name):
+            middle = (span.begin + span.end) / 2
+            above = axes.get_xaxis_transform()
+            axes.text(middle, 1.01, span.name, transform=above, ha="center", va="bottom", fontsize=7)
 
 
 def draw_figure(
