@@ -11,7 +11,7 @@ from edgeai.collab.edge_device import EdgeOutput
 from edgeai.collab.strategies.strategy import EdgeFirst, Route, Split, Verdict
 from edgeai.collab.stream import Frame
 
-Drop = Literal["", "edge busy", "breaker", "queue", "expired", "spool", "cloud error"]
+Drop = Literal["", "edge busy", "breaker", "queue", "expired", "spool", "cloud busy", "cloud error"]
 """Why a frame was not looked at by the edge, or not answered by the cloud."""
 
 

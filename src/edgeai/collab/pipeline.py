@@ -107,7 +107,7 @@ class Pipeline:
             expired=self._cloud_expired,
             keeps=learns,
             max_later=max(1, cfg.upload.spool_frames),
-            dropped=self._over,
+            dropped=self._cloud_dropped,
         )
         self.training = Training(self._loop, link, strategy, edge, self._pushed)
         spare_s = max(0.0, cfg.evaluate.deadline_s - times.edge_s - times.cloud_s)
@@ -207,7 +207,7 @@ class Pipeline:
                 play.answer = "edge"
             self._show(play, play.edge.labels, now_s)
             play.delta = self._strategy.delta
-            view = EdgeView(play.index, now_s, play.frame.image, play.edge, gain=lambda: self._gain(play))
+            view = EdgeView(play.index, play.frame.image, play.edge, gain=lambda: self._gain(play))
             play.verdict = self._strategy.decide(view)
             self.traffic.count["explored"] += play.verdict.is_explored
             play.edge = None
@@ -284,6 +284,10 @@ class Pipeline:
             request.play.num_open += 1
         self._reply(request, None, None, now_s, frees=True)
 
+    def _cloud_dropped(self, request: Request) -> None:
+        request.play.drops.append("cloud busy")
+        self._over(request)
+
     def _cloud_done(self, request: Request, now_s: float) -> None:
         play, size_px = request.play, request.play.frame.image.shape[:2]
         if request.split is not None:
@@ -322,7 +326,6 @@ class Pipeline:
                 time_s=play.frame.time_s,
                 jpeg=request.jpeg,
                 answer=answer,
-                edge_labels=play.edge_labels,
                 verdict=play.verdict,
                 version=play.version,
             )

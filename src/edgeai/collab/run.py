@@ -162,7 +162,7 @@ def play(bench: Bench, cfg: CollabRunConfig, *, folder: Path | None, metrics: Me
     cloud, link = bench.cloud(cfg.cloud), Link(find_link(cfg.link), cfg.seed)
     edge = EdgeDevice(copy.deepcopy(bench.edge), cfg.miner, bench.size_px, cfg.seed)
     times = _times(cfg, edge, cloud, bench.first_image())
-    parts = Parts(cfg, edge, bench.stream.rate_hz, bench.size_px, times.edge_s, find_link(cfg.link).delay_s)
+    parts = Parts(cfg, edge, bench.size_px, times.edge_s, find_link(cfg.link).delay_s)
     strategy = build_strategy(parts)
     writer = RecordWriter(folder)
     outcomes = Outcomes(bench.stream.classes, cfg.evaluate, writer, _shadow(cfg, cloud))

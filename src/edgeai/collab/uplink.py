@@ -52,7 +52,9 @@ class Uplink:
 
     def ask(self, request: Request, now_s: float) -> None:
         """Takes in a request that wants an answer."""
-        if not self.breaker.allows(now_s):
+        if now_s >= request.play.deadline_s:  # the edge itself was slow
+            self._fall_back(request, "expired", now_s)
+        elif not self.breaker.allows(now_s):
             self._fall_back(request, "breaker", now_s)
         elif self._num_in_flight < self._config.max_in_flight:
             self._send(request, now_s)

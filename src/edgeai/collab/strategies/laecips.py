@@ -6,7 +6,7 @@ from typing import Literal
 
 from edgeai.collab.schema import CollabRunConfig, MinerConfig, NoMasks, UpdateConfig
 from edgeai.collab.strategies.parts import Parts, remember
-from edgeai.collab.strategies.scored import Scored
+from edgeai.collab.strategies.scored import NO_EXPLORING, Scored
 from edgeai.collab.strategies.strategy import EdgeView, Labelled
 from edgeai.collab.threshold import FixedThreshold
 from edgeai.collab.update import UpdateResult
@@ -68,7 +68,7 @@ class AppealNet(Scored):
 
     def __init__(self, parts: Parts) -> None:
         cfg = parts.cfg
-        super().__init__(mined, cfg.threshold, cfg.explore, cfg.seed)
+        super().__init__(mined, cfg.threshold, NO_EXPLORING, cfg.seed)
         miner: MinerConfig = cfg.miner.model_copy(update={"target": "appealnet"})
         update: UpdateConfig = cfg.update.model_copy(update={"steps": 0, "refresh_batchnorm": False, "gate": False})
         self._updater = parts.updater(update, miner)

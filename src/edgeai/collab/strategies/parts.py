@@ -17,7 +17,6 @@ class Parts:
 
     cfg: CollabRunConfig
     edge: EdgeDevice
-    rate_hz: float
     size_px: tuple[int, int]
     pass_s: float
     """Time of one pass of the edge model at the edge."""

@@ -14,7 +14,7 @@ NO_EXPLORING = ExploreConfig(explore_frac=0.0)
 
 
 class Scored(EdgeOnly):
-    """A frame is uploaded if its score s < delta, or now and then by exploration.
+    """Rule: a frame is uploaded if its score s < delta, or now and then by exploration.
 
     max-prob, margin, entropy, frac-above (LAECIPS' public ancestor in ianvs; its constants: frac-above, p > 0.9, delta
     0.95 fixed), cross-entropy and ibt (Sedna's filters, delta 0.5 fixed): a classic score, no exploration, nothing

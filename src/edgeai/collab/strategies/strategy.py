@@ -21,7 +21,6 @@ from typing import Literal
 import numpy as np
 
 from edgeai.collab.cloud_answer import CloudAnswer
-from edgeai.collab.confusion import Labels
 from edgeai.collab.edge_device import EdgeOutput
 from edgeai.collab.update import UpdateResult
 from edgeai.collab.version import Version
@@ -58,7 +57,6 @@ class EdgeView:
 
     index: int
     """Number of the frame."""
-    now_s: float
     image: np.ndarray
     """[H,W,3] uint8."""
     edge: EdgeOutput
@@ -93,7 +91,6 @@ class Labelled:
     """When it was taken."""
     jpeg: bytes
     answer: CloudAnswer
-    edge_labels: Labels | None
     verdict: Verdict
     version: int
     """Of the edge model when the frame was taken."""
