@@ -97,11 +97,13 @@ class ToyCloud:
         return (x - x.mean(0)) / 10
 
 
-class WholeFrame:
-    """One mask that the purity gate refuses unless the frame is nearly of one colour."""
+class FirstBlock:
+    """One mask: the block at the top left."""
 
     def propose(self, image, logits):
-        return [Mask(np.ones(image.shape[:2], bool), 1.0)]
+        mask = np.zeros(image.shape[:2], bool)
+        mask[:BLOCK_PX, :BLOCK_PX] = True
+        return [Mask(mask, 1.0)]
 
 
 @dataclass
@@ -110,7 +112,7 @@ class ToyBench:
 
     stream: ToyStream = field(default_factory=ToyStream)
     edge: ToyEdge = field(default_factory=ToyEdge)
-    masks: object = field(default_factory=WholeFrame)
+    masks: object = field(default_factory=FirstBlock)
     max_bytes: int = 1 << 20
 
     @property
