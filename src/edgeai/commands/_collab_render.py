@@ -1,16 +1,19 @@
 """The reports of `edgeai collab` for people."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeai.collab.schema import CollabRunConfig
+from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
 from edgeai.commands._render import amount, print_fields, print_json, print_table, seconds
 from edgeai.core.config import dump_config
 
 if TYPE_CHECKING:
+    from edgeai.collab.compare import ComparePlan
+    from edgeai.collab.compare_report import CompareReport, Spread
     from edgeai.collab.evaluate import Part
     from edgeai.collab.latency import LatencySummary
+    from edgeai.collab.pretrain import PretrainReport
     from edgeai.collab.run_report import RunReport
 
 
@@ -92,3 +95,105 @@ def _latency(latency: "LatencySummary | None") -> str:
     if latency is None:
         return ""
     return f"p50 {seconds(latency.p50_s)}, p95 {seconds(latency.p95_s)}, p99 {seconds(latency.p99_s)}"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# compare
+
+
+_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "miou": ("mIoU", lambda value: f"{value:.1%}"),
+    "cpa": ("CPA", lambda value: f"{value:.1%}"),
+    "accuracy": ("pixels right", lambda value: f"{value:.1%}"),
+    "upload_rate": ("uploaded", lambda value: f"{value:.1%}"),
+    "up_bytes": ("up", lambda value: amount(value, "B")),
+    "down_bytes": ("down", lambda value: amount(value, "B")),
+    "p50_s": ("p50", seconds),
+    "p95_s": ("p95", seconds),
+    "p99_s": ("p99", seconds),
+    "missed_frac": ("missed", lambda value: f"{value:.1%}"),
+    "bwt": ("BWT", lambda value: f"{value:+.3f}"),
+    "fwt": ("FWT", lambda value: f"{value:+.3f}"),
+}
+
+
+def show_compare(path: Path, report: "CompareReport") -> None:
+    """Prints a row for each strategy, then how much better or worse they are than the references."""
+    metrics = [name for name in _COLUMNS if any(name in row.spreads for row in report.rows)]
+    rows = [
+        [row.strategy, *(_COLUMNS[name][1](row.spreads[name].mean) if name in row.spreads else "-" for name in metrics)]
+        for row in report.rows
+    ]
+    print_table(["strategy", *(_COLUMNS[name][0] for name in metrics)], rows, title=f"means of {_seeds(report.seeds)}")
+    for reference in dict.fromkeys(versus.reference for versus in report.versus):
+        print()
+        _show_versus(report, reference)
+    for name, why in report.failures.items():
+        print(f"failed: {name}: {why}")
+    if report.interrupted:
+        print(f"\nsome runs are missing; go on with: edgeai collab compare --resume {path}")
+    print(f"\n{path}: make the page with: edgeai runs report {path}")
+
+
+def show_compare_plan(cfg: CollabCompareConfig, plan: "ComparePlan", *, as_json: bool) -> None:
+    """Prints what would be played."""
+    if as_json:
+        print_json({"config": cfg.model_dump(mode="json"), "plan": plan.to_json()})
+        return
+    fields = {
+        "strategies": ", ".join(cfg.strategies),
+        "seeds": ", ".join(map(str, cfg.seeds)),
+        "frames": "until the stream ends" if plan.num_frames is None else f"{plan.num_frames} in each stream",
+        "runs": f"{len(plan.missing)} to play, {plan.num_runs - len(plan.missing)} done",
+    }
+    print_fields(fields)
+
+
+def _show_versus(report: "CompareReport", reference: str) -> None:
+    found = {(item.strategy, item.metric): item for item in report.versus if item.reference == reference}
+    rows = []
+    for strategy in dict.fromkeys(strategy for strategy, _ in found):
+        miou = found.get((strategy, "miou"))
+        ratios = [found.get((strategy, name)) for name in ("miou", "up_bytes", "p50_s")]
+        rows.append(
+            [
+                strategy,
+                "-" if miou is None else _range(miou.difference, "+.3f"),
+                *("-" if item is None or item.ratio is None else _range(item.ratio, ".2f") for item in ratios),
+            ]
+        )
+    title = f"against {reference}, on the same seed: mean (lowest to highest)"
+    print_table(["strategy", "mIoU minus", "mIoU by", "uplink by", "p50 by"], rows, title=title)
+
+
+def _range(spread: "Spread", form: str) -> str:
+    mean, low, high = (format(value, form) for value in (spread.mean, spread.minimum, spread.maximum))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# pretrain
+
+
+def show_pretrain(path: Path, report: "PretrainReport") -> None:
+    """Prints what was trained and how good it is."""
+    print_fields(
+        {
+            "part": f"{report.part}, {amount(report.num_parameters, 'parameters')}",
+            "trained": f"{report.num_steps} steps on {report.scenes_seen} scenes in {seconds(report.train_s)}",
+            "validation": ", ".join(f"{name} {value:.3f}" for name, value in report.val.items()),
+            "peak memory": amount(report.peak_memory_bytes, "B"),
+            "weights": report.weights,
+        }
+    )
+    key = {"edge": "edge.model.weights", "cloud": "cloud.semantics.weights", "sam": "cloud.masks.checkpoint"}
+    print(f"\nplay with it: edgeai collab run -c collab/default -s {key[report.part]}={path}")
+
+
+def show_pretrain_plan(cfg: PretrainConfig, *, as_json: bool) -> None:
+    """Prints the resolved config."""
+    print_json({"config": cfg.model_dump(mode="json")}) if as_json else print(dump_config(cfg), end="")

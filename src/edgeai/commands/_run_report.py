@@ -28,7 +28,7 @@ def run_page(run: Run) -> str:
     """
     report = run.report()
     blocks: list[Block] = [Heading("Outcome")]
-    blocks += _outcome(report) if report else [Paragraph(f"This run is {run.status} and has no report.json yet.")]
+    blocks += _found(run, report) if report else [Paragraph(f"This run is {run.status} and has no report.json yet.")]
     if rows := read_metrics(run.path):
         blocks += [Heading("Metrics"), *metric_blocks(rows)]
     return render_page(f"{run.info['verb']}: {run.path.name}", [*blocks, *_origin(run)], summary=_summary(run))
@@ -69,6 +69,19 @@ def _listed(name: str, values: Sequence[Any]) -> str:
 
 def _words(cell: Cell) -> str:
     return cell.text if isinstance(cell, Number) else f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def _found(run: Run, report: Mapping[str, Any]) -> list[Block]:
+    """A verb that knows how to show its report does; any other report is listed field by field."""
+    if run.info["verb"] == "collab run":
+        from edgeai.collab.page import run_blocks  # imports numpy
+
+        return run_blocks(run.path, report)
+    if run.info["verb"] == "collab compare":
+        from edgeai.collab.compare_page import compare_blocks  # imports numpy
+
+        return compare_blocks(run.path, report)
+    return _outcome(report)
 
 
 def _outcome(report: Mapping[str, Any]) -> list[Block]:

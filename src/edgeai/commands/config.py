@@ -79,7 +79,7 @@ def schema(
 
 def schemas() -> dict[str, type[Config]]:
     """Returns the schema of every verb that takes a config."""
-    from edgeai.collab.schema import CollabRunConfig, PretrainConfig
+    from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
     from edgeai.spec.schema import BenchConfig, DiagnoseConfig, GenerateConfig, TrainConfig
 
     return {
@@ -88,6 +88,7 @@ def schemas() -> dict[str, type[Config]]:
         "spec bench": BenchConfig,
         "spec diagnose": DiagnoseConfig,
         "collab run": CollabRunConfig,
+        "collab compare": CollabCompareConfig,
         "collab pretrain": PretrainConfig,
     }
 
