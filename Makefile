@@ -63,6 +63,14 @@ smoke: $(INSTALLED)
 	    -s 'data.prompts=[src/edgeai/spec/prompts_builtin.txt]' --out $(SMOKE)/train
 	$(BIN)/edgeai spec generate $(SMOKE_TARGET) -s max_tokens=32 --out $(SMOKE)/generate "Hello"
 	$(BIN)/edgeai spec bench $(SMOKE_TARGET) -s max_tokens=32 -s max_prompts=2 -s repeats=1 --out $(SMOKE)/bench
+	# collab: every verb with untrained nets on a short drive
+	$(BIN)/edgeai collab run -c collab/smoke --out $(SMOKE)/collab
+	$(BIN)/edgeai collab compare -c collab/compare-smoke --out $(SMOKE)/collab-compare
+	$(BIN)/edgeai collab pretrain edge -s steps=2 -s val_scenes=2 -s optim.batch=2 --out $(SMOKE)/pretrain-edge
+	$(BIN)/edgeai collab pretrain cloud -s steps=2 -s val_scenes=2 -s optim.batch=2 --out $(SMOKE)/pretrain-cloud
+	$(BIN)/edgeai collab pretrain sam -s steps=2 -s val_scenes=2 -s optim.batch=2 --out $(SMOKE)/pretrain-sam
+	$(BIN)/edgeai runs report $(SMOKE)/collab
+	$(BIN)/edgeai runs report $(SMOKE)/collab-compare
 	$(BIN)/edgeai runs list $(SMOKE)
 
 lint: $(INSTALLED)
