@@ -35,6 +35,12 @@ TABLE: dict[str, tuple[str, Show]] = {
     "fwt": ("FWT", lambda value: Number(value, f"{value:+.3f}")),
 }
 """Columns: metric, title, how a value is written."""
+CURVES: dict[str, Callable[[Part, float], float | None]] = {
+    "mIoU": lambda window, _: window["quality"]["miou"] if window["quality"] else None,
+    "share of frames uploaded": lambda window, _: window["upload_rate"],
+    "uplink (kbit/s)": lambda window, length_s: window["up_bytes"] * 8e-3 / length_s,
+}
+"""By the label of the axis, from a window and its length in seconds."""
 VERSUS = ("miou", "cpa", "accuracy", "upload_rate")
 RATIOS = ("miou", "up_bytes", "down_bytes", "p50_s", "p95_s")
 
@@ -137,23 +143,21 @@ def _scaled(spread: Mapping[str, float], scale: float) -> Spread:
     return Spread(*(spread[name] * scale for name in ("mean", "minimum", "maximum")))
 
 
-def _time_figures(folder: Path, results: Mapping[str, Mapping[int, Part]], references: Sequence[str]) -> list[Figure]:
+def _time_figures(folder: Path, results: Mapping[str, Mapping[int, Part]], references: Sequence[str]) -> list[Block]:
     """Curves of a few strategies at a time, the references among them every time."""
+    timeline = _timeline(folder, results)
+    if timeline is None:
+        return [Paragraph("The records of the runs are gone.")]
     others = [name for name in results if name not in references]
     known = [name for name in references if name in results]
     groups = [others[start : start + LINES] for start in range(0, len(others), LINES)] or [[]]
-    spans = _spans(folder, results)
-    figures = []
-    for y_label, of in (
-        ("mIoU", lambda window: window["quality"]["miou"]),
-        ("share of frames uploaded", lambda window: window["upload_rate"]),
-        ("uplink (kbit/s)", None),
-    ):
+    figures: list[Block] = []
+    for y_label, of in CURVES.items():
         for group in groups:
-            lines = [_line(name, results[name], of) for name in [*known, *group]]
+            lines = [_line(name, results[name], of, timeline.end_s) for name in [*known, *group]]
             lines = [line for line in lines if line.x]
             if lines:
-                figures.append(_figure(lines, y_label, spans))
+                figures.append(_figure(lines, y_label, timeline.spans()))
     return figures
 
 
@@ -169,25 +173,23 @@ def _figure(lines: Sequence[Line], y_label: str, spans: Sequence[Span]) -> Figur
     )
 
 
-def _line(name: str, by_seed: Mapping[int, Part], of: Callable[[Part], float] | None) -> Line:
+def _line(name: str, by_seed: Mapping[int, Part], of: Callable[[Part, float], float | None], end_s: float) -> Line:
     found = []
     for result in by_seed.values():
         evaluation = result["evaluation"]
-        window_s = evaluation["window_s"]
-        windows = [w for w in evaluation["windows"] if w["num_frames"] and (w["quality"] or of is None)]
-        value = of or (lambda window, window_s=window_s: window["up_bytes"] * 8e-3 / window_s)
-        found.append(window_line(name, windows, window_s, value))
+        windows = [w for w in evaluation["windows"] if w["num_frames"] and of(w, 1.0) is not None]
+        found.append(window_line(name, windows, evaluation["window_s"], end_s, of))  # type: ignore[arg-type]
     return over_seeds(name, found)
 
 
-def _spans(folder: Path, results: Mapping[str, Mapping[int, Part]]) -> list[Span]:
-    """Drift segments of the first run; those of other seeds are as long."""
+def _timeline(folder: Path, results: Mapping[str, Mapping[int, Part]]) -> Timeline | None:
+    """Segments of the first run; those of other seeds are as long."""
     for strategy, by_seed in results.items():
         for seed in by_seed:
             path = folder / f"{strategy}-{seed}"
             if (path / FILE).exists():
-                return Timeline(1.0, {}).read(read_records(path)).spans()
-    return []
+                return Timeline(1.0, {}).read(read_records(path))
+    return None
 
 
 def _segment_table(rows: Sequence[Part]) -> Table:

@@ -70,6 +70,11 @@ def size(num_bytes: float) -> Number:
     return Number(num_bytes, f"{num_bytes:.0f} B")
 
 
+def decimals(share: float | None) -> Cell:
+    """A quality as a cell."""
+    return None if share is None else Number(share, f"{share:.3f}")
+
+
 def percent(share: float | None) -> Cell:
     """A share as a cell."""
     return None if share is None else Number(share, f"{share:.1%}")
@@ -94,7 +99,7 @@ def _quality_table(report: Part) -> Block:
     rows = []
     for name, part in (("answers that stood", total), ("edge alone", alone["edge"]), ("cloud alone", alone["cloud"])):
         if part is not None:
-            rows.append([name, *(part[metric] for metric in ("miou", "cpa", "accuracy", "fwiou"))])
+            rows.append([name, *(decimals(part[metric]) for metric in ("miou", "cpa", "accuracy", "fwiou"))])
     caption = (
         "Of all frames together. CPA: mean share of each class's pixels that are right. Alone: the edge model as it was"
         " at each frame, or the cloud, had it answered every frame in time."
@@ -117,8 +122,8 @@ def _cost_table(report: Part) -> Table:
         ("deadline misses", total["num_missed"], "frames whose cloud answer came late or never"),
         ("mean latency, soft", milliseconds(report["soft_latency_s"]), "the paper's formula, with the score as h"),
         ("mean latency, hard", milliseconds(report["hard_latency_s"]), "of the decisions that were made"),
-        ("BWT", transfer["bwt"], "backward transfer in mIoU; negative is forgetting"),
-        ("FWT", transfer["fwt"], "forward transfer in mIoU, over the untouched model"),
+        ("BWT", decimals(transfer["bwt"]), "backward transfer in mIoU; negative is forgetting"),
+        ("FWT", decimals(transfer["fwt"]), "forward transfer in mIoU, over the untouched model"),
         ("unreadable frames", report["num_bad_frames"], "left out"),
     ]
     return Table(("", "value", "meaning"), [row for row in rows if row[1] is not None])
@@ -126,7 +131,7 @@ def _cost_table(report: Part) -> Table:
 
 def time_figures(timeline: Timeline, evaluation: Part) -> list[Figure]:
     """mIoU, uploads, scores and link use over time."""
-    spans, window_s = timeline.spans(), evaluation["window_s"]
+    spans, window_s, end_s = timeline.spans(), evaluation["window_s"], timeline.end_s
     x_label = "time in the stream (s)"
     figures = []
 
@@ -148,7 +153,7 @@ def time_figures(timeline: Timeline, evaluation: Part) -> list[Figure]:
             timeline.line("cloud", "cloud alone"),
         ],
         "mIoU of a frame",
-        f"{mean} Over the top: the drift segments.",
+        f"{mean} Along the top: the drift segments.",
     )
     add(
         [timeline.line("uploaded", "uploaded"), timeline.line("refined", "answered by the cloud in time")],
@@ -163,8 +168,10 @@ def time_figures(timeline: Timeline, evaluation: Part) -> list[Figure]:
     windows = evaluation["windows"]
     add(
         [
-            window_line("up", windows, window_s, lambda window: window["up_bytes"] * 8e-3 / window_s),
-            window_line("down", windows, window_s, lambda window: window["down_bytes"] * 8e-3 / window_s),
+            window_line("up", windows, window_s, end_s, lambda window, length_s: window["up_bytes"] * 8e-3 / length_s),
+            window_line(
+                "down", windows, window_s, end_s, lambda window, length_s: window["down_bytes"] * 8e-3 / length_s
+            ),
         ],
         "link use (kbit/s)",
         f"{mean} Down: answers and pushed models.",
@@ -176,9 +183,9 @@ def _segment_table(segments: Sequence[Part]) -> Table:
     rows: list[Sequence[Cell]] = []
     for segment in segments:
         part = segment["quality"] or {}
-        quality = [part.get(name) for name in ("miou", "cpa", "accuracy")]
-        uplink = [percent(segment["upload_rate"]), size(segment["up_bytes"]), size(segment["down_bytes"])]
-        rows.append([segment["name"], segment["num_frames"], *quality, *uplink, segment["num_missed"]])
+        shares = [decimals(part.get(name)) for name in ("miou", "cpa", "accuracy")]
+        link = [percent(segment["upload_rate"]), size(segment["up_bytes"]), size(segment["down_bytes"])]
+        rows.append([segment["name"], segment["num_frames"], *shares, *link, segment["num_missed"]])
     columns = ("segment", "frames", "mIoU", "CPA", "pixel accuracy", "uploads", "uplink", "downlink", "missed")
     return Table(columns, rows, caption="Of the answers that stood.")
 
@@ -190,7 +197,7 @@ def _class_table(report: Part) -> Block:
     rows: list[Sequence[Cell]] = []
     for place, name in enumerate(report["evaluation"]["classes"]):
         row: list[Cell] = [name]
-        row += [part["iou"][place] if part else None for part in (total, alone["edge"], alone["cloud"])]
+        row += [decimals(part["iou"][place]) if part else None for part in (total, alone["edge"], alone["cloud"])]
         rows.append(row)
     columns = ("class", "answers that stood", "edge alone", "cloud alone")
     return Table(columns, rows, caption="IoU. A dash: the class occurs neither in truth nor in prediction.")
@@ -220,8 +227,8 @@ def _update_table(report: Part) -> Table:
             event["version"],
             event["accepted"],
             event["miner_accepted"],
-            event["miou_before"],
-            event["miou_after"],
+            decimals(event["miou_before"]),
+            decimals(event["miou_after"]),
             size(event["num_bytes"]),
         ]
         for event in report["updates"][:MAX_UPDATES]

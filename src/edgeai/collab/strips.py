@@ -22,6 +22,7 @@ from edgeai.core.report import Figure, Strip, StripImage
 MAX_STRIPS = 12
 """More would make a page of many megabytes."""
 DIFFERENT = np.array([230, 40, 40], dtype=np.uint8)
+KEY_COLUMNS = 4
 NAMES = {"edge": "edge", "semantics": "cloud", "fused": "fused with masks", "truth": "truth"}
 """Label maps in the order of a strip, and what they are called."""
 
@@ -58,18 +59,18 @@ def colour_key(classes: Sequence[str]) -> Figure:
 
     def draw(axes: Any) -> None:
         axes.axis("off")
-        columns = 6
+        columns = KEY_COLUMNS
         rows = -(-len(classes) // columns)
         for place, (name, colour) in enumerate(zip(classes, colours, strict=True)):
             x, y = place % columns, rows - 1 - place // columns
             axes.add_patch(_square(x, y, colour))
-            axes.text(x + 0.22, y, name, va="center", ha="left", fontsize=8)
+            axes.text(x + 0.22, y, name, va="center", ha="left")
         axes.set_xlim(-0.1, columns)
         axes.set_ylim(-0.6, rows - 0.4)
 
-    height_in = 0.1 + 0.24 * -(-len(classes) // 6)
+    height_in = 0.1 + 0.26 * -(-len(classes) // KEY_COLUMNS)
     return draw_figure(
-        draw, caption="Colours of the classes.", alt=f"Classes: {', '.join(classes)}.", size_in=(6.5, height_in)
+        draw, caption="Colours of the classes.", alt=f"Classes: {', '.join(classes)}.", size_in=(5.2, height_in)
     )
 
 

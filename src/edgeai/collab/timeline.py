@@ -41,13 +41,18 @@ class Timeline:
             ends[:] = min(ends[0], record.time_s), max(ends[1], record.time_s)
         return self
 
+    @property
+    def end_s(self) -> float:
+        """Time of the last frame."""
+        return max((ends[1] for ends in self._segments.values()), default=0.0)
+
     def line(self, name: str, title: str) -> Line | None:
         """A series at the middle of each window; None if it has no value."""
         windows = sorted(window for known, window in self._sums if known == name)
         if not windows:
             return None
         means = [total / num for total, num in (self._sums[name, window] for window in windows)]
-        return Line(title, [(window + 0.5) * self.window_s for window in windows], means)
+        return Line(title, [_middle_s(window * self.window_s, self.window_s, self.end_s) for window in windows], means)
 
     def spans(self) -> list[Span]:
         """Segments in order of time, each until the next begins; none if there is only one.
@@ -62,16 +67,30 @@ class Timeline:
         return [Span(name, begin, end) for (begin, _, name), end in zip(found, ends, strict=True)]
 
 
-def window_line(title: str, windows: Sequence[Mapping[str, Any]], window_s: float, of: Callable[..., float]) -> Line:
+def window_line(
+    title: str,
+    windows: Sequence[Mapping[str, Any]],
+    window_s: float,
+    end_s: float,
+    of: Callable[[Mapping[str, Any], float], float],
+) -> Line:
     """A figure of the windows in a report, at the middle of each.
 
     Args:
         title: Of the line.
-        windows: evaluation.windows of a run's report.
+        windows: evaluation.windows of a run's report; those after the end are left out.
         window_s: Their length.
-        of: Takes a window.
+        end_s: Time of the last frame: the last window is only as long as there are frames.
+        of: Takes a window and its length in seconds.
     """
-    return Line(title, [window["begin_s"] + window_s / 2 for window in windows], [of(window) for window in windows])
+    found = [window for window in windows if window["begin_s"] < end_s]
+    lengths = [min(window_s, end_s - window["begin_s"]) for window in found]
+    middles = [_middle_s(window["begin_s"], window_s, end_s) for window in found]
+    return Line(title, middles, [of(window, length_s) for window, length_s in zip(found, lengths, strict=True)])
+
+
+def _middle_s(begin_s: float, window_s: float, end_s: float) -> float:
+    return (begin_s + max(begin_s, min(begin_s + window_s, end_s))) / 2
 
 
 def over_seeds(title: str, lines: Sequence[Line]) -> Line:

@@ -65,7 +65,7 @@ def line_figure(
         y_label: With the unit.
         caption: What is to be seen.
         alt: The same for someone who cannot see it.
-        spans: Named along the upper edge; every second one is shaded.
+        spans: Named along the upper edge, every second one shaded; the x axis is as long as they are.
     """
     thinned = [_thin(line) for line in lines]
     num_joined = max(number for _, number in thinned)
@@ -149,6 +149,8 @@ def _draw_spans(axes: Any, spans: Sequence[Span]) -> None:
             middle = (span.begin + span.end) / 2
             above = axes.get_xaxis_transform()
             axes.text(middle, 1.01, span.name, transform=above, ha="center", va="bottom", fontsize=7)
+    if spans:
+        axes.set_xlim(spans[0].begin, spans[-1].end)
 
 
 def draw_figure(
