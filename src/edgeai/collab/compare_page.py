@@ -41,8 +41,11 @@ CURVES: dict[str, Callable[[Part, float], float | None]] = {
     "uplink (kbit/s)": lambda window, length_s: window["up_bytes"] * 8e-3 / length_s,
 }
 """By the label of the axis, from a window and its length in seconds."""
-VERSUS = ("miou", "cpa", "accuracy", "upload_rate")
+QUALITY = ("miou", "cpa", "accuracy", "bwt", "fwt")
+VERSUS = ("miou", "cpa")
 RATIOS = ("miou", "up_bytes", "down_bytes", "p50_s", "p95_s")
+ABLATION = "-no-"
+"""In the names of strategies that only show what a part is worth; they stay out of pictures of cost."""
 
 
 def compare_blocks(folder: Path, report: Part) -> list[Block]:
@@ -56,6 +59,8 @@ def compare_blocks(folder: Path, report: Part) -> list[Block]:
     references = list(dict.fromkeys(versus["reference"] for versus in report["versus"]))
     results = _results(folder, report)
     blocks: list[Block] = [Paragraph(_in_words(report)), main_table(rows)]
+    if len(report["seeds"]) > 1:
+        blocks += [Heading("From the lowest to the highest seed"), *_range_tables(rows)]
     if report["failures"]:
         blocks += [Heading("Failures"), Table(("run", "why"), list(report["failures"].items()))]
     blocks += [Heading("Accuracy against cost"), *_pareto(rows, references)]
@@ -81,24 +86,44 @@ def _text(cell: Cell) -> str:
 
 def _in_words(report: Part) -> str:
     num, seeds = len(report["rows"]), ", ".join(map(str, report["seeds"]))
-    text = f"{num} strategies on the same streams, of seeds {seeds}. Cells: mean (lowest to highest) over seeds."
+    text = f"{num} strategies on the same streams, of seeds {seeds}."
     return text + (" The comparison was interrupted: some runs are missing." if report["interrupted"] else "")
 
 
 def main_table(rows: Sequence[Part]) -> Table:
-    """A row for each strategy."""
+    """A row for each strategy: means over seeds."""
     metrics = [name for name in TABLE if any(name in row["spreads"] for row in rows)]
     cells: list[Sequence[Cell]] = []
     for row in rows:
         spreads = row["spreads"]
-        found = [spread_cell(spreads[name], TABLE[name][1]) if name in spreads else None for name in metrics]
+        found = [TABLE[name][1](spreads[name]["mean"]) if name in spreads else None for name in metrics]
         cells.append([row["strategy"], *found])
-    best = {TABLE[name][0]: "max" for name in ("miou", "cpa", "accuracy") if name in metrics}
+    best: dict[str, Any] = {TABLE[name][0]: "max" for name in ("miou", "cpa", "accuracy") if name in metrics}
     caption = (
-        "p50, p95, p99: latency from a frame to the answer that stood. Missed: frames whose cloud answer came late or "
-        "never. BWT, FWT: what learning one drift segment does to earlier and later ones, in mIoU."
+        "Means over seeds. p50, p95, p99: latency from a frame to the answer that stood. Missed: frames whose cloud"
+        " answer came late or never. BWT, FWT: what learning one drift segment does to earlier and later ones, in mIoU."
     )
-    return Table(("strategy", *(TABLE[name][0] for name in metrics)), cells, caption=caption, best=best)  # type: ignore[arg-type]
+    return Table(("strategy", *(TABLE[name][0] for name in metrics)), cells, caption=caption, best=best)
+
+
+def _range_tables(rows: Sequence[Part]) -> list[Block]:
+    """Quality, then cost: how far the seeds are apart."""
+    found: list[Block] = []
+    known = [name for name in TABLE if any(name in row["spreads"] for row in rows)]
+    for metrics in ([n for n in known if n in QUALITY], [n for n in known if n not in QUALITY]):
+        cells = [
+            [row["strategy"], *(_range(row["spreads"].get(name), TABLE[name][1]) for name in metrics)] for row in rows
+        ]
+        if metrics:
+            found.append(Table(("strategy", *(TABLE[name][0] for name in metrics)), cells))
+    return found
+
+
+def _range(spread: Mapping[str, float] | None, show: Show) -> Cell:
+    if spread is None:
+        return None
+    low, high = _text(show(spread["minimum"])), _text(show(spread["maximum"]))
+    return Number(spread["mean"], low if low == high else f"{low} to {high}")
 
 
 def _versus_table(versus: Sequence[Part], reference: str) -> Table:
@@ -131,7 +156,7 @@ def _pareto(rows: Sequence[Part], references: Sequence[str]) -> list[Block]:
         points = [
             Point(row["strategy"], _scaled(row["spreads"][metric], scale), _scaled(row["spreads"]["miou"], 1.0))
             for row in rows
-            if metric in row["spreads"] and "miou" in row["spreads"]
+            if metric in row["spreads"] and "miou" in row["spreads"] and ABLATION not in row["strategy"]
         ]
         if points:
             caption = "Dashed: no strategy is better than these at the same cost. Bars: lowest to highest over seeds."
@@ -150,10 +175,11 @@ def _time_figures(folder: Path, results: Mapping[str, Mapping[int, Part]], refer
         return [Paragraph("The records of the runs are gone.")]
     others = [name for name in results if name not in references]
     known = [name for name in references if name in results]
-    groups = [others[start : start + LINES] for start in range(0, len(others), LINES)] or [[]]
+    uploading = [name for name in others if ABLATION not in name and _uploads(results[name])]
     figures: list[Block] = []
     for y_label, of in CURVES.items():
-        for group in groups:
+        shown = others if y_label == "mIoU" else uploading
+        for group in [shown[start : start + LINES] for start in range(0, len(shown), LINES)] or [[]]:
             lines = [_line(name, results[name], of, timeline.end_s) for name in [*known, *group]]
             lines = [line for line in lines if line.x]
             if lines:
@@ -171,6 +197,10 @@ def _figure(lines: Sequence[Line], y_label: str, spans: Sequence[Span]) -> Figur
         alt=f"{y_label}: {ends}",
         spans=spans,
     )
+
+
+def _uploads(by_seed: Mapping[int, Part]) -> bool:
+    return any(result["evaluation"]["total"]["num_uploads"] for result in by_seed.values())
 
 
 def _line(name: str, by_seed: Mapping[int, Part], of: Callable[[Part, float], float | None], end_s: float) -> Line:
@@ -197,10 +227,10 @@ def _segment_table(rows: Sequence[Part]) -> Table:
     cells: list[Sequence[Cell]] = []
     for row in rows:
         miou = row["segment_miou"]
-        shown = [spread_cell(miou[name], TABLE["miou"][1]) if name in miou else None for name in segments]
+        shown = [TABLE["miou"][1](miou[name]["mean"]) if name in miou else None for name in segments]
         cells.append([row["strategy"], *shown])
     best: dict[str, Any] = dict.fromkeys(segments, "max")
-    return Table(("strategy", *segments), cells, caption="mIoU of the answers that stood.", best=best)
+    return Table(("strategy", *segments), cells, caption="mIoU of the answers that stood, means over seeds.", best=best)
 
 
 def _strips(folder: Path, results: Mapping[str, Mapping[int, Part]], strategy: str) -> list[Block]:

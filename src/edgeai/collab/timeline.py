@@ -27,10 +27,12 @@ class Timeline:
     series: Mapping[str, Series]
     _sums: dict[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
     _segments: dict[str, list[float]] = field(default_factory=dict)
+    _num_records: int = 0
 
     def read(self, records: Iterable[FrameRecord]) -> Timeline:
         """Takes in records, in any order."""
         for record in records:
+            self._num_records += 1
             window = int(record.time_s // self.window_s)
             for name, of in self.series.items():
                 value = of(record)
@@ -43,8 +45,9 @@ class Timeline:
 
     @property
     def end_s(self) -> float:
-        """Time of the last frame."""
-        return max((ends[1] for ends in self._segments.values()), default=0.0)
+        """Time at which a frame after the last one would come."""
+        last_s = max((ends[1] for ends in self._segments.values()), default=0.0)
+        return last_s + last_s / max(1, self._num_records - 1)
 
     def line(self, name: str, title: str) -> Line | None:
         """A series at the middle of each window; None if it has no value."""
@@ -63,7 +66,7 @@ class Timeline:
         if len(found) < 2 or any(now[1] > after[0] for now, after in pairwise(found)):
             return []
         begins = [begin for begin, _, _ in found]
-        ends = [*begins[1:], found[-1][1]]
+        ends = [*begins[1:], self.end_s]
         return [Span(name, begin, end) for (begin, _, name), end in zip(found, ends, strict=True)]
 
 
@@ -80,7 +83,7 @@ def window_line(
         title: Of the line.
         windows: evaluation.windows of a run's report; those after the end are left out.
         window_s: Their length.
-        end_s: Time of the last frame: the last window is only as long as there are frames.
+        end_s: End of the stream: the last window is only as long as there are frames.
         of: Takes a window and its length in seconds.
     """
     found = [window for window in windows if window["begin_s"] < end_s]
