@@ -64,7 +64,9 @@ def encode_push(new: State, old: State, kind: PushKind, *, frac: float = 0.05) -
         tensors[_VALUES] = _as_sent("the changes", values)
     about = {"kind": kind, "base": "" if kind == "full" else state_digest(old)}
     about["result"] = state_digest(_merged(tensors, old))
-    return zlib.compress(save(tensors, metadata=about), _ZLIB_LEVEL)
+    # one entry: safetensors writes several in an order that changes, and with it the size of the push
+    metadata = {"about": json.dumps(about, sort_keys=True)}
+    return zlib.compress(save(tensors, metadata=metadata), _ZLIB_LEVEL)
 
 
 def apply_push(data: bytes, state: State) -> dict[str, Tensor]:
@@ -177,7 +179,7 @@ def _open(data: bytes, state: State) -> tuple[dict[str, Tensor], dict[str, str]]
         if not inflater.eof:
             raise EdgeAIError(f"damaged model push ({len(data)} bytes): it ends early or is too large", hint=_HINT)
         header_bytes = int.from_bytes(raw[:8], "little")  # safetensors: length, JSON header, values
-        about = json.loads(raw[8 : 8 + header_bytes])["__metadata__"]
+        about = json.loads(json.loads(raw[8 : 8 + header_bytes])["__metadata__"]["about"])
         return load(raw), {key: str(about[key]) for key in ("kind", "base", "result")}
     except (zlib.error, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise EdgeAIError(f"damaged model push ({len(data)} bytes): {error}", hint=_HINT) from None

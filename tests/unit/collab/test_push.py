@@ -157,3 +157,9 @@ def test_values_that_float16_cannot_hold_are_named(old, new, value):
     new["2.weight"][0, 0] = value
     with pytest.raises(EdgeAIError, match=r"^cannot push 2\.weight: a value is not finite or too large for float16$"):
         encode_push(new, old, "full")
+
+
+def test_the_same_update_is_the_same_bytes():
+    """A push's size is part of a run's report, which must repeat exactly."""
+    old, new = {"weight": torch.zeros(4, 4)}, {"weight": torch.ones(4, 4)}
+    assert len({encode_push(new, old, kind) for kind in ("full", "delta") for _ in range(20)}) == 2
