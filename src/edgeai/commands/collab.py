@@ -65,7 +65,10 @@ def run(
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_collab(cfg, run)
         run.finish("interrupted" if report.interrupted else "done", report.to_json())
-    print_json(run_document(run.path, report)) if as_json else show_run(run.path, report)
+    if not as_json:
+        show_run(run.path, report)
+    elif not report.interrupted:  # else the one document is the error's, and report.json holds the rest
+        print_json(run_document(run.path, report))
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -100,7 +103,10 @@ def compare(
         report = run_compare(cfg, run)
         status = "interrupted" if report.interrupted else "failed" if report.failures else "done"
         run.finish(status, report.to_json())
-    print_json({"run": run.path, **report.to_json()}) if as_json else show_compare(run.path, report)
+    if not as_json:
+        show_compare(run.path, report)
+    elif not report.interrupted:  # else the one document is the error's, and report.json holds the rest
+        print_json({"run": run.path, **report.to_json()})
     if report.interrupted or report.failures:
         raise typer.Exit(INTERRUPTED if report.interrupted else 1)
 

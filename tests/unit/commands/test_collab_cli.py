@@ -62,14 +62,16 @@ def test_a_plan_runs_nothing(collab, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_reports_and_exits_130(collab, monkeypatch):
+def test_ctrl_c_reports_and_exits_130(collab, monkeypatch, tmp_path):
     def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(collab_run, "_progress", stop)
     code, out, _ = collab("run", *SHORT, *CALM, "--out", "r", "--json", "-q")
     assert code == 130
-    assert json.loads(out)["interrupted"] is True
+    assert json.loads(out)["error"]["message"] == "interrupted"
+    assert json.loads((tmp_path / "r" / "report.json").read_text())["interrupted"] is True
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["status"] == "interrupted"
 
 
 @pytest.mark.parametrize(
