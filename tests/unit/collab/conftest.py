@@ -70,10 +70,10 @@ class ToyEdge:
         with torch.no_grad():
             mix.weight.copy_(24 * centred[:, :, None, None])
             mix.bias.copy_(-24 * centred @ torch.full((3,), 110 / 255))
-        self.trainable = nn.Sequential(mix, nn.BatchNorm2d(3)).eval()
+        self.net = self.trainable = nn.Sequential(mix, nn.BatchNorm2d(3)).eval()
 
     def forward_batch(self, images):
-        logits = self.trainable(images.permute(0, 3, 1, 2).float() / 255)
+        logits = self.net(images.permute(0, 3, 1, 2).float() / 255)
         return logits, logits.mean((2, 3))
 
     @torch.no_grad()

@@ -39,17 +39,21 @@ def test_without_training_an_outage_drops_by_cause(toy):
     assert sum(r.uploaded for r in played.records) == played.report.traffic.up_frames < 60
 
 
-def test_late_replies_still_teach(toy):
+def test_late_replies_still_teach(toy, toys):
     """A cloud that takes 0.4 s of a deadline of 0.3 s refines nothing, and the edge model follows all the same."""
+    stream, _, _, bench = toys
     slow = {"edge_s": 0.03, "encode_s": 0.0, "cloud_s": 0.4}
-    played = toy("laecips", compute=slow, evaluate={"deadline_s": 0.3}, threshold={"kind": "fixed", "delta": 1.0})
+    calm = bench(stream(rate_hz=2.0))
+    played = toy(
+        "laecips", bench=calm, compute=slow, evaluate={"deadline_s": 0.3}, threshold={"kind": "fixed", "delta": 1.0}
+    )
     report = played.report
     assert report.traffic.refined == 0
     assert report.traffic.late > 0
     assert report.traffic.labelled > 10
     assert report.num_swaps > 0
     assert {r.answer for r in played.records} == {"edge"}
-    assert miou(played) > miou(toy("edge-only"))
+    assert miou(played) > miou(toy("edge-only", bench=calm))
 
 
 def test_frames_that_cannot_be_read_are_counted_and_skipped(toy, toys):

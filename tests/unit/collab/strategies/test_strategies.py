@@ -165,7 +165,7 @@ def test_neurosurgeon_cuts_where_time_is_least(parts):
     """A fast link sends the frame, a slow one nothing; a cut in the middle crosses more than a JPEG file."""
     surgeon = build_strategy(parts("neurosurgeon", model=street_net(), size_px=(64, 96)))
     surgeon.sent(2000, 0.0, 1e9)
-    assert surgeon.latency_s(0) == pytest.approx(2 * 0.02 + 8 * 10_064 / 1e9 + 0.003)
+    assert surgeon.latency_s(0) == pytest.approx(2 * 0.02 + 8 * 2000 / 1e9 + 0.003)
     surgeon._delay_s = 0.001
     assert isinstance(surgeon.route(0.0), Split)
     surgeon.sent(2000, 0.0, 1e5)
