@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeai.collab.compare_report import METRICS, CompareReport, Result, compare_report
+from edgeai.collab.compare_report import METRICS, CompareReport, Result, Results, compare_report
 from edgeai.collab.mining import Explorer
 from edgeai.collab.recorded import RecordedStream
 from edgeai.collab.run import Bench, one_thread, play
@@ -69,7 +69,7 @@ def run_compare(cfg: CollabCompareConfig, run: Run) -> CompareReport:
         UsageError: The stream or a model cannot be used.
         EdgeAIError: A package that they need is missing, or every run failed.
     """
-    results: dict[StrategyName, dict[int, Result]] = {strategy: {} for strategy in cfg.strategies}
+    results: dict[str, dict[int, Result]] = {strategy: {} for strategy in cfg.strategies}
     failures: dict[str, str] = {}
     interrupted = False
     try:
@@ -89,7 +89,7 @@ def _play_seed(
     cfg: CollabCompareConfig,
     run: Run,
     seed: int,
-    results: dict[StrategyName, dict[int, Result]],
+    results: dict[str, dict[int, Result]],
     failures: dict[str, str],
 ) -> None:
     """All strategies on one stream."""
@@ -167,7 +167,7 @@ def _settled(
     cfg: CollabCompareConfig,
     strategy: StrategyName,
     seed: int,
-    results: Mapping[StrategyName, Mapping[int, Result]],
+    results: Results,
     failures: Mapping[str, str],
 ) -> CollabRunConfig:
     """What one strategy is played with.

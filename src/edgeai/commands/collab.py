@@ -31,7 +31,7 @@ from edgeai.commands._render import print_json
 from edgeai.commands._run import running
 from edgeai.core.config import load_config
 from edgeai.core.errors import UsageError
-from edgeai.core.run import Run
+from edgeai.core.run import Run, Status
 
 app = new_app("Edge-cloud collaboration: a large vision model in the cloud keeps a small one at the edge sharp.")
 
@@ -101,7 +101,7 @@ def compare(
         return
     with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_compare(cfg, run)
-        status = "interrupted" if report.interrupted else "failed" if report.failures else "done"
+        status: Status = "interrupted" if report.interrupted else "failed" if report.failures else "done"
         run.finish(status, report.to_json())
     if not as_json:
         show_compare(run.path, report)
