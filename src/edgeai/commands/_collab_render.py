@@ -124,7 +124,8 @@ def show_compare(path: Path, report: "CompareReport") -> None:
         [row.strategy, *(_COLUMNS[name][1](row.spreads[name].mean) if name in row.spreads else "-" for name in metrics)]
         for row in report.rows
     ]
-    print_table(["strategy", *(_COLUMNS[name][0] for name in metrics)], rows, title=f"means of {_seeds(report.seeds)}")
+    print(f"means of {_seeds(report.seeds)}")
+    print_table(["strategy", *(_COLUMNS[name][0] for name in metrics)], rows)
     for reference in dict.fromkeys(versus.reference for versus in report.versus):
         print()
         _show_versus(report, reference)
@@ -162,8 +163,8 @@ def _show_versus(report: "CompareReport", reference: str) -> None:
                 *("-" if item is None or item.ratio is None else _range(item.ratio, ".2f") for item in ratios),
             ]
         )
-    title = f"against {reference}, on the same seed: mean (lowest to highest)"
-    print_table(["strategy", "mIoU minus", "mIoU by", "uplink by", "p50 by"], rows, title=title)
+    print(f"against {reference}, on the same seed: mean (lowest to highest)")
+    print_table(["strategy", "mIoU minus", "mIoU by", "uplink by", "p50 by"], rows)
 
 
 def _range(spread: "Spread", form: str) -> str:
