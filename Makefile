@@ -65,6 +65,14 @@ smoke: $(INSTALLED)
 	$(BIN)/edgeai spec bench $(SMOKE_TARGET) -s max_tokens=32 -s max_prompts=2 -s repeats=1 --out $(SMOKE)/bench
 	$(BIN)/edgeai spec compare -c spec/compare-smoke -s train.target.model=$(SMOKE)/model -s train.data.self_prompt=0 \
 	    -s 'train.data.prompts=[src/edgeai/spec/prompts_builtin.txt]' --out $(SMOKE)/compare
+	# collab: every verb with untrained nets on a short drive
+	$(BIN)/edgeai collab run -c collab/smoke --out $(SMOKE)/collab
+	$(BIN)/edgeai collab compare -c collab/compare-smoke --out $(SMOKE)/collab-compare
+	$(BIN)/edgeai collab pretrain edge -s steps=2 -s val_scenes=2 -s optim.batch=2 --out $(SMOKE)/pretrain-edge
+	$(BIN)/edgeai collab pretrain cloud -s steps=2 -s val_scenes=2 -s optim.batch=2 --out $(SMOKE)/pretrain-cloud
+	$(BIN)/edgeai collab pretrain sam -s steps=2 -s val_scenes=2 -s optim.batch=2 --out $(SMOKE)/pretrain-sam
+	$(BIN)/edgeai runs report $(SMOKE)/collab
+	$(BIN)/edgeai runs report $(SMOKE)/collab-compare
 	$(BIN)/edgeai runs list $(SMOKE)
 
 lint: $(INSTALLED)

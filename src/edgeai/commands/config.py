@@ -79,6 +79,7 @@ def schema(
 
 def schemas() -> dict[str, type[Config]]:
     """Returns the schema of every verb that takes a config."""
+    from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
     from edgeai.spec.schema import BenchConfig, CompareConfig, DiagnoseConfig, GenerateConfig, TrainConfig
 
     return {
@@ -87,6 +88,9 @@ def schemas() -> dict[str, type[Config]]:
         "spec generate": GenerateConfig,
         "spec bench": BenchConfig,
         "spec diagnose": DiagnoseConfig,
+        "collab run": CollabRunConfig,
+        "collab compare": CollabCompareConfig,
+        "collab pretrain": PretrainConfig,
     }
 
 

@@ -1,13 +1,18 @@
 """`edgeai runs`: what was run here, and what came of it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgeai.commands._app import new_app
 from edgeai.commands._options import JsonOption
 from edgeai.commands._render import print_fields, print_json, print_table
+from edgeai.commands._run_report import flat, run_page
+from edgeai.core.config import read_tree
+from edgeai.core.errors import UsageError
+from edgeai.core.files import write_whole
 from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run, find_runs
 
@@ -55,6 +60,65 @@ def show(
         if values:
             print(f"\n{heading}")
             print_fields({name: _short(value) for name, value in values.items()})
+
+
+@app.command(epilog="Example: edgeai runs report runs/spec-train-20260101-120000")
+def report(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The page; by default RUN/report.html.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one self-contained HTML page of a run: its report, its metrics as plots, and how it was made."""
+    run = Run.open(path)
+    page = run_page(run)
+    target = out or path / "report.html"
+    try:
+        write_whole(target, page)
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror}", hint="choose another --out") from None
+    print_json({"run": path, "page": target, "page_bytes": len(page.encode())}) if as_json else print(target)
+
+
+@app.command(epilog="Example: edgeai runs compare runs/one runs/two")
+def compare(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories, two or more.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show runs side by side: the numbers of their reports, and the config keys in which they differ."""
+    if len(paths) < 2:
+        raise UsageError("one run alone compares with nothing", hint=f"show it: edgeai runs show {paths[0]}")
+    runs = [Run.open(path) for path in paths]
+    about = {name: [str(run.info[name]) for run in runs] for name in ("verb", "started", "device", "git")}
+    about["status"] = [run.status for run in runs]
+    outcome = side_by_side([_scalars(run.report() or {}) for run in runs])
+    settings = side_by_side([flat(read_tree(run.config_path)[0]) for run in runs])
+    settings = {key: values for key, values in settings.items() if any(value != values[0] for value in values)}
+    if as_json:
+        print_json({"runs": paths, "about": about, "report": outcome, "config": settings})
+        return
+    for heading, rows in (("", about), ("report", outcome), ("config, where it differs", settings)):
+        if heading:
+            print(f"\n{heading}" if rows else f"\n{heading}: nothing")
+        if rows:
+            columns = ["", *(str(path) for path in paths)]
+            print_table(columns, [[name, *(_short(value) for value in values)] for name, values in rows.items()])
+
+
+def side_by_side(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Returns every key with its value in each mapping, None where it has none."""
+    return {key: [tree.get(key) for tree in trees] for key in dict.fromkeys(key for tree in trees for key in tree)}
+
+
+def _scalars(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers and words of a report, without lists and definitions."""
+    return {
+        name: value
+        for name, value in flat(report).items()
+        if not isinstance(value, list | dict) and not name.endswith("_definition")
+    }
 
 
 def _short(value: object) -> object:

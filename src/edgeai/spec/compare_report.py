@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeai.core.plots import Line
+from edgeai.core.plot import Line
 from edgeai.spec.contenders import Contender
 from edgeai.spec.schema import TreeConfig
 from edgeai.spec.tree import Array

@@ -1,15 +1,19 @@
+import html.parser
 import json
 from typing import Literal
 
 import pytest
 
 from edgeai.cli import main
+from edgeai.commands._run_report import families
 from edgeai.core.config import Config
+from edgeai.core.plot import Line
 from edgeai.core.run import Run
 
 
 class Cook(Config):
     verb: Literal["kitchen cook"] = "kitchen cook"
+    dish: str = "soup"
 
 
 @pytest.fixture
@@ -54,3 +58,169 @@ def test_show_what_is_no_run(tmp_path, capsys):
         "hint": "list them: edgeai runs list",
         "exit_code": 2,
     }
+
+
+@pytest.fixture
+def full_run(tmp_path):
+    """A report with everything a generic page knows how to show, and metrics in families."""
+    run = Run.create(Cook(), out=tmp_path / "full", argv=["edgeai", "kitchen", "<b>"], device="cpu", device_why="asked")
+    for step in range(1, 41):
+        values = {"loss": 1 / step, "loss_0": 2 / step, "salt": 3.0}
+        run.metrics.log(step, values if step % 10 else {**values, "val_loss": 1.5 / step})
+    run.finish(
+        "done",
+        {
+            "dish": "soup & salad",
+            "cook_s": 0.0123,
+            "num_bytes": 5,
+            "peak_bytes": 2_500_000,
+            "done_frac": 0.5,
+            "fast_rate": {"mean": 4.0, "max": 5.0},
+            "rate_definition": "dishes an hour",
+            "nested": {"deep": {"taste": 7.25}},
+            "nested_definition": "points of ten",
+            "unrelated_definition": "about nothing here",
+            "steps_s": [0.5, 90.0],
+            "guests": [{"name": "Ann", "ate_frac": 0.25}, {"name": "Bo", "ate_frac": None}],
+        },
+    )
+    return run
+
+
+class Cells(html.parser.HTMLParser):
+    """The text of every table row."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self._is_cell = [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self._is_cell = True
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._is_cell = False
+
+    def handle_data(self, data):
+        if self._is_cell:
+            self.rows[-1][-1] += data
+
+
+def test_report_shows_every_field_in_its_unit(full_run, capsys):
+    assert main(["runs", "report", str(full_run.path)]) == 0
+    page = full_run.path / "report.html"
+    assert capsys.readouterr().out == f"{page}\n"
+    rows = Cells(page.read_text()).rows
+    for row in [
+        ["field", "value", "definition"],
+        ["dish", "soup & salad", ""],
+        ["cook_s", "12.3 ms", ""],
+        ["num_bytes", "5 B", ""],
+        ["peak_bytes", "2.5 MB", ""],
+        ["done_frac", "50.0%", ""],
+        ["nested.deep.taste", "7.25", "points of ten"],
+        ["fast_rate.mean", "4", "dishes an hour"],
+        ["fast_rate.max", "5", ""],
+        ["unrelated", "–", "about nothing here"],
+        ["steps_s", "500 ms, 1 min 30 s", ""],
+        ["name", "ate_frac"],
+        ["Ann", "25.0%"],
+        ["Bo", "–"],
+        ["command", "edgeai kitchen <b>"],
+        ["verb", "kitchen cook"],
+    ]:
+        assert row in rows
+
+
+def test_report_plots_metrics_by_family(full_run):
+    main(["runs", "report", str(full_run.path), "--out", str(full_run.path / "page.html")])
+    text = (full_run.path / "page.html").read_text()
+    assert text.count("<svg") == 1  # loss, loss_0 and val_loss together; salt never changes
+    assert "Last: loss 0.025, loss_0 0.05, val_loss 0.0375." in text
+    assert "The same at every step: salt 3." in text
+
+
+def test_report_of_a_run_that_is_not_done(tmp_path, capsys):
+    run = Run.create(Cook(), out=tmp_path / "r", argv=["edgeai"], device="cpu", device_why="asked")
+    assert main(["runs", "report", str(run.path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    text = (run.path / "report.html").read_text()
+    assert document == {"run": str(run.path), "page": f"{run.path}/report.html", "page_bytes": len(text.encode())}
+    assert "This run is running and has no report.json yet." in text
+
+
+def test_report_that_cannot_be_written(run, capsys):
+    target = run.path / "none" / "page.html"
+    assert main(["runs", "report", str(run.path), "--out", str(target)]) == 2
+    assert capsys.readouterr().err == (
+        f"edgeai: cannot write {target}: No such file or directory\n  hint: choose another --out\n"
+    )
+
+
+def line(name):
+    return Line(name, [0, 1], [0.0, 1.0])
+
+
+def test_families_of_metrics():
+    names = ["acc_0", "acc_1", "acc", "val_acc_0", "val_acc_1", "lr", "val_lr", "miou/night", "miou/fog"]
+    assert {
+        family: [member.name for member in members]
+        for family, members in families([line(name) for name in names]).items()
+    } == {
+        "acc": ["acc", "acc_0", "acc_1", "val_acc_0", "val_acc_1"],
+        "lr": ["lr", "val_lr"],
+        "miou": ["miou/night", "miou/fog"],
+    }
+    many = [f"{prefix}x_{number}" for prefix in ("", "val_") for number in range(4)] + [f"c_{n}" for n in range(8)]
+    assert {family: len(members) for family, members in families([line(name) for name in many]).items()} == {
+        "x": 4,
+        "val_x": 4,
+        "c (1)": 6,
+        "c (2)": 2,
+    }
+
+
+@pytest.fixture
+def pair(tmp_path):
+    for name, dish, report in (
+        ("one", "soup", {"miou": 0.5, "cost": {"bytes": 10}, "curve": [1, 2], "miou_definition": "mean IoU"}),
+        ("two", "salad", {"miou": 0.75, "extra": "yes"}),
+    ):
+        run = Run.create(Cook(dish=dish), out=tmp_path / name, argv=["x"], device="cpu", device_why="asked")
+        run.finish("done", report)
+    return [str(tmp_path / "one"), str(tmp_path / "two")]
+
+
+def test_compare_as_json(pair, capsys):
+    assert main(["runs", "compare", *pair, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["runs"] == pair
+    assert document["report"] == {"miou": [0.5, 0.75], "cost.bytes": [10, None], "extra": [None, "yes"]}
+    assert document["config"] == {"dish": ["soup", "salad"]}
+    assert document["about"]["status"] == ["done", "done"]
+
+
+def test_compare_for_people(pair, capsys):
+    assert main(["runs", "compare", *pair]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for expected in (pair, ["miou", "0.5", "0.75"], ["cost.bytes", "10", "-"], ["dish", "soup", "salad"]):
+        assert expected in lines
+
+
+def test_compare_needs_two_runs_that_are_runs(pair, tmp_path, capsys):
+    assert main(["runs", "compare", pair[0]]) == 2
+    assert capsys.readouterr().err == (
+        f"edgeai: one run alone compares with nothing\n  hint: show it: edgeai runs show {pair[0]}\n"
+    )
+    assert main(["runs", "compare", pair[0], str(tmp_path)]) == 2
+    assert "is no run directory" in capsys.readouterr().err
+
+
+def test_compare_of_equal_configs_says_so(pair, capsys):
+    assert main(["runs", "compare", pair[0], pair[0]]) == 0
+    assert capsys.readouterr().out.endswith("\nconfig, where it differs: nothing\n")

@@ -92,7 +92,7 @@ def test_what_a_comparison_leaves(usual):
     report = json.loads((usual.path / "report.json").read_text())
     assert report["baseline"] == "ce"
     assert len(report["cells"]) == 2 * 2 * 2  # temperatures, trees, variants
-    assert [curve["label"] for curve in report["curves"]] == ["ce", "lk"]
+    assert [curve["name"] for curve in report["curves"]] == ["ce", "lk"]
     assert [cost["variant"] for cost in report["costs"]] == ["ce", "lk"]
     texts = load_conversations(usual.path / "texts.jsonl")
     assert [text.temperature for text in texts] == [0.0] * 3 + [1.0] * 3

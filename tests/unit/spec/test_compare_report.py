@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeai.core.metrics import Metrics
-from edgeai.core.plots import Line
+from edgeai.core.plot import Line
 from edgeai.spec.compare_report import Counts, TrainingCost, TreeShape, cells, costs, curve_of, ratio_of, step_times_s
 from edgeai.spec.contenders import Contender
 

@@ -1,0 +1,86 @@
+"""Segmentation quality from a confusion matrix, which adds up over frames in constant memory.
+
+Shapes: H x W pixels, C classes; a confusion matrix [C,C] counts pixels, rows are the true class, columns the predicted.
+
+    IoU_c = n_cc / (row_c + column_c - n_cc)      mIoU: mean over the classes seen in truth or prediction
+    CPA   = mean over the true classes of n_cc / row_c
+    accuracy = sum n_cc / n                       FWIoU = sum_c row_c IoU_c / n
+
+Source: the metrics of the ianvs robot benchmark (CPA is its mean row-normalised diagonal). Differs from it: a class
+that occurs neither in truth nor in prediction is left out of the means instead of counting as 0 or NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORE = 255
+"""Label of a pixel that counts nowhere."""
+
+Labels = NDArray[np.uint8]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SegMetrics:
+    """Quality of a set of pixels, each in [0,1]."""
+
+    miou: float
+    cpa: float
+    """Class pixel accuracy: mean recall of the classes."""
+    accuracy: float
+    """Share of pixels that are right."""
+    fwiou: float
+    """IoU weighted by how often a class is true."""
+    iou: tuple[float | None, ...]
+    """Per class; None where it occurs neither in truth nor in prediction [C]."""
+
+
+def confusion(truth: Labels, prediction: Labels, num_classes: int) -> Counts:
+    """Counts of one frame.
+
+    Args:
+        truth: True labels; IGNORE counts nowhere [H,W].
+        prediction: Predicted labels; IGNORE counts nowhere [H,W].
+        num_classes: C; every other value must be below.
+
+    Returns:
+        Pixels by true and predicted class [C,C].
+
+    Raises:
+        ValueError: The shapes differ, or a label is neither a class nor IGNORE.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"labels of {truth.shape} and of {prediction.shape} do not match")
+    counted = (truth != IGNORE) & (prediction != IGNORE)
+    pairs = truth[counted].astype(np.int64) * num_classes + prediction[counted]
+    if pairs.size and (truth[counted].max() >= num_classes or prediction[counted].max() >= num_classes):
+        raise ValueError(f"a label is above the last of {num_classes} classes")
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def seg_metrics(counts: Counts) -> SegMetrics | None:
+    """The metrics of a confusion matrix [C,C]; None if it counted no pixel."""
+    total = counts.sum()
+    if total == 0:
+        return None
+    hits = counts.diagonal().astype(np.float64)
+    true = counts.sum(1)
+    union = true + counts.sum(0) - counts.diagonal()
+    iou = hits / np.maximum(union, 1)
+    return SegMetrics(
+        miou=float(iou[union > 0].mean()),
+        cpa=float((hits[true > 0] / true[true > 0]).mean()),
+        accuracy=float(hits.sum() / total),
+        fwiou=float((true * iou).sum() / total),
+        iou=tuple(float(value) if seen else None for value, seen in zip(iou, union > 0, strict=True)),
+    )
+
+
+def frame_loss(counts: Counts) -> float | None:
+    """The loss 1 - mIoU of one frame, in [0,1]; None without a labelled pixel."""
+    metrics = seg_metrics(counts)
+    return None if metrics is None else 1.0 - metrics.miou

@@ -1,0 +1,118 @@
+"""Our segmentation nets: one small encoder-decoder in two sizes, for the edge and for the cloud.
+
+Shapes: B images, C classes, F feature channels, H x W pixels, h x w = H/8 x W/8 places.
+
+    [B,3,H,W] -> stem /2 -> step /4 (kept: detail) -> step /8 -> residual blocks with growing dilation -> features
+    features -> up to /4, joined with detail -> up to /2, joined with the stem -> class scores -> up to [B,C,H,W]
+
+Ours, in the line of ERFNet (residual dilated body at stride 8) and Fast-SCNN (one detail branch, depthwise-separable
+convolutions). BatchNorm throughout: its statistics are what adapts to a new light first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+DILATIONS = (1, 2, 4, 8)  # in turn: at stride 8 the last one sees across 128 px
+
+
+@dataclass(frozen=True)
+class StreetNetShape:
+    """Size of a net."""
+
+    num_classes: int
+    width: int = 96
+    """Channels at stride 8; a half at stride 4, a quarter at stride 2."""
+    depth: int = 6
+    """Residual blocks at stride 8."""
+    separable: bool = True
+    """Depthwise-separable blocks (edge) or full 3x3 convolutions (cloud)."""
+
+
+class StreetNet(nn.Module):
+    """Class scores and features of a batch of images.
+
+    Args:
+        shape: Its size.
+    """
+
+    def __init__(self, shape: StreetNetShape) -> None:
+        super().__init__()
+        self.shape = shape
+        width, half, quarter = shape.width, shape.width // 2, shape.width // 4
+        self.stem = _Conv(3, quarter, stride=2)
+        self.detail = _Conv(quarter, half, stride=2, separable=shape.separable)
+        self.down = _Conv(half, width, stride=2, separable=shape.separable)
+        dilations = (DILATIONS[i % len(DILATIONS)] for i in range(shape.depth))
+        self.body = nn.Sequential(*(_Residual(width, dilation, shape.separable) for dilation in dilations))
+        self.up_4 = _Conv(width, half, size=1, act=False)
+        self.join_4 = _Conv(half, half, separable=shape.separable)
+        self.up_2 = _Conv(half, quarter, size=1, act=False)
+        self.join_2 = _Conv(quarter, quarter, separable=shape.separable)
+        self.scores = nn.Conv2d(quarter, shape.num_classes, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Any H and W of at least 16.
+
+        Args:
+            x: Normalised images [B,3,H,W].
+
+        Returns:
+            Class scores [B,C,H,W] and features [B,F,h,w].
+        """
+        stem = self.stem(x)  # [B,F/4,H/2,W/2]
+        detail = self.detail(stem)  # [B,F/2,H/4,W/4]
+        features = self.body(self.down(detail))  # [B,F,h,w]
+        y = self.join_4(F.relu(_grow(self.up_4(features), detail) + detail))
+        y = self.join_2(F.relu(_grow(self.up_2(y), stem) + stem))
+        return _grow(self.scores(y), x), features
+
+
+class _Conv(nn.Sequential):
+    """Convolution, BatchNorm, ReLU; a separable one is a depthwise 3x3 and then a 1x1."""
+
+    def __init__(
+        self,
+        num_in: int,
+        num_out: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        size: int = 3,
+        separable: bool = False,
+        act: bool = True,
+    ) -> None:
+        layers: list[nn.Module] = []
+        pad = dilation * (size // 2)
+        if separable:
+            layers += [nn.Conv2d(num_in, num_in, size, stride, pad, dilation, groups=num_in, bias=False)]
+            layers += [nn.BatchNorm2d(num_in), nn.Conv2d(num_in, num_out, 1, bias=False)]
+        else:
+            layers += [nn.Conv2d(num_in, num_out, size, stride, pad, dilation, bias=False)]
+        layers += [nn.BatchNorm2d(num_out)] + [nn.ReLU(inplace=True)] * act
+        super().__init__(*layers)
+
+
+class _Residual(nn.Module):
+    """Two convolutions, the second dilated, added to their input."""
+
+    def __init__(self, width: int, dilation: int, separable: bool) -> None:
+        super().__init__()
+        self.first = _Conv(width, width, separable=separable)
+        self.second = _Conv(width, width, dilation=dilation, separable=separable, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+def _grow(small: Tensor, like: Tensor) -> Tensor:
+    """Bilinear to the height and width of another map."""
+    return F.interpolate(small, like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def num_parameters(net: nn.Module) -> int:
+    """Weights that training changes."""
+    return sum(parameter.numel() for parameter in net.parameters())

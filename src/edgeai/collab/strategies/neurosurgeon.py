@@ -1,0 +1,128 @@
+"""Neurosurgeon: the edge model is cut where edge time, link time and cloud time together are least."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgeai.collab.codec import HEADER_BYTES
+from edgeai.collab.models.inputs import stack_images
+from edgeai.collab.models.seg_model import SegModel
+from edgeai.collab.models.street_net import StreetNet
+from edgeai.collab.strategies.parts import Parts
+from edgeai.collab.strategies.strategy import EdgeFirst, EdgeOnly, Route, Split
+
+CLOUD_SPEEDUP = 10.0
+"""How many times faster than the edge the cloud runs the same layer (ours)."""
+REPLAN_S = 1.0
+FIRST_JPEG_BYTES = 10_000
+"""Guess until the first frame was sent."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place where the edge model may be cut."""
+
+    edge_frac: float
+    """Share of the work that is then done at the edge."""
+    num_bytes: int
+    """What must cross: every activation that later layers use, one byte a value."""
+
+
+class Neurosurgeon(EdgeOnly):
+    """neurosurgeon: one model, cut in two; its answer is always the edge model's own.
+
+    Paper: Neurosurgeon, ASPLOS 2017. Rule: the layer k that minimises edge(1..k) + bytes_k / rate + cloud(k+1..n), from
+    predicted layer times and the measured rate, planned anew every second. Differs: layer times are shares of the
+    measured pass by multiply-adds, the cloud is 10 times as fast, activations cross as one byte a value, and k = 0
+    sends the frame as JPEG. A segmentation net keeps fine maps to its end, all larger than that: only the two ends ever
+    win.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._pass_s, self._delay_s = parts.pass_s, parts.delay_s
+        self.cuts = find_cuts(parts.edge.model, parts.size_px)
+        self._jpeg_bytes = FIRST_JPEG_BYTES
+        self._goodput_bps: float | None = None
+        self._layer = 0
+        self._planned_s: float | None = None
+
+    def route(self, now_s: float) -> Route:
+        """The best cut of the last plan."""
+        if self._planned_s is None or now_s - self._planned_s >= REPLAN_S:
+            self._layer, self._planned_s = self.plan(), now_s
+        if self._layer == len(self.cuts) - 1:
+            return EdgeFirst()
+        cut = self.cuts[self._layer]
+        edge_s = self._pass_s * cut.edge_frac
+        return Split(self._layer, edge_s, (self._pass_s - edge_s) / CLOUD_SPEEDUP, cut.num_bytes)
+
+    def plan(self) -> int:
+        """The cut with the least predicted latency; while the rate is unknown, the frame itself is sent."""
+        return min(range(len(self.cuts)), key=self.latency_s)
+
+    def latency_s(self, layer: int) -> float:
+        """Predicted latency of a cut."""
+        cut = self.cuts[layer]
+        edge_s = self._pass_s * cut.edge_frac
+        if layer == len(self.cuts) - 1:
+            return edge_s
+        num_bytes = HEADER_BYTES + (cut.num_bytes if layer else self._jpeg_bytes)
+        link_s = 2 * self._delay_s + (8 * num_bytes / self._goodput_bps if self._goodput_bps else 0.0)
+        return edge_s + link_s + (self._pass_s - edge_s) / CLOUD_SPEEDUP
+
+    def sent(self, num_bytes: int, now_s: float, goodput_bps: float | None) -> None:
+        """Measures frame size and rate."""
+        if self._layer == 0:
+            self._jpeg_bytes = num_bytes - HEADER_BYTES
+        self._goodput_bps = goodput_bps or self._goodput_bps
+
+
+def find_cuts(model: SegModel, size_px: tuple[int, int]) -> list[Cut]:
+    """Places to cut, from the frame itself to the whole model at the edge.
+
+    A street net may be cut after each of its stages; of a foreign net only the two ends are known.
+    """
+    net = model.trainable
+    if not isinstance(net, StreetNet):
+        return [Cut(0.0, 0), Cut(1.0, 0)]
+    stages: list[nn.Module] = [net.stem, net.detail, net.down, *net.body.children()]
+    stages += [net.up_4, net.join_4, net.up_2, net.join_2, net.scores]
+    work, sizes = _measured(model, stages, size_px)
+    # the outputs of the first two stages are used again just before the second-last and the fourth-last
+    last_use = (len(stages) - 2, len(stages) - 4)
+    cuts, done = [Cut(0.0, 0)], 0
+    for place in range(len(stages) - 1):
+        done += work[place]
+        skips = sum(sizes[skip] for skip, last in enumerate(last_use) if skip < place < last)
+        cuts.append(Cut(done / sum(work), sizes[place] + skips))
+    return [*cuts, Cut(1.0, 0)]
+
+
+@torch.no_grad()
+def _measured(model: SegModel, stages: Sequence[nn.Module], size_px: tuple[int, int]) -> tuple[list[int], list[int]]:
+    """Multiply-adds and output values of each stage for one frame."""
+    work, sizes = [0] * len(stages), [0] * len(stages)
+    handles = []
+    for place, stage in enumerate(stages):
+
+        def note_size(_: nn.Module, __: Any, out: Tensor, place: int = place) -> None:
+            sizes[place] = out.numel()
+
+        def note_work(conv: nn.Module, __: Any, out: Tensor, place: int = place) -> None:
+            assert isinstance(conv, nn.Conv2d)
+            work[place] += out.numel() * conv.weight[0].numel()
+
+        handles.append(stage.register_forward_hook(note_size))
+        convs = [module for module in stage.modules() if isinstance(module, nn.Conv2d)]
+        handles += [conv.register_forward_hook(note_work) for conv in convs]
+    device = next(iter(stages[0].parameters())).device
+    black = torch.zeros(*size_px, 3, dtype=torch.uint8).numpy()
+    model.forward_batch(stack_images([black], device))
+    for handle in handles:
+        handle.remove()
+    return work, sizes

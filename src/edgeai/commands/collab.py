@@ -1,0 +1,149 @@
+"""`edgeai collab`: a small model at the edge and a large one in the cloud, played together in virtual time."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
+from edgeai.commands._app import INTERRUPTED, new_app
+from edgeai.commands._collab_render import (
+    run_document,
+    show_compare,
+    show_compare_plan,
+    show_pretrain,
+    show_pretrain_plan,
+    show_run,
+    show_run_plan,
+)
+from edgeai.commands._options import (
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    ResumeOption,
+    SetOption,
+    VerboseOption,
+)
+from edgeai.commands._render import print_json
+from edgeai.commands._run import running
+from edgeai.core.config import load_config
+from edgeai.core.errors import UsageError
+from edgeai.core.run import Run, Status
+
+app = new_app("Edge-cloud collaboration: a large vision model in the cloud keeps a small one at the edge sharp.")
+
+
+class PartName(StrEnum):
+    """What can be pretrained."""
+
+    EDGE = "edge"
+    CLOUD = "cloud"
+    SAM = "sam"
+
+
+@app.command(epilog="Example: edgeai collab run -c collab/smoke")
+def run(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Play a stream through edge, link and cloud with one strategy. Ctrl-C still reports the frames until then."""
+    cfg = load_config(CollabRunConfig, config, set_ or ())
+    if dry_run:
+        show_run_plan(cfg, as_json=as_json)
+        return
+    from edgeai.collab.run import run_collab  # imports torch
+
+    with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
+        report = run_collab(cfg, run)
+        run.finish("interrupted" if report.interrupted else "done", report.to_json())
+    if not as_json:
+        show_run(run.path, report)
+    elif not report.interrupted:  # else the one document is the error's, and report.json holds the rest
+        print_json(run_document(run.path, report))
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command(epilog="Example: edgeai collab compare -c collab/compare-smoke")
+def compare(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Play the same recorded streams through many strategies, over several seeds; exit 1 if a run failed.
+
+    Every run is kept as soon as it is done: --resume after Ctrl-C plays what is missing.
+    """
+    _refuse_with_resume(resume, config, set_, out)
+    cfg = load_config(CollabCompareConfig, Run.open(resume).config_path if resume else config, set_ or ())
+    from edgeai.collab.compare import plan_compare, run_compare  # imports torch
+
+    if dry_run:
+        from edgeai.core.device import choose_device
+
+        plan = plan_compare(cfg, resume, choose_device(device).torch_device)
+        show_compare_plan(cfg, plan, as_json=as_json)
+        return
+    with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
+        report = run_compare(cfg, run)
+        status: Status = "interrupted" if report.interrupted else "failed" if report.failures else "done"
+        run.finish(status, report.to_json())
+    if not as_json:
+        show_compare(run.path, report)
+    elif not report.interrupted:  # else the one document is the error's, and report.json holds the rest
+        print_json({"run": run.path, **report.to_json()})
+    if report.interrupted or report.failures:
+        raise typer.Exit(INTERRUPTED if report.interrupted else 1)
+
+
+@app.command(epilog="Example: edgeai collab pretrain edge --out runs/edge")
+def pretrain(
+    part: Annotated[
+        PartName | None,
+        typer.Argument(metavar="[edge|cloud|sam]", help="Short for -c collab/pretrain-PART.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train the edge net, the cloud net or sam-tiny on generated street scenes. --resume goes on after Ctrl-C."""
+    _refuse_with_resume(resume, part or config, set_, out)
+    if part is not None and config is not None:
+        raise UsageError("PART and -c both name a config", hint="leave one of them out")
+    source = Run.open(resume).config_path if resume else f"collab/pretrain-{part.value}" if part else config
+    cfg = load_config(PretrainConfig, source, set_ or ())
+    if dry_run:
+        show_pretrain_plan(cfg, as_json=as_json)
+        return
+    from edgeai.collab.pretrain import run_pretrain  # imports torch
+
+    with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
+        report = run_pretrain(cfg, run, resume=resume is not None)
+        run.finish("done", report.to_json())
+    print_json({"run": run.path, **report.to_json()}) if as_json else show_pretrain(run.path, report)
+
+
+def _refuse_with_resume(resume: object, *others: object) -> None:
+    if resume is not None and any(others):
+        raise UsageError("--resume takes its config and folder from the run", hint="leave out -c, -s and --out")

@@ -1,0 +1,208 @@
+"""A report as one HTML file: no script, nothing fetched, light or dark as the reader's system is, readable on a phone.
+
+A page is a list of blocks. Text is escaped; only a figure's SVG is taken as it is, so draw it with core/plot.py.
+"""
+
+import base64
+import importlib.resources
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with its own text, such as Number(1.5e6, "1.5 MB"): set flush right and compared by value."""
+
+    value: float
+    text: str
+
+
+Cell = str | int | float | Number | None
+"""Numbers are set flush right and shortened to four digits; None shows as a dash, a bool as yes or no."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading below the page's title; level 2 or 3."""
+
+    text: str
+    level: Literal[2, 3] = 2
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under column names.
+
+    Args:
+        columns: The names.
+        rows: One cell per column each.
+        caption: What the rows are, and in which units.
+        best: Columns whose best value is set bold, and whether the largest or the smallest is best.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    best: Mapping[str, Literal["max", "min"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture. Figures that follow each other stand side by side where there is room.
+
+    Args:
+        image: An SVG element as text, or the bytes of a PNG or JPEG file.
+        caption: What is to be seen.
+        alt: The same for someone who cannot see it.
+    """
+
+    image: str | bytes
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class StripImage:
+    """One image of a strip: the bytes of a PNG or JPEG file, and the word below it."""
+
+    image: bytes
+    label: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Images of one size in a row: the same scene in different renderings."""
+
+    images: Sequence[StripImage]
+    caption: str
+
+
+Block = Heading | Paragraph | Table | Figure | Strip
+
+
+def render_page(title: str, blocks: Sequence[Block], *, summary: str = "") -> str:
+    """Renders a page.
+
+    Args:
+        title: Of the window and the page.
+        blocks: In reading order.
+        summary: One line below the title.
+
+    Returns:
+        A whole HTML document.
+
+    Raises:
+        ValueError: A row has more or fewer cells than columns, `best` names no column, or an image is neither SVG, PNG
+            nor JPEG.
+    """
+    import jinja2
+
+    source = importlib.resources.files("edgeai.core").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    strict = jinja2.StrictUndefined
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
+    return environment.from_string(source).render(title=title, summary=summary, parts=_parts(blocks))
+
+
+def _parts(blocks: Sequence[Block]) -> list[dict[str, object]]:
+    """Turns blocks into what the template loops over; neighbouring figures become one part."""
+    parts: list[dict[str, object]] = []
+    figures: list[dict[str, object]] = []
+    for block in blocks:
+        if isinstance(block, Figure):
+            if not figures:
+                parts.append({"kind": "figures", "figures": figures})
+            figures.append(_figure(block))
+            continue
+        figures = []
+        if isinstance(block, Heading):
+            parts.append({"kind": "heading", "level": block.level, "text": block.text})
+        elif isinstance(block, Paragraph):
+            parts.append({"kind": "paragraph", "text": block.text})
+        elif isinstance(block, Table):
+            parts.append({"kind": "table", **_table(block)})
+        else:
+            images = [{"uri": _data_uri(item.image), "label": item.label} for item in block.images]
+            parts.append({"kind": "strip", "images": images, "caption": block.caption})
+    return parts
+
+
+def _figure(block: Figure) -> dict[str, object]:
+    about: dict[str, object] = {"caption": block.caption, "alt": block.alt}
+    if isinstance(block.image, bytes):
+        return {**about, "svg": "", "uri": _data_uri(block.image)}
+    if not block.image.startswith("<svg"):
+        raise ValueError(f"expected an SVG element, found {block.image[:20]!r}")
+    return {**about, "svg": block.image, "uri": ""}
+
+
+def _table(block: Table) -> dict[str, object]:
+    for row in block.rows:
+        if len(row) != len(block.columns):
+            raise ValueError(f"a row of {len(row)} cells below {len(block.columns)} columns")
+    if unknown := set(block.best) - set(block.columns):
+        raise ValueError(f"best names no column: {', '.join(sorted(unknown))}")
+    columns, cells = [], []
+    for name, *column in zip(block.columns, *block.rows, strict=True):
+        values = [value for cell in column if (value := _value(cell)) is not None]
+        is_numeric = bool(values) and all(cell is None or _value(cell) is not None for cell in column)
+        columns.append({"name": name, "is_numeric": is_numeric})
+        choose = {"max": max, "min": min, None: None}[block.best.get(name)]
+        best = choose(values) if choose and len(set(values)) > 1 else None  # among equals there is no best
+        decimals = _decimals([cell for cell in column if isinstance(cell, float)]) if is_numeric else None
+        cells.append(
+            [{"text": _text(cell, decimals), "is_best": best is not None and _value(cell) == best} for cell in column]
+        )
+    return {"caption": block.caption, "columns": columns, "rows": list(zip(*cells, strict=True))}
+
+
+def _decimals(values: Sequence[float]) -> int | None:
+    """Decimals that show a column's numbers alike, the largest with four digits; None where they are too unlike."""
+    finite = [abs(value) for value in values if math.isfinite(value) and value]
+    if len(finite) < 2:
+        return None
+    fits = 3 - math.floor(math.log10(max(finite)))
+    needed = max(len(f"{value:.4g}".partition(".")[2]) for value in finite)
+    decimals = max(0, min(fits, needed))
+    is_lost = min(finite) < 10**-decimals or decimals > 6
+    return None if is_lost else decimals
+
+
+def _value(cell: Cell) -> float | None:
+    if isinstance(cell, Number):
+        return cell.value
+    return None if cell is None or isinstance(cell, str | bool) else float(cell)
+
+
+def _text(cell: Cell, decimals: int | None) -> str:
+    if cell is None:
+        return _NONE
+    if isinstance(cell, Number):
+        return cell.text
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, float):
+        return f"{cell:.4g}" if decimals is None else f"{cell:,.{decimals}f}"
+    return cell
+
+
+def _data_uri(image: bytes) -> str:
+    if image.startswith(b"\x89PNG"):
+        kind = "png"
+    elif image.startswith(b"\xff\xd8"):
+        kind = "jpeg"
+    else:
+        raise ValueError(f"neither PNG nor JPEG: {image[:8]!r}")
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

@@ -1,0 +1,228 @@
+"""Pretraining: losses fall, a resumed run equals an uninterrupted one, scenes are what they should be, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgeai.collab import pretrain, scenes
+from edgeai.collab.models import load_model
+from edgeai.collab.pretrain import build_part, build_scenes, learning_rate, run_pretrain
+from edgeai.collab.sam import load_tiny
+from edgeai.collab.scenes import Scenes
+from edgeai.collab.schema import (
+    CloudPart,
+    EdgePart,
+    PretrainConfig,
+    PretrainOptimConfig,
+    SamPart,
+    SamShapeConfig,
+    StreetNetConfig,
+)
+from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.metrics import read_metrics
+from edgeai.core.run import Run
+
+TINY_SAM = SamShapeConfig(
+    image_px=48, patch_px=8, encoder_width=32, encoder_depth=2, encoder_heads=2, window=3, decoder_width=32,
+    decoder_heads=2,
+)  # fmt: skip
+TINY_NET = StreetNetConfig(width=16, depth=2)
+PARTS = {
+    "edge": EdgePart(net=TINY_NET),
+    "cloud": CloudPart(net=TINY_NET),
+    "sam": SamPart(net=TINY_SAM, prompts=6, min_region_px=8),
+}
+
+
+def draw_blocks(seed):
+    """A scene of a few coloured blocks, cheap and easy."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((32, 48), dtype=np.uint8)
+    for _ in range(4):
+        y, x, height, width = rng.integers((0, 0, 8, 8), (24, 40, 16, 20))
+        labels[y : y + height, x : x + width] = rng.integers(1, 8)
+    image = labels[..., None] * np.array([30, 17, 5]) + np.array([20, 60, 100])
+    return (image + rng.integers(0, 20, image.shape)).clip(0, 255).astype(np.uint8), labels
+
+
+@pytest.fixture(autouse=True)
+def cheap_scenes(monkeypatch):
+    monkeypatch.setattr(scenes.Scenes.__init__, "__kwdefaults__", {"draw": draw_blocks})
+
+
+class Interrupt:
+    """A listener like Ctrl-C at a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_progress(self, task, done, total, *, unit, fields):
+        if done == self.step:
+            raise KeyboardInterrupt
+
+    def on_note(self, text): ...
+    def on_log(self, step, values): ...
+
+
+def config(part, **changes):
+    settings = {"steps": 6, "val_scenes": 3, "val_every": 2, "optim": PretrainOptimConfig(batch=2, lr=3e-3), **changes}
+    return PretrainConfig(part=PARTS[part], **settings)
+
+
+def start(cfg, path, listener=None):
+    return Run.create(cfg, out=path, argv=[], device="cpu", device_why="test", listener=listener)
+
+
+def outcome(path):
+    """Everything a run leaves that must not depend on interruptions, times left out."""
+    state = torch.load(path / "state.pt", weights_only=True)
+    flat = {name: value for name, value in state.items() if name not in ("train_s", "module", "optimizer")}
+    moments = {(i, n): t for i, s in state["optimizer"]["state"].items() for n, t in s.items()}
+    weights = {
+        (name, n): t for name in ("best", "last") for n, t in load_file(path / name / "model.safetensors").items()
+    }
+    rows = [{k: v for k, v in row.items() if k != "time_s"} for row in read_metrics(path)]
+    return flat, rows, {**state["module"], **moments, **weights}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_resumed_run_equals_an_uninterrupted_one(part, tmp_path):
+    cfg = config(part)
+    whole = run_pretrain(cfg, start(cfg, tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        run_pretrain(cfg, start(cfg, tmp_path / "parts", Interrupt(5)))  # one step after the last saved state
+    resumed = run_pretrain(cfg, Run.open(tmp_path / "parts"), resume=True)
+
+    first, second = outcome(tmp_path / "whole"), outcome(tmp_path / "parts")
+    assert first[0] == second[0]
+    assert first[1] == second[1]
+    assert first[2].keys() == second[2].keys()
+    assert all(torch.equal(first[2][name], second[2][name]) for name in first[2])
+    assert whole.num_steps == resumed.num_steps == 6
+    assert whole.scenes_seen == 12
+    assert (whole.digest, whole.val) == (resumed.digest, resumed.val)
+
+
+def test_resuming_before_the_first_checkpoint_starts_anew(tmp_path):
+    cfg = config("edge", val_every=4)
+    with pytest.raises(KeyboardInterrupt):
+        run_pretrain(cfg, start(cfg, tmp_path / "parts", Interrupt(2)))
+    resumed = run_pretrain(cfg, Run.open(tmp_path / "parts"), resume=True)
+    assert resumed.digest == run_pretrain(cfg, start(cfg, tmp_path / "whole")).digest
+    assert len(read_metrics(tmp_path / "parts")) == len(read_metrics(tmp_path / "whole"))
+
+
+def test_a_street_net_learns_blocks(tmp_path):
+    cfg = config("edge", steps=60, val_every=60, optim=PretrainOptimConfig(batch=4, lr=1e-2))
+    report = run_pretrain(cfg, start(cfg, tmp_path / "run"))
+    losses = [row["loss"] for row in read_metrics(tmp_path / "run") if "loss" in row]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert report.val["accuracy_clear"] > 0.6  # sky alone is about 0.45 of the pixels
+    assert report.score == report.val["score"] == report.val["miou_clear"]
+    assert load_model(tmp_path / "run", "cpu").digest == report.digest
+    assert Path(report.weights) == tmp_path / "run/best"
+
+
+def test_sam_tinys_loss_falls(tmp_path):
+    cfg = config("sam", steps=30, val_every=30, optim=PretrainOptimConfig(batch=2, lr=2e-3))
+    report = run_pretrain(cfg, start(cfg, tmp_path / "run"))
+    losses = [row["loss"] for row in read_metrics(tmp_path / "run") if "loss" in row]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert report.val["iou_best"] >= report.score
+    load_tiny(tmp_path / "run")
+
+
+def test_every_weight_of_sam_tiny_but_the_unused_prompts_learns():
+    part = build_part(config("sam"), "cpu")
+    # relative positions start at 0 and the IoU head behind ReLUs: one step is enough for all of them
+    loss, _ = part.loss(build_scenes(config("sam")).train(0, 4), np.random.default_rng(0))
+    loss.backward()
+    idle = {name for name, p in part.module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    unused = (
+        "prompt_encoder.mask_downscaling",
+        "prompt_encoder.point_embeddings.0",
+        "mask_decoder.output_hypernetworks",
+    )
+    assert all(name.startswith(unused) for name in idle), idle  # masks as prompts, background points, the fourth mask
+
+
+def test_the_edge_net_sees_clear_days_and_the_others_bad_weather_too():
+    assert {scene.drift for scene in build_scenes(config("edge")).train(0, 40)} == {""}
+    drifts = [scene.drift for scene in build_scenes(config("cloud")).train(0, 40)]
+    assert 8 <= sum(map(bool, drifts)) <= 32  # binomial(40, 0.5): outside with probability below 1e-4
+    assert len(set(drifts)) > 3
+    assert any(scene.drift for scene in build_scenes(config("sam")).val(10))
+
+
+def test_scenes_depend_on_seed_and_number_alone_and_validation_is_apart():
+    def numbers(make):
+        seen = []
+        make(Scenes(1, drift_frac=0.0, max_level=0.0, draw=lambda seed: (seen.append(seed), draw_blocks(seed))[1]))
+        return seen
+
+    train = numbers(lambda s: [s.train(step, 4) for step in range(5)])
+    val = numbers(lambda s: s.val(20))
+    assert len({*train, *val}) == 40
+    assert numbers(lambda s: s.train(3, 4)) == train[12:16]
+    first, again = (Scenes(1, drift_frac=1.0, max_level=2.0, draw=draw_blocks).train(2, 3) for _ in range(2))
+    assert all(np.array_equal(a.image, b.image) and a.drift == b.drift for a, b in zip(first, again, strict=True))
+
+
+def test_a_drifted_scene_keeps_its_labels():
+    clear = Scenes(1, drift_frac=0.0, max_level=2.0, draw=draw_blocks).train(0, 4)
+    drifted = Scenes(1, drift_frac=1.0, max_level=2.0, draw=draw_blocks).train(0, 4)
+    for a, b in zip(clear, drifted, strict=True):
+        assert np.array_equal(a.labels, b.labels)
+        assert not np.array_equal(a.image, b.image)
+
+
+def test_real_scenes_have_the_streets_classes():
+    image, labels = scenes.clear_scene(3)
+    assert image.shape == (*labels.shape, 3)
+    assert image.dtype == labels.dtype == np.uint8
+    assert set(np.unique(labels)) <= {*range(len(pretrain.STREET)), 255}
+
+
+def test_training_starts_from_given_weights(tmp_path):
+    for part in ("edge", "sam"):
+        cfg = config(part, steps=2)
+        run_pretrain(cfg, start(cfg, tmp_path / part))
+        given = load_file(tmp_path / part / "best/model.safetensors")
+        state = build_part(config(part, init_from=tmp_path / part, seed=7), "cpu").module.state_dict()
+        assert all(torch.equal(state[name], tensor.to(state[name].dtype)) for name, tensor in given.items())
+    other = PretrainConfig(part=EdgePart(net=StreetNetConfig(width=32, depth=2)), init_from=tmp_path / "edge")
+    with pytest.raises(UsageError, match="holds a net of"):
+        build_part(other, "cpu")
+    other = PretrainConfig(part=SamPart(net=TINY_SAM.model_copy(update={"window": 2})), init_from=tmp_path / "sam")
+    with pytest.raises(UsageError, match="holds a sam-tiny of another shape"):
+        build_part(other, "cpu")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_the_last_good_weights(tmp_path, monkeypatch):
+    cfg = config("edge", val_every=1)
+    run = start(cfg, tmp_path / "run")
+    plain = pretrain.SegPart.loss
+
+    def spoilt(self, batch, rng):
+        loss, values = plain(self, batch, rng)
+        return (
+            (loss * float("nan"), {**values, "loss": float("nan")}) if (run.path / "last").exists() else (loss, values)
+        )
+
+    monkeypatch.setattr(pretrain.SegPart, "loss", spoilt)
+    with pytest.raises(EdgeAIError, match="the loss is not finite at step 2") as caught:
+        run_pretrain(cfg, run)
+    assert str(run.path / "last") in caught.value.hint
+    load_model(run.path / "last", "cpu")
+
+
+def test_learning_rate_warms_up_and_decays_to_zero():
+    optim = PretrainOptimConfig(lr=1.0, warmup_frac=0.1)
+    rates = [learning_rate(optim, step, 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0, abs=1e-12)
