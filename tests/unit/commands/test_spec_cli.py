@@ -9,7 +9,7 @@ import pytest
 
 from edgeai.cli import main
 from edgeai.commands import _spec_render
-from edgeai.core.plots import Line
+from edgeai.core.plot import Line
 from edgeai.spec import decode
 from edgeai.spec.answers import Conversation
 from edgeai.spec.compare_report import Cell, CompareReport, Ratio, TrainingCost, TreeShape
