@@ -40,7 +40,8 @@ def test_the_check_sees_a_heavy_import():
 
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], ["spec", "--help"], ["collab", "--help"], ["config", "list"], ["runs", "list"], ["assets", "list"]]
+    "argv",
+    [["--help"], ["spec", "--help"], ["collab", "--help"], ["config", "list"], ["runs", "list"], ["assets", "list"]],
 )
 def test_loads_nothing_heavy(argv):
     assert loaded_after(argv) == "loaded: []"
