@@ -90,10 +90,11 @@ def build_part(cfg: PretrainConfig, device: str) -> Part:
 
 
 def build_scenes(cfg: PretrainConfig) -> Scenes:
-    """The scenes a config asks for; the edge net sees clear ones only."""
-    if isinstance(cfg.part, EdgePart):
-        return Scenes(cfg.seed, drift_frac=0.0, max_level=0.0)
-    return Scenes(cfg.seed, drift_frac=cfg.part.drift_frac, max_level=cfg.part.max_level)
+    """The scenes a config asks for; the edge net sees clear ones of base looks only."""
+    part = cfg.part
+    if isinstance(part, EdgePart):
+        return Scenes(cfg.seed, drift_frac=0.0, max_level=0.0, new_looks_frac=0.0)
+    return Scenes(cfg.seed, drift_frac=part.drift_frac, max_level=part.max_level, new_looks_frac=part.new_looks_frac)
 
 
 def learning_rate(config: PretrainOptimConfig, step: int, num_steps: int) -> float:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeai.collab.drift import KINDS, apply
+from edgeai.collab.schema import StreetConfig
+from edgeai.collab.stream import Frame
 from edgeai.collab.street import street_scene
 
 DRAW_SCENE, DRAW_DRIFT = 1, 2  # keep the draws of one scene apart
@@ -28,11 +30,9 @@ class LabelledScene:
     """What was laid over it; empty for a clear one."""
 
 
-def clear_scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image and labels of a random scene."""
-    frame = street_scene(seed)
-    assert frame.labels is not None
-    return frame.image, frame.labels
+def clear_scene(seed: int, new_looks: bool) -> Frame:
+    """A random scene."""
+    return street_scene(seed, StreetConfig(looks="new" if new_looks else "base"))
 
 
 class Scenes:
@@ -42,7 +42,8 @@ class Scenes:
         seed: Of everything.
         drift_frac: Share of scenes under a drift of random kind.
         max_level: Strongest drift; the level is uniform up to it.
-        draw: Makes image and labels from a seed.
+        new_looks_frac: Share of scenes with new looks.
+        draw: Makes a scene from a seed, with new looks or not.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Scenes:
         *,
         drift_frac: float,
         max_level: float,
-        draw: Callable[[int], tuple[np.ndarray, np.ndarray]] = clear_scene,
+        new_looks_frac: float,
+        draw: Callable[[int, bool], Frame] = clear_scene,
     ) -> None:
         self.seed = seed
         self.drift_frac = drift_frac
         self.max_level = max_level
+        self.new_looks_frac = new_looks_frac
         self.draw = draw
 
     def train(self, step: int, batch: int) -> list[LabelledScene]:
@@ -67,10 +70,12 @@ class Scenes:
         return [self._scene(2 * i) for i in range(num)]
 
     def _scene(self, number: int) -> LabelledScene:
-        rng = np.random.default_rng((self.seed, DRAW_SCENE, number))
-        image, labels = self.draw(int(rng.integers(2**31)))
         rng = np.random.default_rng((self.seed, DRAW_DRIFT, number))
-        if rng.random() >= self.drift_frac:
-            return LabelledScene(image, labels, "")
+        drifted, new_looks = rng.random() < self.drift_frac, bool(rng.random() < self.new_looks_frac)
         kind, level = KINDS[int(rng.integers(len(KINDS)))], float(rng.uniform(0.0, self.max_level))
-        return LabelledScene(apply(image, kind, level, int(rng.integers(2**31))), labels, kind)
+        drift_seed = int(rng.integers(2**31))
+        frame = self.draw(int(np.random.default_rng((self.seed, DRAW_SCENE, number)).integers(2**31)), new_looks)
+        assert frame.labels is not None
+        if not drifted:
+            return LabelledScene(frame.image, frame.labels, "")
+        return LabelledScene(apply(frame.image, kind, level, drift_seed, frame.depth_m), frame.labels, kind)

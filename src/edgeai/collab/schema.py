@@ -320,21 +320,28 @@ class StreetNetConfig(Config):
 
 
 class EdgePart(Config):
-    """The edge net: small, and trained on clear days only, as nets on devices are."""
+    """The edge net: small, and trained on clear days and base looks only, as nets on devices are."""
 
     kind: Literal["edge"] = "edge"
     net: StreetNetConfig = StreetNetConfig()
 
 
-class CloudPart(Config):
-    """The cloud's semantic net: larger, and it has seen some bad weather."""
+class WideScenes(Config):
+    """What a large model has seen that the edge net has not."""
 
-    kind: Literal["cloud"] = "cloud"
-    net: StreetNetConfig = StreetNetConfig(width=128, depth=8, separable=False)
     drift_frac: float = Field(0.5, ge=0.0, le=1.0)
     """Share of scenes under a random drift."""
     max_level: float = Field(2.0, ge=0.0, le=3.0)
     """Strongest of them."""
+    new_looks_frac: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of scenes with the new houses, cars and clothes."""
+
+
+class CloudPart(WideScenes):
+    """The cloud's semantic net: larger, and it has seen bad weather and new looks."""
+
+    kind: Literal["cloud"] = "cloud"
+    net: StreetNetConfig = StreetNetConfig(width=128, depth=8, separable=False)
 
 
 class SamShapeConfig(Config):
@@ -352,7 +359,7 @@ class SamShapeConfig(Config):
     decoder_heads: int = Field(8, ge=1)
 
 
-class SamPart(Config):
+class SamPart(WideScenes):
     """sam-tiny, with the recipe of Segment Anything (arXiv 2304.02643, appendix A) on regions of street scenes."""
 
     kind: Literal["sam"] = "sam"
@@ -365,10 +372,6 @@ class SamPart(Config):
     """Standard deviation of a box corner, as a share of the box side (the paper's), at most 20 px."""
     focal_weight: float = Field(20.0, ge=0.0)
     """Weight of the focal loss beside the dice loss (the paper's 20:1)."""
-    drift_frac: float = Field(0.5, ge=0.0, le=1.0)
-    """Share of scenes under a random drift."""
-    max_level: float = Field(2.0, ge=0.0, le=3.0)
-    """Strongest of them."""
 
 
 class PretrainOptimConfig(Config):

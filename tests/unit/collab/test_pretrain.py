@@ -1,5 +1,6 @@
 """Pretraining: losses fall, a resumed run equals an uninterrupted one, scenes are what they should be, refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from edgeai.collab.schema import (
     SamShapeConfig,
     StreetNetConfig,
 )
+from edgeai.collab.stream import Frame
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run
@@ -37,7 +39,7 @@ PARTS = {
 }
 
 
-def draw_blocks(seed):
+def draw_blocks(seed, new_looks):
     """A scene of a few coloured blocks, cheap and easy."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((32, 48), dtype=np.uint8)
@@ -45,7 +47,8 @@ def draw_blocks(seed):
         y, x, height, width = rng.integers((0, 0, 8, 8), (24, 40, 16, 20))
         labels[y : y + height, x : x + width] = rng.integers(1, 8)
     image = labels[..., None] * np.array([30, 17, 5]) + np.array([20, 60, 100])
-    return (image + rng.integers(0, 20, image.shape)).clip(0, 255).astype(np.uint8), labels
+    image = (image + rng.integers(0, 20, image.shape)).clip(0, 255).astype(np.uint8)
+    return Frame("0", 0.0, 255 - image if new_looks else image, labels, segment="")
 
 
 @pytest.fixture(autouse=True)
@@ -157,33 +160,54 @@ def test_the_edge_net_sees_clear_days_and_the_others_bad_weather_too():
     assert any(scene.drift for scene in build_scenes(config("sam")).val(10))
 
 
+def blocks(num=4, step=0, draw=draw_blocks, **fracs):
+    return Scenes(1, **{"drift_frac": 0.0, "max_level": 2.0, "new_looks_frac": 0.0, **fracs}, draw=draw).train(
+        step, num
+    )
+
+
 def test_scenes_depend_on_seed_and_number_alone_and_validation_is_apart():
     def numbers(make):
         seen = []
-        make(Scenes(1, drift_frac=0.0, max_level=0.0, draw=lambda seed: (seen.append(seed), draw_blocks(seed))[1]))
+        draw = lambda seed, new_looks: (seen.append(seed), draw_blocks(seed, new_looks))[1]  # noqa: E731
+        make(Scenes(1, drift_frac=0.0, max_level=0.0, new_looks_frac=0.5, draw=draw))
         return seen
 
     train = numbers(lambda s: [s.train(step, 4) for step in range(5)])
     val = numbers(lambda s: s.val(20))
     assert len({*train, *val}) == 40
     assert numbers(lambda s: s.train(3, 4)) == train[12:16]
-    first, again = (Scenes(1, drift_frac=1.0, max_level=2.0, draw=draw_blocks).train(2, 3) for _ in range(2))
+    first, again = (blocks(3, step=2, drift_frac=1.0) for _ in range(2))
     assert all(np.array_equal(a.image, b.image) and a.drift == b.drift for a, b in zip(first, again, strict=True))
 
 
-def test_a_drifted_scene_keeps_its_labels():
-    clear = Scenes(1, drift_frac=0.0, max_level=2.0, draw=draw_blocks).train(0, 4)
-    drifted = Scenes(1, drift_frac=1.0, max_level=2.0, draw=draw_blocks).train(0, 4)
-    for a, b in zip(clear, drifted, strict=True):
+@pytest.mark.parametrize("changed", ["drift_frac", "new_looks_frac"])
+def test_drift_and_new_looks_change_a_scene_but_not_its_labels(changed):
+    for a, b in zip(blocks(), blocks(**{changed: 1.0}), strict=True):
         assert np.array_equal(a.labels, b.labels)
         assert not np.array_equal(a.image, b.image)
 
 
+def test_fog_knows_how_far_things_are():
+    def draw(far_m):
+        def frame(seed, new_looks):
+            found = draw_blocks(seed, new_looks)
+            return replace(found, depth_m=np.full(found.labels.shape, far_m, dtype=np.float32))
+
+        return frame
+
+    near, far = (blocks(40, drift_frac=1.0, draw=draw(m)) for m in (1.0, 400.0))
+    differ = [not np.array_equal(a.image, b.image) for a, b in zip(near, far, strict=True)]
+    assert differ == [scene.drift == "fog" for scene in near]
+    assert any(differ)
+
+
 def test_real_scenes_have_the_streets_classes():
-    image, labels = scenes.clear_scene(3)
-    assert image.shape == (*labels.shape, 3)
-    assert image.dtype == labels.dtype == np.uint8
-    assert set(np.unique(labels)) <= {*range(len(pretrain.STREET)), 255}
+    frame = scenes.clear_scene(3, False)
+    assert frame.image.shape == (*frame.labels.shape, 3)
+    assert frame.image.dtype == frame.labels.dtype == np.uint8
+    assert set(np.unique(frame.labels)) <= {*range(len(pretrain.STREET)), 255}
+    assert not np.array_equal(scenes.clear_scene(3, True).image, frame.image)
 
 
 def test_training_starts_from_given_weights(tmp_path):
