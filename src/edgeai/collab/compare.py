@@ -17,7 +17,7 @@ from typing import Any
 from edgeai.collab.compare_report import METRICS, CompareReport, Result, Results, compare_report
 from edgeai.collab.mining import Explorer
 from edgeai.collab.recorded import RecordedStream
-from edgeai.collab.run import Bench, one_thread, play
+from edgeai.collab.run import Bench, play
 from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, ExploreConfig, StrategyName
 from edgeai.core.config import dump_config
 from edgeai.core.errors import EdgeAIError
@@ -73,9 +73,8 @@ def run_compare(cfg: CollabCompareConfig, run: Run) -> CompareReport:
     failures: dict[str, str] = {}
     interrupted = False
     try:
-        with one_thread():
-            for seed in cfg.seeds:
-                _play_seed(cfg, run, seed, results, failures)
+        for seed in cfg.seeds:
+            _play_seed(cfg, run, seed, results, failures)
     except KeyboardInterrupt:
         interrupted = True
         if not any(results.values()):

@@ -62,13 +62,15 @@ def run_collab(cfg: CollabRunConfig, run: Run) -> RunReport:
         UsageError: The stream, a model, a mask source, the link's trace or the strategy cannot be used.
         EdgeAIError: A package that they need is missing.
     """
-    with one_thread():
-        return play(Bench(cfg, run.device, max_bytes=_ONE_RUN_BYTES), cfg, folder=run.path, metrics=run.metrics)
+    return play(Bench(cfg, run.device, max_bytes=_ONE_RUN_BYTES), cfg, folder=run.path, metrics=run.metrics)
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """These nets are so small that a second thread makes them slower."""
+def _one_thread() -> Iterator[None]:
+    """Keeps torch to one thread: more would add in another order, so that results would depend on the machine.
+
+    These nets are also so small that a second thread makes them slower.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -145,6 +147,7 @@ def fresh_net(classes: tuple[str, ...], device: str, seed: int) -> TorchModel:
     return TorchModel(net, classes=classes, class_map=same, input_format=InputFormat(), device=device)
 
 
+@_one_thread()
 def play(bench: Bench, cfg: CollabRunConfig, *, folder: Path | None, metrics: Metrics) -> RunReport:
     """Plays the bench's stream with one strategy.
 

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from edgeai.collab.codec import HEADER_BYTES, decode_image, encode_image, encode_labels
 from edgeai.collab.confusion import confusion, seg_metrics
@@ -186,6 +187,17 @@ def test_the_same_seed_gives_the_same_report_byte_for_byte(toy):
     other = toy("laecips", link="4g", seed=1)
     assert json_text(other.report.to_json()) != json_text(first.report.to_json())
     json.loads(json_text(first.report.to_json()))
+
+
+def test_the_number_of_cores_changes_nothing(toy):
+    first, before = toy("laecips"), torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        second = toy("laecips")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+    assert json_text(first.report.to_json()) == json_text(second.report.to_json())
 
 
 def test_what_is_shown_is_kept_for_chosen_frames(toy, toys):
