@@ -20,6 +20,7 @@ from edgeai.collab.schema import CollabRunConfig, MinerConfig, ReplayConfig, Upd
 from edgeai.collab.stream import Frame
 from edgeai.core.link import LinkConfig
 from edgeai.core.metrics import Metrics
+from edgeai.core.run import Run
 
 COLOURS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]], dtype=np.float32)
 CLASSES = ("red", "green", "blue")
@@ -166,3 +167,20 @@ def toy(tmp_path):
 def toys():
     """The parts of the tiny system."""
     return ToyStream, ToyEdge, ToyCloud, ToyBench
+
+
+@pytest.fixture
+def start_run():
+    """start_run(cfg, path, listener=None): a new run, or the one that is there already; its files close at the end."""
+    runs = []
+
+    def start(cfg, path, listener=None):
+        if path.exists():
+            runs.append(Run.open(path, listener=listener))
+        else:
+            runs.append(Run.create(cfg, out=path, argv=[], device="cpu", device_why="test", listener=listener))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.metrics.close()

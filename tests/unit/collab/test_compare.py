@@ -12,7 +12,6 @@ from edgeai.collab.records import read_records
 from edgeai.collab.schema import CollabCompareConfig, ExploreConfig
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text
-from edgeai.core.run import Run
 
 
 def config(toy_config, *strategies, seeds=(0,), **changes):
@@ -33,7 +32,7 @@ def toy_config():
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch, toys):
+def start(tmp_path, monkeypatch, toys, start_run):
     """start(cfg): a run directory and the benches that were built for it, one a seed."""
     *_, cloud, bench_class = toys
     built = []
@@ -51,10 +50,7 @@ def start(tmp_path, monkeypatch, toys):
 
     def run(cfg, name="c"):
         built.clear()
-        path = tmp_path / name
-        if path.exists():
-            return Run.open(path), built
-        return Run.create(cfg, out=path, argv=["edgeai"], device="cpu", device_why="asked"), built
+        return start_run(cfg, tmp_path / name), built
 
     return run
 

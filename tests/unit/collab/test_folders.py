@@ -110,7 +110,8 @@ def test_palette_pictures_are_indices(tmp_path: Path) -> None:
     indexed = Image.open(tmp_path / "masks" / "x.png").convert("L")
     indexed.putpalette([9, 9, 9] * 256)
     indexed.save(tmp_path / "masks" / "x.png")
-    assert Image.open(tmp_path / "masks" / "x.png").mode == "P"
+    with Image.open(tmp_path / "masks" / "x.png") as saved:
+        assert saved.mode == "P"
     assert stripes(play(MaskFolderConfig(path=str(tmp_path)))[0]) == [2, 1]
 
 

@@ -25,7 +25,6 @@ from edgeai.collab.schema import (
 from edgeai.collab.stream import Frame
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import read_metrics
-from edgeai.core.run import Run
 
 TINY_SAM = SamShapeConfig(
     image_px=48, patch_px=8, encoder_width=32, encoder_depth=2, encoder_heads=2, window=3, decoder_width=32,
@@ -75,10 +74,6 @@ def config(part, **changes):
     return PretrainConfig(part=PARTS[part], **settings)
 
 
-def start(cfg, path, listener=None):
-    return Run.create(cfg, out=path, argv=[], device="cpu", device_why="test", listener=listener)
-
-
 def outcome(path):
     """Everything a run leaves that must not depend on interruptions, times left out."""
     state = torch.load(path / "state.pt", weights_only=True)
@@ -92,12 +87,12 @@ def outcome(path):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_resumed_run_equals_an_uninterrupted_one(part, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(part, start_run, tmp_path):
     cfg = config(part)
-    whole = run_pretrain(cfg, start(cfg, tmp_path / "whole"))
+    whole = run_pretrain(cfg, start_run(cfg, tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
-        run_pretrain(cfg, start(cfg, tmp_path / "parts", Interrupt(5)))  # one step after the last saved state
-    resumed = run_pretrain(cfg, Run.open(tmp_path / "parts"), resume=True)
+        run_pretrain(cfg, start_run(cfg, tmp_path / "parts", Interrupt(5)))  # one step after the last saved state
+    resumed = run_pretrain(cfg, start_run(cfg, tmp_path / "parts"), resume=True)
 
     first, second = outcome(tmp_path / "whole"), outcome(tmp_path / "parts")
     assert first[0] == second[0]
@@ -109,18 +104,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(part, tmp_path):
     assert (whole.digest, whole.val) == (resumed.digest, resumed.val)
 
 
-def test_resuming_before_the_first_checkpoint_starts_anew(tmp_path):
+def test_resuming_before_the_first_checkpoint_starts_anew(start_run, tmp_path):
     cfg = config("edge", val_every=4)
     with pytest.raises(KeyboardInterrupt):
-        run_pretrain(cfg, start(cfg, tmp_path / "parts", Interrupt(2)))
-    resumed = run_pretrain(cfg, Run.open(tmp_path / "parts"), resume=True)
-    assert resumed.digest == run_pretrain(cfg, start(cfg, tmp_path / "whole")).digest
+        run_pretrain(cfg, start_run(cfg, tmp_path / "parts", Interrupt(2)))
+    resumed = run_pretrain(cfg, start_run(cfg, tmp_path / "parts"), resume=True)
+    assert resumed.digest == run_pretrain(cfg, start_run(cfg, tmp_path / "whole")).digest
     assert len(read_metrics(tmp_path / "parts")) == len(read_metrics(tmp_path / "whole"))
 
 
-def test_a_street_net_learns_blocks(tmp_path):
+def test_a_street_net_learns_blocks(start_run, tmp_path):
     cfg = config("edge", steps=60, val_every=60, optim=PretrainOptimConfig(batch=4, lr=1e-2))
-    report = run_pretrain(cfg, start(cfg, tmp_path / "run"))
+    report = run_pretrain(cfg, start_run(cfg, tmp_path / "run"))
     losses = [row["loss"] for row in read_metrics(tmp_path / "run") if "loss" in row]
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     assert report.val["accuracy_clear"] > 0.6  # sky alone is about 0.45 of the pixels
@@ -129,9 +124,9 @@ def test_a_street_net_learns_blocks(tmp_path):
     assert Path(report.weights) == tmp_path / "run/best"
 
 
-def test_sam_tinys_loss_falls(tmp_path):
+def test_sam_tinys_loss_falls(start_run, tmp_path):
     cfg = config("sam", steps=30, val_every=30, optim=PretrainOptimConfig(batch=2, lr=2e-3))
-    report = run_pretrain(cfg, start(cfg, tmp_path / "run"))
+    report = run_pretrain(cfg, start_run(cfg, tmp_path / "run"))
     losses = [row["loss"] for row in read_metrics(tmp_path / "run") if "loss" in row]
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     assert report.val["iou_best"] >= report.score
@@ -210,10 +205,10 @@ def test_real_scenes_have_the_streets_classes():
     assert not np.array_equal(scenes.clear_scene(3, True).image, frame.image)
 
 
-def test_training_starts_from_given_weights(tmp_path):
+def test_training_starts_from_given_weights(start_run, tmp_path):
     for part in ("edge", "sam"):
         cfg = config(part, steps=2)
-        run_pretrain(cfg, start(cfg, tmp_path / part))
+        run_pretrain(cfg, start_run(cfg, tmp_path / part))
         given = load_file(tmp_path / part / "best/model.safetensors")
         state = build_part(config(part, init_from=tmp_path / part, seed=7), "cpu").module.state_dict()
         assert all(torch.equal(state[name], tensor.to(state[name].dtype)) for name, tensor in given.items())
@@ -225,9 +220,9 @@ def test_training_starts_from_given_weights(tmp_path):
         build_part(other, "cpu")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_the_last_good_weights(tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_the_run_with_the_last_good_weights(start_run, tmp_path, monkeypatch):
     cfg = config("edge", val_every=1)
-    run = start(cfg, tmp_path / "run")
+    run = start_run(cfg, tmp_path / "run")
     plain = pretrain.SegPart.loss
 
     def spoilt(self, batch, rng):
