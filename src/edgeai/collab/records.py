@@ -15,6 +15,8 @@ from typing import TextIO
 from edgeai.core.files import json_text
 
 FILE = "frames.jsonl"
+OVERLAYS = "overlays"
+"""Folder of the pictures of chosen frames, NUMBER.npz, beside it."""
 
 
 @dataclass(frozen=True)

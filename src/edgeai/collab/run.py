@@ -30,7 +30,7 @@ from edgeai.collab.models.street_net import StreetNet, StreetNetShape
 from edgeai.collab.outcome import Outcomes
 from edgeai.collab.pipeline import MAX_PROBLEMS, Pipeline, Times, shadow_answer
 from edgeai.collab.probe import TransferProbe
-from edgeai.collab.records import RecordWriter
+from edgeai.collab.records import OVERLAYS, RecordWriter
 from edgeai.collab.run_report import Cost, RunReport
 from edgeai.collab.schema import CloudConfig, CollabRunConfig, EdgeCopy, StreetNetModel
 from edgeai.collab.strategies import Parts, build_strategy, settled
@@ -44,7 +44,6 @@ from edgeai.core.run import Run
 
 FRESH = StreetNetShape(num_classes=0, width=16, depth=1)
 """The net of weights: fresh, but for its classes."""
-OVERLAYS = "overlays"
 LOG_EVERY = 50
 """Frames between lines of metrics.jsonl."""
 _MEASURED = 5

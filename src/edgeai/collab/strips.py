@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from edgeai.collab.confusion import IGNORE
-from edgeai.collab.run import OVERLAYS
+from edgeai.collab.records import OVERLAYS
 from edgeai.collab.stream import Array, class_colours, paint_labels
 from edgeai.core.plot import draw_figure
 from edgeai.core.report import Figure, Strip, StripImage

@@ -9,7 +9,7 @@ import torch
 
 from edgeai.collab.codec import HEADER_BYTES, decode_image, encode_image, encode_labels
 from edgeai.collab.confusion import confusion, seg_metrics
-from edgeai.collab.run import OVERLAYS
+from edgeai.collab.records import OVERLAYS
 from edgeai.collab.schema import FusionConfig
 from edgeai.collab.theory import upload_rate_bound
 from edgeai.core.files import json_text
