@@ -21,7 +21,7 @@ _DEFINITION = "_definition"
 
 
 def run_page(run: Run) -> str:
-    """Renders a run directory of any area.
+    """Renders a run directory of any area, from what it holds alone: the same files give the same page.
 
     Raises:
         UsageError: Its config.yaml cannot be read.
@@ -31,7 +31,8 @@ def run_page(run: Run) -> str:
     blocks += _found(run, report) if report else [Paragraph(f"This run is {run.status} and has no report.json yet.")]
     if rows := read_metrics(run.path):
         blocks += [Heading("Metrics"), *metric_blocks(rows)]
-    return render_page(f"{run.info['verb']}: {run.path.name}", [*blocks, *_origin(run)], summary=_summary(run))
+    name = run.path.resolve().name  # a run's path may be "."
+    return render_page(f"{run.info['verb']}: {name}", [*blocks, *_origin(run)], summary=_summary(run))
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -63,13 +63,16 @@ def _no_labels():
     return ["-s", "run.stream.drift=[]", "-s", "run.stream.source={kind: images, path: .}"]
 
 
-def test_a_run_has_a_page_of_its_own(call, tmp_path, loaded_after):
+def test_a_run_has_a_page_of_its_own(call, tmp_path, loaded_after, monkeypatch):
     short = ["-s", "stream.source.num_frames=6", "-s", "strategy=edge-only", "-s", "overlays=[2]"]
     assert call("collab", "run", "-c", "collab/smoke", "--device=cpu", *short, "--out", "r", "-q")[0] == 0
     assert "torch" not in loaded_after(["runs", "report", "r"])  # made in a moment, on any machine
     page = (tmp_path / "r" / "report.html").read_text()
     assert "edge and cloud differ" in page
     assert "How it was made" in page
+    monkeypatch.chdir("r")
+    assert call("runs", "report", ".", "--out", "again.html")[0] == 0
+    assert (tmp_path / "r" / "again.html").read_text() == page
 
 
 def test_pretrain_trains_goes_on_and_says_how_to_use_it(call, tmp_path):
