@@ -101,8 +101,10 @@ def _quality_table(report: Part) -> Block:
         if part is not None:
             rows.append([name, *(decimals(part[metric]) for metric in ("miou", "cpa", "accuracy", "fwiou"))])
     caption = (
-        "Of all frames together. CPA: mean share of each class's pixels that are right. Alone: the edge model as it was"
-        " at each frame, or the cloud, had it answered every frame in time."
+        "Of all frames together. IoU: the pixels that prediction and truth both give to a class, as a share of those"
+        " that either gives to it; mIoU: its mean over the classes; FWIoU: the same, weighted by how often a class is"
+        " true. CPA: mean share of each class's pixels that are right. Answers that stood: what the system showed by the"
+        " deadline. Alone: the edge model as it was at each frame, or the cloud, had it answered every frame in time."
     )
     return Table(("", "mIoU", "CPA", "pixel accuracy", "FWIoU"), rows, caption=caption)
 
@@ -113,15 +115,15 @@ def _cost_table(report: Part) -> Table:
     bound = evaluation["upload_rate_bound"]
     rows: list[tuple[str, Cell, str]] = [
         ("upload rate", percent(total["upload_rate"]), "share of frames that arrived at the cloud"),
-        ("its bound", percent(bound), "95 %: the true rate is no further away, were frames independent"),
+        ("upload rate, ±", percent(bound), "where the true rate lies at 95 % confidence, were frames independent"),
         ("uplink", size(total["up_bytes"]), "frames and headers"),
         ("downlink", size(total["down_bytes"]), "answers, model pushes and headers"),
-        ("latency p50", milliseconds(latency.get("p50_s")), "from a frame to the answer that stood"),
-        ("latency p95", milliseconds(latency.get("p95_s")), ""),
-        ("latency p99", milliseconds(latency.get("p99_s")), ""),
+        ("latency p50", milliseconds(latency.get("p50_s")), "median, from a frame to the answer that stood"),
+        ("latency p95", milliseconds(latency.get("p95_s")), "95 of 100 frames took no longer"),
+        ("latency p99", milliseconds(latency.get("p99_s")), "99 of 100 frames took no longer"),
         ("deadline misses", total["num_missed"], "frames whose cloud answer came late or never"),
-        ("mean latency, soft", milliseconds(report["soft_latency_s"]), "the paper's formula, with the score as h"),
-        ("mean latency, hard", milliseconds(report["hard_latency_s"]), "of the decisions that were made"),
+        ("mean latency, soft", milliseconds(report["soft_latency_s"]), "expected, if the mean score is the share of frames that stay"),
+        ("mean latency, hard", milliseconds(report["hard_latency_s"]), "expected from the share of frames that arrived at the cloud"),
         ("BWT", decimals(transfer["bwt"]), "backward transfer in mIoU; negative is forgetting"),
         ("FWT", decimals(transfer["fwt"]), "forward transfer in mIoU, over the untouched model"),
         ("unreadable frames", report["num_bad_frames"], "left out"),
@@ -146,6 +148,7 @@ def time_figures(timeline: Timeline, evaluation: Part) -> list[Figure]:
             )
 
     mean = f"Means over {window_s:g} s."
+    shades = " Shaded in turn, with their names above: the drift segments." if spans else ""
     add(
         [
             timeline.line("answer", "answers that stood"),
@@ -153,7 +156,7 @@ def time_figures(timeline: Timeline, evaluation: Part) -> list[Figure]:
             timeline.line("cloud", "cloud alone"),
         ],
         "mIoU of a frame",
-        f"{mean} Along the top: the drift segments.",
+        f"{mean}{shades} A line that is not seen lies behind another one.",
     )
     add(
         [timeline.line("uploaded", "uploaded"), timeline.line("refined", "answered by the cloud in time")],
@@ -163,7 +166,7 @@ def time_figures(timeline: Timeline, evaluation: Part) -> list[Figure]:
     add(
         [timeline.line("score", "confidence score"), timeline.line("delta", "threshold")],
         "score",
-        f"{mean} Frames below the threshold go up.",
+        f"{mean} Frames that score below the threshold are uploaded.",
     )
     windows = evaluation["windows"]
     add(
@@ -185,9 +188,10 @@ def _segment_table(segments: Sequence[Part]) -> Table:
         part = segment["quality"] or {}
         shares = [decimals(part.get(name)) for name in ("miou", "cpa", "accuracy")]
         link = [percent(segment["upload_rate"]), size(segment["up_bytes"]), size(segment["down_bytes"])]
-        rows.append([segment["name"], segment["num_frames"], *shares, *link, segment["num_missed"]])
-    columns = ("segment", "frames", "mIoU", "CPA", "pixel accuracy", "uploads", "uplink", "downlink", "missed")
-    return Table(columns, rows, caption="Of the answers that stood.")
+        begin = Number(segment["begin_s"], f"{segment['begin_s']:.1f} s")
+        rows.append([segment["name"], begin, segment["num_frames"], *shares, *link, segment["num_missed"]])
+    columns = ("segment", "begins", "frames", "mIoU", "CPA", "pixel accuracy", "uploads", "uplink", "downlink", "missed")
+    return Table(columns, rows, caption="Of the answers that stood. Missed: cloud answers that came late or never.")
 
 
 def _class_table(report: Part) -> Block:
@@ -235,9 +239,10 @@ def _update_table(report: Part) -> Table:
     ]
     rest = report["num_updates"] - len(rows)
     caption = f"{report['num_accepted']} of {report['num_updates']} changed the edge model. "
-    caption += "mIoU on held-out frames by the cloud's labels, before and after."
+    caption += "mIoU on held-out frames by the cloud's labels, before and after; a change for the worse is undone."
+    caption += " Miner: the small net that gives the confidence score."
     caption += f" {rest} more are not listed here." if rest else ""
-    columns = ("began", "version", "edge model kept", "miner kept", "mIoU before", "after", "push")
+    columns = ("began", "version", "edge model changed", "miner changed", "mIoU before", "after", "push")
     return Table(columns, rows, caption=caption)
 
 

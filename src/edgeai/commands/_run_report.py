@@ -18,6 +18,7 @@ _MAX_LINES = 6
 _MAX_ROWS = 50
 _MAX_ITEMS = 8
 _DEFINITION = "_definition"
+_TIMES = ("step", "time_s")
 
 
 def run_page(run: Run) -> str:
@@ -129,9 +130,13 @@ def metric_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Returns a plot for each family of metrics, and a line that names those that never changed.
 
     Args:
-        rows: Of metrics.jsonl.
+        rows: Of metrics.jsonl; a single one is not plotted.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row if name not in ("step", "time_s")))
+    if len(rows) == 1:
+        values = {name: _shortly(math.nan if y is None else y) for name, y in rows[0].items() if name not in _TIMES}
+        told = ", ".join(f"{name} {value}" for name, value in values.items())
+        return [Paragraph(f"Logged once, at step {rows[0]['step']}: {told}.")]
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in _TIMES))
     lines, constant = [], []
     for name in names:
         points = [(row["step"], math.nan if row[name] is None else row[name]) for row in rows if name in row]

@@ -55,8 +55,11 @@ def run(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Play a stream through edge, link and cloud with one strategy. Ctrl-C still reports the frames until then."""
-    cfg = load_config(CollabRunConfig, config, set_ or ())
+    """Play a stream through edge, link and cloud with one strategy. Ctrl-C still reports the frames until then.
+
+    Without -c it is collab/default: a generated street from day through night, fog, rain and new looks.
+    """
+    cfg = load_config(CollabRunConfig, config or "collab/default", set_ or ())
     if dry_run:
         show_run_plan(cfg, as_json=as_json)
         return
@@ -87,10 +90,13 @@ def compare(
 ) -> None:
     """Play the same recorded streams through many strategies, over several seeds; exit 1 if a run failed.
 
-    Every run is kept as soon as it is done: --resume after Ctrl-C plays what is missing.
+    Every run is kept as soon as it is done: --resume after Ctrl-C plays what is missing. Without -c it is
+    collab/compare.
     """
     _refuse_with_resume(resume, config, set_, out)
-    cfg = load_config(CollabCompareConfig, Run.open(resume).config_path if resume else config, set_ or ())
+    cfg = load_config(
+        CollabCompareConfig, Run.open(resume).config_path if resume else config or "collab/compare", set_ or ()
+    )
     from edgeai.collab.compare import plan_compare, run_compare  # imports torch
 
     if dry_run:

@@ -37,7 +37,7 @@ def test_a_runs_page_says_what_the_run_found(played):
     total = played.report.evaluation.total
     assert quality.rows[0][:2] == ["answers that stood", Number(total.quality.miou, f"{total.quality.miou:.3f}")]
     assert [row[0] for row in quality.rows] == ["answers that stood", "edge alone", "cloud alone"]
-    assert [(row[0], row[1]) for row in segments.rows] == [("day", 30), ("dusk", 30)]
+    assert [row[:3] for row in segments.rows] == [["day", Number(0.0, "0.0 s"), 30], ["dusk", Number(6.0, "6.0 s"), 30]]
     values = {row[0]: row[1] for row in tables(blocks, with_column="meaning")[0].rows}
     assert values["uplink"].value == sum(record.up_bytes for record in played.records)
     assert values["upload rate"].value == sum(record.uploaded for record in played.records) / 60
