@@ -13,6 +13,12 @@ from edgeai.core.plot import Line, line_figure
 from edgeai.core.report import Block, Cell, Figure, Heading, Number, Paragraph, Table
 
 MAX_UPDATES = 30
+METRICS = (
+    "Answers that stood: what the system showed by the deadline. IoU: pixels that prediction and truth both give to a"
+    " class, as a share of those that either gives to it. mIoU: its mean over the classes. FWIoU: that mean weighted by"
+    " how often a class is true. CPA: mean share of each class's pixels that are right."
+)
+"""What the columns and rows of the first table mean."""
 Part = Mapping[str, Any]
 """A piece of report.json."""
 
@@ -35,7 +41,9 @@ def run_blocks(folder: Path, report: Part) -> list[Block]:
         report: Its report.json.
     """
     evaluation = report["evaluation"]
-    blocks: list[Block] = [Paragraph(_in_words(report)), _quality_table(report), _cost_table(report)]
+    blocks: list[Block] = [Paragraph(_in_words(report)), _quality_table(report)]
+    blocks += [Paragraph(METRICS)] if evaluation["total"]["quality"] else []
+    blocks += [_cost_table(report)]
     if (folder / FILE).exists() and evaluation["total"]["num_frames"]:
         timeline = Timeline(evaluation["window_s"], SERIES).read(read_records(folder))
         blocks += [Heading("Over time"), *time_figures(timeline, evaluation)]
@@ -101,10 +109,8 @@ def _quality_table(report: Part) -> Block:
         if part is not None:
             rows.append([name, *(decimals(part[metric]) for metric in ("miou", "cpa", "accuracy", "fwiou"))])
     caption = (
-        "Of all frames together. IoU: the pixels that prediction and truth both give to a class, as a share of those"
-        " that either gives to it; mIoU: its mean over the classes; FWIoU: the same, weighted by how often a class is"
-        " true. CPA: mean share of each class's pixels that are right. Answers that stood: what the system showed by the"
-        " deadline. Alone: the edge model as it was at each frame, or the cloud, had it answered every frame in time."
+        "Of all frames together. Alone: the edge model as it was at each frame, or the cloud, had it answered every"
+        " frame in time."
     )
     return Table(("", "mIoU", "CPA", "pixel accuracy", "FWIoU"), rows, caption=caption)
 
@@ -122,8 +128,8 @@ def _cost_table(report: Part) -> Table:
         ("latency p95", milliseconds(latency.get("p95_s")), "95 of 100 frames took no longer"),
         ("latency p99", milliseconds(latency.get("p99_s")), "99 of 100 frames took no longer"),
         ("deadline misses", total["num_missed"], "frames whose cloud answer came late or never"),
-        ("mean latency, soft", milliseconds(report["soft_latency_s"]), "expected, if the mean score is the share of frames that stay"),
-        ("mean latency, hard", milliseconds(report["hard_latency_s"]), "expected from the share of frames that arrived at the cloud"),
+        ("mean latency, soft", milliseconds(report["soft_latency_s"]), "expected from the score, as the edge's share"),
+        ("mean latency, hard", milliseconds(report["hard_latency_s"]), "expected from the upload rate"),
         ("BWT", decimals(transfer["bwt"]), "backward transfer in mIoU; negative is forgetting"),
         ("FWT", decimals(transfer["fwt"]), "forward transfer in mIoU, over the untouched model"),
         ("unreadable frames", report["num_bad_frames"], "left out"),
@@ -190,7 +196,18 @@ def _segment_table(segments: Sequence[Part]) -> Table:
         link = [percent(segment["upload_rate"]), size(segment["up_bytes"]), size(segment["down_bytes"])]
         begin = Number(segment["begin_s"], f"{segment['begin_s']:.1f} s")
         rows.append([segment["name"], begin, segment["num_frames"], *shares, *link, segment["num_missed"]])
-    columns = ("segment", "begins", "frames", "mIoU", "CPA", "pixel accuracy", "uploads", "uplink", "downlink", "missed")
+    columns = (
+        "segment",
+        "begins",
+        "frames",
+        "mIoU",
+        "CPA",
+        "pixel accuracy",
+        "uploads",
+        "uplink",
+        "downlink",
+        "missed",
+    )
     return Table(columns, rows, caption="Of the answers that stood. Missed: cloud answers that came late or never.")
 
 

@@ -133,8 +133,8 @@ def metric_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
         rows: Of metrics.jsonl; a single one is not plotted.
     """
     if len(rows) == 1:
-        values = {name: _shortly(math.nan if y is None else y) for name, y in rows[0].items() if name not in _TIMES}
-        told = ", ".join(f"{name} {value}" for name, value in values.items())
+        known = {name: math.nan if value is None else value for name, value in rows[0].items() if name not in _TIMES}
+        told = ", ".join(f"{name} {_shortly(value)}" for name, value in known.items())
         return [Paragraph(f"Logged once, at step {rows[0]['step']}: {told}.")]
     names = list(dict.fromkeys(name for row in rows for name in row if name not in _TIMES))
     lines, constant = [], []

@@ -50,6 +50,7 @@ def test_curves_are_means_of_the_records(played):
     last = [record for record in played.records if record.time_s >= 10.0]  # of 12 s, in windows of 2 s
     mean = 1 - sum(record.loss for record in last) / len(last)
     assert f"answers that stood at the end {mean:.3g};" in figure.alt
+    assert "Shaded in turn" in figure.caption
     assert ">day<" in figure.image
     assert ">dusk<" in figure.image
 

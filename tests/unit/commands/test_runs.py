@@ -145,6 +145,16 @@ def test_report_plots_metrics_by_family(full_run):
     assert "The same at every step: salt 3." in text
 
 
+def test_report_writes_out_what_was_logged_once(tmp_path):
+    run = Run.create(Cook(), out=tmp_path / "r", argv=["edgeai"], device="cpu", device_why="asked")
+    run.metrics.log(50, {"loss": 0.25, "salt": float("nan")})
+    run.finish("done")
+    main(["runs", "report", str(run.path)])
+    text = (run.path / "report.html").read_text()
+    assert "<svg" not in text
+    assert "Logged once, at step 50: loss 0.25, salt nan." in text
+
+
 def test_report_of_a_run_that_is_not_done(tmp_path, capsys):
     run = Run.create(Cook(), out=tmp_path / "r", argv=["edgeai"], device="cpu", device_why="asked")
     assert main(["runs", "report", str(run.path), "--json"]) == 0
