@@ -4,7 +4,6 @@ A push is a compressed safetensors file with digests; it is never unpickled. Val
 with rounded ones: what it will hold is `apply_push(push, old)`, which the sender computes too.
 """
 
-import hashlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from edgeai.collab.models.seg_model import state_digest
 from edgeai.core.errors import EdgeAIError
 
 PushKind = Literal["full", "delta", "bn"]
@@ -82,7 +82,7 @@ def apply_push(data: bytes, state: State) -> dict[str, Tensor]:
     """
     tensors, about = _open(data, state)
     if about["base"] and about["base"] != state_digest(state):
-        raise EdgeAIError(f"this push is for model {about['base'][:12]}, not {state_digest(state)[:12]}", hint=_HINT)
+        raise EdgeAIError(f"this push is for model {about['base']}, not {state_digest(state)}", hint=_HINT)
     names = _parameter_names(state)
     known = {name: tensor.shape for name, tensor in state.items()}
     if _MASK in tensors and _VALUES in tensors:
@@ -96,7 +96,7 @@ def apply_push(data: bytes, state: State) -> dict[str, Tensor]:
             raise EdgeAIError(f"this push is for another architecture: {name} {list(tensor.shape)}", hint=_HINT)
     result = _merged(tensors, state)
     if state_digest(result) != about["result"]:
-        raise EdgeAIError(f"this push did not give model {about['result'][:12]}", hint=_HINT)
+        raise EdgeAIError(f"this push did not give model {about['result']}", hint=_HINT)
     return result
 
 
@@ -127,16 +127,6 @@ def batch_norm_names(state: State) -> list[str]:
     """Returns the names of everything that belongs to a batch normalisation, in order."""
     layers = [name.removesuffix("running_mean") for name in state if name.endswith("running_mean")]
     return sorted(name for name in state if name.rpartition(".")[0] in {layer.rstrip(".") for layer in layers})
-
-
-def state_digest(state: State) -> str:
-    """Returns the SHA-256 of names, formats, shapes and values, in lower-case hexadecimal."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _parameter_names(state: State) -> list[str]:

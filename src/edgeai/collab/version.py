@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from edgeai.collab.mining import Miner
-from edgeai.collab.models.seg_model import SegModel
-from edgeai.collab.push import state_digest
+from edgeai.collab.models.seg_model import SegModel, state_digest
 from edgeai.core.errors import UsageError
 
 

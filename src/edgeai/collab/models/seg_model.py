@@ -117,7 +117,7 @@ def pool_probs(logits: Tensor) -> Tensor:
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
-    """First 16 hexadecimal digits of the SHA-256 over names and bytes of a state dict."""
+    """First 16 hexadecimal digits of the SHA-256 over names and bytes of a state dict; saved weights hold theirs."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())

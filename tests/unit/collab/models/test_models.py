@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from edgeai.collab.models import build_model, build_semantics, load_model, save_model
 from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat
-from edgeai.collab.models.seg_model import TorchModel
+from edgeai.collab.models.seg_model import TorchModel, state_digest
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
 from edgeai.collab.schema import EdgeCopy, HfModel, InputConfig, OnnxFileModel, StreetNetModel, TorchFileModel
 from edgeai.core.errors import UsageError
@@ -225,6 +225,17 @@ def test_bgr_input_is_turned_round(image):
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Our own
+
+
+def test_digest_sees_names_formats_and_values():
+    state = {"a": torch.arange(6.0), "b": torch.zeros(1)}
+    others = [
+        {"a": torch.arange(6.0), "c": torch.zeros(1)},
+        {"a": torch.arange(6.0).half(), "b": torch.zeros(1)},
+        {"a": torch.arange(6.0), "b": -torch.zeros(1)},
+    ]
+    assert len({state_digest(other) for other in [state, *others]}) == 4
+    assert state_digest(dict(reversed(state.items()))) == state_digest(state)
 
 
 def test_a_saved_net_reads_back_as_its_digest_says(tmp_path, image):
