@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgeai.collab.schema import QuantileThreshold
-from edgeai.collab.strategies.parts import Parts, remember
-from edgeai.collab.strategies.strategy import EdgeOnly, EdgeView, Labelled, Verdict
+from edgeai.collab.strategies.parts import Parts
+from edgeai.collab.strategies.strategy import EdgeView, Verdict
+from edgeai.collab.strategies.taught import Taught
 from edgeai.collab.threshold import Quantile
-from edgeai.collab.update import UpdateResult
-from edgeai.collab.version import Version
 
 ENTROPY_MIN, ENTROPY_MAX = 0.02, 0.4
 """Of the entropy over ln C."""
@@ -21,7 +20,7 @@ MEMORY = 0.9
 """Of the running mean prediction."""
 
 
-class Cema(EdgeOnly):
+class Cema(Taught):
     """cema: upload what is neither too uncertain nor too certain and unlike what was seen; adapt BatchNorm only.
 
     Paper: CEMA, arXiv 2402.17316, and its code. Rule: with E the entropy over ln C, upload iff E_min < E < E_max(t),
@@ -31,8 +30,6 @@ class Cema(EdgeOnly):
     place of a fixed cosine the least similar frames go up, at the run's upload_rate; the teacher is not adapted; the
     loss is weighted cross-entropy and Adam the shared optimiser instead of 3 KL + 3 CE with SGD; warm-up is 16 frames.
     """
-
-    trains_at = "cloud"
 
     def __init__(self, parts: Parts) -> None:
         cfg = parts.cfg
@@ -65,18 +62,6 @@ class Cema(EdgeOnly):
         upload = bool(self._lots.random() < prob)
         self._policy.seen(similarity, upload=upload)
         return Verdict(upload=upload, score=similarity, for_answer=False, prob_upload=prob)
-
-    def labelled(self, label: Labelled) -> None:
-        """Remembers it."""
-        remember(self._updater, label)
-
-    def due(self, now_s: float) -> bool:
-        """As the config says."""
-        return self._updater.due(now_s)
-
-    def update(self, now_s: float) -> tuple[UpdateResult, Version]:
-        """Trains the BatchNorm weights."""
-        return self._updater.update(now_s), self._updater.version
 
     def _similarity(self, prediction: np.ndarray) -> float:
         """Cosine of the mean prediction [C] to its running mean, in [0,1]."""

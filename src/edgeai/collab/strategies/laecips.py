@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from edgeai.collab.schema import CollabRunConfig, MinerConfig, NoMasks, UpdateConfig
-from edgeai.collab.strategies.parts import Parts, remember
+from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.scored import NO_EXPLORING, Scored
 from edgeai.collab.strategies.strategy import EdgeView, Labelled
+from edgeai.collab.strategies.taught import Taught
 from edgeai.collab.threshold import FixedThreshold
 from edgeai.collab.update import UpdateResult
 from edgeai.collab.version import Version
@@ -16,7 +17,7 @@ WARM_UP = 32
 """Labelled frames on which appealnet's gate is fitted."""
 
 
-class Laecips(Scored):
+class Laecips(Taught, Scored):
     """laecips: hard inputs go up; edge model, miner and threshold all learn from the cloud's labels.
 
     Paper: LAECIPS, arXiv 2404.10498. Rule: hard iff h(f(x)) < delta; the cloud answers with masks and semantics fused,
@@ -30,24 +31,10 @@ class Laecips(Scored):
     trained model is kept), bn (no BatchNorm refresh).
     """
 
-    trains_at = "cloud"
-
     def __init__(self, parts: Parts) -> None:
         cfg = parts.cfg
         super().__init__(mined, cfg.threshold, cfg.explore, cfg.seed)
         self._updater = parts.updater(cfg.update)
-
-    def labelled(self, label: Labelled) -> None:
-        """Remembers it."""
-        remember(self._updater, label)
-
-    def due(self, now_s: float) -> bool:
-        """As the config says."""
-        return self._updater.due(now_s)
-
-    def update(self, now_s: float) -> tuple[UpdateResult, Version]:
-        """Trains edge model and miner."""
-        return self._updater.update(now_s), self._updater.version
 
 
 def mined(view: EdgeView) -> float:
@@ -55,7 +42,7 @@ def mined(view: EdgeView) -> float:
     return view.edge.mined
 
 
-class AppealNet(Scored):
+class AppealNet(Taught, Scored):
     """appealnet: a gate beside the edge net, trained once, decides; nothing else is learned.
 
     Paper: AppealNet, DAC 2021, arXiv 2105.04104. Rule: upload iff the gate h < delta; h is trained jointly with the
@@ -63,8 +50,6 @@ class AppealNet(Scored):
     together, before deployment; here the net is the given one and the gate is fitted to the first 32 labelled frames of
     the run (until then it is max-prob), then left alone.
     """
-
-    trains_at = "cloud"
 
     def __init__(self, parts: Parts) -> None:
         cfg = parts.cfg
@@ -77,7 +62,7 @@ class AppealNet(Scored):
     def labelled(self, label: Labelled) -> None:
         """Remembers it while the gate is not fitted."""
         if not self._is_fitted:
-            remember(self._updater, label)
+            super().labelled(label)
 
     def due(self, now_s: float) -> bool:
         """Once."""
@@ -86,7 +71,7 @@ class AppealNet(Scored):
     def update(self, now_s: float) -> tuple[UpdateResult, Version]:
         """Fits the gate."""
         self._is_fitted = True
-        return self._updater.update(now_s), self._updater.version
+        return super().update(now_s)
 
 
 Ablated = Literal["update", "him", "masks", "explore", "threshold", "gate", "bn"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from edgeai.collab.edge_device import EdgeDevice
 from edgeai.collab.schema import CollabRunConfig, MinerConfig, UpdateConfig
-from edgeai.collab.strategies.strategy import Labelled
 from edgeai.collab.update import Updater
 
 
@@ -32,17 +31,3 @@ class Parts:
         own = copy.deepcopy(self.edge.miner)
         own.config = miner or own.config
         return Updater(copy.deepcopy(self.edge.model), own, config, self.cfg.seed)
-
-
-def remember(updater: Updater, label: Labelled) -> None:
-    """Puts a labelled frame into the trainer's buffer."""
-    updater.buffer.add(
-        frame_id=label.frame_id,
-        time_s=label.time_s,
-        image=label.jpeg,
-        labels=label.answer.labels,
-        weight=label.answer.weight,
-        score=label.verdict.score if label.verdict.score is not None else 1.0,
-        version=label.version,
-        importance=label.verdict.importance,
-    )

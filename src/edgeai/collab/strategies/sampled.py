@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Literal
 
 from edgeai.collab.confusion import Labels, confusion, seg_metrics
 from edgeai.collab.schema import UpdateConfig
-from edgeai.collab.strategies.parts import Parts, remember
-from edgeai.collab.strategies.strategy import EdgeOnly, EdgeView, Labelled, Verdict
+from edgeai.collab.strategies.parts import Parts
+from edgeai.collab.strategies.strategy import EdgeView, Labelled, Verdict
+from edgeai.collab.strategies.taught import Taught
 from edgeai.collab.update import UpdateResult
 from edgeai.collab.version import Version
 
@@ -43,15 +43,13 @@ class SamplingRate:
             self.rate = min(1.0, max(LEAST_RATE, self.rate - step))
 
 
-class Sampled(EdgeOnly):
+class Sampled(Taught):
     """Frames go up at an adaptive rate, for their labels alone.
 
     Args:
         parts: What it is built from.
         update: How it trains.
     """
-
-    trains_at: Literal["cloud", "edge"] | None = "cloud"
 
     def __init__(self, parts: Parts, update: UpdateConfig) -> None:
         self._max_share = parts.cfg.upload_rate
@@ -69,16 +67,8 @@ class Sampled(EdgeOnly):
 
     def labelled(self, label: Labelled) -> None:
         """Remembers it, and adapts the rate."""
-        remember(self._updater, label)
+        super().labelled(label)
         self.sampling.labelled(label.answer.labels)
-
-    def due(self, now_s: float) -> bool:
-        """As the config says."""
-        return self._updater.due(now_s)
-
-    def update(self, now_s: float) -> tuple[UpdateResult, Version]:
-        """Trains the edge model."""
-        return self._updater.update(now_s), self._updater.version
 
 
 class Ams(Sampled):
