@@ -520,9 +520,11 @@ class UpdateConfig(Config):
     every_s: float = Field(30.0, gt=0.0)
     """Seconds since the last one that start it earlier, if there is anything new."""
     refresh_batchnorm: bool = True
-    """Measure the BatchNorm statistics anew before training."""
+    """Measure the BatchNorm statistics anew before training; with the gate, kept only if agreement does not fall."""
     refresh_frames: int = Field(32, ge=1)
     """Newest frames that they are measured on."""
+    refresh_prior: int = Field(32, ge=0)
+    """Frames as which the statistics from training count beside them; 0 forgets training."""
     parameters: Literal["all", "batchnorm"] = "all"
     """Which weights training changes."""
     steps: int = Field(20, ge=0)

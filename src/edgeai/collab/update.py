@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgeai.collab.batchnorm import batchnorm_layers, refresh_batchnorm
+from edgeai.collab.batchnorm import BatchNormPrior, batchnorm_layers, refresh_batchnorm
 from edgeai.collab.codec import decode_image
 from edgeai.collab.confusion import IGNORE, confusion, seg_metrics
 from edgeai.collab.mining import Miner, agreement, confidence, miner_input
@@ -83,6 +83,7 @@ class Updater:
         self._net = trainable_net(model)
         self._net.eval()
         self._device = next(self._net.parameters()).device
+        self._prior = BatchNormPrior.of(self._net, config.refresh_prior)
         self._seed = seed
         self.buffer = ReplayBuffer(config.replay, seed)
         self.version = Version.of(0, self._net.state_dict(), miner.state_dict())
@@ -129,11 +130,19 @@ class Updater:
         )
 
     def _refresh(self) -> bool:
+        """New BatchNorm statistics, if the net that has them agrees no less with the cloud on the same frames."""
         items = self.buffer.newest(self._config.refresh_frames)
         if not (self._config.refresh_batchnorm and items):
             return False
+        before, old = self._miou(items), copy_state(self._net.state_dict())
         batches = [self._images(part) for part in _parts(items)]
-        return refresh_batchnorm(self._net, self._model.forward_batch, batches) > 0
+        if not refresh_batchnorm(self._net, self._model.forward_batch, batches, prior=self._prior):
+            return False
+        after = self._miou(items)
+        if self._config.gate and before is not None and after is not None and after < before:
+            self._net.load_state_dict(old)
+            return False
+        return True
 
     def _train(self, rng: np.random.Generator) -> int:
         """Adam steps with the BatchNorm statistics held; returns how many."""
@@ -180,7 +189,10 @@ class Updater:
         return False, b"", before, after
 
     def _holdout_miou(self) -> float | None:
-        items = _evenly(self.buffer.holdout(), self._config.gate_frames)
+        return self._miou(_evenly(self.buffer.holdout(), self._config.gate_frames))
+
+    def _miou(self, items: Sequence[ReplayItem]) -> float | None:
+        """Agreement with the cloud's labels; None without any."""
         num_classes = len(self._model.classes)
         total = np.zeros((num_classes, num_classes), dtype=np.int64)
         for part in _parts(items):

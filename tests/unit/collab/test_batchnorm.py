@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgeai.collab.batchnorm import batchnorm_layers, refresh_batchnorm
+from edgeai.collab.batchnorm import BatchNormPrior, batchnorm_layers, refresh_batchnorm
 
 
 def tiny_net(momentum=0.1):
@@ -82,3 +82,21 @@ def test_nothing_else_changes():
     changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"1.running_mean", "1.running_var", "5.running_mean", "5.running_var"}
     assert not any(module.training for module in net.modules())
+
+
+@torch.no_grad()
+def test_a_prior_counts_as_so_many_images():
+    """(N old + n new) / (N + n) in mean and variance, in every layer; a large prior changes nothing."""
+    net, x = tiny_net(), images(6)
+    net[1].running_mean.uniform_(-1, 1)
+    net[1].running_var.uniform_(0.5, 2)
+    old = [net[1].running_mean.clone(), net[1].running_var.clone()]
+    for num_images in (0, 3, 10**9):
+        prior = BatchNormPrior(
+            ((old[0], old[1]), (net[5].running_mean.clone(), net[5].running_var.clone())), num_images
+        )
+        refresh_batchnorm(net, net, [x[:4], x[4:]], prior=prior)
+        mixed = [net[1].running_mean.clone(), net[1].running_var.clone()]
+        refresh_batchnorm(net, net, [x[:4], x[4:]])
+        for got, before, new in zip(mixed, old, (net[1].running_mean, net[1].running_var), strict=True):
+            assert got == pytest.approx((num_images * before + 6 * new) / (num_images + 6), rel=1e-5, abs=1e-6)

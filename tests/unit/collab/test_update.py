@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from edgeai.collab import update
 from edgeai.collab.confusion import IGNORE
 from edgeai.collab.mining import Miner, confidence, miner_input
 from edgeai.collab.push import apply_push
@@ -189,6 +190,22 @@ def test_batchnorm_alone():
         updater.update(2.0)
         changed = {name for name, value in state(updater).items() if not torch.equal(value, before[name])}
         assert changed == expected
+
+
+@pytest.mark.parametrize(("spoils", "kept"), [(True, False), (False, True)])
+def test_statistics_that_agree_less_with_the_cloud_are_taken_back(monkeypatch, spoils, kept):
+    updater = filled(num=40)
+    for step in range(3):
+        updater.update(float(step))  # agreement is high now
+    before = state(updater)
+
+    def refresh(net, *_, **__):
+        net[1].running_mean.add_(100.0 if spoils else 0.0)
+        return 1
+
+    monkeypatch.setattr(update, "refresh_batchnorm", refresh)
+    assert updater._refresh() == kept
+    assert all(torch.equal(value, before[name]) for name, value in state(updater).items())
 
 
 def test_nothing_to_do_makes_no_version():

@@ -7,7 +7,7 @@ from collections import deque
 
 import numpy as np
 
-from edgeai.collab.batchnorm import refresh_batchnorm
+from edgeai.collab.batchnorm import BatchNormPrior, refresh_batchnorm
 from edgeai.collab.models.inputs import stack_images
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.strategy import EdgeOnly, EdgeView, Verdict
@@ -20,10 +20,11 @@ _BATCH = 8
 class BnAdapt(EdgeOnly):
     """bn-adapt: the edge measures its BatchNorm statistics anew on its last frames; no byte is sent.
 
-    Paper: adaptive BatchNorm, arXiv 1603.04779. Rule: statistics of the newest frames replace those of training. The
-    baseline that shows how much of a gain is light alone. Constants: the newest 32 frames, every 16 (the run's
-    update.refresh_frames and every_frames). Differs: done again and again along a stream; it takes as many of the
-    edge's passes as there are frames.
+    Paper: adaptive BatchNorm, arXiv 1603.04779, with the prior of arXiv 2006.16971. Rule: statistics of the newest
+    frames, mixed with those of training as if these were refresh_prior frames, replace what the edge has. The baseline
+    that shows how much of a gain is light alone. Constants: the run's update.refresh_frames, refresh_prior and
+    every_frames. Differs: done again and again along a stream; it takes as many of the edge's passes as there are
+    frames.
     """
 
     trains_at = "edge"
@@ -34,6 +35,7 @@ class BnAdapt(EdgeOnly):
         self._model = copy.deepcopy(parts.edge.model)
         self._net = trainable_net(self._model)
         self._device = next(self._net.parameters()).device
+        self._prior = BatchNormPrior.of(self._net, self._config.refresh_prior)
         self._miner = parts.edge.miner.state_dict()
         self._frames: deque[np.ndarray] = deque(maxlen=self._config.refresh_frames)
         self._num_new = 0
@@ -56,7 +58,7 @@ class BnAdapt(EdgeOnly):
         batches = [
             stack_images(frames[begin : begin + _BATCH], self._device) for begin in range(0, len(frames), _BATCH)
         ]
-        changed = refresh_batchnorm(self._net, self._model.forward_batch, batches) > 0
+        changed = refresh_batchnorm(self._net, self._model.forward_batch, batches, prior=self._prior) > 0
         self._number += changed
         version = Version.of(self._number, self._net.state_dict(), self._miner)
         result = UpdateResult(
