@@ -1,4 +1,4 @@
-"""`edgeai collab pretrain`: random street scenes to the weights of the edge net, the cloud net or sam-tiny.
+"""`edgeai collab pretrain`: random scenes to the weights of the edge net, the cloud net or sam-tiny.
 
 Run directory: best/ and last/ (weights), state.pt (everything a resumed run needs), metrics.jsonl.
 """
@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeai.collab.classes import STREET
 from edgeai.collab.models.checkpoint import load_model
 from edgeai.collab.pretrain_parts import Part, SamTinyPart, SegPart
-from edgeai.collab.scenes import Scenes
-from edgeai.collab.schema import EdgePart, PretrainConfig, PretrainOptimConfig, SamPart
+from edgeai.collab.scenes import Scenes, draws_of
+from edgeai.collab.schema import EdgePart, PretrainConfig, PretrainOptimConfig, SamPart, WideScenes
 from edgeai.core.device import peak_memory_bytes
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
@@ -65,13 +64,14 @@ def run_pretrain(cfg: PretrainConfig, run: Run, *, resume: bool = False) -> Pret
         EdgeAIError: Not a finite loss, or a full disk.
     """
     seed_everything(cfg.seed)
-    loop = _Loop(cfg, run, build_part(cfg, run.device))
+    scenes, classes = build_scenes(cfg)
+    loop = _Loop(cfg, run, build_part(cfg, classes, run.device), scenes)
     loaded = resume and loop.load()
     loop.run_all(fresh=not loaded)
     return loop.report()
 
 
-def build_part(cfg: PretrainConfig, device: str) -> Part:
+def build_part(cfg: PretrainConfig, classes: tuple[str, ...], device: str) -> Part:
     """What is trained, with its first weights.
 
     Raises:
@@ -83,18 +83,30 @@ def build_part(cfg: PretrainConfig, device: str) -> Part:
         if cfg.init_from is not None:
             tiny.start_from(cfg.init_from)
         return tiny
-    net = SegPart(part.net, STREET, device)
+    net = SegPart(part.net, classes, device)
     if cfg.init_from is not None:
         net.start_from(load_model(cfg.init_from, device), cfg.init_from)
     return net
 
 
-def build_scenes(cfg: PretrainConfig) -> Scenes:
-    """The scenes a config asks for; the edge net sees clear ones of base looks only."""
+def build_scenes(cfg: PretrainConfig) -> tuple[Scenes, tuple[str, ...]]:
+    """The scenes a config asks for, and their classes; the edge net sees clear ones of base looks only.
+
+    Raises:
+        UsageError: The source cannot be used.
+    """
     part = cfg.part
-    if isinstance(part, EdgePart):
-        return Scenes(cfg.seed, drift_frac=0.0, max_level=0.0, new_looks_frac=0.0)
-    return Scenes(cfg.seed, drift_frac=part.drift_frac, max_level=part.max_level, new_looks_frac=part.new_looks_frac)
+    draw, draw_val, classes = draws_of(cfg.source, cfg.seed)
+    wide = WideScenes(drift_frac=0.0, new_looks_frac=0.0) if isinstance(part, EdgePart) else part
+    scenes = Scenes(
+        cfg.seed,
+        drift_frac=wide.drift_frac,
+        max_level=wide.max_level,
+        new_looks_frac=wide.new_looks_frac,
+        draw=draw,
+        draw_val=draw_val,
+    )
+    return scenes, classes
 
 
 def learning_rate(config: PretrainOptimConfig, step: int, num_steps: int) -> float:
@@ -108,9 +120,8 @@ def learning_rate(config: PretrainOptimConfig, step: int, num_steps: int) -> flo
 class _Loop:
     """State of the training loop and what may be done with it."""
 
-    def __init__(self, cfg: PretrainConfig, run: Run, part: Part) -> None:
-        self.cfg, self.run, self.part = cfg, run, part
-        self.scenes = build_scenes(cfg)
+    def __init__(self, cfg: PretrainConfig, run: Run, part: Part, scenes: Scenes) -> None:
+        self.cfg, self.run, self.part, self.scenes = cfg, run, part, scenes
         self.val_scenes = self.scenes.val(cfg.val_scenes)
         self.optimizer = torch.optim.AdamW(_groups(part.module, cfg.optim.weight_decay), lr=cfg.optim.lr)
         self.step = 0

@@ -334,7 +334,7 @@ class WideScenes(Config):
     max_level: float = Field(2.0, ge=0.0, le=3.0)
     """Strongest of them."""
     new_looks_frac: float = Field(0.5, ge=0.0, le=1.0)
-    """Share of scenes with the new houses, cars and clothes."""
+    """Share of generated scenes with the new houses, cars and clothes."""
 
 
 class CloudPart(WideScenes):
@@ -386,10 +386,12 @@ class PretrainOptimConfig(Config):
 
 
 class PretrainConfig(Config):
-    """`edgeai collab pretrain`: train the edge net, the cloud net or sam-tiny on random street scenes."""
+    """`edgeai collab pretrain`: train the edge net, the cloud net or sam-tiny on random scenes."""
 
     verb: Literal["collab pretrain"] = "collab pretrain"
     part: Annotated[EdgePart | CloudPart | SamPart, Field(discriminator="kind")] = EdgePart()
+    source: StreamSource = StreetConfig()
+    """Scenes to learn from: the generated street, or any source with labels."""
     optim: PretrainOptimConfig = PretrainOptimConfig()
     steps: int = Field(3000, ge=1)
     val_scenes: int = Field(64, ge=1)

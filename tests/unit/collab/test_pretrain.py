@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from edgeai.collab import pretrain, scenes
+from edgeai.collab.classes import STREET
 from edgeai.collab.models import load_model
 from edgeai.collab.pretrain import build_part, build_scenes, learning_rate, run_pretrain
 from edgeai.collab.sam import load_tiny
@@ -16,10 +18,12 @@ from edgeai.collab.scenes import Scenes
 from edgeai.collab.schema import (
     CloudPart,
     EdgePart,
+    MaskFolderConfig,
     PretrainConfig,
     PretrainOptimConfig,
     SamPart,
     SamShapeConfig,
+    StreetConfig,
     StreetNetConfig,
 )
 from edgeai.collab.stream import Frame
@@ -52,7 +56,7 @@ def draw_blocks(seed, new_looks):
 
 @pytest.fixture(autouse=True)
 def cheap_scenes(monkeypatch):
-    monkeypatch.setattr(scenes.Scenes.__init__, "__kwdefaults__", {"draw": draw_blocks})
+    monkeypatch.setattr(pretrain, "draws_of", lambda source, seed: (draw_blocks, draw_blocks, STREET))
 
 
 class Interrupt:
@@ -134,9 +138,9 @@ def test_sam_tinys_loss_falls(start_run, tmp_path):
 
 
 def test_every_weight_of_sam_tiny_but_the_unused_prompts_learns():
-    part = build_part(config("sam"), "cpu")
+    part = build_part(config("sam"), STREET, "cpu")
     # relative positions start at 0 and the IoU head behind ReLUs: one step is enough for all of them
-    loss, _ = part.loss(build_scenes(config("sam")).train(0, 4), np.random.default_rng(0))
+    loss, _ = part.loss(build_scenes(config("sam"))[0].train(0, 4), np.random.default_rng(0))
     loss.backward()
     idle = {name for name, p in part.module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     unused = (
@@ -148,24 +152,23 @@ def test_every_weight_of_sam_tiny_but_the_unused_prompts_learns():
 
 
 def test_the_edge_net_sees_clear_days_and_the_others_bad_weather_too():
-    assert {scene.drift for scene in build_scenes(config("edge")).train(0, 40)} == {""}
-    drifts = [scene.drift for scene in build_scenes(config("cloud")).train(0, 40)]
+    assert {scene.drift for scene in build_scenes(config("edge"))[0].train(0, 40)} == {""}
+    drifts = [scene.drift for scene in build_scenes(config("cloud"))[0].train(0, 40)]
     assert 8 <= sum(map(bool, drifts)) <= 32  # binomial(40, 0.5): outside with probability below 1e-4
     assert len(set(drifts)) > 3
-    assert any(scene.drift for scene in build_scenes(config("sam")).val(10))
+    assert any(scene.drift for scene in build_scenes(config("sam"))[0].val(10))
 
 
 def blocks(num=4, step=0, draw=draw_blocks, **fracs):
-    return Scenes(1, **{"drift_frac": 0.0, "max_level": 2.0, "new_looks_frac": 0.0, **fracs}, draw=draw).train(
-        step, num
-    )
+    settings = {"drift_frac": 0.0, "max_level": 2.0, "new_looks_frac": 0.0, **fracs}
+    return Scenes(1, **settings, draw=draw, draw_val=draw).train(step, num)
 
 
 def test_scenes_depend_on_seed_and_number_alone_and_validation_is_apart():
     def numbers(make):
         seen = []
         draw = lambda seed, new_looks: (seen.append(seed), draw_blocks(seed, new_looks))[1]  # noqa: E731
-        make(Scenes(1, drift_frac=0.0, max_level=0.0, new_looks_frac=0.5, draw=draw))
+        make(Scenes(1, drift_frac=0.0, max_level=0.0, new_looks_frac=0.5, draw=draw, draw_val=draw))
         return seen
 
     train = numbers(lambda s: [s.train(step, 4) for step in range(5)])
@@ -198,11 +201,45 @@ def test_fog_knows_how_far_things_are():
 
 
 def test_real_scenes_have_the_streets_classes():
-    frame = scenes.clear_scene(3, False)
+    draw = scenes.Generated(StreetConfig())
+    frame = draw(3, False)
     assert frame.image.shape == (*frame.labels.shape, 3)
     assert frame.image.dtype == frame.labels.dtype == np.uint8
-    assert set(np.unique(frame.labels)) <= {*range(len(pretrain.STREET)), 255}
-    assert not np.array_equal(scenes.clear_scene(3, True).image, frame.image)
+    assert set(np.unique(frame.labels)) <= {*range(len(STREET)), 255}
+    assert not np.array_equal(draw(3, True).image, frame.image)
+
+
+def folder_of_frames(path, num):
+    """Pictures whose grey value is their number, and a label map with a square that moves."""
+    for folder in ("images", "masks"):
+        (path / folder).mkdir(parents=True)
+    for index in range(num):
+        labels = np.full((40, 60), 2, dtype=np.uint8)
+        labels[10:20, index : index + 10] = 1
+        Image.fromarray(np.where(labels == 1, 250, index).astype(np.uint8)).convert("RGB").save(
+            path / f"images/{index:03d}.png"
+        )
+        Image.fromarray(labels).save(path / f"masks/{index:03d}.png")
+    return MaskFolderConfig(path=str(path), classes=("a", "b", "c"))
+
+
+def test_recorded_frames_teach_changed_and_the_last_tenth_judges(tmp_path):
+    draw, draw_val, classes = scenes.draws_of(folder_of_frames(tmp_path, 30), 0)
+    assert classes == ("a", "b", "c")
+    assert {draw(seed, False).id.split("/")[-1] for seed in range(400)} == {f"{i:03d}.png" for i in range(27)}
+    seen = [draw_val(seed, False) for seed in range(60)]
+    assert {int(frame.image[0, 0, 0]) for frame in seen} == {27, 28, 29}  # as they are
+    for seed in range(20):
+        frame = draw(seed, False)
+        assert frame.image.shape == (40, 60, 3)
+        bright = frame.image[..., 0] > 125
+        assert (bright != (frame.labels == 1)).mean() < 0.06  # moved together, but for pixels at the border
+    assert np.array_equal(draw(3, False).image, draw(3, False).image)
+
+
+def test_too_few_frames_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"^9 frames with labels are too few to train on$"):
+        scenes.draws_of(folder_of_frames(tmp_path, 9), 0)
 
 
 def test_training_starts_from_given_weights(start_run, tmp_path):
@@ -210,14 +247,14 @@ def test_training_starts_from_given_weights(start_run, tmp_path):
         cfg = config(part, steps=2)
         run_pretrain(cfg, start_run(cfg, tmp_path / part))
         given = load_file(tmp_path / part / "best/model.safetensors")
-        state = build_part(config(part, init_from=tmp_path / part, seed=7), "cpu").module.state_dict()
+        state = build_part(config(part, init_from=tmp_path / part, seed=7), STREET, "cpu").module.state_dict()
         assert all(torch.equal(state[name], tensor.to(state[name].dtype)) for name, tensor in given.items())
     other = PretrainConfig(part=EdgePart(net=StreetNetConfig(width=32, depth=2)), init_from=tmp_path / "edge")
     with pytest.raises(UsageError, match="holds a net of"):
-        build_part(other, "cpu")
+        build_part(other, STREET, "cpu")
     other = PretrainConfig(part=SamPart(net=TINY_SAM.model_copy(update={"window": 2})), init_from=tmp_path / "sam")
     with pytest.raises(UsageError, match="holds a sam-tiny of another shape"):
-        build_part(other, "cpu")
+        build_part(other, STREET, "cpu")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_the_last_good_weights(start_run, tmp_path, monkeypatch):
