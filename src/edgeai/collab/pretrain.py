@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeai.collab.models.checkpoint import load_model
+from edgeai.collab.models.checkpoint import load_model, shipped_checkpoint
 from edgeai.collab.pretrain_parts import Part, SamTinyPart, SegPart
 from edgeai.collab.scenes import Scenes, draws_of
 from edgeai.collab.schema import EdgePart, PretrainConfig, PretrainOptimConfig, SamPart, WideScenes
@@ -77,15 +77,17 @@ def build_part(cfg: PretrainConfig, classes: tuple[str, ...], device: str) -> Pa
     Raises:
         UsageError: init_from is not there or does not fit.
     """
-    part = cfg.part
+    part, start = cfg.part, cfg.init_from
+    if start == "shipped":
+        start = shipped_checkpoint("sam-tiny" if part.kind == "sam" else f"street-{part.kind}", part.kind)
     if isinstance(part, SamPart):
         tiny = SamTinyPart(part, device)
-        if cfg.init_from is not None:
-            tiny.start_from(cfg.init_from)
+        if start is not None:
+            tiny.start_from(start)
         return tiny
     net = SegPart(part.net, classes, device)
-    if cfg.init_from is not None:
-        net.start_from(load_model(cfg.init_from, device), cfg.init_from)
+    if start is not None:
+        net.start_from(load_model(start, device), start)
     return net
 
 

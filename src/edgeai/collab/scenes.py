@@ -1,4 +1,4 @@
-"""Random labelled scenes for pretraining, some of them under a drift: generated ones, or recorded frames changed at random.
+"""Random labelled scenes for pretraining, generated or from recorded frames, some of them under a drift.
 
 Scene number i depends on (seed, i) alone; numbers of training scenes are odd and those of validation scenes even.
 """

@@ -398,8 +398,8 @@ class PretrainConfig(Config):
     """Scenes held back for validation; the seeds of training scenes never meet theirs."""
     val_every: int = Field(250, ge=1)
     """Steps between validations (and checkpoints)."""
-    init_from: Path | None = None
-    """Folder of weights, or a run, that training starts from."""
+    init_from: Literal["shipped"] | Path | None = None
+    """Folder of weights, or a run, that training starts from; shipped: the weights that come with edgeai."""
     seed: int = 0
 
 
