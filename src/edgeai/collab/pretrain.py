@@ -81,7 +81,7 @@ def build_part(cfg: PretrainConfig, classes: tuple[str, ...], device: str) -> Pa
     if start == "shipped":
         start = shipped_checkpoint("sam-tiny" if part.kind == "sam" else f"street-{part.kind}", part.kind)
     if isinstance(part, SamPart):
-        tiny = SamTinyPart(part, device)
+        tiny = SamTinyPart(part, len(classes), device)
         if start is not None:
             tiny.start_from(start)
         return tiny

@@ -106,18 +106,24 @@ class SegPart:
 class SamTinyPart:
     """sam-tiny learns to cut out the region that a point or a box means.
 
+    Its encoder also learns to name the classes, through a linear layer that is thrown away (ours: Segment Anything
+    starts from an encoder that was pretrained on far more pictures).
+
     Args:
         config: Its size and recipe.
+        num_classes: Of the labels.
         device: Where it learns.
     """
 
-    def __init__(self, config: SamPart, device: str) -> None:
+    def __init__(self, config: SamPart, num_classes: int, device: str) -> None:
         self.config = config
         self.device = device
         self.shape = SamShape(**config.net.model_dump())
-        self.module: nn.Module = build_tiny(self.shape).to(device)
+        self.sam = build_tiny(self.shape).to(device)
+        self.names = nn.Conv2d(self.shape.decoder_width, num_classes, 1).to(device)
+        self.module: nn.Module = nn.ModuleDict({"sam": self.sam, "names": self.names})
         self.masks = SamMasks(
-            self.module, points_per_side=1, points_per_batch=1, iou_min=0.0, stability_min=0.0, nms_iou_max=1.0
+            self.sam, points_per_side=1, points_per_batch=1, iou_min=0.0, stability_min=0.0, nms_iou_max=1.0
         )  # for its image encoder
 
     def start_from(self, path: Path) -> None:
@@ -127,21 +133,24 @@ class SamTinyPart:
             UsageError: It is not there, or has another shape.
         """
         other = load_tiny(path).state_dict()
-        if {name: t.shape for name, t in other.items()} != {n: t.shape for n, t in self.module.state_dict().items()}:
+        if {name: t.shape for name, t in other.items()} != {n: t.shape for n, t in self.sam.state_dict().items()}:
             raise UsageError(f"{path} holds a sam-tiny of another shape", hint="make part.net equal to it")
-        self.module.load_state_dict(other)
+        self.sam.load_state_dict(other)
 
     def loss(self, scenes: Sequence[LabelledScene], rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """See `Part`."""
-        found = [losses for _, losses in self._scene_losses(scenes, rng)]
+        features = self._features(scenes)
+        naming = self._naming_loss(features, scenes)
+        found = [losses for _, losses in self._scene_losses(scenes, features, rng)]
         if not found:  # not one region is large enough: nothing to learn from these scenes
             return next(self.module.parameters()).sum() * 0.0, {"loss": 0.0}
         focal, dice, error = (
             torch.stack([getattr(losses, name) for losses in found]).mean() for name in ("focal", "dice", "iou_error")
         )
-        loss = self.config.focal_weight * focal + dice + error
+        loss = self.config.focal_weight * focal + dice + error + self.config.naming_weight * naming
         return loss, {
             "loss": float(loss.detach()),
+            "naming": float(naming.detach()),
             "focal": float(focal.detach()),
             "dice": float(dice.detach()),
             "iou_error": float(error.detach()),
@@ -153,7 +162,7 @@ class SamTinyPart:
         """Mean IoU of the mask that the IoU head picks, by kind of prompt ("score": over both), and of the best one."""
         rng = np.random.default_rng(VAL_SEED)
         by_point, by_box, best = [], [], []
-        for num_points, losses in self._scene_losses(scenes, rng):
+        for num_points, losses in self._scene_losses(scenes, self._features(scenes), rng):
             by_point.append(losses.iou_picked[:num_points])
             by_box.append(losses.iou_picked[num_points:])
             best.append(losses.iou_best)
@@ -162,15 +171,33 @@ class SamTinyPart:
 
     def save(self, folder: Path, provenance: Mapping[str, Any]) -> str:
         """See `Part`."""
-        return save_tiny(folder, self.module, self.shape, provenance)
+        return save_tiny(folder, self.sam, self.shape, provenance)
 
-    def _scene_losses(self, scenes: Sequence[LabelledScene], rng: np.random.Generator) -> list[tuple[int, MaskLosses]]:
+    def _features(self, scenes: Sequence[LabelledScene]) -> Tensor:
+        """The encoder's [B,D,h,w]."""
+        inputs = [self.sam.preprocess(self.masks.scale(scene.image)) for scene in scenes]
+        features: Tensor = self.sam.image_encoder(torch.cat(inputs))
+        return features
+
+    def _naming_loss(self, features: Tensor, scenes: Sequence[LabelledScene]) -> Tensor:
+        """Cross-entropy of the classes that a linear layer reads off the features []."""
+        side = self.shape.image_px
+        scores = F.interpolate(self.names(features), (side, side), mode="bilinear", align_corners=False)
+        losses = []
+        for row, scene in zip(scores, scenes, strict=True):
+            height, width = self.masks.input_px(scene.labels.shape)
+            within = F.interpolate(row[None, :, :height, :width], scene.labels.shape, mode="bilinear")
+            labels = torch.from_numpy(scene.labels).to(self.device).long()[None]
+            losses.append(F.cross_entropy(within, labels, ignore_index=IGNORE))
+        return torch.stack(losses).mean()
+
+    def _scene_losses(
+        self, scenes: Sequence[LabelledScene], features: Tensor, rng: np.random.Generator
+    ) -> list[tuple[int, MaskLosses]]:
         """Losses of each scene with regions, and how many of its prompts are points."""
-        config, sam = self.config, self.masks.sam
-        inputs = [self.masks.scale(scene.image) for scene in scenes]
-        features = sam.image_encoder(torch.cat([sam.preprocess(x) for x in inputs]))
+        config, sam = self.config, self.sam
         found = []
-        for scene, x, embedding in zip(scenes, inputs, features.split(1), strict=True):
+        for scene, embedding in zip(scenes, features.split(1), strict=True):
             prompts = sample_prompts(
                 scene.labels,
                 config.prompts,
@@ -190,7 +217,7 @@ class SamTinyPart:
                 decoded.append(decode(sam, embedding, boxes=boxes))
             logits, ious = (torch.cat(parts) for parts in zip(*decoded, strict=True))
             stride = self.shape.image_px / logits.shape[-1]
-            height, width = (max(1, round(side / stride)) for side in x.shape[-2:])
+            height, width = (max(1, round(side / stride)) for side in self.masks.input_px(frame_px))
             truth = shrink_masks(prompts.masks, (height, width), self.device)
             losses = mask_losses(logits[..., :height, :width], ious, truth, focal_weight=config.focal_weight)
             found.append((len(prompts.points), losses))

@@ -192,6 +192,11 @@ class SamMasks:
         """An RGB frame [H,W,3] uint8 scaled to the input's longer side [1,3,h,w], neither normalised nor padded."""
         return torch.from_numpy(self.transform.apply_image(image)).to(self.sam.device).permute(2, 0, 1)[None]
 
+    def input_px(self, frame_px: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of a scaled frame."""
+        height, width = self.transform.get_preprocess_shape(*frame_px, self.sam.image_encoder.img_size)
+        return height, width
+
     def to_input(self, prompts: np.ndarray, frame_px: tuple[int, int]) -> Tensor:
         """Points [N,2] or boxes [N,4] in frame pixels as points of the input [N,1 or 2,2]."""
         scaled = self.transform.apply_coords(prompts.reshape(len(prompts), -1, 2), frame_px)

@@ -372,6 +372,8 @@ class SamPart(WideScenes):
     """Standard deviation of a box corner, as a share of the box side (the paper's), at most 20 px."""
     focal_weight: float = Field(20.0, ge=0.0)
     """Weight of the focal loss beside the dice loss (the paper's 20:1)."""
+    naming_weight: float = Field(1.0, ge=0.0)
+    """Weight of the encoder's loss in naming classes (ours; 0 leaves it out)."""
 
 
 class PretrainOptimConfig(Config):
