@@ -197,9 +197,10 @@ def _camvid(root: Path, config: CamvidConfig) -> Found:
         for image in sorted(
             (path for split in config.splits for path in _pictures(root / split / "images")), key=lambda path: path.name
         ):
-            if image.name.startswith(sequence):
+            split = image.parent.parent.name
+            if f"{split}/{image.name}".startswith(sequence) or image.name.startswith(sequence):
                 labels = image.parent.parent / "labels" / f"{image.stem}.png"
-                segment = "dusk" if sequence == _CAMVID_DUSK else "day"
+                segment = "dusk" if image.name.startswith(_CAMVID_DUSK) else "day"
                 items.append(Item(image.relative_to(root).as_posix(), image, labels, segment))
     if not items:
         raise UsageError(

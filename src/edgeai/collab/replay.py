@@ -57,18 +57,18 @@ class ReplayItem:
 class ReplayBuffer:
     """Keeps at most `capacity` frames.
 
-    A frame enters the newest half; when it leaves that, it is offered to the reservoir, which so holds a uniform
-    sample of all frames older than the newest half (Vitter's algorithm R). No frame is there twice.
+    A frame enters the newest; when it leaves that, it is offered to the reservoir, which so holds a uniform
+    sample of all frames older than the newest (Vitter's algorithm R). No frame is there twice.
 
     Args:
-        config: Capacity and hold-out.
+        config: Capacity, newest frames and hold-out.
         seed: Of what the reservoir keeps.
     """
 
     def __init__(self, config: ReplayConfig, seed: int) -> None:
         self._holdout_every = config.holdout_every
         self._newest: deque[ReplayItem] = deque()
-        self._num_newest = config.capacity // 2
+        self._num_newest = config.newest
         self._reservoir: list[ReplayItem] = []
         self._num_reservoir = config.capacity - self._num_newest
         self._rng = np.random.default_rng((seed, _RESERVOIR_STREAM))
@@ -138,7 +138,7 @@ class ReplayBuffer:
         return [item for item in self if item.is_holdout]
 
     def sample(self, num: int, rng: np.random.Generator) -> list[ReplayItem]:
-        """Draws a batch: half from the newest half, half from the reservoir, none held out.
+        """Draws a batch: half from the newest, half from the reservoir, none held out.
 
         While there is no reservoir the newest fill its place. A half that has too few frames gives some twice.
 

@@ -36,7 +36,8 @@ class CamvidConfig(Config):
     """Folder, as given or below EDGEAI_DATA."""
     splits: tuple[str, ...] = ("train", "val")
     sequences: tuple[str, ...] = ("0006R0", "0016E5", "0001TP")
-    """Parts of the video by the start of their file names, in the order in which they are played; 0001TP is dusk."""
+    """Parts of the video by the start of their file names, in the order in which they are played; 0001TP is dusk.
+    val/0016E5 takes a sequence from one split alone."""
     as_street: bool = False
     """Fold the labels into the eight classes of the generated street."""
     height: int | None = Field(None, ge=32)
@@ -311,9 +312,9 @@ class CloudConfig(Config):
 class StreetNetConfig(Config):
     """Size of a street net."""
 
-    width: int = Field(96, ge=8, multiple_of=4)
+    width: int = Field(128, ge=8, multiple_of=4)
     """Channels at stride 8; a half at stride 4, a quarter at stride 2."""
-    depth: int = Field(6, ge=1)
+    depth: int = Field(8, ge=1)
     """Residual blocks at stride 8."""
     separable: bool = True
     """Depthwise-separable convolutions, or full ones."""
@@ -331,7 +332,7 @@ class WideScenes(Config):
 
     drift_frac: float = Field(0.5, ge=0.0, le=1.0)
     """Share of scenes under a random drift."""
-    max_level: float = Field(2.0, ge=0.0, le=3.0)
+    max_level: float = Field(3.0, ge=0.0, le=3.0)
     """Strongest of them."""
     new_looks_frac: float = Field(0.5, ge=0.0, le=1.0)
     """Share of generated scenes with the new houses, cars and clothes."""
@@ -341,7 +342,7 @@ class CloudPart(WideScenes):
     """The cloud's semantic net: larger, and it has seen bad weather and new looks."""
 
     kind: Literal["cloud"] = "cloud"
-    net: StreetNetConfig = StreetNetConfig(width=128, depth=8, separable=False)
+    net: StreetNetConfig = StreetNetConfig(separable=False)
 
 
 class SamShapeConfig(Config):
@@ -364,7 +365,7 @@ class SamPart(WideScenes):
 
     kind: Literal["sam"] = "sam"
     net: SamShapeConfig = SamShapeConfig()
-    prompts: int = Field(16, ge=1)
+    prompts: int = Field(8, ge=1)
     """Regions prompted in each image; half by a point, half by a box."""
     min_region_px: int = Field(16, ge=1)
     """Smaller regions are not asked for."""
@@ -511,9 +512,17 @@ class ReplayConfig(Config):
     """What the cloud keeps of the labelled frames."""
 
     capacity: int = Field(256, ge=2)
-    """Frames: half of them the newest, half a uniform sample of all that came before."""
+    """Frames in all."""
+    newest: int = Field(16, ge=1)
+    """Of them the newest, which fill half of every batch; the others are a uniform sample of all that came before."""
     holdout_every: int = Field(5, ge=2)
     """Every how-manieth frame is never trained on and judges the updates."""
+
+    @model_validator(mode="after")
+    def _room_for_older(self) -> ReplayConfig:
+        if self.newest >= self.capacity:
+            raise ValueError(f"newest {self.newest} leaves no room for older frames in a capacity of {self.capacity}")
+        return self
 
 
 class UpdateConfig(Config):

@@ -24,9 +24,9 @@ class StreetNetShape:
     """Size of a net."""
 
     num_classes: int
-    width: int = 96
+    width: int = 128
     """Channels at stride 8; a half at stride 4, a quarter at stride 2."""
-    depth: int = 6
+    depth: int = 8
     """Residual blocks at stride 8."""
     separable: bool = True
     """Depthwise-separable blocks (edge) or full 3x3 convolutions (cloud)."""
