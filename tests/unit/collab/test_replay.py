@@ -23,7 +23,7 @@ def add(buffer, index, *, labels=LABELS, weight=WEIGHT, image=b"jpeg"):
 
 
 def filled(num, *, capacity=20, every=5, seed=0):
-    buffer = ReplayBuffer(ReplayConfig(capacity=capacity, holdout_every=every), seed)
+    buffer = ReplayBuffer(ReplayConfig(capacity=capacity, newest=capacity // 2, holdout_every=every), seed)
     for index in range(num):
         add(buffer, index)
     return buffer
@@ -62,7 +62,7 @@ def test_reservoir_is_a_uniform_sample_of_what_is_older():
     """
     counts = np.zeros(40)
     for seed in range(2000):
-        buffer = ReplayBuffer(ReplayConfig(capacity=20), seed)
+        buffer = ReplayBuffer(ReplayConfig(capacity=20, newest=10), seed)
         for frame in FRAMES:
             buffer._newest.append(frame)
             if len(buffer._newest) > 10:
@@ -77,7 +77,7 @@ FRAMES = list(filled(50, capacity=200))
 
 def test_memory_is_bounded():
     """However long the stream: the capacity times one frame."""
-    buffer, sizes = ReplayBuffer(ReplayConfig(capacity=16), 0), set()
+    buffer, sizes = ReplayBuffer(ReplayConfig(capacity=16, newest=8), 0), set()
     noise = np.random.default_rng(0).integers(0, 8, (48, 64), dtype=np.uint8)
     for index in range(400):
         item = add(buffer, index, labels=noise, weight=np.ones((48, 64), np.float32), image=bytes(1000))
