@@ -13,7 +13,7 @@ SMOKE_TARGET := -s target.model=$(SMOKE)/model -s target.dtype=float32 -s draft.
 .PHONY: help demo test test-slow test-network smoke lint format install clean
 
 help:
-	@echo "make demo       fetch a small language model, train a draft head, measure the gain (about ten minutes)"
+	@echo "make demo       train a draft head and measure the gain; drive through edge, link and cloud (about a quarter of an hour)"
 	@echo "make test       the default tests: CPU, no network, no data sets"
 	@echo "make smoke      every main command on tiny built-in inputs, no download (under two minutes)"
 	@echo "make test-slow  the slow tests, and those that need EDGEAI_DATA"
@@ -35,10 +35,13 @@ demo: $(INSTALLED)
 	$(BIN)/edgeai assets fetch smollm2-135m-instruct
 	$(BIN)/edgeai spec train -c spec/smollm2-quick --out $(DEMO)
 	$(BIN)/edgeai spec bench -c spec/bench -s draft.path=$(DEMO) --out $(DEMO)/bench
+	$(BIN)/edgeai collab run --out $(DEMO)-drive
+	$(BIN)/edgeai runs report $(DEMO)-drive
 	@echo
-	@echo "A draft head was trained in $(DEMO) and measured above. What to run next:"
+	@echo "A draft head was trained in $(DEMO) and measured; a drive is in $(DEMO)-drive. What to run next:"
 	@echo "  $(BIN)/edgeai spec generate -s draft.path=$(DEMO) \"Why is the sky blue?\""
 	@echo "  $(BIN)/edgeai spec train -c spec/smollm2    # the head worth keeping: about three hours on two cores"
+	@echo "  $(BIN)/edgeai collab run -s strategy=edge-only    # what the cloud was good for"
 	@echo "  $(BIN)/edgeai --help"
 
 test: $(INSTALLED)
