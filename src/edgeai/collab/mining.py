@@ -89,6 +89,10 @@ def agreement(edge: Labels, cloud: Labels, num_classes: int, measure: str = "pix
     return None if metrics is None else metrics.miou
 
 
+MAX_SCALED = 3.0
+"""Standard deviations from the mean of the first fit beyond which the miner's inputs are cut."""
+
+
 class Miner(nn.Module):
     """h(f(x)) in [0,1]: a small head on the edge's pooled features and the classic scores.
 
@@ -123,7 +127,9 @@ class Miner(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """logit(h) of frames given as `miner_input` [B,F+6] -> [B]."""
         start = torch.logit(inputs[:, -len(SCORES)], eps=1e-4)
-        return start + self.outer(torch.relu(self.inner((inputs - self.mean) / self.std)))[:, 0]
+        # far from all that it was fitted to, as at the onset of a drift, the head must not run away
+        scaled = ((inputs - self.mean) / self.std).clamp(-MAX_SCALED, MAX_SCALED)
+        return start + self.outer(torch.relu(self.inner(scaled)))[:, 0]
 
     @torch.no_grad()
     def score(self, inputs: Tensor) -> float:

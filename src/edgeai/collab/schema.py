@@ -426,8 +426,16 @@ class MinerConfig(Config):
     """Adam steps of one fit; 0 leaves the miner as it is (untrained, it equals max_prob)."""
     num_frames: int = Field(64, ge=1)
     """Labelled frames that one fit looks at, at most."""
+    min_frames: int = Field(24, ge=1)
+    """With fewer it is not fitted, and stays max_prob: it would learn the first scene by heart."""
     lr: float = Field(5e-3, gt=0.0)
     weight_decay: float = Field(1e-3, ge=0.0)
+
+    @model_validator(mode="after")
+    def _can_be_fitted(self) -> MinerConfig:
+        if self.min_frames > self.num_frames:
+            raise ValueError(f"min_frames {self.min_frames} is never reached with num_frames {self.num_frames}")
+        return self
 
 
 class ExploreConfig(Config):

@@ -207,7 +207,7 @@ class Updater:
         """Fits the miner to the net that stands; takes it back where the held-out frames say so."""
         miner = self._miner
         learn = self._miner_rows(self.buffer.sample_all(miner.config.num_frames, rng))
-        if not miner.config.steps or learn is None:
+        if not miner.config.steps or learn is None or len(learn[0]) < miner.config.min_frames:
             return False, b""
         check = self._miner_rows(_evenly(self.buffer.holdout(), self._config.gate_frames))
         before = None if check is None else _miner_loss(miner, check)

@@ -129,7 +129,7 @@ class ToyBench:
 
 PERFECT = LinkConfig(up_bps=1e12, down_bps=1e12, delay_s=0.0)
 CHEAP = {
-    "miner": MinerConfig(steps=5, hidden=4),
+    "miner": MinerConfig(steps=5, hidden=4, min_frames=4),
     "update": UpdateConfig(
         steps=5, lr=0.02, every_frames=8, compute_s=0.5, refresh_prior=0, replay=ReplayConfig(capacity=40, newest=20)
     ),

@@ -24,8 +24,15 @@ def config(toy_config, *strategies, seeds=(0,), **changes):
 def toy_config():
     """What `toy` plays with."""
     return {
-        "miner": {"steps": 5, "hidden": 4},
-        "update": {"steps": 5, "lr": 0.02, "every_frames": 8, "compute_s": 0.5, "replay": {"capacity": 40}},
+        "miner": {"steps": 5, "hidden": 4, "min_frames": 4},
+        "update": {
+            "steps": 5,
+            "lr": 0.02,
+            "every_frames": 8,
+            "compute_s": 0.5,
+            "refresh_prior": 0,
+            "replay": {"capacity": 40, "newest": 20},
+        },
         "link": {"up_bps": 1e12, "down_bps": 1e12, "delay_s": 0.0},
         "compute": {"edge_s": 0.03, "encode_s": 0.002, "cloud_s": 0.05},
     }

@@ -192,3 +192,15 @@ def test_importance_weights_are_unbiased():
     assert abs((weights * uploaded).mean() - 1) < math.sqrt(2 * (1 / probs - 1).mean() * log_term / num) + 20 / 3 * (
         log_term / num
     )
+
+
+def test_frames_unlike_all_it_was_fitted_to_do_not_carry_the_miner_away():
+    """Beyond three standard deviations an input counts as three."""
+    miner = Miner(4, MinerConfig(steps=50, lr=0.1, hidden=4), seed=0)
+    torch.manual_seed(0)
+    rows = torch.rand(40, 10)
+    miner.fit(rows, (rows[:, 0] > 0.5).float(), torch.ones(40))
+    far, edge = rows[:1].clone(), rows[:1].clone()
+    far[0, 0], edge[0, 0] = 1e6, miner.mean[0] + 3 * miner.std[0]
+    assert torch.allclose(miner(far), miner(edge))
+    assert not torch.allclose(miner(far), miner(rows[:1]))

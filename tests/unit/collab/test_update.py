@@ -67,7 +67,7 @@ def add(updater, index, labels=None, weight=None):
 
 
 def new_updater(*, seed=0, miner_steps=10, model=None, **config):
-    miner = Miner(3, MinerConfig(steps=miner_steps, hidden=4), seed=0)
+    miner = Miner(3, MinerConfig(steps=miner_steps, hidden=4, min_frames=1), seed=0)
     options = {"replay": ReplayConfig(capacity=40), "steps": 30, "lr": 0.02, **config}
     return Updater(model or TinyModel(), miner, UpdateConfig(**options), seed)
 
@@ -213,6 +213,14 @@ def test_nothing_to_do_makes_no_version():
     got = updater.update(2.0)
     assert (got.version, got.accepted, got.miner_accepted, got.num_bytes) == (0, False, False, 0)
     assert new_updater().update(1.0).version == 0  # an empty buffer
+
+
+def test_a_few_frames_fit_no_miner():
+    updater = filled(num=12, miner_steps=20)
+    updater._miner.config = updater._miner.config.model_copy(update={"min_frames": 11})
+    before = {name: value.clone() for name, value in updater._miner.state_dict().items()}
+    assert not updater.update(2.0).miner_accepted  # 10 frames, since 2 of the 12 are held out
+    assert all(torch.equal(value, before[name]) for name, value in updater._miner.state_dict().items())
 
 
 def test_the_miner_follows_the_net():
