@@ -5,6 +5,7 @@ Shapes: B images, C stream classes, F pooled features, H x W frame pixels; M, h,
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -73,6 +74,13 @@ class TorchModel:
         self.input_format = input_format
         self.device = device
         self.frozen_reason = frozen_reason
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TorchModel:
+        twin = copy.copy(self)
+        twin.net = copy.deepcopy(self.net, memo)
+        for own, given in zip(twin.net.parameters(), self.net.parameters(), strict=True):
+            own.detach_().requires_grad_(given.requires_grad)  # TorchScript's copies are no leaves: none could learn
+        return twin
 
     @property
     def trainable(self) -> nn.Module | None:
