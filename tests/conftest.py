@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,12 @@ from edgeai.spec.head import DraftHead, HeadShape
 from edgeai.spec.schema import TreeConfig
 from edgeai.spec.target import DecoderTarget, Message, _to_decoder
 from edgeai.spec.tree import DraftTree, build_tree
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("data") and not os.environ.get("EDGEAI_DATA"):
+        pytest.skip("needs data sets: set EDGEAI_DATA to the folder that holds them")
+
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 EOS = 0
