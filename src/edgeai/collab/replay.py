@@ -1,4 +1,4 @@
-"""The cloud's memory of labelled frames: half the newest, half a uniform sample of everything before.
+"""The cloud's memory of labelled frames: the newest, and a uniform sample of everything before.
 
 Images stay JPEG, labels and weights are packed, so that 256 frames take a few megabytes. Every fifth frame is held out:
 it is never trained on and judges the updates.
@@ -79,7 +79,7 @@ class ReplayBuffer:
         return len(self._newest) + len(self._reservoir)
 
     def __iter__(self) -> Iterator[ReplayItem]:
-        """The reservoir, then the newest by age, youngest last."""
+        """By age, youngest last."""
         yield from self._reservoir
         yield from self._newest
 
@@ -167,7 +167,8 @@ class ReplayBuffer:
             return
         place = int(self._rng.integers(self._num_offered))
         if place < self._num_reservoir:
-            self._reservoir[place] = item
+            del self._reservoir[place]  # which keeps the others by age
+            self._reservoir.append(item)
 
 
 def _draw(items: list[ReplayItem], num: int, rng: np.random.Generator) -> list[ReplayItem]:

@@ -75,6 +75,13 @@ def test_reservoir_is_a_uniform_sample_of_what_is_older():
 FRAMES = list(filled(50, capacity=200))
 
 
+def test_more_than_the_newest_are_the_youngest_that_are_left():
+    """However often the reservoir has changed, its youngest come before the newest."""
+    buffer = filled(200)
+    assert ids(buffer) == sorted(ids(buffer))
+    assert ids(buffer.newest(14)) == sorted(ids(buffer))[-14:]
+
+
 def test_memory_is_bounded():
     """However long the stream: the capacity times one frame."""
     buffer, sizes = ReplayBuffer(ReplayConfig(capacity=16, newest=8), 0), set()
