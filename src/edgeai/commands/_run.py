@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeai.commands._console import listening
 from edgeai.core.config import Config
+from edgeai.core.errors import UsageError
 from edgeai.core.run import Run
 
 
@@ -61,3 +62,13 @@ def running(
             raise
         if run.status == "running":
             run.finish("done")
+
+
+def refuse_with_resume(resume: object, *others: object, leave_out: str = "-c, -s and --out") -> None:
+    """Says so where --resume stands beside what the run to resume has already.
+
+    Raises:
+        UsageError: It does.
+    """
+    if resume is not None and any(others):
+        raise UsageError("--resume takes its config and folder from the run", hint=f"leave out {leave_out}")

@@ -28,7 +28,7 @@ from edgeai.commands._options import (
     VerboseOption,
 )
 from edgeai.commands._render import print_json
-from edgeai.commands._run import running
+from edgeai.commands._run import refuse_with_resume, running
 from edgeai.core.config import load_config
 from edgeai.core.errors import UsageError
 from edgeai.core.run import Run, Status
@@ -93,7 +93,7 @@ def compare(
     Every run is kept as soon as it is done: --resume after Ctrl-C plays what is missing. Without -c it is
     collab/compare.
     """
-    _refuse_with_resume(resume, config, set_, out)
+    refuse_with_resume(resume, config, set_, out)
     cfg = load_config(
         CollabCompareConfig, Run.open(resume).config_path if resume else config or "collab/compare", set_ or ()
     )
@@ -134,7 +134,7 @@ def pretrain(
     verbose: VerboseOption = False,
 ) -> None:
     """Train the edge net, the cloud net or sam-tiny on generated street scenes. --resume goes on after Ctrl-C."""
-    _refuse_with_resume(resume, part or config, set_, out)
+    refuse_with_resume(resume, part or config, set_, out)
     if part is not None and config is not None:
         raise UsageError("PART and -c both name a config", hint="leave one of them out")
     source = Run.open(resume).config_path if resume else f"collab/pretrain-{part.value}" if part else config
@@ -148,8 +148,3 @@ def pretrain(
         report = run_pretrain(cfg, run, resume=resume is not None)
         run.finish("done", report.to_json())
     print_json({"run": run.path, **report.to_json()}) if as_json else show_pretrain(run.path, report)
-
-
-def _refuse_with_resume(resume: object, *others: object) -> None:
-    if resume is not None and any(others):
-        raise UsageError("--resume takes its config and folder from the run", hint="leave out -c, -s and --out")

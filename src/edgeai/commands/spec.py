@@ -22,7 +22,7 @@ from edgeai.commands._options import (
     VerboseOption,
 )
 from edgeai.commands._render import print_json
-from edgeai.commands._run import running
+from edgeai.commands._run import refuse_with_resume, running
 from edgeai.commands._spec_render import (
     answer_footer,
     show_bench,
@@ -65,8 +65,7 @@ def train(
 
     Several GPUs or processes: torchrun --nproc-per-node 2 -m edgeai spec train ...
     """
-    if resume is not None and (config or set_ or out):
-        raise UsageError("--resume takes its config and folder from the run", hint="leave out -c, -s and --out")
+    refuse_with_resume(resume, config, set_, out)
     cfg = load_config(TrainConfig, Run.open(resume).config_path if resume else config, set_ or ())
     if dry_run:
         show_train_plan(_plan_train(cfg, device, quiet), as_json=as_json)
@@ -202,8 +201,7 @@ def compare(
     Trainings that are done are not repeated, interrupted ones are gone on with: --resume after Ctrl-C. RUNs whose
     configs differ only in the seed are one variant; without -c their target is measured.
     """
-    if resume is not None and (runs or config or set_ or out):
-        raise UsageError("--resume takes its config and folder from the run", hint="leave out RUN, -c, -s and --out")
+    refuse_with_resume(resume, runs, config, set_, out, leave_out="RUN, -c, -s and --out")
     given = [f"runs={json.dumps([str(path) for path in runs])}"] if runs else []
     if runs and not config and (runs[0] / "run.json").exists() and Run.open(runs[0]).info["verb"] == "spec train":
         target = load_config(TrainConfig, runs[0] / "config.yaml").target
