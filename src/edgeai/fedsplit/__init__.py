@@ -1,0 +1,1 @@
+"""Federated and split learning across devices."""
