@@ -1,0 +1,183 @@
+"""What a part of a model costs: parameters, FLOPs, memory kept for the backward pass, bytes at its end.
+
+Measured on the meta device from shapes alone, so that a part of any size costs milliseconds and no memory. One
+multiply-add is two FLOPs. What only moves or maps values (activations, norms, pooling, embeddings) is not counted, as
+is usual; products of matrices inside convolutions, attention, GRU and LSTM are.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from edgeai.core.errors import UsageError
+
+_BATCH = 2
+"""Measured with this many samples and divided: BatchNorm refuses to train on one."""
+
+BACKWARD_PER_FORWARD = 2
+"""The measurement contract: a backward pass costs twice the forward pass, for the input and for the weights. The first
+layer of a model needs no gradient for its input; it is charged all the same, so that the parts of a model always add up
+to the model, wherever it is cut. Where nothing is trained, only the gradient for the input is needed: once."""
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """What one part costs. "Per sample" is per row of the batch.
+
+    Args:
+        num_params: Parameters, each counted once however often it is used.
+        num_trainable: Those of them that are trained.
+        weight_bytes: Of parameters and buffers: what a copy of the part is on the wire.
+        forward_flops: Per sample.
+        backward_flops: Per sample, by the contract.
+        saved_bytes: Per sample: what autograd keeps between forward and backward, parameters not counted. On the meta
+            device recurrent layers and attention are taken apart, and fused kernels may keep less.
+        output_shape: Without the batch.
+        output_bytes: Per sample.
+    """
+
+    num_params: int
+    num_trainable: int
+    weight_bytes: int
+    forward_flops: float
+    backward_flops: float
+    saved_bytes: float
+    output_shape: tuple[int, ...]
+    output_bytes: int
+
+    @property
+    def train_flops(self) -> float:
+        """Of one training step, per sample."""
+        return self.forward_flops + self.backward_flops
+
+
+def measure_part(part: nn.Module, input_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> PartCost:
+    """Measures a part in training mode, leaving it as it is.
+
+    Args:
+        part: Of a model, or a whole one; on any device, the meta device included.
+        input_shape: Of one sample, without the batch.
+        dtype: Of the input; whole numbers stand for tokens.
+
+    Raises:
+        UsageError: The part does not take this input, or returns something else than one tensor.
+    """
+    try:
+        output, flops, saved_bytes = _trace(_twin(part, torch.device("meta")), input_shape, dtype)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
+        output, flops, saved_bytes = _trace_for_real(part, input_shape, dtype, error)
+    parameters = list(part.parameters())
+    num_trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    times = BACKWARD_PER_FORWARD if num_trainable or not parameters else 1
+    return PartCost(
+        num_params=sum(p.numel() for p in parameters),
+        num_trainable=num_trainable,
+        weight_bytes=sum(t.numel() * t.element_size() for t in (*parameters, *_buffers(part))),
+        forward_flops=flops / _BATCH,
+        backward_flops=times * flops / _BATCH,
+        saved_bytes=saved_bytes / _BATCH,
+        output_shape=tuple(output.shape[1:]),
+        output_bytes=math.prod(output.shape[1:]) * output.element_size(),
+    )
+
+
+def measure_chain(
+    parts: Iterable[nn.Module], input_shape: Sequence[int], dtype: torch.dtype = torch.float32
+) -> list[PartCost]:
+    """Measures parts that follow each other.
+
+    Args:
+        parts: Each takes what the one before returns.
+        input_shape: Of one sample of the first part.
+        dtype: Of the first part's input; the others take float32.
+
+    Raises:
+        UsageError: As `measure_part`.
+    """
+    costs: list[PartCost] = []
+    for part in parts:
+        costs.append(measure_part(part, input_shape, dtype))
+        input_shape, dtype = costs[-1].output_shape, torch.float32
+    return costs
+
+
+def add_costs(costs: Sequence[PartCost]) -> PartCost:
+    """Returns the cost of parts that follow each other, as of one part. They must not share weights."""
+    return PartCost(
+        num_params=sum(c.num_params for c in costs),
+        num_trainable=sum(c.num_trainable for c in costs),
+        weight_bytes=sum(c.weight_bytes for c in costs),
+        forward_flops=sum(c.forward_flops for c in costs),
+        backward_flops=sum(c.backward_flops for c in costs),
+        saved_bytes=sum(c.saved_bytes for c in costs),
+        output_shape=costs[-1].output_shape,
+        output_bytes=costs[-1].output_bytes,
+    )
+
+
+def _buffers(part: nn.Module) -> list[Tensor]:
+    """Buffers that belong to the weights; the others (masks, tables) are made anew where they are needed."""
+    kept = set(part.state_dict(keep_vars=True))
+    return [buffer for name, buffer in part.named_buffers() if name in kept]
+
+
+def _twin(part: nn.Module, device: torch.device) -> nn.Module:
+    """Copies a part's structure to a device without copying, or touching, its weights."""
+    memo: dict[int, Any] = {}
+    for tensor in (*part.parameters(), *part.buffers()):
+        empty = torch.zeros_like(tensor, device=device, requires_grad=False)
+        is_weight = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_weight else empty
+    return copy.deepcopy(part, memo).train()
+
+
+def _trace_for_real(
+    part: nn.Module, input_shape: Sequence[int], dtype: torch.dtype, before: Exception
+) -> tuple[Tensor, int, int]:
+    """Measures a part that the meta device cannot run, for example because it looks at values."""
+    where = f"{type(part).__name__} on a sample of shape {tuple(input_shape)}"
+    if any(parameter.is_meta for parameter in part.parameters()):
+        raise UsageError(f"cannot measure {where}: {_first_line(before)}") from None
+    try:
+        return _trace(_twin(part, torch.device("cpu")), input_shape, dtype)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
+        raise UsageError(f"cannot measure {where}: {_first_line(error)}") from None
+
+
+def _trace(part: nn.Module, input_shape: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, int, int]:
+    """Runs a part forward.
+
+    Returns:
+        Its output, FLOPs, and bytes of the storages that autograd keeps.
+    """
+    device = next((t.device for t in (*part.parameters(), *part.buffers())), torch.device("meta"))
+    x = torch.zeros((_BATCH, *input_shape), dtype=dtype, device=device, requires_grad=dtype.is_floating_point)
+    weights = {t.untyped_storage()._cdata for t in (*part.parameters(), *part.buffers())}
+    kept: dict[int, Any] = {}  # holds the storages, so that none is freed and counted again as another
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept.setdefault(storage._cdata, storage)
+        return tensor
+
+    counter = FlopCounterMode(display=False)
+    # a forked generator: dropout must not move the caller's
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), counter, saved_tensors_hooks(keep, lambda t: t):
+        output = part(x)
+    if not isinstance(output, Tensor):
+        raise TypeError(f"it returns a {type(output).__name__}, expected one tensor")
+    return output, counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
