@@ -1,1 +1,1 @@
-"""Federated and split learning across devices."""
+"""Federated learning, split learning, and the ways to combine them, with their costs."""

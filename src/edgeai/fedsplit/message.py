@@ -52,3 +52,7 @@ class Message:
     def is_empty(self) -> bool:
         """Carries no tensor; options may still be there."""
         return not (self.activations or self.gradients or self.weights or self.labels or self.side)
+
+
+EMPTY = Message()
+"""Says nothing: the other side may go on."""

@@ -1,0 +1,323 @@
+"""The two halves of a split model: what runs on a device, and what runs at the server.
+
+x [b, ...] samples, y [b] labels, z [b, ...] smashed data at the cut, g [b, ...] gradient of the batch's mean loss at z.
+Halves know nothing of transports, bytes or time. A client half says what it computed as FLOPs and held as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeai.fedsplit.data.samples import Samples
+from edgeai.fedsplit.message import EMPTY, Message
+from edgeai.fedsplit.meter import PartCost
+from edgeai.fedsplit.protect import Protect
+from edgeai.fedsplit.schema import OptimConfig
+from edgeai.fedsplit.split import SplitModel, Weights, clone
+
+State = dict[str, Tensor]
+"""What a device keeps between rounds."""
+
+
+def derived_seed(*words: int) -> int:
+    """A seed for one purpose, the same on every machine and independent of what was drawn before."""
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+
+
+def build_optimiser(parameters: Iterable[nn.Parameter], cfg: OptimConfig, *, lr_scale: float = 1.0) -> torch.optim.Optimizer:
+    """The optimiser that a config asks for."""
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    lr = cfg.lr * lr_scale
+    if cfg.kind == "adam":
+        return torch.optim.Adam(trainable, lr=lr, weight_decay=cfg.weight_decay)
+    return torch.optim.SGD(trainable, lr=lr, momentum=cfg.momentum, weight_decay=cfg.weight_decay)
+
+
+def static_bytes(cost: PartCost, cfg: OptimConfig) -> int:
+    """Weights, gradients and optimiser state of a part in training."""
+    slots = 2 if cfg.kind == "adam" else 1 if cfg.momentum else 0
+    return cost.weight_bytes + 4 * cost.num_trainable * (1 + slots)
+
+
+@dataclass
+class Part:
+    """A module on a device or at the server, and what it costs a sample."""
+
+    module: nn.Module
+    cost: PartCost
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What a device has at hand in one round."""
+
+    client: int
+    round: int
+    seed: int
+    samples: Samples
+    batch: int
+    epochs: int
+    optim: OptimConfig
+    protect: Protect | None = None
+    is_random: bool = False
+    """The model draws random numbers itself (dropout)."""
+    kept: State = field(default_factory=dict)
+    """What the device kept from earlier rounds."""
+
+
+class ClientHalf:
+    """What one device does in one round. A method says what by `on_<op>`, which answers with one or more messages.
+
+    Args:
+        kit: Samples, batches, optimiser settings.
+        parts: Modules by role, with weights of their own.
+    """
+
+    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
+        self.kit, self.parts = kit, dict(parts)
+        self.kept: State = dict(kit.kept)
+        self.flops = 0.0
+        """Computed since it was last asked."""
+        self.peak_bytes = 0
+        """Largest memory held at once so far: parts in training and what autograd saved."""
+        self.held_bytes = 0
+        """Of that, what is held while the server has its turn."""
+        self._static_bytes = sum(static_bytes(part.cost, kit.optim) for part in self.parts.values())
+        self._order = self._batches()
+        self._num_ops = 0
+
+    def handle(self, op: str, message: Message) -> Iterator[Message]:
+        """Does what is asked, and answers; each answer can leave as soon as it is there."""
+        if self.kit.is_random:
+            self._num_ops += 1
+            torch.manual_seed(derived_seed(self.kit.seed, self.kit.round, self.kit.client, self._num_ops, 2))
+        answer = getattr(self, f"on_{op}")(message)
+        if isinstance(answer, Message):
+            yield answer
+        elif answer is not None:
+            yield from answer
+
+    def take_flops(self) -> float:
+        """What was computed since the last call."""
+        flops, self.flops = self.flops, 0.0
+        return flops
+
+    def optimiser(self, *roles: str) -> torch.optim.Optimizer:
+        """A new optimiser over parts of this device."""
+        parameters = [parameter for role in roles for parameter in self.parts[role].module.parameters()]
+        return build_optimiser(parameters, self.kit.optim)
+
+    def load(self, role: str, weights: Mapping[str, Tensor]) -> None:
+        """Takes over weights for one part; all of its weights must be named."""
+        self.parts[role].module.load_state_dict(weights)
+
+    def weights(self, role: str) -> Weights:
+        """A copy of one part's weights."""
+        return clone(self.parts[role].module.state_dict())
+
+    def batch(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The next batch of this round: indices, x, y with the labels as the device gives them away; None at the end."""
+        indices = next(self._order, None)
+        if indices is None:
+            return None
+        y = self.kit.samples.y[indices]
+        if self.kit.protect is not None:
+            y = self.kit.protect.labels(indices, y)
+        return indices, self.kit.samples.x[indices], y
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """What is left of this round's batches."""
+        while (batch := self.batch()) is not None:
+            yield batch
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of a whole round."""
+        return num_batches(len(self.kit.samples.y), self.kit.batch, self.kit.epochs)
+
+    def count(self, role: str, num_samples: int, *, forward: int = 0, backward: int = 0, held: bool = False) -> None:
+        """Counts passes of a part.
+
+        Args:
+            role: Which part.
+            num_samples: In each pass.
+            forward: Number of forward passes.
+            backward: Number of backward passes.
+            held: The saved tensors stay while the server computes.
+        """
+        cost = self.parts[role].cost
+        self.flops += num_samples * (forward * cost.forward_flops + backward * cost.backward_flops)
+        if forward:
+            saved_bytes = num_samples * cost.saved_bytes
+            self.peak_bytes = max(self.peak_bytes, self._static_bytes + saved_bytes)
+            if held:
+                self.held_bytes = max(self.held_bytes, saved_bytes)
+
+    def _batches(self) -> Iterator[Tensor]:
+        """A permutation of the samples for each local epoch; the last batch may be short."""
+        kit = self.kit
+        for epoch in range(kit.epochs):
+            generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.round, kit.client, epoch, 1))
+            yield from torch.randperm(len(kit.samples.y), generator=generator).split(kit.batch)
+
+
+def num_batches(num_samples: int, batch: int, epochs: int) -> int:
+    """Steps of one round."""
+    return epochs * -(-num_samples // batch)
+
+
+@dataclass
+class Pending:
+    """A batch whose gradient has not come back yet."""
+
+    x: Tensor
+    z: Tensor
+    """As sent, with its graph."""
+    extra_loss: Tensor | None
+    """A loss of the device's own, such as NoPeek's."""
+
+
+class SplitClient(ClientHalf):
+    """The layers before the cut, trained with true gradients: one exchange a batch.
+
+    `step` applies the gradient of the pending batch, if one comes, and answers with the next batch, or with nothing after
+    the last. `unload` applies the last gradient and answers with the weights.
+    """
+
+    role = "client"
+
+    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
+        super().__init__(kit, parts)
+        self.optim = self.optimiser(self.role)
+        self.pending: Pending | None = None
+
+    def on_load(self, message: Message) -> None:
+        """Takes over the weights; there is no answer."""
+        self.load(self.role, message.weights)
+
+    def on_step(self, message: Message) -> Message:
+        """One exchange of the training."""
+        self.apply(message)
+        batch = self.batch()
+        if batch is None:
+            return EMPTY
+        _, x, y = batch
+        return Message(activations={"z": self.smash(x)}, labels={"y": y})
+
+    def on_unload(self, message: Message) -> Message:
+        """Ends the round with the weights."""
+        self.apply(message)
+        return Message(weights=self.weights(self.role))
+
+    def on_end(self, message: Message) -> None:
+        """Ends the round without giving the weights away."""
+        self.apply(message)
+
+    def smash(self, x: Tensor) -> Tensor:
+        """Runs the layers before the cut, and remembers the batch.
+
+        Returns:
+            z without its graph, protected as the config asks.
+        """
+        protect = self.kit.protect
+        z = self.parts[self.role].module(x)
+        self.count(self.role, len(x), forward=1, held=True)
+        extra = None
+        if protect is not None:
+            z = protect.smashed(z)
+            extra = protect.extra_loss(x, z)
+        self.pending = Pending(x, z, extra)
+        return z.detach()
+
+    def apply(self, message: Message) -> None:
+        """Steps on the gradient of the pending batch, if the message brings one."""
+        if "z" not in message.gradients:
+            return
+        assert self.pending is not None, "a gradient came before any activation was sent"
+        pending, self.pending = self.pending, None
+        self.optim.zero_grad()
+        self.backward(pending, message.gradients["z"])
+        self.count(self.role, len(pending.x), backward=1)
+        self.optim.step()
+
+    def backward(self, pending: Pending, gradient: Tensor) -> None:
+        """Fills the gradients of the layers before the cut."""
+        protect = self.kit.protect
+        if protect is not None and protect.clips:
+            protect.client_gradients(self.parts[self.role].module, pending.x, gradient)
+        elif pending.extra_loss is None:
+            pending.z.backward(gradient)
+        else:
+            torch.autograd.backward([pending.z, pending.extra_loss], [gradient, torch.ones_like(pending.extra_loss)])
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the server's half."""
+
+    loss: Tensor
+    """Mean over the batch, detached."""
+    gradient: Tensor
+    """At the cut, of that mean."""
+    flops: float
+
+
+class ServerHalf:
+    """The layers behind the cut, with their optimiser. One half may serve several cuts.
+
+    Args:
+        model: The whole model, of which this half uses the layers behind the cuts; its own copy.
+        first: Position of the shallowest cut.
+        optim: Of the layers behind it.
+        lr_scale: Multiplies the learning rate.
+    """
+
+    def __init__(self, model: SplitModel, first: int, optim: OptimConfig, *, lr_scale: float = 1.0) -> None:
+        self.model, self.first = model, first
+        self._tails: dict[int, nn.Sequential] = {}
+        self.optim = build_optimiser(self.tail(first).parameters(), optim, lr_scale=lr_scale)
+        self._optim_cfg = optim
+
+    def tail(self, position: int) -> nn.Sequential:
+        """The layers behind a cut."""
+        if position not in self._tails:
+            self._tails[position] = self.model.part(position, len(self.model))
+        return self._tails[position]
+
+    def cost(self, position: int) -> PartCost:
+        """Of the layers behind a cut."""
+        return self.model.cost(position, len(self.model))
+
+    def memory_bytes(self, num_samples: int) -> int:
+        """Of the half in training, with what autograd saves for so many samples at once."""
+        cost = self.cost(self.first)
+        return static_bytes(cost, self._optim_cfg) + num_samples * cost.saved_bytes
+
+    def step(self, position: int, z: Tensor, y: Tensor) -> Step:
+        """Forward, loss, backward and a step of the optimiser (Vepakomma et al. 2018).
+
+        Args:
+            position: Of the client's cut.
+            z: [b, ...] as received.
+            y: [b].
+        """
+        z = z.detach().requires_grad_()
+        self.optim.zero_grad()
+        loss = F.cross_entropy(self.tail(position)(z), y)
+        loss.backward()
+        self.optim.step()
+        cost = self.cost(position)
+        assert z.grad is not None
+        return Step(loss.detach(), z.grad, len(z) * (cost.forward_flops + cost.backward_flops))
+
+    def weights(self) -> Weights:
+        """A copy of the weights behind the shallowest cut."""
+        return clone(self.model.weights(self.first))
+
+

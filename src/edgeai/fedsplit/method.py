@@ -1,0 +1,265 @@
+"""A training method as the server sees it: who takes part, what is asked of whom, and what becomes of the answers."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from edgeai.fedsplit.clock import Clock
+from edgeai.fedsplit.halves import ClientHalf, Part, num_batches
+from edgeai.fedsplit.ledger import Ledger
+from edgeai.fedsplit.message import EMPTY, Message
+from edgeai.fedsplit.split import SplitModel, Weights, clone
+from edgeai.fedsplit.transport import Reply, Request, Transport
+
+if TYPE_CHECKING:
+    from edgeai.fedsplit.schema import SimConfig
+    from edgeai.fedsplit.world import World
+
+SERVER = -1
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a method is built from; the same on every backend."""
+
+    cfg: SimConfig
+    model: SplitModel
+    """With its initial weights; a method copies what it trains."""
+    num_classes: int
+    num_samples: tuple[int, ...]
+    """Training samples of each client."""
+    positions: tuple[int, ...]
+    """Each client's cut."""
+    world: World
+    histograms: tuple[tuple[int, ...], ...] = ()
+    """Labels of each client, for methods that group clients by them."""
+    input_shapes: tuple[tuple[int, ...], ...] = ()
+    """Of each client's samples, where they differ (vertical split)."""
+
+    @property
+    def first(self) -> int:
+        """Position of the shallowest cut."""
+        return min(self.positions)
+
+    def num_batches(self, client: int) -> int:
+        """Steps of a client in one round."""
+        return num_batches(self.num_samples[client], self.cfg.batch, self.cfg.local_epochs)
+
+    def shares(self, clients: Sequence[int]) -> list[float]:
+        """Each client's share of their samples, n_k / n."""
+        total = sum(self.num_samples[client] for client in clients)
+        return [self.num_samples[client] / total for client in clients]
+
+
+class Round:
+    """One round: the devices that take part, the server's time, and what was seen of the loss.
+
+    Args:
+        number: From 1.
+        clients: Who takes part, in order.
+        transport: The way to them.
+        clock: Virtual time.
+        ledger: For what crosses between servers.
+        wanted: The round ends when so many have delivered; None waits for all.
+        deadline_s: The round ends this long after its begin; None never.
+        lost: Clients that do not deliver in the end.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        clients: Sequence[int],
+        transport: Transport,
+        clock: Clock,
+        ledger: Ledger,
+        *,
+        wanted: int | None = None,
+        deadline_s: float | None = None,
+        lost: frozenset[int] = frozenset(),
+    ) -> None:
+        self.number, self.clients = number, tuple(clients)
+        self.begin_s = clock.now_s
+        self.end_s = self.begin_s
+        self.server_peak_bytes = 0
+        self.late: set[int] = set()
+        self.notes: dict[str, float] = {}
+        """Figures that a method wants to see in the metrics."""
+        self._transport, self._clock, self._ledger = transport, clock, ledger
+        self._wanted, self._deadline_s, self._lost = wanted, deadline_s, lost
+        self._loss_sum: Tensor | float = 0.0
+        self._num_samples = 0
+
+    def stream(self, op: str, requests: Mapping[int, Request]) -> dict[int, Iterator[Reply]]:
+        """Asks devices for something that has several answers; see `Transport.stream`."""
+        return self._transport.stream(op, requests)
+
+    def ask(self, op: str, requests: Mapping[int, Request]) -> dict[int, Reply]:
+        """Asks devices for something that has one answer, or none: those are missing in what comes back."""
+        replies = {}
+        for client, answers in self._transport.stream(op, requests).items():
+            for reply in answers:
+                replies[client] = reply
+        return replies
+
+    def ask_one(self, client: int, op: str, message: Message = EMPTY, at_s: float | None = None) -> Reply:
+        """Asks one device for something that has one answer."""
+        return self.ask(op, {client: Request(message, self.begin_s if at_s is None else at_s)})[client]
+
+    def tell(self, op: str, requests: Mapping[int, Request]) -> dict[int, float]:
+        """Tells devices something that has no answer.
+
+        Returns:
+            When each has it, by client.
+        """
+        return {client: reply.client_s for client, reply in self.ask(op, requests).items()}
+
+    def work(self, flops: float, at_s: float, *, lane: int = 0, label: str = "server") -> float:
+        """The server computes; returns when it is done."""
+        end_s = self._clock.work(SERVER, flops, at_s, label, lane)
+        self.end_s = max(self.end_s, end_s)
+        return end_s
+
+    def pass_on(self, message: Message, client: int = SERVER) -> None:
+        """Charges what crosses between servers, or between devices by way of no server."""
+        self._ledger.charge(self.number, client, "down", message)
+
+    def hold(self, num_bytes: int) -> None:
+        """The server holds so much at once."""
+        self.server_peak_bytes = max(self.server_peak_bytes, num_bytes)
+
+    def loss(self, mean: Tensor | float, num_samples: int) -> None:
+        """Notes the mean training loss of some samples."""
+        self._loss_sum = self._loss_sum + mean * num_samples
+        self._num_samples += num_samples
+
+    @property
+    def mean_loss(self) -> float:
+        """Over all samples of the round; NaN where there were none."""
+        return float(self._loss_sum) / self._num_samples if self._num_samples else float("nan")
+
+    def accept(self, replies: Mapping[int, Reply]) -> dict[int, Reply]:
+        """Keeps the answers that came in time: not lost, before the deadline, and only the first ones wanted.
+
+        The round ends with the last of them, or at its deadline where someone is missing.
+
+        Args:
+            replies: By client.
+
+        Returns:
+            Of them those that count, in the given order.
+        """
+        limit_s = float("inf") if self._deadline_s is None else self.begin_s + self._deadline_s
+        arrived = sorted((reply.at_s, client) for client, reply in replies.items() if client not in self._lost)
+        counted = [(at_s, client) for at_s, client in arrived if at_s <= limit_s][: self._wanted]
+        kept = {client for _, client in counted}
+        self.late |= set(replies) - kept
+        last_s = max((at_s for at_s, _ in counted), default=self.begin_s)
+        if len(kept) == len(replies):
+            self.end_s = max(self.end_s, last_s)
+        elif len(kept) == self._wanted:
+            self.end_s = last_s
+        elif self._deadline_s is not None:
+            self.end_s = limit_s
+        else:  # who is lost is noticed when it would have delivered
+            self.end_s = max([last_s, *(reply.at_s for reply in replies.values())])
+        return {client: reply for client, reply in replies.items() if client in kept}
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A whole model to evaluate."""
+
+    module: nn.Module
+    client: int | None = None
+    """Whose it is, where every client has one of its own: their mean counts."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a method moves, whatever the data: a test holds every method to it."""
+
+    activations_up: bool = False
+    gradients_down: bool = False
+    labels_up: bool = False
+    weights_up: bool = False
+    weights_down: bool = False
+
+
+class Method(ABC):
+    """One way to train together.
+
+    Its state between rounds is all in `models` (by name) and `extra`; what devices keep is theirs.
+    """
+
+    client_half: ClassVar[type[ClientHalf]]
+    signature: ClassVar[Signature]
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.cfg = setup.cfg.method
+        self.global_model = setup.model.copy()
+        """The server's knowledge of all weights; a client's half starts from its part of them."""
+
+    @abstractmethod
+    def round(self, rnd: Round) -> None:
+        """Trains for one round: one pass, or `local_epochs`, over every participant's data."""
+
+    def client_parts(self, client: int) -> dict[str, Part]:
+        """New modules of one device, in a defined state (weights come by message unless the device keeps them)."""
+        return {"client": self.fresh_part(0, self.setup.positions[client])}
+
+    def fresh_part(self, start: int, stop: int) -> Part:
+        """Layers with weights of their own, as they are in the initial model."""
+        model = self.setup.model
+        return Part(copy.deepcopy(model.part(start, stop)), model.cost(start, stop))
+
+    def evaluated(self) -> Sequence[Evaluated]:
+        """What is tested after a round."""
+        return (Evaluated(self.global_model.model),)
+
+    def leak_part(self) -> nn.Module | None:
+        """The layers before the cut whose output the server sees, for the leakage measurements; None: it sees none."""
+        return self.global_model.part(0, self.setup.first)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """What changes from round to round; saved for resuming."""
+        return {"global": self.global_model.model}
+
+    def extra(self) -> dict[str, Any]:
+        """What else changes: tensors, numbers, and plain containers of them."""
+        return {}
+
+    def load_extra(self, extra: dict[str, Any]) -> None:
+        """Puts back what `extra` gave."""
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs."""
+        return {
+            "modules": {name: clone(module.state_dict()) for name, module in self.modules().items()},
+            "extra": self.extra(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Puts back what `state` gave."""
+        for name, module in self.modules().items():
+            module.load_state_dict(state["modules"][name])
+        self.load_extra(state["extra"])
+
+
+def weights_of(replies: Mapping[int, Reply]) -> list[Weights]:
+    """The weights in answers, in order."""
+    return [dict(reply.message.weights) for reply in replies.values()]
+
+
+def build_method(setup: Setup) -> Method:
+    """The method that a config asks for."""
+    from edgeai.fedsplit.methods import METHODS
+
+    found: Callable[[Setup], Method] = METHODS[setup.cfg.method.kind]
+    return found(setup)
