@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgeai.spec.rope import Rope
+
 
 @dataclass(frozen=True)
 class HeadShape:
@@ -33,6 +35,8 @@ class HeadShape:
     fc_norm: bool
     norm_output: bool
     norm_before_residual: bool = False
+    rope: Rope | None = None
+    """The head's own rotary embedding; None turns as the target does."""
 
 
 class RMSNorm(nn.RMSNorm):

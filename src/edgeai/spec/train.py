@@ -24,7 +24,7 @@ from edgeai.core.run import Run
 from edgeai.core.seed import rng_state, seed_everything, set_rng_state
 from edgeai.spec.answers import Conversation
 from edgeai.spec.checkpoint import save_head
-from edgeai.spec.drafters.eagle3 import HeadLayer, check_fit
+from edgeai.spec.drafters.eagle3 import HeadLayer, check_fit, head_rotary
 from edgeai.spec.features import pack_in_order, step_counts
 from edgeai.spec.gto import GroupTreeObjective
 from edgeai.spec.head import DraftHead
@@ -90,12 +90,13 @@ def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool 
     formats = settle_formats(cfg, run, ranks)
     seed_everything(cfg.seed)
     ready = prepare(cfg, run, ranks, target_dtype=formats["target"])
+    cos, sin = head_rotary(ready.head.shape, ready.target)
     token_loss = TrainingTimeTest(
         ready.head,
         embedding=ready.target.embedding,
         lm_head=ready.target.lm_head,
-        cos=ready.target.decoder.cos,
-        sin=ready.target.decoder.sin,
+        cos=cos,
+        sin=sin,
         config=cfg.loss,
         dtype=getattr(torch, formats["products"]),
     )
@@ -213,13 +214,8 @@ class _Loop:
         """Freeze the head as reference, with its trees' reward the one to beat; a new optimiser."""
         cfg, target = self.cfg.gto, self.ready.target
         self.reference = copy.deepcopy(self.ready.head).requires_grad_(False)
-        unroll = Unroll(
-            self.reference,
-            embedding=target.embedding,
-            cos=target.decoder.cos,
-            sin=target.decoder.sin,
-            dtype=self.token_loss.dtype,
-        )
+        cos, sin = head_rotary(self.reference.shape, target)
+        unroll = Unroll(self.reference, embedding=target.embedding, cos=cos, sin=sin, dtype=self.token_loss.dtype)
         self.objective.refer_to(self.reference, unroll)
         self.optim = self.cfg.optim.model_copy(update={"lr": cfg.lr})
         self.optimizers = build_optimizers(self.optim, self.ready.head)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edgeai.spec.decoder import additive_mask, attend, rotate
 from edgeai.spec.drafters.beam import grow
-from edgeai.spec.drafters.eagle3 import HeadLayer
+from edgeai.spec.drafters.eagle3 import HeadLayer, head_rotary
 from edgeai.spec.schema import TreeConfig
 from edgeai.spec.target import Target
 from edgeai.spec.tree import DraftTree
@@ -69,7 +69,7 @@ class TextKeys:
     @torch.inference_mode()
     def __init__(self, layer: HeadLayer, target: Target, ids: Sequence[int], features: Tensor, num_pairs: int) -> None:
         self.layer, self.ids = layer, ids
-        self._cos, self._sin = target.rotary
+        self._cos, self._sin = head_rotary(layer.shape, target)
         tokens = torch.tensor(ids[1 : num_pairs + 1], device=features.device)
         heads, self.residual = layer.begin(tokens, layer.project(features[:num_pairs]))
         self.query, self.k, self.v = self.split(heads, torch.arange(num_pairs, device=features.device))

@@ -21,7 +21,7 @@ from torch import Tensor
 from edgeai.core.errors import EdgeAIError
 from edgeai.spec.decoder import additive_mask, attend, rotate
 from edgeai.spec.drafters.beam import grow
-from edgeai.spec.head import DraftHead
+from edgeai.spec.head import DraftHead, HeadShape
 from edgeai.spec.packed import PackedLinear
 from edgeai.spec.schema import TreeConfig
 from edgeai.spec.target import Target
@@ -103,7 +103,7 @@ class Eagle3:
         self.name = name
         self._layer = HeadLayer(head, target.embedding)
         self.vocabulary: Tensor | None = self._layer.draft_to_target
-        self._cos, self._sin = target.rotary
+        self._cos, self._sin = head_rotary(head.shape, target)
         self._num_kv = head.shape.num_kv_heads
         self._num_heads = head.shape.num_heads
         self._k = self._v = torch.empty(1, self._num_kv, 0, head.shape.head_dim)
@@ -191,6 +191,14 @@ class Eagle3:
         self._k, self._v = k, v
 
 
+def head_rotary(shape: HeadShape, target: Target) -> tuple[Tensor, Tensor]:
+    """Tables the head turns its keys and queries with: the target's, unless it was trained with its own."""
+    if shape.rope is None:
+        return target.rotary
+    cos, sin = shape.rope.tables(shape.head_dim, target.shape.max_positions, target.dtype)
+    return cos.to(target.device), sin.to(target.device)
+
+
 def check_fit(head: DraftHead, target: Target) -> None:
     """Refuse a head whose shape is not this target's.
 
@@ -201,7 +209,7 @@ def check_fit(head: DraftHead, target: Target) -> None:
     for what, have, want in (
         ("hidden size", ours.target_hidden_size, theirs.hidden_size),
         ("embedding width", ours.hidden_size, theirs.hidden_size),
-        ("head width", ours.head_dim, theirs.head_dim),
+        ("head width", ours.head_dim, ours.head_dim if ours.rope else theirs.head_dim),
         ("vocabulary", ours.vocab_size, theirs.vocab_size),
         ("feature layers", tuple(ours.aux_layers), tuple(target.aux_layers)),
     ):
