@@ -215,10 +215,6 @@ class SplitClient(ClientHalf):
         self.apply(message)
         return Message(weights=self.weights(self.role))
 
-    def on_end(self, message: Message) -> None:
-        """Ends the round without giving the weights away."""
-        self.apply(message)
-
     def smash(self, x: Tensor) -> Tensor:
         """Runs the layers before the cut, and remembers the batch.
 
@@ -257,15 +253,35 @@ class SplitClient(ClientHalf):
             torch.autograd.backward([pending.z, pending.extra_loss], [gradient, torch.ones_like(pending.extra_loss)])
 
 
+class PrivateClient(SplitClient):
+    """Layers before the cut that never leave the device: `end` takes the place of `load` and `unload`."""
+
+    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
+        super().__init__(kit, parts)
+        if self.kept:
+            self.load(self.role, self.kept)
+
+    def on_end(self, message: Message) -> None:
+        """Ends the round; the weights stay."""
+        self.apply(message)
+        self.kept = self.weights(self.role)
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of the server's half."""
 
     loss: Tensor
     """Mean over the batch, detached."""
-    gradient: Tensor
-    """At the cut, of that mean."""
+    gradients: Mapping[int, Tensor]
+    """At each cut by its position, of that mean."""
     flops: float
+
+    @property
+    def gradient(self) -> Tensor:
+        """Where there was one cut."""
+        [gradient] = self.gradients.values()
+        return gradient
 
 
 class ServerHalf:
@@ -307,17 +323,29 @@ class ServerHalf:
             z: [b, ...] as received.
             y: [b].
         """
-        z = z.detach().requires_grad_()
+        return self.step_merged({position: z}, {position: y})
+
+    def step_merged(self, inputs: Mapping[int, Tensor], labels: Mapping[int, Tensor]) -> Step:
+        """The same for one merged batch whose samples enter at several cuts.
+
+        Args:
+            inputs: z [b_p, ...] by position of the cut.
+            labels: y [b_p] by position.
+        """
+        leaves = {position: z.detach().requires_grad_() for position, z in inputs.items()}
         self.optim.zero_grad()
-        loss = F.cross_entropy(self.tail(position)(z), y)
+        logits = [self.tail(position)(z) for position, z in leaves.items()]
+        loss = F.cross_entropy(
+            logits[0] if len(logits) == 1 else torch.cat(logits), torch.cat(list(labels.values()))
+        )
         loss.backward()
         self.optim.step()
-        cost = self.cost(position)
-        assert z.grad is not None
-        return Step(loss.detach(), z.grad, len(z) * (cost.forward_flops + cost.backward_flops))
+        flops = sum(len(z) * self.cost(position).train_flops for position, z in leaves.items())
+        gradients = {position: z.grad for position, z in leaves.items() if z.grad is not None}
+        return Step(loss.detach(), gradients, flops)
 
     def weights(self) -> Weights:
-        """A copy of the weights behind the shallowest cut."""
-        return clone(self.model.weights(self.first))
+        """The weights behind the shallowest cut, not copied."""
+        return self.model.weights(self.first)
 
 

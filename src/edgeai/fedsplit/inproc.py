@@ -52,6 +52,10 @@ class InProcess:
             self.held_bytes[client] = max(self.held_bytes.get(client, 0), half.held_bytes)
         self._halves.clear()
 
+    def kept(self, client: int) -> State:
+        """What a device keeps between rounds."""
+        return self._kept.get(client, {})
+
     def stream(self, op: str, requests: Mapping[int, Request]) -> dict[int, Iterator[Reply]]:
         """See `Transport.stream`. Devices compute when their answer is looked at."""
         return {client: self._talk(client, op, request) for client, request in requests.items()}
@@ -80,7 +84,7 @@ class InProcess:
         if half is None:
             half = self._halves[client] = self._make_half(client, self._round, self._kept.get(client, {}))
         wire = server_end.pack(request.message)
-        at_s = self._cross(client, "down", wire, request.at_s)
+        at_s = request.at_s if request.from_peer else self._cross(client, "down", wire, request.at_s)
         num_answers = 0
         for answer in half.handle(op, client_end.unpack(wire)):
             num_answers += 1

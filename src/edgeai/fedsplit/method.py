@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from edgeai.fedsplit.clock import Clock
-from edgeai.fedsplit.halves import ClientHalf, Part, num_batches
+from edgeai.fedsplit.halves import ClientHalf, Part, State, num_batches
 from edgeai.fedsplit.ledger import Ledger
 from edgeai.fedsplit.message import EMPTY, Message
 from edgeai.fedsplit.split import SplitModel, Weights, clone
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgeai.fedsplit.world import World
 
 SERVER = -1
+Kept = Callable[[int], State]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Setup:
 
     cfg: SimConfig
     model: SplitModel
-    """With its initial weights; a method copies what it trains."""
+    """With its initial weights, which stay as they are: a method copies what it trains."""
     num_classes: int
     num_samples: tuple[int, ...]
     """Training samples of each client."""
@@ -197,7 +198,7 @@ class Method(ABC):
     Its state between rounds is all in `models` (by name) and `extra`; what devices keep is theirs.
     """
 
-    client_half: ClassVar[type[ClientHalf]]
+    client_half: type[ClientHalf]
     signature: ClassVar[Signature]
 
     def __init__(self, setup: Setup) -> None:
@@ -219,8 +220,12 @@ class Method(ABC):
         model = self.setup.model
         return Part(copy.deepcopy(model.part(start, stop)), model.cost(start, stop))
 
-    def evaluated(self) -> Sequence[Evaluated]:
-        """What is tested after a round."""
+    def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
+        """What is tested after a round.
+
+        Args:
+            kept: What a device keeps, by client. The simulator may look; the method's server may not.
+        """
         return (Evaluated(self.global_model.model),)
 
     def leak_part(self) -> nn.Module | None:

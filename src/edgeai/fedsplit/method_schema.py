@@ -133,8 +133,8 @@ class PSLConfig(Config):
     kind: Literal["psl"] = "psl"
     sync: bool = True
     """Average the client parts after a round."""
-    uneven: Literal["stop", "shrink", "cycle"] = "stop"
-    """When a client runs out of batches: all stop, go on without it, or it begins again."""
+    uneven: Literal["stop", "shrink"] = "stop"
+    """When a client runs out of batches: all stop, or the others go on without it."""
     rescale: bool = True
     """Give each client the gradient of its own mean loss, not of the merged one."""
 

@@ -115,17 +115,25 @@ def clone(weights: Mapping[str, Tensor]) -> Weights:
 def average(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> Weights:
     """The weighted mean of weights (McMahan et al. 2017, algorithm 1). Counters, which are no numbers, are the first's.
 
+    A tensor that is the same object in several states counts once with all their shares, so that what all share stays as
+    it is to the bit.
+
     Args:
         states: The same names in each.
         shares: Add up to 1.
     """
-    mean: Weights = {}
-    for name, first in states[0].items():
-        if not first.is_floating_point():
-            mean[name] = first.clone()
-            continue
-        total = first * shares[0]
-        for state, share in zip(states[1:], shares[1:], strict=True):
-            total += state[name] * share
-        mean[name] = total
-    return mean
+    return {name: _mean([state[name] for state in states], shares) for name in states[0]}
+
+
+def _mean(values: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    share_of: dict[int, float] = {}
+    for value, share in zip(values, shares, strict=True):
+        share_of[id(value)] = share_of.get(id(value), 0.0) + share
+    if len(share_of) == 1 or not values[0].is_floating_point():
+        return values[0].detach().clone()
+    distinct = {id(value): value for value in values}
+    parts = [distinct[key].detach() * share for key, share in share_of.items()]
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total

@@ -17,6 +17,8 @@ class Request:
     message: Message = EMPTY
     at_s: float = 0.0
     """When the server hands it over, or, for an empty one, when the device may go on by itself."""
+    from_peer: bool = False
+    """It comes straight from another device, where it was charged and timed already."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,19 @@
+"""Every training method by the `kind` of its config."""
+
+from collections.abc import Mapping
+
+from edgeai.fedsplit.method import Method
+from edgeai.fedsplit.methods.fedavg import FedAvg
+from edgeai.fedsplit.methods.psl import PSL
+from edgeai.fedsplit.methods.relay import Relay
+from edgeai.fedsplit.methods.splitfed import SFLG, SplitFedV1, SplitFedV2, SplitFedV3
+
+METHODS: Mapping[str, type[Method]] = {
+    "fedavg": FedAvg,
+    "relay": Relay,
+    "splitfed-v1": SplitFedV1,
+    "splitfed-v2": SplitFedV2,
+    "splitfed-v3": SplitFedV3,
+    "sflg": SFLG,
+    "psl": PSL,
+}

@@ -1,0 +1,56 @@
+"""Vanilla split learning: clients take turns with one logical client part and one server half.
+
+Gupta & Raskar, "Distributed learning of deep neural network over multiple agents", 2018; alternate mini-batch: Gawali et
+al. 2021. Client: the layers before the cut, data. Server: the layers behind it, labels as sent.
+Crosses, per client and round: E n_k (q s + l) up, E n_k q s down, and the client part at each turn: down and up by way of
+the server, or once between peers. Nothing overlaps.
+"""
+
+from __future__ import annotations
+
+from edgeai.fedsplit.halves import ServerHalf, SplitClient
+from edgeai.fedsplit.message import Message
+from edgeai.fedsplit.method import Method, Round, Signature
+from edgeai.fedsplit.methods.moves import serve
+from edgeai.fedsplit.transport import Request
+
+
+class Relay(Method):
+    """See the head of this file."""
+
+    client_half = SplitClient
+    signature = Signature(
+        activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True
+    )
+
+    def round(self, rnd: Round) -> None:
+        """One turn after the other; the client part goes from hand to hand."""
+        server = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
+        rnd.hold(server.memory_bytes(self.setup.cfg.batch))
+        at_s = rnd.begin_s
+        for number, (client, num_steps) in enumerate(self.turns(rnd)):
+            is_handed_on = self.cfg.hand_off == "peer" and (number > 0 or rnd.number > 1)
+            at_s = self.turn(rnd, server, client, num_steps, at_s, from_peer=is_handed_on)
+        rnd.end_s = max(rnd.end_s, at_s)
+
+    def turns(self, rnd: Round) -> list[tuple[int, int]]:
+        """Clients in order, with the batches of each turn."""
+        left = {client: self.setup.num_batches(client) for client in rnd.clients}
+        if self.cfg.turn == "client":
+            return list(left.items())
+        return [(client, 1) for step in range(max(left.values())) for client in rnd.clients if step < left[client]]
+
+    def turn(
+        self, rnd: Round, server: ServerHalf, client: int, num_steps: int, at_s: float, *, from_peer: bool
+    ) -> float:
+        """One client's turn; returns when the next one can begin."""
+        position = self.setup.positions[client]
+        weights = Message(weights=self.global_model.weights(0, position))
+        ready_s = rnd.tell("load", {client: Request(weights, at_s, from_peer)})[client]
+        request = Request(at_s=ready_s)
+        for _ in range(num_steps):
+            reply = rnd.ask("step", {client: request})[client]
+            request = serve(rnd, self.setup, server, reply)
+        reply = rnd.ask("unload", {client: request})[client]
+        self.global_model.load(reply.message.weights)
+        return reply.at_s
