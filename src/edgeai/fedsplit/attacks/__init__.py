@@ -1,0 +1,1 @@
+"""Attacks on smashed data and on gradients at the cut."""

@@ -1,0 +1,94 @@
+"""Labels read off the gradients at the cut, by norm and by direction (Li et al. 2022, "Label leakage and protection").
+
+Legend: n samples, m classes. g [n, ...] is the gradient of each sample's own loss at the cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LabelLeakage:
+    """Areas under ROC curves; 0.5 is chance and 1 a certain attacker.
+
+    Attributes:
+        auc_norm: The score is the norm of the gradient. Known best for imbalanced binary labels.
+        auc_cosine: The score is the cosine to gradients whose label the attacker knows.
+    """
+
+    auc_norm: float
+    auc_cosine: float
+
+
+def gradients_at_cut(z: Tensor, y: Tensor, head_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Returns each sample's gradient of its own loss by what was sent.
+
+    Args:
+        z: [n, ...], what was sent.
+        y: [n] int64.
+        head_loss: (z, y) to the *mean* loss of the server's part.
+
+    Returns:
+        [n, ...].
+    """
+    z = z.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(head_loss(z, y), [z])
+    return gradient * len(z)
+
+
+def label_leakage(gradients: Tensor, y: Tensor, *, num_clues: int, seed: int) -> LabelLeakage:
+    """Measures how well gradients tell the classes apart.
+
+    For each class with enough samples the AUC of that class against the rest is taken, and the mean over the classes
+    is reported. The norm attacker may not know whether his class has the larger or the smaller norms: max(AUC, 1 - AUC)
+    counts, so chance is slightly above 0.5 for few samples. For two classes, one class counts, since the other one
+    says the same.
+
+    Args:
+        gradients: [n, ...], of the samples' own losses.
+        y: [n] int64.
+        num_clues: Samples of the class whose label the attacker knows; left out of his score.
+        seed: Which samples these are.
+    """
+    flat = gradients.detach().flatten(1)
+    norms, directions = flat.norm(dim=1), F.normalize(flat, dim=1)
+    classes, counts = y.unique(return_counts=True)
+    usable = [int(label) for label, count in zip(classes, counts, strict=True) if num_clues < count < len(y)]
+    if len(classes) == 2:
+        usable = usable[-1:]
+    generator = torch.Generator().manual_seed(seed)
+    by_norm, by_cosine = [], []
+    for label in usable:
+        members = (y == label).nonzero().flatten()
+        clues = members[torch.randperm(len(members), generator=generator)[:num_clues]]
+        is_unknown = torch.ones(len(y), dtype=torch.bool, device=y.device)
+        is_unknown[clues] = False
+        is_label = y[is_unknown] == label
+        scores = (directions @ directions[clues].mean(0))[is_unknown]
+        area = auc(norms, y == label)
+        by_norm.append(max(area, 1.0 - area))
+        by_cosine.append(auc(scores, is_label))
+    return LabelLeakage(auc_norm=_mean(by_norm), auc_cosine=_mean(by_cosine))
+
+
+def auc(scores: Tensor, is_positive: Tensor) -> float:
+    """Area under the ROC curve: the probability that a positive scores above a negative, ties counting half.
+
+    Args:
+        scores: [n].
+        is_positive: [n] bool, with at least one of each kind.
+    """
+    positive, negative = scores[is_positive].double(), scores[~is_positive].double().sort().values
+    below = torch.searchsorted(negative, positive, right=False).double()
+    not_above = torch.searchsorted(negative, positive, right=True).double()
+    return float((below + not_above).mean() / (2.0 * len(negative)))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.5
