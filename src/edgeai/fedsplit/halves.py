@@ -30,7 +30,9 @@ def derived_seed(*words: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
-def build_optimiser(parameters: Iterable[nn.Parameter], cfg: OptimConfig, *, lr_scale: float = 1.0) -> torch.optim.Optimizer:
+def build_optimiser(
+    parameters: Iterable[nn.Parameter], cfg: OptimConfig, *, lr_scale: float = 1.0
+) -> torch.optim.Optimizer:
     """The optimiser that a config asks for."""
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     lr = cfg.lr * lr_scale
@@ -245,7 +247,7 @@ class SplitClient(ClientHalf):
     def backward(self, pending: Pending, gradient: Tensor) -> None:
         """Fills the gradients of the layers before the cut."""
         protect = self.kit.protect
-        if protect is not None and protect.clips:
+        if protect is not None and protect.is_dp:
             protect.client_gradients(self.parts[self.role].module, pending.x, gradient)
         elif pending.extra_loss is None:
             pending.z.backward(gradient)
@@ -335,9 +337,7 @@ class ServerHalf:
         leaves = {position: z.detach().requires_grad_() for position, z in inputs.items()}
         self.optim.zero_grad()
         logits = [self.tail(position)(z) for position, z in leaves.items()]
-        loss = F.cross_entropy(
-            logits[0] if len(logits) == 1 else torch.cat(logits), torch.cat(list(labels.values()))
-        )
+        loss = F.cross_entropy(logits[0] if len(logits) == 1 else torch.cat(logits), torch.cat(list(labels.values())))
         loss.backward()
         self.optim.step()
         flops = sum(len(z) * self.cost(position).train_flops for position, z in leaves.items())
@@ -347,5 +347,3 @@ class ServerHalf:
     def weights(self) -> Weights:
         """The weights behind the shallowest cut, not copied."""
         return self.model.weights(self.first)
-
-

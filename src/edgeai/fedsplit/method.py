@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from edgeai.fedsplit.clock import Clock
+from edgeai.fedsplit.clock import Clock, RoundUse
 from edgeai.fedsplit.halves import ClientHalf, Part, State, num_batches
 from edgeai.fedsplit.ledger import Ledger
 from edgeai.fedsplit.message import EMPTY, Message
@@ -42,6 +42,8 @@ class Setup:
     """Labels of each client, for methods that group clients by them."""
     input_shapes: tuple[tuple[int, ...], ...] = ()
     """Of each client's samples, where they differ (vertical split)."""
+    at_cut: nn.Module | None = None
+    """What protection does to smashed data in use after training."""
 
     @property
     def first(self) -> int:
@@ -89,6 +91,8 @@ class Round:
         self.end_s = self.begin_s
         self.server_peak_bytes = 0
         self.late: set[int] = set()
+        self.use: RoundUse | None = None
+        """Time and energy, once the round has ended."""
         self.notes: dict[str, float] = {}
         """Figures that a method wants to see in the metrics."""
         self._transport, self._clock, self._ledger = transport, clock, ledger
@@ -199,7 +203,11 @@ class Method(ABC):
     """
 
     client_half: type[ClientHalf]
-    signature: ClassVar[Signature]
+    signature: Signature
+    is_split: ClassVar[bool] = True
+    """There is a cut; false where clients train the whole model."""
+    carries_over: ClassVar[bool] = False
+    """Work goes on beyond the end of a round (asynchronous methods)."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -226,7 +234,14 @@ class Method(ABC):
         Args:
             kept: What a device keeps, by client. The simulator may look; the method's server may not.
         """
-        return (Evaluated(self.global_model.model),)
+        return (Evaluated(self.whole(self.global_model)),)
+
+    def whole(self, model: SplitModel) -> nn.Module:
+        """A model as it works after training: with the bound and the noise at the cut, where there are any."""
+        if self.setup.at_cut is None:
+            return model.model
+        first = self.setup.first
+        return nn.Sequential(model.part(0, first), self.setup.at_cut, model.part(first, len(model)))
 
     def leak_part(self) -> nn.Module | None:
         """The layers before the cut whose output the server sees, for the leakage measurements; None: it sees none."""

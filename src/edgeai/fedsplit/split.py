@@ -31,9 +31,7 @@ class SplitModel:
         dtype: Of the input; integers for tokens.
     """
 
-    def __init__(
-        self, model: nn.Sequential, sample_shape: Sequence[int], dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, model: nn.Sequential, sample_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
         self.model = model
         self.names = tuple(name for name, _ in model.named_children())
         self.sample_shape, self.dtype = tuple(sample_shape), dtype

@@ -55,6 +55,7 @@ class FedAvg(Method):
     """See the head of this file."""
 
     client_half = FullClient
+    is_split = False
     signature = Signature(weights_up=True, weights_down=True)
 
     def client_parts(self, client: int) -> dict[str, Part]:
@@ -63,7 +64,9 @@ class FedAvg(Method):
 
     def round(self, rnd: Round) -> None:
         """Down with the model, train, up, average by n_k / n."""
-        replies = rnd.accept(rnd.ask("train", {client: Request(self.send(client), rnd.begin_s) for client in rnd.clients}))
+        replies = rnd.accept(
+            rnd.ask("train", {client: Request(self.send(client), rnd.begin_s) for client in rnd.clients})
+        )
         for client, reply in replies.items():
             rnd.loss(float(reply.message.options["loss"]), self.setup.num_samples[client])  # type: ignore[arg-type]
         if replies:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from edgeai.fedsplit.halves import ServerHalf
 from edgeai.fedsplit.message import Message
-from edgeai.fedsplit.method import Evaluated, Kept, Round, Setup
+from edgeai.fedsplit.method import Evaluated, Kept, Method, Round, Setup
 from edgeai.fedsplit.split import SplitModel, Weights, average
 from edgeai.fedsplit.transport import Reply, Request
 
@@ -64,9 +64,7 @@ def interleave(
     return {client: ended[client] for client in ready}
 
 
-def client_by_client(
-    rnd: Round, setup: Setup, server: ServerHalf, ready: Mapping[int, Request]
-) -> dict[int, Request]:
+def client_by_client(rnd: Round, setup: Setup, server: ServerHalf, ready: Mapping[int, Request]) -> dict[int, Request]:
     """All batches of one client, then all of the next; see `interleave`."""
     ended = {}
     for client, request in ready.items():
@@ -102,14 +100,15 @@ def weights_served(servers: Mapping[int, ServerHalf]) -> dict[int, Weights]:
     return {client: weights[id(server)] for client, server in servers.items()}
 
 
-def own_models(model: SplitModel, setup: Setup, kept: Kept) -> list[Evaluated]:
+def own_models(method: Method, kept: Kept) -> list[Evaluated]:
     """Every client's own model: its private layers and the common rest."""
+    setup, model = method.setup, method.global_model
     models = []
     for client, position in enumerate(setup.positions):
         own = setup.model.copy()
         own.load(model.weights(position))
         own.load(kept(client))
-        models.append(Evaluated(own.model, client))
+        models.append(Evaluated(method.whole(own), client))
     return models
 
 

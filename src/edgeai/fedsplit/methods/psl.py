@@ -25,9 +25,7 @@ class PSL(Method):
     """See the head of this file."""
 
     client_half = SplitClient
-    signature = Signature(
-        activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True
-    )
+    signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -62,7 +60,7 @@ class PSL(Method):
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """Without sync every client has a model of its own."""
-        return super().evaluated(kept) if self.cfg.sync else own_models(self.global_model, self.setup, kept)
+        return super().evaluated(kept) if self.cfg.sync else own_models(self, kept)
 
 
 def merged_step(

@@ -19,9 +19,7 @@ class Relay(Method):
     """See the head of this file."""
 
     client_half = SplitClient
-    signature = Signature(
-        activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True
-    )
+    signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
 
     def round(self, rnd: Round) -> None:
         """One turn after the other; the client part goes from hand to hand."""

@@ -33,9 +33,7 @@ class SplitFed(Method):
     """What the versions share: clients in parallel, `groups` decides who shares a server half."""
 
     client_half = SplitClient
-    signature = Signature(
-        activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True
-    )
+    signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
 
     def groups(self, clients: Sequence[int]) -> list[list[int]]:
         """Clients that share a server half."""
@@ -50,9 +48,7 @@ class SplitFed(Method):
         if replies:
             self.global_model.load(stitched(self.setup, replies, weights_served(servers)))
 
-    def serve(
-        self, rnd: Round, servers: Mapping[int, ServerHalf], ready: Mapping[int, Request]
-    ) -> dict[int, Request]:
+    def serve(self, rnd: Round, servers: Mapping[int, ServerHalf], ready: Mapping[int, Request]) -> dict[int, Request]:
         """All batches of the round; returns what ends it for each client."""
         return interleave(rnd, self.setup, servers, ready)
 
@@ -99,9 +95,7 @@ class SplitFedV2(SplitFed):
         """All together."""
         return [list(clients)]
 
-    def serve(
-        self, rnd: Round, servers: Mapping[int, ServerHalf], ready: Mapping[int, Request]
-    ) -> dict[int, Request]:
+    def serve(self, rnd: Round, servers: Mapping[int, ServerHalf], ready: Mapping[int, Request]) -> dict[int, Request]:
         """In the order that the config asks for."""
         server = servers[rnd.clients[0]]
         if self.cfg.server_order == "client":
@@ -122,7 +116,7 @@ class SplitFedV2(SplitFed):
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """Without sync every client has a model of its own."""
-        return super().evaluated(kept) if self.cfg.sync else own_models(self.global_model, self.setup, kept)
+        return super().evaluated(kept) if self.cfg.sync else own_models(self, kept)
 
 
 class SplitFedV3(SplitFed):
@@ -146,4 +140,4 @@ class SplitFedV3(SplitFed):
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """Every client's own model."""
-        return own_models(self.global_model, self.setup, kept)
+        return own_models(self, kept)

@@ -1,0 +1,183 @@
+"""Everything that a run needs, built from its config: data, devices, model, method."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from edgeai.fedsplit.channel import build_ends
+from edgeai.fedsplit.clock import Clock
+from edgeai.fedsplit.data.load import load_data
+from edgeai.fedsplit.data.samples import Dataset, Samples
+from edgeai.fedsplit.halves import ClientHalf, Kit, State
+from edgeai.fedsplit.inproc import InProcess
+from edgeai.fedsplit.ledger import Ledger
+from edgeai.fedsplit.method import Method, Setup, build_method
+from edgeai.fedsplit.models import build_model
+from edgeai.fedsplit.partition import partition
+from edgeai.fedsplit.protect import Protect, build_protect
+from edgeai.fedsplit.schema import SimConfig
+from edgeai.fedsplit.split import SplitModel
+from edgeai.fedsplit.world import World, build_world
+
+
+@dataclass(frozen=True)
+class Sim:
+    """A run that is ready to start."""
+
+    cfg: SimConfig
+    dataset: Dataset
+    clients: tuple[Samples, ...]
+    """Training samples of each client."""
+    setup: Setup
+    method: Method
+    world: World
+    protects: tuple[Protect | None, ...]
+    clock: Clock
+    ledger: Ledger
+    devices: InProcess
+
+
+def build_sim(cfg: SimConfig, device: str = "cpu") -> Sim:
+    """Builds a run.
+
+    Args:
+        cfg: All of it.
+        device: Where tensors live, as torch calls it.
+
+    Raises:
+        UsageError: Data, partition, model, cut, codec or world cannot be used.
+        EdgeAIError: A package is missing.
+    """
+    dataset = load_data(cfg.data)
+    return assemble(cfg, dataset, partition(dataset, cfg.partition, cfg.num_clients, cfg.seed), device)
+
+
+def assemble(cfg: SimConfig, dataset: Dataset, clients: Sequence[Samples], device: str = "cpu") -> Sim:
+    """Builds a run on samples that are there already; see `build_sim`."""
+    clients = tuple(_moved(part, device) for part in clients)
+    dataset = replace(dataset, test=_moved(dataset.test, device))
+    world = build_world(cfg.world, cfg.num_clients, cfg.seed)
+    setup = build_setup(cfg, dataset, clients, world, device)
+    method = build_method(setup)
+    clock, ledger = Clock(world, cfg.seed), Ledger()
+    protects = tuple(
+        build_protect(cfg.privacy, cfg.seed, client, num_classes=dataset.num_classes)
+        for client in range(cfg.num_clients)
+    )
+    devices = InProcess(
+        Halves(cfg, method, clients, protects),
+        [build_ends(cfg.codec, cfg.seed, client) for client in range(cfg.num_clients)],
+        clock,
+        ledger,
+    )
+    return Sim(cfg, dataset, clients, setup, method, world, protects, clock, ledger, devices)
+
+
+def build_setup(
+    cfg: SimConfig, dataset: Dataset, clients: Sequence[Samples], world: World, device: str = "cpu"
+) -> Setup:
+    """What a method is built from; a server on another machine builds the same."""
+    torch.manual_seed(cfg.seed)
+    model = SplitModel(
+        build_model(cfg.model, dataset.sample_shape, dataset.num_classes).to(device),
+        dataset.sample_shape,
+        dataset.train.x.dtype,
+    )
+    histograms = tuple(tuple(torch.bincount(part.y, minlength=dataset.num_classes).tolist()) for part in clients)
+    return Setup(
+        cfg=cfg,
+        model=model,
+        num_classes=dataset.num_classes,
+        num_samples=tuple(len(part) for part in clients),
+        positions=cut_positions(cfg, model),
+        world=world,
+        histograms=histograms,
+        input_shapes=tuple(tuple(part.x.shape[1:]) for part in clients),
+        at_cut=at_cut(cfg),
+    )
+
+
+class AtCut(nn.Module):
+    """Bound and noise on smashed data in use after training. Noise is drawn apart from the run's."""
+
+    def __init__(self, protect: Protect) -> None:
+        super().__init__()
+        self._protect = protect
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Z [b, ...] as the server gets it."""
+        return self._protect.smashed(z, training=False)
+
+
+def at_cut(cfg: SimConfig) -> AtCut | None:
+    """What stands at the cut in use; None where nothing does."""
+    if cfg.privacy.noise is None:
+        return None
+    return AtCut(Protect(cfg.privacy, seed=cfg.seed + 1, client=0, num_classes=0))
+
+
+def cut_positions(cfg: SimConfig, model: SplitModel) -> tuple[int, ...]:
+    """Each client's cut.
+
+    Raises:
+        UsageError: A cut is none.
+    """
+    if isinstance(cfg.cut, str | int):
+        return (model.position(cfg.cut),) * cfg.num_clients
+    if isinstance(cfg.cut, tuple):
+        positions = [model.position(cut) for cut in cfg.cut]
+        return tuple(positions[client % len(positions)] for client in range(cfg.num_clients))
+    return (1,) * cfg.num_clients
+
+
+class Halves:
+    """Builds a device for one round; the same on every backend."""
+
+    def __init__(
+        self, cfg: SimConfig, method: Method, clients: Sequence[Samples], protects: Sequence[Protect | None]
+    ) -> None:
+        self._cfg, self._method, self._clients, self._protects = cfg, method, clients, protects
+        self._is_random = any(
+            isinstance(module, nn.Dropout | nn.RReLU) or getattr(module, "dropout", 0) > 0
+            for module in method.setup.model.model.modules()
+            if isinstance(getattr(module, "dropout", 0), int | float)
+        )
+
+    def __call__(self, client: int, number: int, kept: State) -> ClientHalf:
+        """A device with new modules."""
+        kit = Kit(
+            client=client,
+            round=number,
+            seed=self._cfg.seed,
+            samples=self._clients[client],
+            batch=self._cfg.batch,
+            epochs=self._cfg.local_epochs,
+            optim=self._cfg.optim,
+            protect=self._protects[client],
+            is_random=self._is_random,
+            kept=kept,
+        )
+        return self._method.client_half(kit, self._method.client_parts(client))
+
+
+def hash_weights(method: Method) -> str:
+    """SHA-256 over the names and values of all that the server holds."""
+    digest = hashlib.sha256()
+    for module_name, module in sorted(method.modules().items()):
+        for name, value in module.state_dict().items():
+            digest.update(f"{module_name}.{name}".encode())
+            digest.update(_plain_bytes(value))
+    return digest.hexdigest()
+
+
+def _plain_bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().numpy().tobytes()
+
+
+def _moved(samples: Samples, device: str) -> Samples:
+    return Samples(samples.x.to(device), samples.y.to(device))
