@@ -1,0 +1,122 @@
+"""The user's own model, by the name of a function in a file or package."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.problems import nearest
+
+_HINT = "write model.path as file.py:function or package.module:function"
+
+
+def custom(path: str, options: Mapping[str, Any], shape: Sequence[int], num_classes: int) -> nn.Sequential:
+    """Calls the user's function and tries the model on two samples of zeros.
+
+    Args:
+        path: "file.py:function" or "package.module:function".
+        options: Further arguments of the function.
+        shape: Of a sample.
+        num_classes: Outputs.
+
+    Raises:
+        UsageError: There is no such function, or it returns no chain of layers for these samples.
+        EdgeAIError: The user's code fails.
+    """
+    function = _find(path)
+    try:
+        model = function(sample_shape=tuple(shape), num_classes=num_classes, **options)
+    except Exception as error:
+        raise _failed(path, error) from error
+    if not isinstance(model, nn.Sequential):
+        raise UsageError(
+            f"model.path: {path} returned {type(model).__name__}, not torch.nn.Sequential",
+            hint="return the layers in order: nn.Sequential(OrderedDict(conv1=..., out=...))",
+        )
+    _try(path, model, shape, num_classes)
+    return model
+
+
+def _find(path: str) -> Callable[..., Any]:
+    place, colon, name = path.rpartition(":")
+    if not colon or not place or not name:
+        raise UsageError(f'model.path: "{path}" names no function', hint=_HINT)
+    module = _module(place)
+    found = getattr(module, name, None)
+    if not callable(found):
+        near = nearest(name, [item for item in vars(module) if not item.startswith("_")])
+        hint = f'did you mean "{near}"? {_HINT}' if near else _HINT
+        raise UsageError(f'model.path: no function "{name}" in {place}', hint=hint)
+    return found
+
+
+def _module(place: str) -> ModuleType:
+    """Imports a package's module, or runs a file."""
+    if not place.endswith(".py"):
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise UsageError(f"model.path: cannot import {place}: {error}", hint=_HINT) from None
+        except Exception as error:
+            raise _failed(place, error) from error
+    file = Path(place)
+    spec = importlib.util.spec_from_file_location(f"edgeai_user_{file.stem}", file) if file.is_file() else None
+    if spec is None or spec.loader is None:
+        raise UsageError(f"model.path: no file {file}", hint=_HINT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for their module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _failed(place, error) from error
+    return module
+
+
+def _try(path: str, model: nn.Sequential, shape: Sequence[int], num_classes: int) -> None:
+    """Runs the model once; inputs may be numbers or tokens."""
+    was_training = model.training
+    model.eval()  # running statistics and the random state stay as they are
+    try:
+        scores = _scores(path, model, shape)
+    finally:
+        model.train(was_training)
+    if scores.ndim < 2 or scores.shape[0] != 2 or scores.shape[-1] != num_classes:
+        raise UsageError(
+            f"model.path: {path} gives {list(scores.shape)} for 2 samples, expected [2, {num_classes}]",
+            hint="the last layer has one output a class",
+        )
+
+
+def _scores(path: str, model: nn.Sequential, shape: Sequence[int]) -> Tensor:
+    weight = next(model.parameters(), None)
+    device = weight.device if weight is not None else torch.device("cpu")
+    with torch.no_grad():
+        try:
+            scores: Tensor = model(torch.zeros(2, *shape, device=device))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            try:
+                scores = model(torch.zeros(2, *shape, dtype=torch.int64, device=device))
+            except (RuntimeError, ValueError, TypeError, IndexError):
+                reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+                raise UsageError(
+                    f"model.path: {path} does not run on samples of shape {list(shape)}: {reason}",
+                    hint="the function is given sample_shape and num_classes: build the layers for them",
+                ) from None
+    return scores
+
+
+def _failed(where: str, error: Exception) -> EdgeAIError:
+    """The user's mistake in one line, with the place of its last line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if len(frames) > 1 else ""
+    return EdgeAIError(f"model.path: {where} failed: {place}{type(error).__name__}: {error}", hint="correct it there")
