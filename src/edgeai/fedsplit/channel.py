@@ -142,9 +142,10 @@ class ChannelEnd:
         return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
     def _pack_activations(self, name: str, x: Tensor, chance: torch.Generator) -> Packed:
-        packed = self._out.pack(x, chance)
         if self._out.sparse is not None:
-            self._sent_index[name] = self._out.sparse.index_of(packed)
+            self._sent_index[name], packed = self._out.pack_kept(x, chance)
+            return packed
+        packed = self._out.pack(x, chance)
         if self._out.lam > 0:
             self._correction[name] = self._out.lam * (x - self._out.unpack(packed))
         return packed

@@ -246,7 +246,17 @@ def test_refuses_an_answer_to_what_was_never_sent() -> None:
     assert caught.value.hint == "both ends must be kept for the whole run, or saved and loaded together"
 
 
-def test_no_codec_up_still_lets_gradients_pass_uncoded() -> None:
+def test_one_direction_alone() -> None:
     client, server = build_ends(CodecConfig(up=NoCodec(), down=Fp16Config()), 0, 0)
     message = Message(activations={"z": _randn(2, 4)})
     assert client.pack(message) is message
+    wire = server.pack(Message(gradients={"z": torch.tensor([[1.0, 1.0 + 2**-12]])}))
+    assert wire.num_bytes("gradients") == 4
+    assert client.unpack(wire).gradients["z"].tolist() == [[1.0, 1.0]]
+
+
+def test_other_precision_arrives_as_float32() -> None:
+    client, server = build_ends(CodecConfig(up=TopkConfig(k=4)), 0, 0)
+    wire = client.pack(Message(activations={"z": _randn(2, 4).to(torch.bfloat16)}))
+    assert wire.num_bytes("activations") == 2 * 4 * 4
+    assert torch.equal(server.unpack(wire).activations["z"], _randn(2, 4).to(torch.bfloat16).float())

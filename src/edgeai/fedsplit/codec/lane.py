@@ -37,7 +37,8 @@ class Lane:
 
     def codes(self, x: Tensor, index: Tensor | None = None) -> bool:
         """Whether this tensor is packed at all: floats of at least two dimensions, unless there is nothing to do."""
-        return x.dim() >= 2 and x.is_floating_point() and x.numel() > 0 and not (self.codec is index is None)
+        has_work = self.codec is not None or index is not None
+        return has_work and x.dim() >= 2 and x.is_floating_point() and x.numel() > 0
 
     def pack(self, x: Tensor, chance: torch.Generator, index: Tensor | None = None) -> Packed:
         """Packs a tensor.
@@ -58,6 +59,18 @@ class Lane:
         assert self.codec is not None
         self._check(x[0].numel())
         return self.codec.pack(x, chance)
+
+    def pack_kept(self, x: Tensor, chance: torch.Generator) -> tuple[Tensor, Packed]:
+        """Packs by top-k, and says which values were kept: int64 [b, k].
+
+        Raises:
+            UsageError: The codec does not fit the shape.
+        """
+        assert self.sparse is not None
+        self._check(x[0].numel())
+        x = x.to(torch.float32)
+        index = self.sparse.select(x, chance)
+        return index, self.sparse.pack_at(x, index)
 
     def unpack(self, packed: Packed, index: Tensor | None = None) -> Tensor:
         """What arrives: float32 [b, ...], zeros outside of index."""
