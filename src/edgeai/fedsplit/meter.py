@@ -20,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgeai.core.errors import UsageError
 
+_REFUSED = (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError)
+"""What a part raises that does not take its input."""
 _BATCH = 2
 """Measured with this many samples and divided: BatchNorm refuses to train on one."""
 
@@ -73,21 +75,9 @@ def measure_part(part: nn.Module, input_shape: Sequence[int], dtype: torch.dtype
     """
     try:
         output, flops, saved_bytes = _trace(_twin(part, torch.device("meta")), input_shape, dtype)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
+    except _REFUSED as error:
         output, flops, saved_bytes = _trace_for_real(part, input_shape, dtype, error)
-    parameters = list(part.parameters())
-    num_trainable = sum(p.numel() for p in parameters if p.requires_grad)
-    times = BACKWARD_PER_FORWARD if num_trainable or not parameters else 1
-    return PartCost(
-        num_params=sum(p.numel() for p in parameters),
-        num_trainable=num_trainable,
-        weight_bytes=sum(t.numel() * t.element_size() for t in (*parameters, *_buffers(part))),
-        forward_flops=flops / _BATCH,
-        backward_flops=times * flops / _BATCH,
-        saved_bytes=saved_bytes / _BATCH,
-        output_shape=tuple(output.shape[1:]),
-        output_bytes=math.prod(output.shape[1:]) * output.element_size(),
-    )
+    return _cost(part, output, flops, saved_bytes)
 
 
 def measure_chain(
@@ -110,6 +100,39 @@ def measure_chain(
     return costs
 
 
+def measure_cuts(
+    layers: Sequence[nn.Module], input_shape: Sequence[int], dtype: torch.dtype = torch.float32
+) -> list[tuple[PartCost, PartCost]]:
+    """Measures every way to cut a chain in two, in one pass on the meta device.
+
+    Args:
+        layers: Each takes what the one before returns.
+        input_shape: Of one sample of the first layer.
+        dtype: Of the first layer's input.
+
+    Returns:
+        For each cut, behind layer 1 to all but the last, what the parts before and behind it cost.
+
+    Raises:
+        UsageError: As `measure_part`.
+    """
+    try:
+        twins = list(_twin(nn.ModuleList(layers), torch.device("meta")).children())
+        outputs, kept = _run(twins, input_shape, dtype)
+    except _REFUSED:  # by the meta device, or by all
+        cuts = range(1, len(layers))
+        parts = [(nn.Sequential(*layers[:cut]), nn.Sequential(*layers[cut:])) for cut in cuts]
+        chains = [measure_chain(pair, input_shape, dtype) for pair in parts]
+        return [(before, behind) for before, behind in chains]
+
+    def cost(start: int, stop: int) -> PartCost:
+        part = nn.ModuleList(layers[start:stop])
+        saved_bytes = sum(num_bytes for num_bytes, users in kept if any(start <= user < stop for user in users))
+        return _cost(part, outputs[stop - 1][0], sum(flops for _, flops in outputs[start:stop]), saved_bytes)
+
+    return [(cost(0, cut), cost(cut, len(layers))) for cut in range(1, len(layers))]
+
+
 def add_costs(costs: Sequence[PartCost]) -> PartCost:
     """Returns the cost of parts that follow each other, as of one part. They must not share weights."""
     return PartCost(
@@ -121,6 +144,23 @@ def add_costs(costs: Sequence[PartCost]) -> PartCost:
         saved_bytes=sum(c.saved_bytes for c in costs),
         output_shape=costs[-1].output_shape,
         output_bytes=costs[-1].output_bytes,
+    )
+
+
+def _cost(part: nn.Module, output: Tensor, flops: int, saved_bytes: int) -> PartCost:
+    """Puts together what was measured with a batch of two."""
+    parameters = list(part.parameters())
+    num_trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    times = BACKWARD_PER_FORWARD if num_trainable or not parameters else 1
+    return PartCost(
+        num_params=sum(p.numel() for p in parameters),
+        num_trainable=num_trainable,
+        weight_bytes=sum(t.numel() * t.element_size() for t in (*parameters, *_buffers(part))),
+        forward_flops=flops / _BATCH,
+        backward_flops=times * flops / _BATCH,
+        saved_bytes=saved_bytes / _BATCH,
+        output_shape=tuple(output.shape[1:]),
+        output_bytes=math.prod(output.shape[1:]) * output.element_size(),
     )
 
 
@@ -149,7 +189,7 @@ def _trace_for_real(
         raise UsageError(f"cannot measure {where}: {_first_line(before)}") from None
     try:
         return _trace(_twin(part, torch.device("cpu")), input_shape, dtype)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
+    except _REFUSED as error:
         raise UsageError(f"cannot measure {where}: {_first_line(error)}") from None
 
 
@@ -159,24 +199,54 @@ def _trace(part: nn.Module, input_shape: Sequence[int], dtype: torch.dtype) -> t
     Returns:
         Its output, FLOPs, and bytes of the storages that autograd keeps.
     """
-    device = next((t.device for t in (*part.parameters(), *part.buffers())), torch.device("meta"))
+    [(output, flops)], kept = _run([part], input_shape, dtype)
+    return output, flops, sum(num_bytes for num_bytes, _ in kept)
+
+
+def _run(
+    layers: Sequence[nn.Module], input_shape: Sequence[int], dtype: torch.dtype
+) -> tuple[list[tuple[Tensor, int]], list[tuple[int, set[int]]]]:
+    """Runs layers that follow each other forward.
+
+    Returns:
+        The output and FLOPs of each layer; and for each storage that autograd keeps its bytes, and the layers that
+        asked for it.
+    """
+    weights = [tensor for layer in layers for tensor in (*layer.parameters(), *layer.buffers())]
+    device = weights[0].device if weights else torch.device("meta")
     x = torch.zeros((_BATCH, *input_shape), dtype=dtype, device=device, requires_grad=dtype.is_floating_point)
-    weights = {t.untyped_storage()._cdata for t in (*part.parameters(), *part.buffers())}
-    kept: dict[int, Any] = {}  # holds the storages, so that none is freed and counted again as another
+    not_counted = {tensor.untyped_storage()._cdata for tensor in weights}
+    storages: dict[int, Any] = {}  # held, so that none is freed and counted again as another
+    users: dict[int, set[int]] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept.setdefault(storage._cdata, storage)
+        if storage._cdata not in not_counted:
+            storages.setdefault(storage._cdata, storage)
+            users.setdefault(storage._cdata, set()).add(len(outputs))
         return tensor
 
-    counter = FlopCounterMode(display=False)
+    outputs: list[tuple[Tensor, int]] = []
+    counter = FlopCounterMode(display=False, custom_mapping={_CPU_ATTENTION: _attention_flops})
     # a forked generator: dropout must not move the caller's
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), counter, saved_tensors_hooks(keep, lambda t: t):
-        output = part(x)
-    if not isinstance(output, Tensor):
-        raise TypeError(f"it returns a {type(output).__name__}, expected one tensor")
-    return output, counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values())
+        for layer in layers:
+            before = counter.get_total_flops()
+            x = layer(x)
+            if not isinstance(x, Tensor):
+                raise TypeError(f"it returns a {type(x).__name__}, expected one tensor")
+            outputs.append((x, counter.get_total_flops() - before))
+    return outputs, [(storages[key].nbytes(), users[key]) for key in storages]
+
+
+_CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+"""The one fused attention that the counter does not know."""
+
+
+def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+    """Scores and their mix, from the shapes [b, heads, T, width]; a causal mask saves nothing."""
+    num_scores = query[0] * query[1] * query[2] * key[2]
+    return 2 * num_scores * (query[3] + value[3])
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.meter import add_costs, measure_chain, measure_part
+from edgeai.fedsplit.meter import add_costs, measure_chain, measure_cuts, measure_part
 
 
 def lenet5() -> list[nn.Module]:
@@ -63,6 +63,34 @@ def test_attention_and_tokens_are_counted() -> None:
     assert cost.output_bytes == seq * width * 4
 
 
+def test_attention_is_counted_on_the_cpu_too() -> None:
+    class Attention(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = super().forward(x)
+            assert float(y.detach().sum()) == 0  # looks at values: the meta device cannot run it
+            return nn.functional.scaled_dot_product_attention(y, y, y)
+
+    cost = measure_part(Attention(8, 8, bias=False), (2, 6, 8))
+    assert cost.forward_flops == 2 * (2 * 6 * 8 * 8 + 2 * 2 * 6 * 6 * 8)  # two heads of six positions and width 8
+
+
+class Peeking(nn.Linear):
+    """Looks at values, which the meta device has none of."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * (1.0 if float(x.detach().sum()) == 0 else 2.0)
+
+
+@pytest.mark.parametrize("last", [nn.Linear(84, 10), Peeking(84, 10)])
+def test_all_cuts_at_once_cost_what_they_do_one_by_one(last: nn.Linear) -> None:
+    layers = [*lenet5()[:-1], last]
+    cuts = measure_cuts(layers, (1, 28, 28))
+    assert len(cuts) == 4
+    for number, (before, behind) in enumerate(cuts, 1):
+        assert before == measure_part(nn.Sequential(*layers[:number]), (1, 28, 28))
+        assert behind == measure_part(nn.Sequential(*layers[number:]), before.output_shape)
+
+
 def test_saved_bytes_are_what_autograd_keeps() -> None:
     assert measure_part(nn.Linear(4, 6), (4,)).saved_bytes == 4 * 4  # its input
     net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
@@ -97,10 +125,6 @@ def test_the_given_part_stays_as_it_is() -> None:
 
 
 def test_a_part_that_looks_at_values_is_measured_for_real() -> None:
-    class Peeking(nn.Linear):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x) * (1.0 if float(x.detach().sum()) == 0 else 2.0)
-
     assert measure_part(Peeking(4, 6), (4,)).forward_flops == 2 * 24
 
 
