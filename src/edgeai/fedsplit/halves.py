@@ -124,7 +124,7 @@ class ClientHalf:
         return clone(self.parts[role].module.state_dict())
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The next batch of this round: indices, x, y with the labels as the device gives them away; None at the end."""
+        """The next batch of this round: indices, x, and y as the device gives it away; None at the end."""
         indices = next(self._order, None)
         if indices is None:
             return None
@@ -156,7 +156,7 @@ class ClientHalf:
         cost = self.parts[role].cost
         self.flops += num_samples * (forward * cost.forward_flops + backward * cost.backward_flops)
         if forward:
-            saved_bytes = num_samples * cost.saved_bytes
+            saved_bytes = round(num_samples * cost.saved_bytes)
             self.peak_bytes = max(self.peak_bytes, self._static_bytes + saved_bytes)
             if held:
                 self.held_bytes = max(self.held_bytes, saved_bytes)
@@ -188,8 +188,8 @@ class Pending:
 class SplitClient(ClientHalf):
     """The layers before the cut, trained with true gradients: one exchange a batch.
 
-    `step` applies the gradient of the pending batch, if one comes, and answers with the next batch, or with nothing after
-    the last. `unload` applies the last gradient and answers with the weights.
+    `step` applies the gradient of the pending batch, if one comes, and answers with the next batch, or with nothing
+    after the last. `unload` applies the last gradient and answers with the weights.
     """
 
     role = "client"
@@ -315,7 +315,7 @@ class ServerHalf:
     def memory_bytes(self, num_samples: int) -> int:
         """Of the half in training, with what autograd saves for so many samples at once."""
         cost = self.cost(self.first)
-        return static_bytes(cost, self._optim_cfg) + num_samples * cost.saved_bytes
+        return static_bytes(cost, self._optim_cfg) + round(num_samples * cost.saved_bytes)
 
     def step(self, position: int, z: Tensor, y: Tensor) -> Step:
         """Forward, loss, backward and a step of the optimiser (Vepakomma et al. 2018).

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from torch import nn
+from torch.nn import functional as F
+
 from edgeai.fedsplit.build import Sim, hash_weights
 from edgeai.fedsplit.evaluate import Score
+from edgeai.fedsplit.leakage import Leakage, measure_leakage
+from edgeai.fedsplit.message import Kind
 from edgeai.fedsplit.method import Round
 from edgeai.fedsplit.privacy.guarantee import guarantee
 from edgeai.fedsplit.report import RoundRow, SimReport, Target
@@ -108,8 +113,8 @@ class History:
             accuracy=accuracies[-1] if accuracies else None,
             best_accuracy=max(accuracies, default=None),
             client_accuracy=self._score.by_client if self._score else (),
-            bytes_up=dict(totals.up),
-            bytes_down=dict(totals.down),
+            bytes_up=_by_kind(totals.up),
+            bytes_down=_by_kind(totals.down),
             seconds=sim.clock.now_s,
             clients_j=self._clients_j,
             server_j=self._server_j,
@@ -146,8 +151,6 @@ def cut_names(sim: Sim) -> tuple[str, ...]:
 
 def warnings_of(sim: Sim) -> tuple[str, ...]:
     """What a person should know before trusting the numbers."""
-    from torch import nn
-
     found = []
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in sim.setup.model.model.modules()):
         found.append(
@@ -179,4 +182,27 @@ def _guarantees(sim: Sim) -> tuple[str, ...]:
         batch=cfg.batch,
         num_epochs=cfg.rounds * cfg.local_epochs,
         num_classes=setup.num_classes,
+    )
+
+
+def _by_kind(num_bytes: Mapping[Kind, int]) -> dict[str, int]:
+    return {str(kind): count for kind, count in num_bytes.items()}
+
+
+def _leakage(sim: Sim) -> Leakage | None:
+    """What client 0 gives away of its training samples, to someone who has the test samples."""
+    if sim.cfg.leakage.is_off:
+        return None
+    model = sim.method.model_of(0, sim.devices.kept)
+    if model is None:
+        return None
+    position = sim.setup.positions[0]
+    tail = model.part(position, len(model)).eval()
+    return measure_leakage(
+        model.part(0, position),
+        sim.protects[0],
+        sim.clients[0],
+        sim.dataset.test,
+        lambda z, y: F.cross_entropy(tail(z), y),
+        sim.cfg.leakage,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from edgeai.core.link import Direction
 from edgeai.fedsplit.channel import ChannelEnd
 from edgeai.fedsplit.clock import Clock
 from edgeai.fedsplit.halves import ClientHalf, State
@@ -96,6 +97,6 @@ class InProcess:
             at_s = self._clock.work(client, half.take_flops(), at_s, op)
             yield Reply(client, Message(), at_s, at_s)
 
-    def _cross(self, client: int, direction: str, wire: Message, at_s: float) -> float:
+    def _cross(self, client: int, direction: Direction, wire: Message, at_s: float) -> float:
         num_bytes = self._ledger.charge(self._round, client, direction, wire)
         return self._clock.send(client, direction, num_bytes, at_s, direction) if num_bytes else at_s

@@ -202,6 +202,8 @@ class Method(ABC):
     Its state between rounds is all in `models` (by name) and `extra`; what devices keep is theirs.
     """
 
+    cfg: Any
+    """Options of the method; each method that has some narrows the type."""
     client_half: type[ClientHalf]
     signature: Signature
     is_split: ClassVar[bool] = True
@@ -243,9 +245,13 @@ class Method(ABC):
         first = self.setup.first
         return nn.Sequential(model.part(0, first), self.setup.at_cut, model.part(first, len(model)))
 
-    def leak_part(self) -> nn.Module | None:
-        """The layers before the cut whose output the server sees, for the leakage measurements; None: it sees none."""
-        return self.global_model.part(0, self.setup.first)
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """The whole model of which a client has the layers before its cut, for the leakage measurements.
+
+        Returns:
+            None where there is no such cut, or nothing crosses it.
+        """
+        return self.global_model if self.is_split else None
 
     def modules(self) -> Mapping[str, nn.Module]:
         """What changes from round to round; saved for resuming."""
@@ -255,7 +261,7 @@ class Method(ABC):
         """What else changes: tensors, numbers, and plain containers of them."""
         return {}
 
-    def load_extra(self, extra: dict[str, Any]) -> None:
+    def load_extra(self, extra: dict[str, Any]) -> None:  # noqa: B027
         """Puts back what `extra` gave."""
 
     def state(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class SimReport:
 
     method: str
     cuts: tuple[str, ...]
-    """The layer that each client's cut follows; one name where it is the same for all; none for methods without a cut."""
+    """The layer that each client's cut follows; one name where all are alike; none for methods without a cut."""
     num_clients: int
     num_params: int
     rounds: tuple[RoundRow, ...]

@@ -113,8 +113,8 @@ def clone(weights: Mapping[str, Tensor]) -> Weights:
 def average(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> Weights:
     """The weighted mean of weights (McMahan et al. 2017, algorithm 1). Counters, which are no numbers, are the first's.
 
-    A tensor that is the same object in several states counts once with all their shares, so that what all share stays as
-    it is to the bit.
+    A tensor that is the same object in several states counts once with all their shares, so that what all share stays
+    as it is to the bit.
 
     Args:
         states: The same names in each.

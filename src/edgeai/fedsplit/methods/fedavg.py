@@ -6,7 +6,7 @@ Client: all layers, data, labels. Server: the average. Crosses, per client and r
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from edgeai.fedsplit.halves import ClientHalf, Part, static_bytes
@@ -81,7 +81,3 @@ class FedAvg(Method):
         cost = self.setup.model.cost(0, len(self.setup.model))
         rnd.hold(static_bytes(cost, self.setup.cfg.optim) + len(replies) * cost.weight_bytes)
         self.global_model.load(average(weights_of(replies), self.setup.shares(list(replies))))
-
-    def leak_part(self) -> nn.Module | None:
-        """No smashed data is sent."""
-        return None

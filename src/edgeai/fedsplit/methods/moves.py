@@ -53,9 +53,9 @@ def interleave(
     halves = list({id(server): server for server in servers.values()}.values())
     lane_of = {client: _index(halves, server) % setup.world.lanes for client, server in servers.items()}
     left = {client: setup.num_batches(client) for client in ready}
-    requests, ended = dict(ready), {}
+    requests, ended = dict(ready), dict[int, Request]()
     while requests:
-        following = {}
+        following = dict[int, Request]()
         for client, reply in rnd.ask("step", requests).items():
             answer = serve(rnd, setup, servers[client], reply, lane=lane_of[client])
             left[client] -= 1
@@ -100,23 +100,25 @@ def weights_served(servers: Mapping[int, ServerHalf]) -> dict[int, Weights]:
     return {client: weights[id(server)] for client, server in servers.items()}
 
 
+def own_model(method: Method, client: int, kept: Kept) -> SplitModel:
+    """One client's model: its private layers and the common rest."""
+    own = method.setup.model.copy()
+    own.load(method.global_model.weights(method.setup.positions[client]))
+    own.load(kept(client))
+    return own
+
+
 def own_models(method: Method, kept: Kept) -> list[Evaluated]:
-    """Every client's own model: its private layers and the common rest."""
-    setup, model = method.setup, method.global_model
-    models = []
-    for client, position in enumerate(setup.positions):
-        own = setup.model.copy()
-        own.load(model.weights(position))
-        own.load(kept(client))
-        models.append(Evaluated(method.whole(own), client))
-    return models
+    """Every client's model."""
+    clients = range(len(method.setup.positions))
+    return [Evaluated(method.whole(own_model(method, client, kept)), client) for client in clients]
 
 
 def stitched(setup: Setup, replies: Mapping[int, Reply], served: Mapping[int, Weights]) -> Weights:
     """Averages whole models, each stitched from a client's layers and those of the server's half that served it.
 
-    With one cut for all this is the average of the client parts, and of the server parts; with several cuts a layer counts
-    for each client wherever it was trained.
+    With one cut for all this is the average of the client parts, and of the server parts; with several cuts a layer
+    counts for each client wherever it was trained.
 
     Args:
         setup: Cuts and sample counts.

@@ -4,8 +4,8 @@ Jeon & Kim, "Privacy-Sensitive Parallel Split Learning", ICOIN 2020; the merged 
 MergeSFL. Client: the layers before its cut, data. Server: one half, which holds all batches of a step at once.
 Crosses, per client and round: E n_k (q s + l) up and E n_k q s down, and the client part both ways with `sync`.
 
-The server's loss is the mean over the merged batch, so slice k of its gradient is b_k / sum(b) of what client k's own mean
-loss would give; `rescale` makes up for that.
+The server's loss is the mean over the merged batch, so slice k of its gradient is b_k / sum(b) of what client k's own
+mean loss would give; `rescale` makes up for that.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import torch
 from edgeai.fedsplit.halves import PrivateClient, ServerHalf, SplitClient
 from edgeai.fedsplit.message import Message
 from edgeai.fedsplit.method import Evaluated, Kept, Method, Round, Setup, Signature
-from edgeai.fedsplit.methods.moves import hand_out, own_models, stitched, weights_served
+from edgeai.fedsplit.method_schema import PSLConfig
+from edgeai.fedsplit.methods.moves import hand_out, own_model, own_models, stitched, weights_served
+from edgeai.fedsplit.split import SplitModel
 from edgeai.fedsplit.transport import Reply, Request
 
 
 class PSL(Method):
     """See the head of this file."""
 
+    cfg: PSLConfig
     client_half = SplitClient
     signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
 
@@ -61,6 +64,10 @@ class PSL(Method):
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """Without sync every client has a model of its own."""
         return super().evaluated(kept) if self.cfg.sync else own_models(self, kept)
+
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """Likewise."""
+        return super().model_of(client, kept) if self.cfg.sync else own_model(self, client, kept)
 
 
 def merged_step(

@@ -1,9 +1,9 @@
 """Vanilla split learning: clients take turns with one logical client part and one server half.
 
-Gupta & Raskar, "Distributed learning of deep neural network over multiple agents", 2018; alternate mini-batch: Gawali et
-al. 2021. Client: the layers before the cut, data. Server: the layers behind it, labels as sent.
-Crosses, per client and round: E n_k (q s + l) up, E n_k q s down, and the client part at each turn: down and up by way of
-the server, or once between peers. Nothing overlaps.
+Gupta & Raskar, "Distributed learning of deep neural network over multiple agents", 2018; alternate mini-batch: Gawali
+et al. 2021. Client: the layers before the cut, data. Server: the layers behind it, labels as sent.
+Crosses, per client and round: E n_k (q s + l) up, E n_k q s down, and the client part at each turn: down and up by way
+of the server, or once between peers. Nothing overlaps.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from edgeai.fedsplit.halves import ServerHalf, SplitClient
 from edgeai.fedsplit.message import Message
 from edgeai.fedsplit.method import Method, Round, Signature
+from edgeai.fedsplit.method_schema import RelayConfig
 from edgeai.fedsplit.methods.moves import serve
 from edgeai.fedsplit.transport import Request
 
@@ -18,6 +19,7 @@ from edgeai.fedsplit.transport import Request
 class Relay(Method):
     """See the head of this file."""
 
+    cfg: RelayConfig
     client_half = SplitClient
     signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
 

@@ -13,19 +13,22 @@ averaged. A round starts every part's optimiser anew, which makes V1 with SGD eq
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from edgeai.fedsplit.halves import PrivateClient, ServerHalf, SplitClient
 from edgeai.fedsplit.method import Evaluated, Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.method_schema import SFLGConfig, SplitFedV2Config
 from edgeai.fedsplit.methods.moves import (
     by_arrival,
     client_by_client,
     hand_out,
     interleave,
+    own_model,
     own_models,
     stitched,
     weights_served,
 )
-from edgeai.fedsplit.split import average
+from edgeai.fedsplit.split import SplitModel, average
 from edgeai.fedsplit.transport import Request
 
 
@@ -54,7 +57,7 @@ class SplitFed(Method):
 
     def servers(self, rnd: Round) -> dict[int, ServerHalf]:
         """A server half for each group, by client."""
-        halves = {}
+        halves: dict[int, ServerHalf] = {}
         num_bytes = 0
         for group in self.groups(rnd.clients):
             half = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim)
@@ -75,15 +78,19 @@ class SplitFedV1(SplitFed):
 class SFLG(SplitFed):
     """V2 inside a group, V1 across groups: one group is V2, a group for each client is V1."""
 
+    cfg: SFLGConfig
+
     def groups(self, clients: Sequence[int]) -> list[list[int]]:
         """Neighbours; sizes differ by one at most."""
         num_groups = min(self.cfg.groups, len(clients))
         edges = [len(clients) * number // num_groups for number in range(num_groups + 1)]
-        return [list(clients[start:stop]) for start, stop in zip(edges, edges[1:], strict=False)]
+        return [list(clients[start:stop]) for start, stop in pairwise(edges)]
 
 
 class SplitFedV2(SplitFed):
     """One server half, stepped on every batch; client parts averaged, or private without `sync`."""
+
+    cfg: SplitFedV2Config
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -118,6 +125,10 @@ class SplitFedV2(SplitFed):
         """Without sync every client has a model of its own."""
         return super().evaluated(kept) if self.cfg.sync else own_models(self, kept)
 
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """Likewise."""
+        return super().model_of(client, kept) if self.cfg.sync else own_model(self, client, kept)
+
 
 class SplitFedV3(SplitFed):
     """Replicas of the server half are averaged; client parts stay private."""
@@ -141,3 +152,7 @@ class SplitFedV3(SplitFed):
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """Every client's own model."""
         return own_models(self, kept)
+
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """Likewise."""
+        return own_model(self, client, kept)
