@@ -109,6 +109,7 @@ class History:
             cuts=cut_names(sim),
             num_clients=cfg.num_clients,
             num_params=sum(parameter.numel() for parameter in sim.setup.model.model.parameters()),
+            histograms=sim.setup.histograms,
             rounds=tuple(self.rows),
             accuracy=accuracies[-1] if accuracies else None,
             best_accuracy=max(accuracies, default=None),

@@ -55,6 +55,8 @@ class SimReport:
     """The layer that each client's cut follows; one name where all are alike; none for methods without a cut."""
     num_clients: int
     num_params: int
+    histograms: tuple[tuple[int, ...], ...]
+    """Training samples of each client by class."""
     rounds: tuple[RoundRow, ...]
     accuracy: float | None
     """At the last test."""

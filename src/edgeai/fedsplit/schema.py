@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from edgeai.core.config import Config
 from edgeai.fedsplit.codec_schema import CodecConfig
 from edgeai.fedsplit.data_schema import DataConfig, DigitsConfig, IidConfig, PartitionConfig
-from edgeai.fedsplit.method_schema import Cut, MethodConfig, SplitFedV2Config
+from edgeai.fedsplit.method_schema import Cut, FedAvgConfig, MethodConfig, SplitFedV2Config
 from edgeai.fedsplit.model_schema import CnnConfig, ModelConfig
 from edgeai.fedsplit.privacy_schema import LeakageConfig, PrivacyConfig
 from edgeai.fedsplit.world_schema import WorldConfig
@@ -74,4 +74,28 @@ class SimConfig(Config):
             raise ValueError("method vertical needs partition.kind vertical: every client holds all samples, in part")
         if self.partition.kind == "vertical" and self.method.kind != "vertical":
             raise ValueError(f"partition vertical fits only method vertical, not {self.method.kind}")
+        return self
+
+
+class CompareConfig(Config):
+    """Many runs beside each other: every method with every cut, partition and seed."""
+
+    verb: Literal["fedsplit compare"] = "fedsplit compare"
+    sim: SimConfig = SimConfig()
+    """What all runs have in common; its method, cut, partition and seed are replaced by the lists below."""
+    methods: tuple[MethodConfig, ...] = Field((FedAvgConfig(), SplitFedV2Config()), min_length=1)
+    cuts: tuple[Cut, ...] = ()
+    """Empty: the cut of `sim`. Methods without a cut run once."""
+    partitions: tuple[PartitionConfig, ...] = ()
+    """Empty: the partition of `sim`."""
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    processes: int = Field(0, ge=0)
+    """Runs at the same time; 0 takes one a core."""
+
+    @model_validator(mode="after")
+    def _check(self) -> CompareConfig:
+        for name in ("methods", "cuts", "partitions", "seeds"):
+            items = [str(item) for item in getattr(self, name)]
+            if twice := next((item for item in items if items.count(item) > 1), None):
+                raise ValueError(f"{name}: {twice} is given twice")
         return self

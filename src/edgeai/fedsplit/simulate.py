@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 
 from edgeai.core.errors import EdgeAIError
+from edgeai.core.files import json_text, write_whole
 from edgeai.core.run import Run
 from edgeai.fedsplit.build import Sim, build_sim
 from edgeai.fedsplit.checkpoint import load_state, save_state
@@ -14,6 +15,9 @@ from edgeai.fedsplit.history import History
 from edgeai.fedsplit.method import Round
 from edgeai.fedsplit.report import RoundRow, SimReport
 from edgeai.fedsplit.schema import SimConfig
+
+TIMELINE = "timeline.json"
+"""What everyone did in the first round, for the report's Gantt chart."""
 
 
 def run_sim(cfg: SimConfig, run: Run, *, resume: bool = False) -> SimReport:
@@ -38,6 +42,8 @@ def run_sim(cfg: SimConfig, run: Run, *, resume: bool = False) -> SimReport:
     for number in range(len(history.rows) + 1, cfg.rounds + 1):
         rnd = play_round(sim, number)
         is_tested = number % cfg.eval_every == 0 or number == cfg.rounds
+        if number == 1:
+            write_whole(run.path / TIMELINE, json_text([asdict(span) for span in sim.clock.spans], indent=None) + "\n")
         history.add(rnd, evaluate(sim.method.evaluated(sim.devices.kept), sim.dataset.test) if is_tested else None)
         if rnd.clients and not math.isfinite(rnd.mean_loss):
             run.finish("failed", history.report().to_json())
