@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,10 @@ class PartCost:
         return self.forward_flops + self.backward_flops
 
 
+Stretches = Callable[[int, int], PartCost]
+"""The cost of a chain's layers from the first to the second number, counted from 0, the second left out."""
+
+
 def measure_part(part: nn.Module, input_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> PartCost:
     """Measures a part in training mode, leaving it as it is.
 
@@ -100,10 +104,10 @@ def measure_chain(
     return costs
 
 
-def measure_cuts(
+def measure_stretches(
     layers: Sequence[nn.Module], input_shape: Sequence[int], dtype: torch.dtype = torch.float32
-) -> list[tuple[PartCost, PartCost]]:
-    """Measures every way to cut a chain in two, in one pass on the meta device.
+) -> Stretches:
+    """Measures every stretch of a chain of layers in one pass on the meta device.
 
     Args:
         layers: Each takes what the one before returns.
@@ -111,7 +115,7 @@ def measure_cuts(
         dtype: Of the first layer's input.
 
     Returns:
-        For each cut, behind layer 1 to all but the last, what the parts before and behind it cost.
+        A function that gives the cost of the layers from `start` up to but without `stop`, counted from 0.
 
     Raises:
         UsageError: As `measure_part`.
@@ -120,17 +124,21 @@ def measure_cuts(
         twins = list(_twin(nn.ModuleList(layers), torch.device("meta")).children())
         outputs, kept = _run(twins, input_shape, dtype)
     except _REFUSED:  # by the meta device, or by all
-        cuts = range(1, len(layers))
-        parts = [(nn.Sequential(*layers[:cut]), nn.Sequential(*layers[cut:])) for cut in cuts]
-        chains = [measure_chain(pair, input_shape, dtype) for pair in parts]
-        return [(before, behind) for before, behind in chains]
+        singles = measure_chain(layers, input_shape, dtype)
+        shapes = [tuple(input_shape), *(single.output_shape for single in singles)]
+
+        def measured(start: int, stop: int) -> PartCost:
+            part = nn.Sequential(*layers[start:stop])
+            return measure_part(part, shapes[start], torch.float32 if start else dtype)
+
+        return measured
 
     def cost(start: int, stop: int) -> PartCost:
         part = nn.ModuleList(layers[start:stop])
         saved_bytes = sum(num_bytes for num_bytes, users in kept if any(start <= user < stop for user in users))
         return _cost(part, outputs[stop - 1][0], sum(flops for _, flops in outputs[start:stop]), saved_bytes)
 
-    return [(cost(0, cut), cost(cut, len(layers))) for cut in range(1, len(layers))]
+    return cost
 
 
 def add_costs(costs: Sequence[PartCost]) -> PartCost:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.meter import add_costs, measure_chain, measure_cuts, measure_part
+from edgeai.fedsplit.meter import add_costs, measure_chain, measure_part, measure_stretches
 
 
 def lenet5() -> list[nn.Module]:
@@ -82,13 +82,13 @@ class Peeking(nn.Linear):
 
 
 @pytest.mark.parametrize("last", [nn.Linear(84, 10), Peeking(84, 10)])
-def test_all_cuts_at_once_cost_what_they_do_one_by_one(last: nn.Linear) -> None:
+def test_all_stretches_at_once_cost_what_they_do_one_by_one(last: nn.Linear) -> None:
     layers = [*lenet5()[:-1], last]
-    cuts = measure_cuts(layers, (1, 28, 28))
-    assert len(cuts) == 4
-    for number, (before, behind) in enumerate(cuts, 1):
-        assert before == measure_part(nn.Sequential(*layers[:number]), (1, 28, 28))
-        assert behind == measure_part(nn.Sequential(*layers[number:]), before.output_shape)
+    cost = measure_stretches(layers, (1, 28, 28))
+    for start in range(5):
+        shape = cost(0, start).output_shape if start else (1, 28, 28)
+        for stop in range(start + 1, 6):
+            assert cost(start, stop) == measure_part(nn.Sequential(*layers[start:stop]), shape)
 
 
 def test_saved_bytes_are_what_autograd_keeps() -> None:
