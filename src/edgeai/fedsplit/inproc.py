@@ -10,7 +10,7 @@ from edgeai.fedsplit.channel import ChannelEnd
 from edgeai.fedsplit.clock import Clock
 from edgeai.fedsplit.halves import ClientHalf, State
 from edgeai.fedsplit.ledger import Ledger
-from edgeai.fedsplit.message import Message
+from edgeai.fedsplit.message import KINDS, Message
 from edgeai.fedsplit.transport import Reply, Request
 
 MakeHalf = Callable[[int, int, State], ClientHalf]
@@ -85,7 +85,11 @@ class InProcess:
         if half is None:
             half = self._halves[client] = self._make_half(client, self._round, self._kept.get(client, {}))
         wire = server_end.pack(request.message)
-        at_s = request.at_s if request.from_peer else self._cross(client, "down", wire, request.at_s)
+        at_s = request.at_s
+        if request.is_copy:
+            at_s = self._clock.send(client, "down", sum(map(wire.num_bytes, KINDS)), at_s, "down")
+        elif not request.from_peer:
+            at_s = self._cross(client, "down", wire, at_s)
         num_answers = 0
         for answer in half.handle(op, client_end.unpack(wire)):
             num_answers += 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from edgeai.core.link import Direction
 from edgeai.fedsplit.clock import Clock, RoundUse
 from edgeai.fedsplit.halves import ClientHalf, Part, State, num_batches
 from edgeai.fedsplit.ledger import Ledger
@@ -130,9 +131,22 @@ class Round:
         self.end_s = max(self.end_s, end_s)
         return end_s
 
-    def pass_on(self, message: Message, client: int = SERVER) -> None:
-        """Charges what crosses between servers, or between devices by way of no server."""
-        self._ledger.charge(self.number, client, "down", message)
+    def pass_on(
+        self, message: Message, client: int = SERVER, *, at_s: float = 0.0, direction: Direction = "down"
+    ) -> float:
+        """Charges what crosses between servers, or between devices by way of no server.
+
+        Args:
+            message: In wire form.
+            client: Whose link, or SERVER for the one between servers.
+            at_s: The message is ready.
+            direction: "down" is towards the devices.
+
+        Returns:
+            When it is there.
+        """
+        num_bytes = self._ledger.charge(self.number, client, direction, message)
+        return self._clock.send(client, direction, num_bytes, at_s, direction)
 
     def hold(self, num_bytes: int) -> None:
         """The server holds so much at once."""
@@ -194,6 +208,10 @@ class Signature:
     labels_up: bool = False
     weights_up: bool = False
     weights_down: bool = False
+    activations_down: bool = False
+    gradients_up: bool = False
+    side_up: bool = False
+    side_down: bool = False
 
 
 class Method(ABC):
@@ -252,6 +270,10 @@ class Method(ABC):
             None where there is no such cut, or nothing crosses it.
         """
         return self.global_model if self.is_split else None
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know before trusting this method with this config."""
+        return ()
 
     def modules(self) -> Mapping[str, nn.Module]:
         """What changes from round to round; saved for resuming."""

@@ -19,6 +19,8 @@ class Request:
     """When the server hands it over, or, for an empty one, when the device may go on by itself."""
     from_peer: bool = False
     """It comes straight from another device, where it was charged and timed already."""
+    is_copy: bool = False
+    """The same broadcast as one to another device, where its bytes were charged: it takes its time here, no more."""
 
 
 @dataclass(frozen=True)
