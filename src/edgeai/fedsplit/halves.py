@@ -96,14 +96,14 @@ class ClientHalf:
 
     def handle(self, op: str, message: Message) -> Iterator[Message]:
         """Does what is asked, and answers; each answer can leave as soon as it is there."""
-        if self.kit.is_random:
-            self._num_ops += 1
-            torch.manual_seed(derived_seed(self.kit.seed, self.kit.round, self.kit.client, self._num_ops, 2))
+        self._draw_anew()
         answer = getattr(self, f"on_{op}")(message)
         if isinstance(answer, Message):
             yield answer
         elif answer is not None:
-            yield from answer
+            for one in answer:
+                yield one
+                self._draw_anew()  # others may have drawn meanwhile
 
     def take_flops(self) -> float:
         """What was computed since the last call."""
@@ -160,6 +160,12 @@ class ClientHalf:
             self.peak_bytes = max(self.peak_bytes, self._static_bytes + saved_bytes)
             if held:
                 self.held_bytes = max(self.held_bytes, saved_bytes)
+
+    def _draw_anew(self) -> None:
+        """Seeds what the model draws itself by the number of the stretch of computing that begins."""
+        if self.kit.is_random:
+            self._num_ops += 1
+            torch.manual_seed(derived_seed(self.kit.seed, self.kit.round, self.kit.client, self._num_ops, 2))
 
     def _batches(self) -> Iterator[Tensor]:
         """A permutation of the samples for each local epoch; the last batch may be short."""

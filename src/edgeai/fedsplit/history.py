@@ -158,7 +158,7 @@ def warnings_of(sim: Sim) -> tuple[str, ...]:
             "the model has BatchNorm: its running statistics are averaged or handed on like weights and charged, and "
             "methods that are equal without it (FedAvg and SplitFed V1, relay at any cut) differ"
         )
-    return tuple(found)
+    return (*found, *sim.method.warnings())
 
 
 def _target(accuracy: float | None, rows: Sequence[RoundRow]) -> Target | None:
