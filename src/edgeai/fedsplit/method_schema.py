@@ -153,6 +153,8 @@ class LocalLossConfig(Config):
 
     kind: Literal["local-loss"] = "local-loss"
     server: Literal["single", "replicas"] = "single"
+    server_order: Literal["arrival", "interleave"] = "arrival"
+    """The server learns as smashed data arrive in virtual time, or from batch i of every client in turn."""
 
 
 class CSEFSLConfig(Config):
@@ -160,6 +162,8 @@ class CSEFSLConfig(Config):
 
     kind: Literal["cse-fsl"] = "cse-fsl"
     h: int = Field(5, ge=1)
+    server_order: Literal["arrival", "interleave"] = "arrival"
+    """The server learns as smashed data arrive in virtual time, or from batch i of every client in turn."""
 
 
 class FSLSageConfig(Config):
@@ -168,6 +172,8 @@ class FSLSageConfig(Config):
     kind: Literal["fsl-sage"] = "fsl-sage"
     h: int = Field(5, ge=1)
     """Smashed data of every h-th batch goes up."""
+    server_order: Literal["arrival", "interleave"] = "arrival"
+    """The server learns as smashed data arrive in virtual time, or from batch i of every client in turn."""
     align_every: int = Field(10, ge=1)
     """Rounds between two fits of the heads (l)."""
     align_steps: int = Field(10, ge=1)
