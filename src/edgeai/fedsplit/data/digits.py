@@ -1,0 +1,23 @@
+"""The embedded data set: handwritten digits that come with scikit-learn (UCI Optical Recognition, CC BY 4.0)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeai.fedsplit.data.raw import Raw, finish, split
+from edgeai.fedsplit.data.samples import Dataset
+from edgeai.fedsplit.data_schema import DigitsConfig
+
+_TEST_FRAC = 0.2
+_SPLIT_SEED = 0  # the test set is always the same
+_MAX_PIXEL = 16
+
+
+def load_digits(cfg: DigitsConfig) -> Dataset:
+    """1,438 training and 359 test samples [1, 8, 8]."""
+    from sklearn import datasets
+
+    found = datasets.load_digits()
+    x = (found.images[:, None] / _MAX_PIXEL).astype(np.float32)
+    train, test = split(Raw(x, found.target, where="digits"), _TEST_FRAC, _SPLIT_SEED)
+    return finish(cfg, "digits", train, test)
