@@ -14,6 +14,7 @@ from edgeai.core.errors import UsageError
 from edgeai.core.problems import nearest
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+HeadFormat = Literal["sglang", "vllm", "speculators", "eagle"]
 
 
 class TargetConfig(Config):
@@ -46,7 +47,8 @@ class Eagle3Draft(Config):
 
     kind: Literal["eagle3"] = "eagle3"
     path: Path | None = None
-    """Checkpoint folder or run directory of `spec train`; empty takes the head shipped for the target."""
+    """Checkpoint folder, run directory of `spec train`, or a head as SGLang, vLLM, speculators or EAGLE write it; empty
+    takes the head shipped for the target."""
 
 
 Draft = Annotated[NoDraft | NgramDraft | Eagle3Draft, Field(discriminator="kind")]
@@ -132,6 +134,30 @@ class DiagnoseConfig(Config):
     """Prompts used, evenly spaced over the file; their first turns are answered."""
     max_tokens: int = Field(128, ge=1)
     context: int = Field(2048, ge=8)
+
+
+class ExportConfig(Config):
+    """`edgeai spec export`: write a head for another server, and check that it says there what it says here."""
+
+    verb: Literal["spec export"] = "spec export"
+    head: Path
+    """Run directory of `spec train`, checkpoint folder, or name of a shipped head."""
+    format: HeadFormat
+    """sglang: SGLang, SpecForge; vllm: vLLM, plain; speculators: vLLM with its target named; eagle: the EAGLE code."""
+    target: TargetConfig | None = None
+    """The head's target; empty takes the one its run or file names."""
+    verifier: str = ""
+    """Path or id by which the server finds the target; empty takes target.model."""
+
+
+class ImportConfig(Config):
+    """`edgeai spec import`: turn a published head into one of edgeai's."""
+
+    verb: Literal["spec import"] = "spec import"
+    head: Path
+    """Folder with config.json and model.safetensors (or pytorch_model.bin) of an EAGLE-3 head."""
+    target: TargetConfig | None = None
+    """The head's target; empty takes the one the file names."""
 
 
 class HeadConfig(Config):

@@ -357,9 +357,18 @@ def _convert_gguf(path: Path, metrics: Metrics) -> Path:
     return folder
 
 
-def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
-    """Load a causal LM with transformers, turning its many errors into one line."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def model_config(model: str, metrics: Metrics) -> dict[str, Any]:
+    """The config.json of a model as transformers understands it, without its weights.
+
+    Raises:
+        EdgeAIError: The model cannot be found or is no supported causal LM.
+    """
+    return dict(_read_config(model_folder(model, metrics), model).to_dict())
+
+
+def _read_config(folder: str, name: str) -> Any:
+    """Read a causal LM's config with transformers, turning its many errors into one line."""
+    from transformers import AutoConfig
 
     _quiet_transformers()
     try:
@@ -375,6 +384,14 @@ def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
         raise UsageError(
             f"'{name}' is of the family '{config.model_type}', supported are {', '.join(FAMILIES)}", hint=_MODEL_HINT
         )
+    return config
+
+
+def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
+    """Load a causal LM with transformers; errors as in `_read_config`."""
+    from transformers import AutoModelForCausalLM
+
+    _read_config(folder, name)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), low_cpu_mem_usage=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -177,7 +177,7 @@ def test_t2d_follows_from_d2t(saved, target):
 def test_disk_full_keeps_the_head_before(saved, target, make_head, monkeypatch, error):
     head, folder = saved
 
-    def full(tensors, path):
+    def full(tensors, path, _):
         path.write_bytes(b"half")
         raise error
 

@@ -1,0 +1,215 @@
+"""`edgeai spec export`: a head in another tool's files, written, read back by a stranger, and compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from edgeai.core.config import load_config
+from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.metrics import Metrics
+from edgeai.spec.checkpoint import HeadInfo, find_head, load_head, read_files, write_files
+from edgeai.spec.formats.agreement import Agreement, compare
+from edgeai.spec.formats.configs import ModelFacts, config_for
+from edgeai.spec.formats.layout import LAYOUTS, file_tensors, misfits
+from edgeai.spec.formats.referee import NUM_STEPS, Referee
+from edgeai.spec.head import DraftHead
+from edgeai.spec.rope import Rope, rope_of
+from edgeai.spec.schema import ExportConfig, TargetConfig, TrainConfig
+from edgeai.spec.target import DecoderTarget, load_target, model_config
+
+
+@dataclass(frozen=True)
+class TensorRow:
+    """One tensor of the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What is written."""
+
+    head: Path
+    format: str
+    target: str
+    config: dict[str, Any]
+    tensors: tuple[TensorRow, ...]
+    num_bytes: int
+    notes: tuple[str, ...]
+    """What whoever serves it should know."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {**asdict(self), "head": str(self.head)}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and whether it says there what it says here."""
+
+    path: Path
+    plan: ExportPlan
+    agreement: Agreement
+    serve: str
+    """The command that serves it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {
+            "path": str(self.path),
+            **self.plan.to_json(),
+            **asdict(self.agreement),
+            "num_steps": NUM_STEPS,
+            "ok": self.agreement.is_ok,
+            "serve": self.serve,
+        }
+
+
+@dataclass(frozen=True)
+class _Ready:
+    head: DraftHead
+    info: HeadInfo
+    target: DecoderTarget
+    facts: ModelFacts
+    rope: Rope
+    plan: ExportPlan
+    tensors: dict[str, Tensor]
+
+
+def plan_export(cfg: ExportConfig, *, device: str, metrics: Metrics) -> ExportPlan:
+    """What `export_head` would write.
+
+    Raises:
+        UsageError: No such head, or its target is not known.
+        EdgeAIError: The head has something that the tool does not know.
+    """
+    return _prepare(cfg, device, metrics).plan
+
+
+def export_head(cfg: ExportConfig, out: Path, *, device: str, metrics: Metrics) -> ExportReport:
+    """Write the export and check it. It appears under its name only if it agrees, else under that name plus .partial.
+
+    Args:
+        cfg: Which head, for whom.
+        out: New folder.
+        device: Where the target runs.
+        metrics: Receives progress of a download or conversion.
+
+    Raises:
+        UsageError: As `plan_export`, or the folder is not empty.
+        EdgeAIError: As `plan_export`, or the disk is full.
+    """
+    refuse_full(out)
+    ready = _prepare(cfg, device, metrics)
+    info, partial = ready.info, out.with_name(out.name + ".partial")
+    note = {"target": ready.target.name, "fingerprint": ready.target.fingerprint, "metrics": dict(info.metrics)}
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        write_files(partial, ready.plan.config, ready.tensors, {"edgeai": json.dumps(note)})
+        referee = Referee(partial, cfg.format, ready.facts.num_layers)
+        agreement = compare(referee, ready.head, ready.target, ready.rope)
+        if agreement.is_ok:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            if out.is_dir():
+                out.rmdir()
+            partial.rename(out)
+    except (OSError, SafetensorError) as error:
+        raise EdgeAIError(f"cannot write {out}: {error}", hint="free some space, or give another folder") from error
+    return ExportReport(out, ready.plan, agreement, _serve(cfg, out, ready.facts))
+
+
+def refuse_full(out: Path) -> None:
+    """Refuse a folder with something in it: what a server finds there must be one head and nothing else."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"{out} is there already", hint="give a new folder as --out")
+
+
+def settle_target(given: TargetConfig | None, head: Path) -> TargetConfig:
+    """The target as given, as the head's run has it, or as its file says.
+
+    Raises:
+        UsageError: No head there, or nobody knows its target.
+    """
+    if given is not None:
+        return given
+    run = head / "config.yaml"
+    if run.is_file() and (head / "run.json").is_file():
+        return load_config(TrainConfig, run).target
+    files = read_files(head)
+    if not files.target_name:
+        raise UsageError(f"{files.folder} does not say which model it drafts for", hint="say it: -s target.model=MODEL")
+    return TargetConfig(model=files.target_name)
+
+
+def _prepare(cfg: ExportConfig, device: str, metrics: Metrics) -> _Ready:
+    folder = find_head(cfg.head)
+    model = settle_target(cfg.target, cfg.head)
+    target = load_target(model, device=device, metrics=metrics)
+    head, info = load_head(folder, target)
+    facts = _facts(model_config(model.model, metrics), cfg.verifier or model.model)
+    rope = head.shape.rope or facts.rope
+    if unknown := misfits(head.shape, rope, cfg.format, facts.num_layers):
+        raise EdgeAIError(
+            f"{cfg.format} cannot run {folder}: it does not know {', '.join(unknown)}",
+            hint="take another --format, or train a head without: head.fc_norm, head.norm_output, head.aux_layers",
+        )
+    if head.shape.rope is None and not facts.rope.equals(target.rotary):
+        raise EdgeAIError(f"the rotary tables of {target.name} are not those of its config", hint="please report this")
+    tensors = file_tensors(head.state_dict(), head.shape, LAYOUTS[cfg.format], info.dtype)
+    plan = ExportPlan(
+        head=folder,
+        format=cfg.format,
+        target=model.model,
+        config=config_for(cfg.format, head.shape, facts, rope, info.dtype),
+        tensors=tuple(TensorRow(name, tuple(t.shape), str(t.dtype)[6:]) for name, t in sorted(tensors.items())),
+        num_bytes=sum(tensor.nbytes for tensor in tensors.values()),
+        notes=_notes(cfg, head, facts),
+    )
+    return _Ready(head, info, target, facts, rope, plan, tensors)
+
+
+def _facts(config: dict[str, Any], name: str) -> ModelFacts:
+    return ModelFacts(
+        name=name,
+        num_layers=int(config["num_hidden_layers"]),
+        rope=rope_of(config, of=name),
+        max_positions=int(config["max_position_embeddings"]),
+        architectures=tuple(config.get("architectures") or ()),
+        special_ids={key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
+    )
+
+
+def _notes(cfg: ExportConfig, head: DraftHead, facts: ModelFacts) -> tuple[str, ...]:
+    notes = []
+    if head.shape.fc_norm or head.shape.norm_output:
+        server = "an SGLang" if cfg.format == "sglang" else "a vLLM"
+        notes.append(
+            f"needs {server} that knows EAGLE-3.1 (fc_norm, norm_output): older ones refuse the file or, worse, ignore "
+            "the norms"
+        )
+    if "/" not in facts.name and not Path(facts.name).is_dir():
+        notes.append(f"'{facts.name}' is a name of edgeai's: -s verifier=... takes a path or id that the server finds")
+    return tuple(notes)
+
+
+def _serve(cfg: ExportConfig, out: Path, facts: ModelFacts) -> str:
+    if cfg.format == "sglang":
+        return (
+            f"python -m sglang.launch_server --model-path {facts.name} --speculative-algorithm EAGLE3 "
+            f"--speculative-draft-model-path {out}"
+        )
+    if cfg.format == "vllm":
+        settings = json.dumps({"method": "eagle3", "model": str(out), "num_speculative_tokens": 3})
+        return f"vllm serve {facts.name} --speculative-config '{settings}'"
+    if cfg.format == "speculators":
+        return f"vllm serve {out}"
+    return f'EaModel.from_pretrained(base_model_path="{facts.name}", ea_model_path="{out}")'
