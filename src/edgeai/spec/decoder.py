@@ -9,6 +9,7 @@ Shapes: B batch, T new tokens, L cached plus new tokens, H hidden, nh/nkv query/
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgeai.spec.packed import PackedLinear
+
+Mix = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""Layer index, rotated queries [B, T, nh, hd] and keys and values [B, T, nkv, hd] of the new tokens to the attention's
+output [B, T, nh * hd]; also keeps the new keys and values."""
 
 
 @dataclass(frozen=True)
@@ -175,22 +180,47 @@ class Decoder:
         Returns:
             hidden [B, T, H] after the final norm (input of `logits`) and features [B, T, len(aux_layers) * H].
         """
-        s = self.shape
-        batch, num_new = ids.shape
-        group = s.num_heads // s.num_kv_heads
-        num_rope = s.num_heads + s.num_kv_heads
-        cos, sin = self.cos[positions][:, :, None], self.sin[positions][:, :, None]  # [B, T, 1, hd]
-        mask = None if seen is None else additive_mask(seen, group, self.dtype)
+        num_new = ids.shape[1]
+        mask = (
+            None if seen is None else additive_mask(seen, self.shape.num_heads // self.shape.num_kv_heads, self.dtype)
+        )
         if isinstance(starts, int):
             end = starts + num_new
             rows = sequence = None
         else:
             rows = starts[:, None] + torch.arange(num_new, device=ids.device)  # [B, T]
-            sequence = torch.arange(batch, device=ids.device)[:, None]
+            sequence = torch.arange(ids.shape[0], device=ids.device)[:, None]
             end = int(starts.max()) + num_new
         if mask is not None:
             end = mask.shape[-1]
 
+        def mix(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            if rows is None:
+                cache.k[index][:, :, end - num_new : end] = k.transpose(1, 2)
+                cache.v[index][:, :, end - num_new : end] = v.transpose(1, 2)
+            else:
+                cache.k[index][sequence, :, rows] = k
+                cache.v[index][sequence, :, rows] = v
+            return attend(q, cache.k[index][:, :, :end], cache.v[index][:, :, :end], mask)
+
+        return self.run(ids, positions, mix, aux_layers)
+
+    def run(self, ids: Tensor, positions: Tensor, mix: Mix, aux_layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """All layers, with the attention over cached keys and values left to `mix`.
+
+        Args:
+            ids: New tokens [B, T].
+            positions: RoPE positions [B, T].
+            mix: See `Mix`.
+            aux_layers: Layers whose input states are the features.
+
+        Returns:
+            As `forward`.
+        """
+        s = self.shape
+        batch, num_new = ids.shape
+        num_rope = s.num_heads + s.num_kv_heads
+        cos, sin = self.cos[positions][:, :, None], self.sin[positions][:, :, None]  # [B, T, 1, hd]
         x = F.embedding(ids, self.embedding)
         features = []
         for index, layer in enumerate(self.layers):
@@ -204,15 +234,7 @@ class Decoder:
                 k = F.rms_norm(qk[:, :, s.num_heads :], (s.head_dim,), layer.k_norm, s.rms_norm_eps)
                 qk = torch.cat([q, k], 2)
             qk = rotate(qk, cos, sin)
-            q, k = qk[:, :, : s.num_heads], qk[:, :, s.num_heads :]
-            if rows is None:
-                cache.k[index][:, :, end - num_new : end] = k.transpose(1, 2)
-                cache.v[index][:, :, end - num_new : end] = v.transpose(1, 2)
-            else:
-                cache.k[index][sequence, :, rows] = k
-                cache.v[index][sequence, :, rows] = v
-            y = attend(q, cache.k[index][:, :, :end], cache.v[index][:, :, :end], mask)
-            x = x + layer.out(y)
+            x = x + layer.out(mix(index, qk[:, :, : s.num_heads], qk[:, :, s.num_heads :], v))
             y = F.rms_norm(x, (s.hidden_size,), layer.post_norm, s.rms_norm_eps)
             gate, up = layer.gate_up(y).chunk(2, -1)
             x = x + layer.down(F.silu(gate) * up)
