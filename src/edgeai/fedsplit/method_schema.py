@@ -65,30 +65,36 @@ class FedAsyncConfig(Config):
     """a in the weight (1 + staleness)^-a."""
 
 
-class RelayConfig(Config):
-    """Vanilla split learning: clients take turns, and hand the client part on (Gupta & Raskar 2018)."""
+class TurnsConfig(Config):
+    """How clients take turns."""
 
-    kind: Literal["relay"] = "relay"
     turn: Literal["client", "batch"] = "client"
     """A turn is all of a client's batches, or one batch (alternate mini-batch)."""
     hand_off: Literal["server", "peer"] = "server"
     """The client part travels through the server, charged twice, or straight to the next client, charged once."""
 
 
-class UShapeConfig(Config):
+class RelayConfig(TurnsConfig):
+    """Vanilla split learning: clients take turns, and hand the client part on (Gupta & Raskar 2018)."""
+
+    kind: Literal["relay"] = "relay"
+
+
+class UShapeConfig(TurnsConfig):
     """Split learning in three parts: labels and loss stay on the client (Vepakomma et al. 2018)."""
 
     kind: Literal["ushape"] = "ushape"
     tail: Cut = -1
-    """Where the client takes over again: the layer that the server's part ends with; -1 leaves the last layer."""
+    """The last layer of the server's part, by name or number; behind it the client takes over again. Negative numbers
+    count from the end: -1 leaves the last layer to the client."""
 
 
-class MultiHopConfig(Config):
+class MultiHopConfig(TurnsConfig):
     """Split learning over a chain of relays (Vepakomma et al. 2018)."""
 
     kind: Literal["multihop"] = "multihop"
-    hops: tuple[Cut, ...] = (-1,)
-    """Further cuts behind the client's, in order; -1 leaves the last layer to the last server."""
+    hops: tuple[Cut, ...] = Field((-1,), min_length=1)
+    """Further cuts behind the client's, in order, by name or number; -1 leaves the last layer to the last server."""
 
 
 class VerticalConfig(Config):

@@ -5,15 +5,19 @@ from collections.abc import Mapping
 from edgeai.fedsplit.method import Method
 from edgeai.fedsplit.methods.fedavg import FedAvg
 from edgeai.fedsplit.methods.local_loss import CSEFSL, LocalLoss
+from edgeai.fedsplit.methods.multihop import MultiHop
 from edgeai.fedsplit.methods.psl import PSL
 from edgeai.fedsplit.methods.relay import Relay
 from edgeai.fedsplit.methods.splitfed import SFLG, SplitFedV1, SplitFedV2, SplitFedV3
+from edgeai.fedsplit.methods.ushape import UShape
 
 METHODS: Mapping[str, type[Method]] = {
     "fedavg": FedAvg,
     "cse-fsl": CSEFSL,
     "local-loss": LocalLoss,
     "relay": Relay,
+    "ushape": UShape,
+    "multihop": MultiHop,
     "splitfed-v1": SplitFedV1,
     "splitfed-v2": SplitFedV2,
     "splitfed-v3": SplitFedV3,

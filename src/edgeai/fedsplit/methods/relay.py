@@ -8,30 +8,45 @@ of the server, or once between peers. Nothing overlaps.
 
 from __future__ import annotations
 
-from edgeai.fedsplit.halves import ServerHalf, SplitClient
+from collections.abc import Callable
+
+from edgeai.fedsplit.halves import ClientHalf, ServerHalf, SplitClient
 from edgeai.fedsplit.message import Message
 from edgeai.fedsplit.method import Method, Round, Signature
-from edgeai.fedsplit.method_schema import RelayConfig
+from edgeai.fedsplit.method_schema import MultiHopConfig, RelayConfig, UShapeConfig
 from edgeai.fedsplit.methods.moves import serve
-from edgeai.fedsplit.transport import Request
+from edgeai.fedsplit.split import Weights
+from edgeai.fedsplit.transport import Reply, Request
+
+Exchange = Callable[[Reply], Request]
+"""From a batch that a client sent to the gradient that it gets."""
 
 
 class Relay(Method):
     """See the head of this file."""
 
-    cfg: RelayConfig
-    client_half = SplitClient
+    cfg: RelayConfig | UShapeConfig | MultiHopConfig
+    client_half: type[ClientHalf] = SplitClient
     signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
 
     def round(self, rnd: Round) -> None:
         """One turn after the other; the client part goes from hand to hand."""
-        server = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
-        rnd.hold(server.memory_bytes(self.setup.cfg.batch))
+        exchange = self.open(rnd)
         at_s = rnd.begin_s
         for number, (client, num_steps) in enumerate(self.turns(rnd)):
             is_handed_on = self.cfg.hand_off == "peer" and (number > 0 or rnd.number > 1)
-            at_s = self.turn(rnd, server, client, num_steps, at_s, from_peer=is_handed_on)
+            at_s = self.turn(rnd, exchange, client, num_steps, at_s, from_peer=is_handed_on)
         rnd.end_s = max(rnd.end_s, at_s)
+
+    def open(self, rnd: Round) -> Exchange:
+        """Makes the server's side ready for a round; returns what it does with one batch."""
+        server = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
+        rnd.hold(server.memory_bytes(self.setup.cfg.batch))
+        return lambda reply: serve(rnd, self.setup, server, reply)
+
+    def client_weights(self, client: int) -> Weights:
+        """What goes from hand to hand."""
+        return self.global_model.weights(0, self.setup.positions[client])
 
     def turns(self, rnd: Round) -> list[tuple[int, int]]:
         """Clients in order, with the batches of each turn."""
@@ -41,16 +56,14 @@ class Relay(Method):
         return [(client, 1) for step in range(max(left.values())) for client in rnd.clients if step < left[client]]
 
     def turn(
-        self, rnd: Round, server: ServerHalf, client: int, num_steps: int, at_s: float, *, from_peer: bool
+        self, rnd: Round, exchange: Exchange, client: int, num_steps: int, at_s: float, *, from_peer: bool
     ) -> float:
         """One client's turn; returns when the next one can begin."""
-        position = self.setup.positions[client]
-        weights = Message(weights=self.global_model.weights(0, position))
+        weights = Message(weights=self.client_weights(client))
         ready_s = rnd.tell("load", {client: Request(weights, at_s, from_peer)})[client]
         request = Request(at_s=ready_s)
         for _ in range(num_steps):
-            reply = rnd.ask("step", {client: request})[client]
-            request = serve(rnd, self.setup, server, reply)
+            request = exchange(rnd.ask("step", {client: request})[client])
         reply = rnd.ask("unload", {client: request})[client]
         self.global_model.load(reply.message.weights)
         return reply.at_s
