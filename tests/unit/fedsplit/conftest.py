@@ -108,3 +108,22 @@ Play = Callable[..., Played]
 @pytest.fixture(name="play")
 def _play() -> Play:
     return play
+
+
+def _device(flops_per_s: float) -> dict[str, float]:
+    watts = dict.fromkeys(("compute_w", "idle_w", "tx_w", "rx_w"), 1.0)
+    return {"flops_per_s": flops_per_s, "memory_bytes": 10**9, **watts}
+
+
+def _world(*flops_per_s: float, server_flops_per_s: float = 1e18, up_bps: float = 1e15) -> dict[str, Any]:
+    return {
+        "devices": [_device(one) for one in flops_per_s or (1e18,)],
+        "links": [{"up_bps": up_bps, "down_bps": 1e15, "delay_s": 0.0}],
+        "server": {"device": _device(server_flops_per_s)},
+    }
+
+
+@pytest.fixture(name="world")
+def _world_fixture() -> Callable[..., dict[str, Any]]:
+    """Devices of these speeds in turn, on links without delay or jitter; what is not named takes no time."""
+    return _world
