@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from edgeai import __version__
-from edgeai.commands import assets, collab, config, runs, spec
+from edgeai.commands import assets, collab, config, fedsplit, runs, spec
 from edgeai.commands._app import new_app, run_app
 from edgeai.commands.doctor import doctor
 
 app = new_app("Speculative decoding, edge-cloud collaboration and split federated learning in one toolkit.")
 app.add_typer(spec.app, name="spec")
 app.add_typer(collab.app, name="collab")
+app.add_typer(fedsplit.app, name="fedsplit")
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 app.add_typer(assets.app, name="assets")

@@ -80,7 +80,16 @@ def schema(
 def schemas() -> dict[str, type[Config]]:
     """Returns the schema of every verb that takes a config."""
     from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
-    from edgeai.spec.schema import BenchConfig, CompareConfig, DiagnoseConfig, GenerateConfig, TrainConfig
+    from edgeai.fedsplit import schema as fedsplit
+    from edgeai.spec.schema import (
+        BenchConfig,
+        CompareConfig,
+        DiagnoseConfig,
+        ExportConfig,
+        GenerateConfig,
+        ImportConfig,
+        TrainConfig,
+    )
 
     return {
         "spec train": TrainConfig,
@@ -88,9 +97,13 @@ def schemas() -> dict[str, type[Config]]:
         "spec generate": GenerateConfig,
         "spec bench": BenchConfig,
         "spec diagnose": DiagnoseConfig,
+        "spec export": ExportConfig,
+        "spec import": ImportConfig,
         "collab run": CollabRunConfig,
         "collab compare": CollabCompareConfig,
         "collab pretrain": PretrainConfig,
+        "fedsplit sim": fedsplit.SimConfig,
+        "fedsplit compare": fedsplit.CompareConfig,
     }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgeai.fedsplit.channel import build_ends
 from edgeai.fedsplit.clock import Clock
+from edgeai.fedsplit.codec.sizes import check_codec
 from edgeai.fedsplit.data.load import load_data
 from edgeai.fedsplit.data.samples import Dataset, Samples
 from edgeai.fedsplit.halves import ClientHalf, Kit, State
@@ -63,6 +64,8 @@ def assemble(cfg: SimConfig, dataset: Dataset, clients: Sequence[Samples], devic
     dataset = replace(dataset, test=_moved(dataset.test, device))
     world = build_world(cfg.world, cfg.num_clients, cfg.seed)
     setup = build_setup(cfg, dataset, clients, world, device)
+    for position in set(setup.positions):
+        check_codec(cfg.codec, setup.model.shape_at(position))
     method = build_method(setup)
     clock, ledger = Clock(world, cfg.seed), Ledger()
     protects = tuple(

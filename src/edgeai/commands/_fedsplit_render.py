@@ -1,0 +1,227 @@
+"""The reports of `edgeai fedsplit` for people."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeai.commands._render import amount, print_fields, print_json, print_table, seconds
+
+if TYPE_CHECKING:
+    from edgeai.fedsplit.compare import Job
+    from edgeai.fedsplit.compare_report import CompareReport, Spread
+    from edgeai.fedsplit.leakage import Leakage
+    from edgeai.fedsplit.plan import SimPlan
+    from edgeai.fedsplit.report import RoundRow, SimReport
+    from edgeai.fedsplit.verify import VerifyReport
+
+_MAX_ROUNDS = 20
+
+
+def show_sim(path: Path, report: "SimReport") -> None:
+    """Prints what came of a run: rounds, then bytes, time, energy, memory, leakage."""
+    print_table(
+        ["round", "clients", "late", "loss", "accuracy", "up", "down", "virtual time", "energy"],
+        [_round_row(row) for row in _thinned(report.rounds)],
+    )
+    print()
+    print_fields({name: text for name, text in _sim_fields(report).items() if text})
+    for name, text in zip(("guarantee", *[""] * len(report.guarantees)), report.guarantees, strict=False):
+        print(f"{name or '':<13} {text}")
+    for warning in report.warnings:
+        print(f"warning: {warning}")
+    print(f"\n{path}: as a page: edgeai runs report {path}")
+
+
+def show_sim_plan(plan: "SimPlan", *, as_json: bool) -> None:
+    """Prints what a run would do."""
+    if as_json:
+        print_json(plan.to_json())
+        return
+    print_table(
+        ["layer", "parameters", "forward", "output", "a cut here sends", "client's share of FLOPs"],
+        [
+            [
+                row.name,
+                f"{row.num_params:,}",
+                amount(row.forward_flops, "FLOP"),
+                " x ".join(map(str, row.output_shape)),
+                f"{amount(row.cut_bytes, 'B')} a sample",
+                f"{row.client_frac:.1%}",
+            ]
+            for row in plan.layers
+        ],
+    )
+    print()
+    sizes = f"{min(plan.clients):,} to {max(plan.clients):,}" if len(set(plan.clients)) > 1 else f"{plan.clients[0]:,}"
+    print_fields(
+        {
+            "method": plan.method,
+            "cut after": ", ".join(plan.cuts) or "no cut: clients train the whole model",
+            "data": f"{plan.data}: {plan.num_train:,} training and {plan.num_test:,} test samples, "
+            f"{plan.num_classes} classes",
+            "clients": f"{len(plan.clients)}, each with {sizes} samples",
+            "work": f"{plan.num_rounds} rounds, {plan.steps_per_round:,} steps a round",
+        }
+    )
+    for warning in plan.warnings:
+        print(f"warning: {warning}")
+
+
+def show_verify(report: "VerifyReport") -> None:
+    """Prints every fact and whether it holds."""
+    for check in report.checks:
+        mark = "ok  " if check.holds else "FAIL"
+        print(f"{mark} {check.number:>2}. {check.fact}  ({seconds(check.seconds)})")
+        print(f"         {check.detail}")
+    num_checks = len(report.checks)
+    print(f"\n{num_checks - report.num_failed} of {num_checks} hold")
+
+
+def show_compare(path: Path, report: "CompareReport") -> None:
+    """Prints one row for each method."""
+    print_table(
+        [
+            "method",
+            "accuracy",
+            "up",
+            "down",
+            "virtual time",
+            "clients",
+            "client memory",
+            "server memory",
+            *_extra(report),
+        ],
+        [
+            [
+                row.label,
+                _percents(row.accuracy),
+                amount(row.bytes_up.mean, "B"),
+                amount(row.bytes_down.mean, "B"),
+                seconds(row.seconds.mean),
+                amount(row.clients_j.mean, "J"),
+                amount(row.client_memory_bytes.mean, "B"),
+                amount(row.server_memory_bytes.mean, "B"),
+                *_extra(report, row),
+            ]
+            for row in report.rows
+        ],
+    )
+    seeds = report.rows[0].seeds
+    print(f"\nmeans over {len(seeds)} seed{'s' * (len(seeds) > 1)}; accuracy with its least and largest")
+    for name, reason in report.failures.items():
+        print(f"failed: {name}: {reason}")
+    print(f"\n{path}: as a page: edgeai runs report {path}")
+
+
+def show_compare_plan(jobs: "list[Job]", missing: "list[Job]", *, as_json: bool) -> None:
+    """Prints the runs of a comparison."""
+    if as_json:
+        print_json({"runs": [job.name for job in jobs], "missing": [job.name for job in missing]})
+        return
+    open_names = {job.name for job in missing}
+    for job in jobs:
+        print(f"{job.name}{'' if job.name in open_names else '  (done)'}")
+    print(f"\n{len(missing)} of {len(jobs)} runs to do")
+
+
+def _extra(report: "CompareReport", row: object = None) -> list[str]:
+    """Columns that only some comparisons have: of the target and of leakage."""
+    columns: dict[str, str] = {}
+    if report.target_accuracy is not None:
+        name = f"bytes to {report.target_accuracy:.0%}"
+        columns[name] = _spread_text(getattr(row, "target_bytes", None), "B")
+        columns[f"time to {report.target_accuracy:.0%}"] = _seconds_text(getattr(row, "target_seconds", None))
+    if any(one.dcor is not None for one in report.rows):
+        columns["dCor(x, z)"] = _number_text(getattr(row, "dcor", None))
+    if any(one.inversion_ssim is not None for one in report.rows):
+        columns["inversion SSIM"] = _number_text(getattr(row, "inversion_ssim", None))
+    return list(columns) if row is None else list(columns.values())
+
+
+def _spread_text(found: "Spread | None", unit: str) -> str:
+    return "-" if found is None else amount(found.mean, unit)
+
+
+def _seconds_text(found: "Spread | None") -> str:
+    return "-" if found is None else seconds(found.mean)
+
+
+def _number_text(found: "Spread | None") -> str:
+    return "-" if found is None else f"{found.mean:.3f}"
+
+
+def _percents(found: "Spread") -> str:
+    if found.least == found.largest:
+        return f"{found.mean:.2%}"
+    return f"{found.mean:.2%} ({found.least:.2%} - {found.largest:.2%})"
+
+
+def _round_row(row: "RoundRow") -> list[object]:
+    return [
+        row.round,
+        row.num_clients,
+        row.num_late,
+        None if row.loss is None else f"{row.loss:.4f}",
+        None if row.accuracy is None else f"{row.accuracy:.2%}",
+        amount(row.bytes_up, "B"),
+        amount(row.bytes_down, "B"),
+        seconds(row.end_s),
+        amount(row.clients_j + row.server_j, "J"),
+    ]
+
+
+def _thinned(rows: "tuple[RoundRow, ...]") -> "list[RoundRow]":
+    """The first and last rounds of a long run."""
+    if len(rows) <= _MAX_ROUNDS:
+        return list(rows)
+    return [*rows[:3], *rows[3 - _MAX_ROUNDS :]]
+
+
+def _sim_fields(report: "SimReport") -> dict[str, str]:
+    """Names and texts; empty ones are left out."""
+    own = report.client_accuracy
+    target = report.target
+    reached = ""
+    if target is not None:
+        reached = f"not reached: {target.accuracy:.1%}"
+        if target.round is not None and target.num_bytes is not None:
+            assert target.seconds is not None
+            assert target.joules is not None
+            reached = (
+                f"{target.accuracy:.1%} in round {target.round}, after {amount(target.num_bytes, 'B')}, "
+                f"{seconds(target.seconds)}, {amount(target.joules, 'J')}"
+            )
+    return {
+        "method": report.method + (f", cut after {', '.join(report.cuts)}" if report.cuts else ""),
+        "model": f"{report.num_params:,} parameters, {report.num_clients} clients",
+        "accuracy": "" if report.accuracy is None else f"{report.accuracy:.2%}, best {report.best_accuracy:.2%}",
+        "by client": f"{min(own):.2%} to {max(own):.2%}, each client's own model" if own else "",
+        "target": reached,
+        "up": _kinds(report.bytes_up),
+        "down": _kinds(report.bytes_down),
+        "virtual time": seconds(report.seconds),
+        "energy": f"{amount(report.clients_j, 'J')} at clients, {amount(report.server_j, 'J')} at the server",
+        "memory": f"{amount(report.client_memory_bytes, 'B')} at a client "
+        f"({amount(report.client_held_bytes, 'B')} of it held while the server works), "
+        f"{amount(report.server_memory_bytes, 'B')} at the server",
+        "leakage": "" if report.leakage is None else _leakage(report.leakage),
+        "epsilon": "" if report.epsilon is None else f"{report.epsilon:.3g} of the client part's weights (DP-SGD)",
+        "figures": ", ".join(f"{name} {value:.4g}" for name, value in report.figures.items()),
+    }
+
+
+def _kinds(num_bytes: Mapping[str, int]) -> str:
+    parts = [f"{name} {amount(count, 'B')}" for name, count in num_bytes.items() if count]
+    return f"{amount(sum(num_bytes.values()), 'B')}: {', '.join(parts)}" if parts else "nothing"
+
+
+def _leakage(found: "Leakage") -> str:
+    parts = []
+    if found.dcor is not None:
+        parts.append(f"dCor(x, z) {found.dcor:.3f} (unrelated data: {found.dcor_if_unrelated:.3f})")
+    for name, quality in (("decoder", found.inversion), ("UnSplit", found.unsplit), ("FSHA", found.fsha)):
+        if quality is not None:
+            parts.append(f"{name} MSE {quality.mse:.3g}, SSIM {quality.ssim if quality.ssim is not None else '-'}")
+    if found.labels is not None:
+        parts.append(f"labels {found.labels}")
+    return "; ".join(parts)

@@ -1,0 +1,109 @@
+"""`edgeai fedsplit`: train across devices, by federated learning, split learning or both, with all costs counted."""
+
+import typer
+
+from edgeai.commands._app import new_app
+from edgeai.commands._console import listening
+from edgeai.commands._fedsplit_render import (
+    show_compare,
+    show_compare_plan,
+    show_sim,
+    show_sim_plan,
+    show_verify,
+)
+from edgeai.commands._options import (
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    ResumeOption,
+    SetOption,
+    VerboseOption,
+)
+from edgeai.commands._render import print_json
+from edgeai.commands._run import refuse_with_resume, running
+from edgeai.core.config import load_config
+from edgeai.core.metrics import Metrics
+from edgeai.core.run import Run, Status
+from edgeai.fedsplit.schema import CompareConfig, SimConfig
+
+app = new_app("Federated learning, split learning and their combinations: accuracy, bytes, time, energy, leakage.")
+
+
+@app.command(epilog="Example: edgeai fedsplit sim -c fedsplit/smoke")
+def sim(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train with one method among simulated devices, in virtual time. --resume goes on after Ctrl-C.
+
+    Without -c it is fedsplit/default: SplitFed V2 on the digits that come with scikit-learn.
+    """
+    refuse_with_resume(resume, config, set_, out)
+    cfg = load_config(SimConfig, Run.open(resume).config_path if resume else config or "fedsplit/default", set_ or ())
+    if dry_run:
+        from edgeai.fedsplit.plan import plan_sim  # imports torch
+
+        show_sim_plan(plan_sim(cfg), as_json=as_json)
+        return
+    from edgeai.fedsplit.simulate import run_sim  # imports torch
+
+    with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
+        report = run_sim(cfg, run, resume=resume is not None)
+        run.finish("done", report.to_json())
+    print_json({"run": run.path, **report.to_json()}) if as_json else show_sim(run.path, report)
+
+
+@app.command(epilog="Example: edgeai fedsplit compare -c fedsplit/compare-smoke")
+def compare(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run methods x cuts x partitions x seeds, one run a core; exit 1 if a run failed.
+
+    Every run is kept as soon as it is done: --resume after Ctrl-C does what is missing. Without -c it is
+    fedsplit/compare.
+    """
+    refuse_with_resume(resume, config, set_, out)
+    source = Run.open(resume).config_path if resume else config or "fedsplit/compare"
+    cfg = load_config(CompareConfig, source, set_ or ())
+    from edgeai.fedsplit.compare import plan_compare, run_compare  # imports torch
+
+    if dry_run:
+        show_compare_plan(*plan_compare(cfg, resume), as_json=as_json)
+        return
+    with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
+        report = run_compare(cfg, run)
+        status: Status = "failed" if report.failures else "done"
+        run.finish(status, report.to_json())
+    print_json({"run": run.path, **report.to_json()}) if as_json else show_compare(run.path, report)
+    if report.failures:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: edgeai fedsplit verify")
+def verify(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Check eleven facts that must hold, most of them to the bit; exit 1 if one does not."""
+    from edgeai.fedsplit.verify import verify as check  # imports torch
+
+    with listening(quiet=quiet, verbose=False) as listener:
+        report = check(Metrics(None, listener=listener))
+    print_json(report.to_json()) if as_json else show_verify(report)
+    if report.num_failed:
+        raise typer.Exit(1)
