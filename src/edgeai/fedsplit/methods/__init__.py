@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from edgeai.fedsplit.method import Method
 from edgeai.fedsplit.methods.fedavg import FedAvg
+from edgeai.fedsplit.methods.hsfl import HSFL
 from edgeai.fedsplit.methods.local_loss import CSEFSL, LocalLoss
 from edgeai.fedsplit.methods.multihop import MultiHop
 from edgeai.fedsplit.methods.psl import PSL
@@ -23,4 +24,5 @@ METHODS: Mapping[str, type[Method]] = {
     "splitfed-v3": SplitFedV3,
     "sflg": SFLG,
     "psl": PSL,
+    "hsfl": HSFL,
 }
