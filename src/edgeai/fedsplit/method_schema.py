@@ -133,14 +133,19 @@ class SFLGConfig(Config):
     groups: int = Field(2, ge=1)
 
 
-class PSLConfig(Config):
+class LockStepConfig(Config):
+    """How clients with different numbers of batches go in step."""
+
+    uneven: Literal["stop", "shrink"] = "stop"
+    """When a client runs out of batches: all stop, or the others go on without it."""
+
+
+class PSLConfig(LockStepConfig):
     """Lock-step parallel split learning on the merged batch (Jeon & Kim 2020)."""
 
     kind: Literal["psl"] = "psl"
     sync: bool = True
     """Average the client parts after a round."""
-    uneven: Literal["stop", "shrink"] = "stop"
-    """When a client runs out of batches: all stop, or the others go on without it."""
     rescale: bool = True
     """Give each client the gradient of its own mean loss, not of the merged one."""
 
@@ -181,12 +186,15 @@ class FSLSageConfig(Config):
     server_order: Literal["arrival", "interleave"] = "arrival"
     """The server learns as smashed data arrive in virtual time, or from batch i of every client in turn."""
     align_every: int = Field(10, ge=1)
-    """Rounds between two fits of the heads (l)."""
+    """Rounds from one fit of the heads to the next (l); the first round ends with one."""
+    remember: int = Field(1000, ge=1)
+    """Samples of each client, the newest, that its head is fitted on."""
     align_steps: int = Field(10, ge=1)
+    """Steps of Adam in a fit, each over all that is remembered."""
     align_lr: float = Field(1e-3, gt=0)
 
 
-class SGLRConfig(Config):
+class SGLRConfig(LockStepConfig):
     """Split learning rate and averaged gradients without client sync (Pal et al. 2021)."""
 
     kind: Literal["sglr"] = "sglr"
@@ -196,7 +204,7 @@ class SGLRConfig(Config):
     """phi: share of clients that get one averaged gradient vector."""
 
 
-class EPSLConfig(Config):
+class EPSLConfig(LockStepConfig):
     """Last-layer gradients of a share of each batch are averaged over clients (Lin et al. 2023)."""
 
     kind: Literal["epsl"] = "epsl"
@@ -204,7 +212,7 @@ class EPSLConfig(Config):
     """phi: 0 is PSL, 1 aggregates all."""
 
 
-class SFLGAConfig(Config):
+class SFLGAConfig(LockStepConfig):
     """One averaged gradient is broadcast to all clients (Liang et al. 2025)."""
 
     kind: Literal["sfl-ga"] = "sfl-ga"

@@ -4,17 +4,21 @@ from collections.abc import Mapping
 
 from edgeai.fedsplit.method import Method
 from edgeai.fedsplit.methods.fedavg import FedAvg
+from edgeai.fedsplit.methods.fsl_sage import FSLSage
 from edgeai.fedsplit.methods.hsfl import HSFL
 from edgeai.fedsplit.methods.local_loss import CSEFSL, LocalLoss
 from edgeai.fedsplit.methods.multihop import MultiHop
 from edgeai.fedsplit.methods.psl import PSL
 from edgeai.fedsplit.methods.relay import Relay
+from edgeai.fedsplit.methods.sglr import SGLR
 from edgeai.fedsplit.methods.splitfed import SFLG, SplitFedV1, SplitFedV2, SplitFedV3
 from edgeai.fedsplit.methods.ushape import UShape
 
 METHODS: Mapping[str, type[Method]] = {
     "fedavg": FedAvg,
+    "hsfl": HSFL,
     "cse-fsl": CSEFSL,
+    "fsl-sage": FSLSage,
     "local-loss": LocalLoss,
     "relay": Relay,
     "ushape": UShape,
@@ -24,5 +28,5 @@ METHODS: Mapping[str, type[Method]] = {
     "splitfed-v3": SplitFedV3,
     "sflg": SFLG,
     "psl": PSL,
-    "hsfl": HSFL,
+    "sglr": SGLR,
 }
