@@ -10,6 +10,7 @@ from rich.text import Text
 
 from edgeai.commands._render import amount, print_fields, print_json, print_table, seconds
 from edgeai.core.config import Config, dump_config
+from edgeai.core.files import json_text
 from edgeai.spec.schema import BenchConfig, DiagnoseConfig, GenerateConfig
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from edgeai.spec.compare import ComparePlan
     from edgeai.spec.compare_report import Cell, CompareReport
     from edgeai.spec.diagnose import DiagnoseReport
+    from edgeai.spec.formats.export import ExportPlan, ExportReport
+    from edgeai.spec.formats.importing import ImportReport
     from edgeai.spec.generate import GenerateReport
     from edgeai.spec.plan import TrainPlan
     from edgeai.spec.train import TrainReport
@@ -358,6 +361,62 @@ def _compared(cell: "Cell") -> list[str]:
     ratio = cell.ratio
     seeds = f"{ratio.minimum:.3f} to {ratio.maximum:.3f}" if ratio.minimum != ratio.maximum else ""
     return [f"{cell.mean:.3f}", spread, f"{ratio.mean:.3f}", seeds, f"{ratio.low:.3f} to {ratio.high:.3f}"]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# export and import
+
+
+def show_export_plan(plan: "ExportPlan") -> None:
+    """Prints the files that would be written: config.json, and each tensor's name, shape and number format."""
+    print_fields({"head": f"{plan.head} for {plan.target}", "format": plan.format, "size": amount(plan.num_bytes, "B")})
+    print(f"\nconfig.json\n{json_text(plan.config)}\n\nmodel.safetensors")
+    print_table(["tensor", "shape", "format"], [[row.name, list(row.shape), row.dtype] for row in plan.tensors])
+    for note in plan.notes:
+        print(f"\nnote: {note}")
+
+
+def show_export(report: "ExportReport") -> None:
+    """Prints where the export is and whether it drafts what the head drafts."""
+    plan, agreement = report.plan, report.agreement
+    compared = "not compared"
+    if not agreement.problems:
+        compared = (
+            f"largest difference {agreement.max_difference:.2g}, allowed {agreement.tolerance:.2g}: draft logits of "
+            "the head and of the files read back, steps 1 and 2 behind a prompt"
+        )
+    where = report.path if agreement.is_ok else f"{report.path}.partial"
+    print_fields(
+        {
+            "head": f"{plan.head} for {plan.target}",
+            "written": f"{where} as {plan.format}, {len(plan.tensors)} tensors, {amount(plan.num_bytes, 'B')}",
+            "tensors": "as the format's table says" if not agreement.problems else "; ".join(agreement.problems),
+            "logits": compared,
+        }
+    )
+    for note in plan.notes:
+        print(f"\nnote: {note}")
+    if agreement.is_ok:
+        print(f"\nserve it:  {report.serve}")
+    else:
+        print("\nagrees: FALSE; do not serve it, and please report this as a bug")
+
+
+def show_import(report: "ImportReport") -> None:
+    """Prints what was read, so that a person can compare it with what the head's author says."""
+    written = report.path is not None
+    print_fields(
+        {
+            "head": f"{report.source}, {report.format}, {amount(report.num_parameters)} parameters in {report.dtype}",
+            "target": f"{report.target}, features entering layers {', '.join(map(str, report.aux_layers))}",
+            "draft vocabulary": f"{report.draft_vocab_size:,} of {report.vocab_size:,} tokens",
+            "positions": report.rope,
+            "switches": ", ".join(report.switches) or "none",
+            "written": report.path if written else "nothing yet (--dry-run)",
+        }
+    )
+    if written:
+        print(f"\nmeasure it:  edgeai spec bench -s draft.path={report.path} -s target.model={report.target}")
 
 
 def _show_plan(cfg: Config, plan: dict[str, Any], *, as_json: bool) -> None:

@@ -31,7 +31,10 @@ from edgeai.commands._spec_render import (
     show_compare_plan,
     show_diagnose,
     show_diagnose_plan,
+    show_export,
+    show_export_plan,
     show_generate_plan,
+    show_import,
     show_train,
     show_train_plan,
 )
@@ -41,10 +44,22 @@ from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.spec.prompts import load_prompts
-from edgeai.spec.schema import BenchConfig, CompareConfig, DiagnoseConfig, GenerateConfig, TrainConfig
+from edgeai.spec.schema import (
+    BenchConfig,
+    CompareConfig,
+    DiagnoseConfig,
+    ExportConfig,
+    GenerateConfig,
+    ImportConfig,
+    TrainConfig,
+)
 
 if TYPE_CHECKING:
     from edgeai.spec.plan import TrainPlan
+
+HeadOutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="New folder for the head.", show_default=False)
+]
 
 app = new_app("Speculative decoding: faster text from a language model, without changing it.")
 
@@ -219,6 +234,107 @@ def compare(
     print_json({"run": run.path, **report.to_json()}) if as_json else show_compare(run.path, report)
     if report.failures:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: edgeai spec export smollm2-135m-instruct --format sglang --out heads/sglang")
+def export(
+    head: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN|HEAD",
+            help="A run of spec train, a checkpoint folder, or the name of a shipped head: short for -s head=...",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT", help="sglang, vllm, speculators or eagle: short for -s format=...", show_default=False
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: HeadOutOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a head as another server reads it, read it back with code of its own, and compare what the two draft.
+
+    Exit 1 if they do not agree; the files then end in .partial.
+    """
+    example = "for example: edgeai spec export RUN --format sglang --out heads/sglang"
+    cfg = load_config(ExportConfig, config, _given(config, set_, example, head=head, format=format))
+    from edgeai.core.device import choose_device  # imports torch
+    from edgeai.spec.formats.export import export_head, plan_export
+
+    on = choose_device(device).torch_device
+    with listening(quiet=quiet) as listener:
+        metrics = Metrics(None, listener=listener)
+        if dry_run:
+            plan = plan_export(cfg, device=on, metrics=metrics)
+        else:
+            report = export_head(cfg, _wanted(out), device=on, metrics=metrics)
+    if dry_run:
+        print_json(plan.to_json()) if as_json else show_export_plan(plan)
+        return
+    print_json(report.to_json()) if as_json else show_export(report)
+    if not report.agreement.is_ok:
+        raise typer.Exit(1)
+
+
+@app.command("import", epilog="Example: edgeai spec import heads/published --out heads/mine -s target.model=org/model")
+def import_(
+    head: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DIR",
+            help="Folder of a head as SGLang, vLLM, speculators or EAGLE write it: short for -s head=...",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: HeadOutOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Turn a published EAGLE-3 head (or GTO's, which has the same files) into one of edgeai's, for its target.
+
+    Whatever in it is unknown or for another target is an error. -s draft.path=DIR reads the same folders directly.
+    """
+    example = "for example: edgeai spec import DIR --out heads/mine -s target.model=org/model"
+    cfg = load_config(ImportConfig, config, _given(config, set_, example, head=head))
+    from edgeai.core.device import choose_device  # imports torch
+    from edgeai.spec.formats.importing import import_head
+
+    with listening(quiet=quiet) as listener:
+        report = import_head(
+            cfg,
+            None if dry_run else _wanted(out),
+            device=choose_device(device).torch_device,
+            metrics=Metrics(None, listener=listener),
+        )
+    print_json(report.to_json()) if as_json else show_import(report)
+
+
+def _given(config: str | None, set_: Sequence[str] | None, example: str, **short: str | None) -> list[str]:
+    """The overrides of a verb: its arguments, which must be somewhere, then those after -s."""
+    overrides = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
+    overrides += set_ or ()
+    for key in short:
+        if config is None and not any(item.startswith(f"{key}=") for item in overrides):
+            raise UsageError(f"no {key} given", hint=example)
+    return overrides
+
+
+def _wanted(out: Path | None) -> Path:
+    if out is None:
+        raise UsageError("no folder given for the head", hint="add --out DIR, or --dry-run to look first")
+    return out
 
 
 def _plan_train(cfg: TrainConfig, device: str, quiet: bool) -> "TrainPlan":

@@ -18,7 +18,8 @@ from edgeai.spec.target import load_target
 class ImportReport:
     """What was read, and as what."""
 
-    path: Path
+    path: Path | None
+    """Where it was written; None if it was only looked at."""
     source: Path
     format: str
     target: str
@@ -35,7 +36,7 @@ class ImportReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
-        return {**asdict(self), "path": str(self.path), "source": str(self.source)}
+        return {**asdict(self), "path": str(self.path) if self.path else None, "source": str(self.source)}
 
 
 def import_head(cfg: ImportConfig, out: Path | None, *, device: str, metrics: Metrics) -> ImportReport:
@@ -64,7 +65,7 @@ def import_head(cfg: ImportConfig, out: Path | None, *, device: str, metrics: Me
         save_head(out, head, target, info.metrics, dtype=info.dtype)
     shape = head.shape
     return ImportReport(
-        path=out or Path(),
+        path=out,
         source=files.folder,
         format=info.format,
         target=target.name,
