@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from edgeai.fedsplit.halves import Kit, Part, ServerHalf, SplitClient
 from edgeai.fedsplit.message import Message
 from edgeai.fedsplit.method import Method, Round, Setup, Signature
-from edgeai.fedsplit.method_schema import CSEFSLConfig, LocalLossConfig
+from edgeai.fedsplit.method_schema import CSEFSLConfig, FSLSageConfig, LocalLossConfig
 from edgeai.fedsplit.methods.heads import HEAD, average_beside, build_head, copy_part, of_model, of_tag, tagged
 from edgeai.fedsplit.methods.moves import serve, stitched, weights_served
 from edgeai.fedsplit.transport import Reply, Request, arrivals
@@ -87,7 +87,7 @@ class LocalLossClient(SplitClient):
 class Decoupled(Method):
     """What the methods with a local loss share: one exchange a round, uploads in between."""
 
-    cfg: LocalLossConfig | CSEFSLConfig
+    cfg: LocalLossConfig | CSEFSLConfig | FSLSageConfig
     client_half = LocalLossClient
     signature = Signature(activations_up=True, labels_up=True, weights_up=True, weights_down=True)
 
