@@ -114,7 +114,11 @@ class CsvConfig(SourceConfig):
     """Columns of numbers that are categories all the same."""
     groups: str | None = None
     """Column with the natural client of each row; it is no input."""
+    label_end: str = ""
+    """Removed from the end of labels, such as the full stop in UCI's adult.test."""
     delimiter: str = Field(",", min_length=1, max_length=1)
+    comment: str = Field("|", min_length=1)
+    """Lines that begin so are skipped."""
     test_frac: float = Field(0.2, gt=0, lt=1)
     """Share of test rows where test_path is null."""
 

@@ -35,7 +35,7 @@ def load_npz(cfg: NpzConfig) -> Dataset:
         train, test = split(train, cfg.test_frac, cfg.pick_seed)
     else:
         test = Raw(pictures_first(found["x_test"], cfg.channels), found["y_test"], where=cfg.x_test)
-    return finish(cfg, path.name, train, test)
+    return finish(cfg, path.stem, train, test)
 
 
 def read_arrays(path: Path, named: dict[str, str]) -> dict[str, Array]:
