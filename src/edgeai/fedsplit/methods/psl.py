@@ -159,7 +159,7 @@ def step_on_merged(rnd: Round, setup: Setup, server: ServerHalf, replies: Mappin
     total = sum(len(y) for y in labels.values())
     rnd.loss(step.loss, total)
     done_s = rnd.work(step.flops, max(reply.at_s for reply in replies.values()))
-    gradients = {}
+    gradients: dict[int, Tensor] = {}
     for at, group in groups.items():
         sizes = [len(sent[client].labels["y"]) for client in group]
         gradients |= dict(zip(group, step.gradients[at].split(sizes), strict=True))
