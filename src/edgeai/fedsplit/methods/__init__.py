@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 
 from edgeai.fedsplit.method import Method
+from edgeai.fedsplit.methods.epsl import EPSL
 from edgeai.fedsplit.methods.fedavg import FedAvg
+from edgeai.fedsplit.methods.fedprox import FedProx
+from edgeai.fedsplit.methods.fedsgd import FedSGD
 from edgeai.fedsplit.methods.fsl_sage import FSLSage
 from edgeai.fedsplit.methods.hsfl import HSFL
 from edgeai.fedsplit.methods.local_loss import CSEFSL, LocalLoss
 from edgeai.fedsplit.methods.multihop import MultiHop
 from edgeai.fedsplit.methods.psl import PSL
 from edgeai.fedsplit.methods.relay import Relay
+from edgeai.fedsplit.methods.sfl_ga import SFLGA
 from edgeai.fedsplit.methods.sglr import SGLR
 from edgeai.fedsplit.methods.splitfed import SFLG, SplitFedV1, SplitFedV2, SplitFedV3
 from edgeai.fedsplit.methods.ushape import UShape
@@ -29,4 +33,8 @@ METHODS: Mapping[str, type[Method]] = {
     "sflg": SFLG,
     "psl": PSL,
     "sglr": SGLR,
+    "sfl-ga": SFLGA,
+    "epsl": EPSL,
+    "fedprox": FedProx,
+    "fedsgd": FedSGD,
 }
