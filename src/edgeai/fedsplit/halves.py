@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -199,6 +200,8 @@ class SplitClient(ClientHalf):
     """
 
     role = "client"
+    waits: ClassVar[bool] = True
+    """What autograd saved is held while the server has its turn; false where no gradient comes from there."""
 
     def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
         super().__init__(kit, parts)
@@ -231,7 +234,7 @@ class SplitClient(ClientHalf):
         """
         protect = self.kit.protect
         z = self.parts[self.role].module(x)
-        self.count(self.role, len(x), forward=1, held=True)
+        self.count(self.role, len(x), forward=1, held=self.waits)
         extra = None
         if protect is not None:
             z = protect.smashed(z)

@@ -37,6 +37,7 @@ class LocalLossClient(SplitClient):
 
     trained: tuple[str, ...] = ("client", "head")
     """Parts that learn here."""
+    waits = False
 
     def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
         super().__init__(kit, parts)
@@ -78,10 +79,6 @@ class LocalLossClient(SplitClient):
         F.cross_entropy(self.parts["head"].module(leaf), y).backward()
         assert leaf.grad is not None
         return leaf.grad
-
-    def count(self, role: str, num_samples: int, *, forward: int = 0, backward: int = 0, held: bool = False) -> None:
-        """As everywhere, but nothing is held for the server."""
-        super().count(role, num_samples, forward=forward, backward=backward)
 
 
 class Decoupled(Method):
