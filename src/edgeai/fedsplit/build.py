@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from edgeai.core.errors import UsageError
 from edgeai.fedsplit.channel import build_ends
 from edgeai.fedsplit.clock import Clock
 from edgeai.fedsplit.codec.sizes import check_codec
@@ -66,6 +67,7 @@ def assemble(cfg: SimConfig, dataset: Dataset, clients: Sequence[Samples], devic
     setup = build_setup(cfg, dataset, clients, world, device)
     for position in set(setup.positions):
         check_codec(cfg.codec, setup.model.shape_at(position))
+    _check_batches(cfg, setup)
     method = build_method(setup)
     clock, ledger = Clock(world, cfg.seed), Ledger()
     protects = tuple(
@@ -79,6 +81,23 @@ def assemble(cfg: SimConfig, dataset: Dataset, clients: Sequence[Samples], devic
         ledger,
     )
     return Sim(cfg, dataset, clients, setup, method, world, protects, clock, ledger, devices)
+
+
+def _check_batches(cfg: SimConfig, setup: Setup) -> None:
+    """Refuses here what torch would refuse in the middle of a round."""
+    if not has_batchnorm(setup.model.model):
+        return
+    for client, num_samples in enumerate(setup.num_samples):
+        if num_samples % cfg.batch == 1 or cfg.batch == 1:
+            raise UsageError(
+                f"client {client} has {num_samples} samples: its last batch has one, on which BatchNorm cannot train",
+                hint=f"change batch (now {cfg.batch}), or use model.norm: group",
+            )
+
+
+def has_batchnorm(model: nn.Module) -> bool:
+    """Whether there are running statistics."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def build_setup(
@@ -106,36 +125,20 @@ def build_setup(
 
 
 class AtCut(nn.Module):
-    """Bound and noise on smashed data in use after training. Noise is drawn apart from the run's."""
+    """Bound and noise on smashed data in use after training: the same noise whenever it is asked, apart from the run's."""
 
     def __init__(self, protect: Protect) -> None:
         super().__init__()
         self._protect = protect
 
     def forward(self, z: Tensor) -> Tensor:
-        """Z [b, ...] as the server gets it."""
-        return self._protect.smashed(z, training=False)
+        """z [b, ...] as the server gets it."""
+        return self._protect.aside(0).smashed(z, training=False)
 
 
 def at_cut(cfg: SimConfig) -> AtCut | None:
     """What stands at the cut in use; None where nothing does."""
-    if cfg.privacy.noise is None:
-        return None
-    return AtCut(Protect(cfg.privacy, seed=cfg.seed + 1, client=0, num_classes=0))
-
-
-def cut_positions(cfg: SimConfig, model: SplitModel) -> tuple[int, ...]:
-    """Each client's cut.
-
-    Raises:
-        UsageError: A cut is none.
-    """
-    if isinstance(cfg.cut, str | int):
-        return (model.position(cfg.cut),) * cfg.num_clients
-    if isinstance(cfg.cut, tuple):
-        positions = [model.position(cut) for cut in cfg.cut]
-        return tuple(positions[client % len(positions)] for client in range(cfg.num_clients))
-    return (1,) * cfg.num_clients
+    return None if cfg.privacy.noise is None else AtCut(Protect(cfg.privacy, seed=0, client=0, num_classes=0))
 
 
 class Halves:

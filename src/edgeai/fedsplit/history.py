@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from torch import nn
 from torch.nn import functional as F
 
-from edgeai.fedsplit.build import Sim, hash_weights
+from edgeai.fedsplit.build import Sim, has_batchnorm, hash_weights
 from edgeai.fedsplit.evaluate import Score
 from edgeai.fedsplit.leakage import Leakage, measure_leakage
 from edgeai.fedsplit.message import Kind
@@ -153,10 +152,10 @@ def cut_names(sim: Sim) -> tuple[str, ...]:
 def warnings_of(sim: Sim) -> tuple[str, ...]:
     """What a person should know before trusting the numbers."""
     found = []
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in sim.setup.model.model.modules()):
+    if has_batchnorm(sim.setup.model.model):
         found.append(
-            "the model has BatchNorm: its running statistics are averaged or handed on like weights and charged, and "
-            "methods that are equal without it (FedAvg and SplitFed V1, relay at any cut) differ"
+            "the model has BatchNorm: its running statistics are averaged or handed on like weights, and charged; "
+            "clients with skewed data disturb them, and GroupNorm has none"
         )
     return (*found, *sim.method.warnings())
 
