@@ -223,10 +223,14 @@ class CycleSLConfig(Config):
 
     kind: Literal["cyclesl"] = "cyclesl"
     server_epochs: int = Field(1, ge=1)
+    """Passes of the server over all smashed data of a round."""
+    server_batch: int | None = Field(None, ge=1)
+    """Samples in a step of the server; null is the run's batch."""
     sync: bool = True
+    """Average the client parts after a round."""
 
 
-class CPSLConfig(Config):
+class CPSLConfig(LockStepConfig):
     """Clusters of clients: parallel inside, one after the other across (Wu et al. 2023)."""
 
     kind: Literal["cpsl"] = "cpsl"

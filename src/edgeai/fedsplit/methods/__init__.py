@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 
 from edgeai.fedsplit.method import Method
+from edgeai.fedsplit.methods.cpsl import CPSL
+from edgeai.fedsplit.methods.cyclesl import CycleSL
 from edgeai.fedsplit.methods.epsl import EPSL
 from edgeai.fedsplit.methods.fedavg import FedAvg
+from edgeai.fedsplit.methods.fedopt import FedAvgM, FedAdam
 from edgeai.fedsplit.methods.fedprox import FedProx
 from edgeai.fedsplit.methods.fedsgd import FedSGD
 from edgeai.fedsplit.methods.fsl_sage import FSLSage
@@ -13,6 +16,7 @@ from edgeai.fedsplit.methods.local_loss import CSEFSL, LocalLoss
 from edgeai.fedsplit.methods.multihop import MultiHop
 from edgeai.fedsplit.methods.psl import PSL
 from edgeai.fedsplit.methods.relay import Relay
+from edgeai.fedsplit.methods.scaffold import Scaffold
 from edgeai.fedsplit.methods.sfl_ga import SFLGA
 from edgeai.fedsplit.methods.sglr import SGLR
 from edgeai.fedsplit.methods.splitfed import SFLG, SplitFedV1, SplitFedV2, SplitFedV3
@@ -22,6 +26,7 @@ METHODS: Mapping[str, type[Method]] = {
     "fedavg": FedAvg,
     "hsfl": HSFL,
     "cse-fsl": CSEFSL,
+    "cyclesl": CycleSL,
     "fsl-sage": FSLSage,
     "local-loss": LocalLoss,
     "relay": Relay,
@@ -37,4 +42,8 @@ METHODS: Mapping[str, type[Method]] = {
     "epsl": EPSL,
     "fedprox": FedProx,
     "fedsgd": FedSGD,
+    "cpsl": CPSL,
+    "scaffold": Scaffold,
+    "fedavgm": FedAvgM,
+    "fedadam": FedAdam,
 }
