@@ -125,20 +125,34 @@ def build_setup(
 
 
 class AtCut(nn.Module):
-    """Bound and noise on smashed data in use after training: the same noise whenever it is asked, apart from the run's."""
+    """Bound and noise on smashed data in use after training; the same noise whenever it is asked."""
 
     def __init__(self, protect: Protect) -> None:
         super().__init__()
         self._protect = protect
 
     def forward(self, z: Tensor) -> Tensor:
-        """z [b, ...] as the server gets it."""
+        """What the server gets in place of z [b, ...]."""
         return self._protect.aside(0).smashed(z, training=False)
 
 
 def at_cut(cfg: SimConfig) -> AtCut | None:
     """What stands at the cut in use; None where nothing does."""
     return None if cfg.privacy.noise is None else AtCut(Protect(cfg.privacy, seed=0, client=0, num_classes=0))
+
+
+def cut_positions(cfg: SimConfig, model: SplitModel) -> tuple[int, ...]:
+    """Each client's cut.
+
+    Raises:
+        UsageError: A cut is none.
+    """
+    if isinstance(cfg.cut, str | int):
+        return (model.position(cfg.cut),) * cfg.num_clients
+    if isinstance(cfg.cut, tuple):
+        positions = [model.position(cut) for cut in cfg.cut]
+        return tuple(positions[client % len(positions)] for client in range(cfg.num_clients))
+    return (1,) * cfg.num_clients
 
 
 class Halves:
