@@ -1,0 +1,92 @@
+"""The page of `edgeai fedsplit partition`, and the picture of a partition on other pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeai.core.plot import draw_figure
+from edgeai.core.report import Block, Cell, Figure, Number, Paragraph, Table
+
+Part = Mapping[str, Any]
+"""A PartitionReport, or a piece of it, as plain values."""
+
+_MAX_BARS = 60
+_MAX_ROWS = 100
+_MAX_CLASS_COLUMNS = 12
+_BAR_IN, _MARGIN_IN = 0.17, 1.0
+_WIDTH_IN = 5.2
+
+
+def partition_blocks(report: Part) -> list[Block]:
+    """A sentence, a picture and a table.
+
+    Args:
+        report: What `PartitionReport.to_json` returns.
+    """
+    return [Paragraph(_in_words(report)), partition_figure(report), _table(report)]
+
+
+def partition_figure(report: Part) -> Figure:
+    """One bar a client, its length the samples, in the colours of their classes."""
+    clients, classes = report["summary"]["clients"][:_MAX_BARS], report["classes"]
+    num_clients = report["num_clients"]
+    more = f" The first {len(clients)} of {num_clients}." if num_clients > len(clients) else ""
+
+    def draw(axes: Any) -> None:
+        import matplotlib
+
+        colours = matplotlib.colormaps["turbo"]
+        places = [part["client"] for part in clients]
+        left = [0] * len(clients)
+        for label, name in enumerate(classes):
+            widths = [part["class_counts"][label] for part in clients]
+            colour = colours(0.08 + 0.84 * label / max(1, len(classes) - 1))
+            axes.barh(places, widths, left=left, height=0.8, color=colour, label=name, linewidth=0)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        axes.invert_yaxis()
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("samples")
+        axes.set_ylabel("client")
+        if len(classes) <= 2 * _MAX_CLASS_COLUMNS:
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="class", handlelength=0.9)
+
+    return draw_figure(
+        draw,
+        caption=f"Training samples of each client, by class ({report['kind']}).{more}",
+        alt=_in_words(report),
+        size_in=(_WIDTH_IN, max(2.4, _MARGIN_IN + _BAR_IN * len(clients))),
+    )
+
+
+def _in_words(report: Part) -> str:
+    summary = report["summary"]
+    sizes = [part["num_samples"] for part in summary["clients"]]
+    text = f"{report['dataset']}: {summary['num_samples']:,} training samples for {report['num_clients']} clients"
+    if report["kind"] == "vertical":
+        return f"{text}, who all hold all samples, each other inputs of them."
+    held = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
+    unused = f" {summary['num_unused']:,} samples are left over." if summary["num_unused"] else ""
+    return (
+        f"{text}, {held} each (Gini {summary['size_gini']:.2f}). On average {summary['mean_label_distance']:.0%} of a"
+        f" client's samples would have to change class to be like the whole.{unused}"
+    )
+
+
+def _table(report: Part) -> Table:
+    summary, classes = report["summary"], report["classes"]
+    clients = summary["clients"][:_MAX_ROWS]
+    with_counts = len(classes) <= _MAX_CLASS_COLUMNS
+    extra = [key for key in ("groups", "inputs") if any(part[key] for part in clients)]
+    columns = ["client", "samples", *(classes if with_counts else ["classes"]), "label distance", *extra]
+    rows: list[Sequence[Cell]] = []
+    for part in clients:
+        counts: list[Cell] = part["class_counts"] if with_counts else [sum(1 for num in part["class_counts"] if num)]
+        distance = Number(part["label_distance"], f"{part['label_distance']:.2f}")
+        names = [", ".join(part[key]) for key in extra]
+        rows.append([str(part["client"]), part["num_samples"], *counts, distance, *names])
+    caption = "Samples of each class. Label distance: total variation to the classes of all samples, from 0 to 1."
+    if len(summary["clients"]) > len(clients):
+        caption += f" The first {len(clients)} of {len(summary['clients'])} clients."
+    return Table(columns, rows, caption=caption)
