@@ -117,7 +117,7 @@ def send(rnd: Round, group: Group, total: int, done_s: float) -> dict[int, Reque
     assert group.rest_z.grad is not None
     there_s = broadcast(rnd, group.clients, group.mean_z.grad * (total / len(group.clients)), done_s)
     sizes = [len(z) - group.num_shared for z in group.z]
-    requests = {}
+    requests: dict[int, Request] = {}
     for client, z, rows in zip(group.clients, group.z, group.rest_z.grad.split(sizes), strict=True):
         if len(rows):
             requests[client] = Request(Message(gradients={"z": rows * (total / len(z))}), done_s)

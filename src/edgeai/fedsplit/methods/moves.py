@@ -12,14 +12,26 @@ from edgeai.fedsplit.split import SplitModel, Weights, average
 from edgeai.fedsplit.transport import Reply, Request
 
 
-def hand_out(rnd: Round, setup: Setup, model: SplitModel, clients: Sequence[int]) -> dict[int, Request]:
+def hand_out(
+    rnd: Round, setup: Setup, model: SplitModel, clients: Sequence[int], at_s: float | None = None
+) -> dict[int, Request]:
     """Sends clients the layers before their cut.
+
+    Args:
+        rnd: The round.
+        setup: Cuts.
+        model: Whose layers.
+        clients: To whom.
+        at_s: When; by default as the round begins.
 
     Returns:
         By client, an empty request at the time from which it can train.
     """
     messages = {
-        client: Request(Message(weights=model.weights(0, setup.positions[client])), rnd.begin_s) for client in clients
+        client: Request(
+            Message(weights=model.weights(0, setup.positions[client])), rnd.begin_s if at_s is None else at_s
+        )
+        for client in clients
     }
     return {client: Request(at_s=at_s) for client, at_s in rnd.tell("load", messages).items()}
 
