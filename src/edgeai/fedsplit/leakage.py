@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgeai.core.errors import UsageError
 from edgeai.fedsplit.attacks.decoder import fit_decoder
 from edgeai.fedsplit.attacks.fsha import hijack
 from edgeai.fedsplit.attacks.labels import LabelLeakage, gradients_at_cut, label_leakage
@@ -54,7 +55,7 @@ class Leakage:
         judge_accuracy_frac: The same on the originals: the most that can be expected.
         unsplit: By UnSplit or, with known weights, by searching the inputs alone.
         fsha: By feature-space hijacking of a copy of the client part, for private data that crosses afterwards.
-        labels: From the gradients at the cut.
+        labels: True labels, from the gradients at the cut (which come from the labels that were sent).
     """
 
     num_private: int
@@ -87,11 +88,15 @@ def measure_leakage(
         public: Samples of the same kind that the attacker has, taken likewise.
         head_loss: (what was sent, y) to the mean loss of the server's part, which is asked for label leakage only.
         cfg: Which measurements.
+
+    Raises:
+        UsageError: More than label leakage is asked for, and the inputs are tokens.
     """
+    _refuse_tokens(private.x, cfg)
     part = copy.deepcopy(client_part).eval()
     scene = _Scene(part, None if protect is None else protect.aside(cfg.seed), cfg)
-    x, y = _some(private, cfg.num_private, cfg.seed)
-    known_x, known_y = _some(public, cfg.num_public, cfg.seed + 1)
+    rows, known = _some(private, cfg.num_private, cfg.seed), _some(public, cfg.num_public, cfg.seed + 1)
+    x, y, known_x, known_y = private.x[rows], private.y[rows], public.x[known], public.y[known]
     sent = scene.send(x)
     found: dict[str, object] = {}
     if cfg.dcor:
@@ -99,8 +104,8 @@ def measure_leakage(
     if cfg.decoder is not None:
         found |= _invert(scene, cfg.decoder, x, y, sent, known_x, known_y)
     if cfg.unsplit is not None:
-        rows = slice(0, max(2, cfg.unsplit.num_samples))
-        found["unsplit"] = compare(x[rows], _search(scene, cfg.unsplit, sent[rows], x), dcor_batch=cfg.dcor_batch)
+        few = slice(0, max(2, cfg.unsplit.num_samples))
+        found["unsplit"] = compare(x[few], _search(scene, cfg.unsplit, sent[few], x), dcor_batch=cfg.dcor_batch)
     if cfg.fsha is not None:
         guess = hijack(
             copy.deepcopy(client_part),
@@ -113,7 +118,8 @@ def measure_leakage(
         )
         found["fsha"] = compare(x, guess, dcor_batch=cfg.dcor_batch)
     if cfg.labels is not None:
-        gradients = gradients_at_cut(sent, y, head_loss)
+        used = y if protect is None else protect.labels(rows, y)  # the server computes with these
+        gradients = gradients_at_cut(sent, used, head_loss)
         found["labels"] = label_leakage(gradients, y, num_clues=cfg.labels.num_clues, seed=cfg.seed)
     return Leakage(num_private=len(x), num_public=len(known_x), **found)  # type: ignore[arg-type]
 
@@ -204,7 +210,15 @@ def _accuracy_frac(judge: nn.Module, x: Tensor, y: Tensor) -> float:
         return float((judge(x).argmax(1) == y).double().mean())
 
 
-def _some(samples: Labelled, num: int, seed: int) -> tuple[Tensor, Tensor]:
-    """At most `num` samples in a seeded order."""
-    rows = torch.randperm(len(samples.x), generator=torch.Generator().manual_seed(seed))[:num]
-    return samples.x[rows], samples.y[rows]
+def _some(samples: Labelled, num: int, seed: int) -> Tensor:
+    """Rows of at most `num` samples in a seeded order."""
+    return torch.randperm(len(samples.x), generator=torch.Generator().manual_seed(seed))[:num]
+
+
+def _refuse_tokens(x: Tensor, cfg: LeakageConfig) -> None:
+    asked = [name for name in ("dcor", "decoder", "unsplit", "fsha") if getattr(cfg, name)]
+    if asked and not x.is_floating_point():
+        raise UsageError(
+            f"leakage.{asked[0]} compares real-valued inputs, and these are tokens",
+            hint="of tokens only leakage.labels can be measured",
+        )

@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgeai.core.errors import UsageError
 from edgeai.fedsplit.leakage import Leakage, measure_leakage
 from edgeai.fedsplit.privacy_schema import (
     DecoderConfig,
     FshaConfig,
+    LabelConfig,
     LabelLeakageConfig,
     LeakageConfig,
     NoiseConfig,
@@ -101,3 +103,23 @@ def test_every_attack_runs_and_nothing_changes():
 def test_sizes_are_kept_to():
     found = measure(orthogonal(), dcor=True, num_private=20, num_public=30)
     assert (found.num_private, found.num_public, found.dcor_batch) == (20, 30, 20)
+
+
+def test_randomised_labels_hide_the_true_ones():
+    part = orthogonal()
+    guard = build_protect(PrivacyConfig(labels=LabelConfig(epsilon=0.5)), 0, 0, num_classes=4)
+    open_ = measure(part, labels=LabelLeakageConfig(num_clues=5)).labels.auc_cosine
+    hidden = measure(part, guard, labels=LabelLeakageConfig(num_clues=5)).labels.auc_cosine
+    assert open_ > 0.9
+    assert hidden < 0.75  # two of three labels that made the gradients are false
+
+
+def test_tokens_are_refused_unless_labels_are_meant():
+    tokens = Labelled(torch.arange(12).reshape(4, 3) % 5, torch.tensor([0, 1, 2, 3]))
+    part = nn.Sequential(nn.Embedding(5, 2), nn.Flatten())
+    found = measure_leakage(part, None, tokens, tokens, head_loss, LeakageConfig(labels=LabelLeakageConfig()))
+    assert found.num_private == 4
+    with pytest.raises(UsageError) as caught:
+        measure_leakage(part, None, tokens, tokens, head_loss, LeakageConfig(decoder=DecoderConfig()))
+    assert caught.value.message == "leakage.decoder compares real-valued inputs, and these are tokens"
+    assert caught.value.hint == "of tokens only leakage.labels can be measured"

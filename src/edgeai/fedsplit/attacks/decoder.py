@@ -39,7 +39,7 @@ def fit_decoder(z: Tensor, x: Tensor, cfg: DecoderConfig, *, seed: int) -> Decod
         return fit_ridge(z, x)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = _mlp(z, x, cfg.width) if cfg.kind == "mlp" else _conv(z, x, cfg.width)
+        net = (_mlp if cfg.kind == "mlp" else _conv)(z, x, cfg.width).to(z.device)
     return train_decoder(net, z, x, num_steps=cfg.num_steps, batch=cfg.batch, lr=cfg.lr, seed=seed)
 
 

@@ -57,7 +57,8 @@ def hijack(
     part.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        server = _build_server(public[0].numel(), part(public[:2])[0].numel(), cfg.width)
+        num_values = part(public[:2])[0].numel()
+        server = _build_server(public[0].numel(), num_values, cfg.width, public.device)
     client_step = torch.optim.Adam(part.parameters(), lr=cfg.lr)
     shape_step = torch.optim.Adam([*server.encoder.parameters(), *server.decoder.parameters()], lr=cfg.lr)
     judge_step = torch.optim.Adam(server.discriminator.parameters(), lr=cfg.lr)
@@ -105,9 +106,9 @@ def _step_server(
     judge_step.step()
 
 
-def _build_server(num_inputs: int, num_values: int, width: int) -> _Server:
+def _build_server(num_inputs: int, num_values: int, width: int, device: torch.device) -> _Server:
     def net(fan_in: int, fan_out: int) -> nn.Sequential:
-        return nn.Sequential(nn.Linear(fan_in, width), nn.LeakyReLU(0.2), nn.Linear(width, fan_out))
+        return nn.Sequential(nn.Linear(fan_in, width), nn.LeakyReLU(0.2), nn.Linear(width, fan_out)).to(device)
 
     encoder = net(num_inputs, num_values)
     return _Server(encoder=encoder, decoder=net(num_values, num_inputs), discriminator=net(num_values, 1))
