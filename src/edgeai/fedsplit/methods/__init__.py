@@ -8,6 +8,7 @@ from edgeai.fedsplit.methods.cyclesl import CycleSL
 from edgeai.fedsplit.methods.epsl import EPSL
 from edgeai.fedsplit.methods.fedavg import FedAvg
 from edgeai.fedsplit.methods.fedopt import FedAdam, FedAvgM
+from edgeai.fedsplit.methods.fedopt import FedAvgM, FedAdam
 from edgeai.fedsplit.methods.fedprox import FedProx
 from edgeai.fedsplit.methods.fedsgd import FedSGD
 from edgeai.fedsplit.methods.fsl_sage import FSLSage
