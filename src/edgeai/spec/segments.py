@@ -88,6 +88,28 @@ def run_segments(
     ]
 
 
+@torch.inference_mode()
+def commit_paths(cache: KVCache, paths: Sequence[tuple[int, Sequence[int]]]) -> None:
+    """`KVCache.keep` for many sequences in a few copies.
+
+    Args:
+        cache: Its last rows were written by `run_segments`.
+        paths: Sequence, and the offsets of its new rows to keep, ascending.
+    """
+    moves = [
+        (row, cache.lengths[row] + source, cache.lengths[row] + place)
+        for row, path in paths
+        for place, source in enumerate(path)
+        if source != place
+    ]
+    if moves:
+        rows, sources, places = torch.tensor(moves, device=cache.k[0].device).T
+        for part in (*cache.k, *cache.v):
+            part[rows, :, places] = part[rows, :, sources]
+    for row, path in paths:
+        cache.lengths[row] += len(path)
+
+
 class _Attention:
     """`decoder.Mix` over the sequences one by one."""
 

@@ -113,6 +113,11 @@ class Eagle3:
         self._features = torch.empty(0)
         self._tokens: list[int] = []
 
+    @property
+    def layer(self) -> HeadLayer:
+        """The head itself, for those who draft at many places with it."""
+        return self._layer
+
     @torch.inference_mode()
     def start(self, ids: Sequence[int], features: Tensor) -> None:
         """See `Drafter`. All pairs but the last, whose token is not known yet, become stable keys and values."""

@@ -1,0 +1,94 @@
+"""An engine over the tiny target, driven by hand, and what it tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgeai.spec.drafters.eagle3 import Eagle3
+from edgeai.spec.drafters.ngram import Ngram
+from edgeai.spec.schema import TreeConfig
+from edgeai.spec.serve.drafting import Eagle3Pool, TextPool
+from edgeai.spec.serve.engine import Engine
+from edgeai.spec.serve.jobs import Cancelled, Done, Failed, Text
+from edgeai.spec.serve.policy import FixedTree
+
+TREE = TreeConfig(nodes=6, depth=3, top_k=3)
+
+
+class Listening:
+    """Everything one request was told."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def __call__(self, event: Any) -> None:
+        self.events.append(event)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(p.token for e in self.events if isinstance(e, Text) for p in e.pieces)
+
+    @property
+    def text(self) -> str:
+        return "".join(p.text for e in self.events if isinstance(e, Text) for p in e.pieces)
+
+    @property
+    def end(self) -> Done | Failed | Cancelled | None:
+        last = self.events[-1] if self.events else None
+        return last if isinstance(last, Done | Failed | Cancelled) else None
+
+
+@pytest.fixture
+def make_pool(make_head):
+    """make_pool(target, kind, num_rows, capacity): drafts by an untrained head, by prompt lookup, or none."""
+
+    def make(target, kind, *, num_rows, capacity, tree=TREE):
+        if kind == "none":
+            return None
+        if kind == "ngram":
+            return TextPool(lambda: Ngram(max_ngram=3, min_ngram=1), num_rows)
+        vocab = min(64, target.shape.vocab_size)
+        drafter = Eagle3(make_head(target, draft_vocab=vocab), target, name="head")
+        return Eagle3Pool(drafter.layer, target, name="head", num_rows=num_rows, capacity=capacity, max_tree=tree)
+
+    return make
+
+
+@pytest.fixture
+def make_engine(make_pool):
+    """make_engine(target, kind="eagle3", num_slots=4, ...): not started; call `step`."""
+
+    def make(target, kind="eagle3", *, num_slots=4, context=128, queue=64, policy=None, tree=TREE, **others):
+        pool = make_pool(target, kind, num_rows=num_slots, capacity=context, tree=tree)
+        policy = policy or FixedTree(tree if pool else None)
+        return Engine(target, pool, policy, num_slots=num_slots, context=context, queue=queue, **others)
+
+    return make
+
+
+@pytest.fixture
+def ask():
+    """ask(engine, job): what the request will be told; its handle as `handle`."""
+
+    def submit(engine, job):
+        listening = Listening()
+        (listening.handle,) = engine.submit([job], [listening])
+        return listening
+
+    return submit
+
+
+@pytest.fixture
+def finish():
+    """finish(engine, *listenings): step until all are over."""
+
+    def run(engine, *listenings, limit=2000):
+        for _ in range(limit):
+            if all(listening.end for listening in listenings):
+                return
+            engine.step()
+        raise AssertionError("the engine did not finish")
+
+    return run
