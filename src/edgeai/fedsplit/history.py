@@ -29,7 +29,6 @@ class History:
         self._clients_j = self._server_j = 0.0
         self._server_peak_bytes = 0
         self._figures: dict[str, float] = {}
-        self._steps = [0] * sim.cfg.num_clients
 
     def add(self, rnd: Round, score: Score | None) -> None:
         """Adds a round that has ended."""
@@ -41,8 +40,6 @@ class History:
         self._server_peak_bytes = max(self._server_peak_bytes, rnd.server_peak_bytes)
         self._figures = dict(rnd.notes)
         self._score = score or self._score
-        for client in rnd.clients:
-            self._steps[client] += sim.setup.num_batches(client)
         totals = sim.ledger.totals
         self.rows.append(
             RoundRow(
@@ -69,7 +66,6 @@ class History:
             "score": None if self._score is None else asdict(self._score),
             "server_peak_bytes": self._server_peak_bytes,
             "figures": self._figures,
-            "steps": self._steps,
             "method": sim.method.state(),
             "devices": sim.devices.state(),
             "clock": sim.clock.state(),
@@ -85,7 +81,6 @@ class History:
         if self.rows:
             self._clients_j, self._server_j = self.rows[-1].clients_j, self.rows[-1].server_j
         self._server_peak_bytes, self._figures = state["server_peak_bytes"], state["figures"]
-        self._steps = state["steps"]
         sim.method.load_state(state["method"])
         sim.devices.load_state(state["devices"])
         sim.clock.load_state(state["clock"])
@@ -134,9 +129,9 @@ class History:
         """The largest of those clients that trained."""
         sim = self._sim
         spent = [
-            protect.epsilon(steps, min(sim.cfg.batch, num_samples), num_samples)
-            for protect, steps, num_samples in zip(sim.protects, self._steps, sim.setup.num_samples, strict=True)
-            if protect is not None and steps
+            protect.epsilon(protect.num_private_steps, min(sim.cfg.batch, num_samples), num_samples)
+            for protect, num_samples in zip(sim.protects, sim.setup.num_samples, strict=True)
+            if protect is not None and protect.num_private_steps
         ]
         return max((epsilon for epsilon in spent if epsilon is not None), default=None)
 

@@ -100,6 +100,11 @@ class Protect:
         """Whether gradients of the client part must be made by `client_gradients`."""
         return self.cfg.dp_sgd is not None
 
+    @property
+    def num_private_steps(self) -> int:
+        """How often `client_gradients` was called so far."""
+        return self._counts["weights"]
+
     def client_gradients(self, part: nn.Module, x: Tensor, g_z: Tensor, extra: SampleLoss | None = None) -> None:
         """Fills .grad of the client part by DP-SGD, in place of z.backward(g_z).
 

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from edgeai.core.errors import UsageError
+from edgeai.fedsplit.privacy.accountant import sampled_epsilon
 
 SIZES = (40, 56, 33)
 MODEL_BYTES = 4 * 1034
@@ -64,3 +65,13 @@ def test_refuses_what_acts_on_smashed_data(play: Any, name: str) -> None:
         play(method="fedavg", privacy={name: {}})
     assert caught.value.message == f"privacy.{name} acts on smashed data, and fedavg sends none"
     assert caught.value.hint == "use privacy.dp_sgd, or a method that splits the model"
+
+
+def test_epsilon_is_of_the_steps_that_were_made(play: Any) -> None:
+    played = play(method="fedavg", rounds=2, privacy={"dp_sgd": {"noise_multiplier": 2.0}})
+    assert [protect.num_private_steps for protect in played.sim.protects] == [6, 8, 6]  # 3, 4 and 3 batches a round
+    spent = [
+        sampled_epsilon(noise_multiplier=2.0, sampling_frac=16 / n, num_steps=steps, delta=1e-5)
+        for n, steps in zip(SIZES, (6, 8, 6), strict=True)
+    ]
+    assert played.report.epsilon == max(spent)
