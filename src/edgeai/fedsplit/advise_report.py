@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -110,6 +110,21 @@ class AdviseReport:
     def best(self) -> list[Choice]:
         """The Pareto set, fastest first."""
         return sorted((choice for choice in self.choices if choice.is_best), key=lambda choice: choice.seconds)
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> AdviseReport:
+        """Reads what `to_json` gave."""
+        cuts = (CutPlace(**{**item, "cut_shape": tuple(item["cut_shape"])}) for item in tree["cuts"])
+        return cls(
+            **{
+                **tree,
+                "cuts": tuple(cuts),
+                "choices": tuple(Choice(**item) for item in tree["choices"]),
+                "crossovers": tuple(Crossover(**item) for item in tree["crossovers"]),
+                "recommendation": tuple(tree["recommendation"]),
+                "notes": tuple(tree["notes"]),
+            }
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

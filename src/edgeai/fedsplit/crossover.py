@@ -28,7 +28,9 @@ class Crossover:
         samples_one_way: n* = N (1 - beta / 2) / q.
         clients_two_way: K* = p q / (N (1 - beta)), for the samples there are.
         clients_one_way: K* = p q / (N (1 - beta / 2)).
-        samples_by_ledger: n* two-way, with labels, buffers and codec.
+        client_bytes: Of the client's part, buffers included.
+        sample_bytes: That one sample more on a client costs a round: at the cut, both ways, with labels and codec.
+        samples_by_ledger: n* two-way from these two.
     """
 
     cut: str
@@ -39,7 +41,18 @@ class Crossover:
     samples_one_way: float
     clients_two_way: float
     clients_one_way: float
+    client_bytes: int
+    sample_bytes: float
     samples_by_ledger: float
+
+    def ledger_bytes(self, num_samples: float) -> float:
+        """What a client with so many samples moves in a round, its part both ways."""
+        return 2 * self.client_bytes + num_samples * self.sample_bytes
+
+    def formula_bytes(self, num_samples: float, *, one_way: bool) -> float:
+        """The formula's bytes of a client with so many samples in a round of one epoch."""
+        hand_off = (1 if one_way else 2) * self.client_params
+        return FLOAT_BYTES * (2 * num_samples * self.cut_values + hand_off)
 
 
 def find_crossover(parts: Parts, num_params: int, weight_bytes: int, how: Schooling, num_clients: int) -> Crossover:
@@ -55,6 +68,8 @@ def find_crossover(parts: Parts, num_params: int, weight_bytes: int, how: School
     beta = parts.client.num_params / num_params
     values = parts.cut_values
     total = num_clients * how.num_seen
+    up_bytes, down_bytes = cut_bytes(how.codec, (how.batch, *parts.client.output_shape))
+    sample_bytes = how.local_epochs * ((up_bytes + down_bytes) / how.batch + label_bytes(parts))
     return Crossover(
         cut=parts.cut,
         client_params=parts.client.num_params,
@@ -64,25 +79,7 @@ def find_crossover(parts: Parts, num_params: int, weight_bytes: int, how: School
         samples_one_way=num_params * (1 - beta / 2) / values / how.local_epochs,
         clients_two_way=total * values / (num_params * (1 - beta)),
         clients_one_way=total * values / (num_params * (1 - beta / 2)),
-        samples_by_ledger=2
-        * (weight_bytes - parts.client.weight_bytes)
-        / _bytes_a_sample(parts, how)
-        / how.local_epochs,
+        client_bytes=parts.client.weight_bytes,
+        sample_bytes=sample_bytes,
+        samples_by_ledger=2 * (weight_bytes - parts.client.weight_bytes) / sample_bytes,
     )
-
-
-def split_bytes(parts: Parts, how: Schooling, num_samples: float) -> float:
-    """Returns what a client moves in a round with its part going both ways, if it had so many samples."""
-    return how.local_epochs * num_samples * _bytes_a_sample(parts, how) + 2 * parts.client.weight_bytes
-
-
-def _bytes_a_sample(parts: Parts, how: Schooling) -> float:
-    """Both ways, labels included, in a full batch."""
-    up_bytes, down_bytes = cut_bytes(how.codec, (how.batch, *parts.client.output_shape))
-    return (up_bytes + down_bytes) / how.batch + label_bytes(parts)
-
-
-def formula_bytes(crossover: Crossover, num_params: int, num_samples: float, *, one_way: bool) -> float:
-    """Returns the formula's bytes of a client and round of one epoch."""
-    hand_off = (1 if one_way else 2) * crossover.client_params
-    return FLOAT_BYTES * (2 * num_samples * crossover.cut_values + hand_off)

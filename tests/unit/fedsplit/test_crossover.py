@@ -8,7 +8,7 @@ from edgeai.fedsplit.advise import advise
 from edgeai.fedsplit.advise_load import Parts, Schooling
 from edgeai.fedsplit.advise_schema import AdviseConfig
 from edgeai.fedsplit.codec_schema import CodecConfig, Fp16Config
-from edgeai.fedsplit.crossover import find_crossover, formula_bytes, split_bytes
+from edgeai.fedsplit.crossover import find_crossover
 from edgeai.fedsplit.meter import PartCost
 
 CUTS = {"conv1": (156, 1176, 52), "conv2": (2_572, 400, 148), "fc1": (50_692, 120, 92), "fc2": (60_856, 84, 10)}
@@ -40,8 +40,8 @@ def test_at_the_crossover_both_move_the_same(name: str) -> None:
     item = find_crossover(parts(name), NUM_PARAMS, 4 * NUM_PARAMS, how(), 5)
     federated = 4 * 2 * NUM_PARAMS
     for samples, one_way in ((item.samples_two_way, False), (item.samples_one_way, True)):
-        assert formula_bytes(item, NUM_PARAMS, samples, one_way=one_way) == pytest.approx(federated)
-    assert split_bytes(parts(name), how(), item.samples_by_ledger) == pytest.approx(federated)
+        assert item.formula_bytes(samples, one_way=one_way) == pytest.approx(federated)
+    assert item.ledger_bytes(item.samples_by_ledger) == pytest.approx(federated)
     assert item.samples_by_ledger < item.samples_two_way  # labels cost too
 
 
