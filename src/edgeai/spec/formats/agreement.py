@@ -28,7 +28,7 @@ class Agreement:
     """What the second reader found."""
 
     problems: tuple[str, ...]
-    """Tensors that are not as the format's table says; nothing was compared then."""
+    """Tensors that are not as the format's table says, layers that are not there; nothing was compared then."""
     max_difference: float
     """Largest difference of any logit; infinite where one of the two is no number or drafts other tokens."""
     tolerance: float

@@ -66,7 +66,7 @@ def read_foreign(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
 def _called(config: Mapping[str, Any]) -> str:
     if "speculators_model_type" in config:
         return "speculators"
-    return "EAGLE-3, layer ids as in SGLang" if LAYER_IDS in _group(config, "eagle_config") else "EAGLE-3"
+    return "EAGLE-3, layer ids as in SGLang" if _group(config, "eagle_config").get(LAYER_IDS) else "EAGLE-3"
 
 
 def _refuse_unknown(folder: Path, config: Mapping[str, Any], layer: Mapping[str, Any]) -> None:

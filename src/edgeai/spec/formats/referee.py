@@ -50,12 +50,16 @@ class Referee:
             self._norm_before_residual = config.get("norm_before_residual", True)
         else:
             self._norm_before_residual = format == "vllm" and config.get("norm_before_residual", False)
+        self._num_layers = num_layers
         self.entering = _entering(config, format, num_layers)
 
     def problems(self) -> list[str]:
-        """Tensors that are missing, too many, or of another shape or number format than the table says."""
+        """Tensors that are missing, too many, or of another shape or number format than the table says; layers that
+        the target does not have.
+        """
         expected, found = self._table(), self._tensors
-        problems = [f"no {name}" for name in expected if name not in found]
+        problems = [f"no layer {layer}" for layer in self.entering if not 0 <= layer < self._num_layers]
+        problems += [f"no {name}" for name in expected if name not in found]
         problems += [f"unknown {name}" for name in found if name not in expected]
         for name in expected.keys() & found.keys():
             if tuple(found[name].shape) != expected[name]:
