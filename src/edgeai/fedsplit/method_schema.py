@@ -254,14 +254,14 @@ class HSFLConfig(Config):
     """Share of the clients that split: the slowest ones."""
 
 
-class LocFedMixConfig(Config):
+class LocFedMixConfig(LockStepConfig):
     """Mixup of smashed data at the server and a local reconstruction loss (Oh et al. 2022)."""
 
     kind: Literal["locfedmix-sl"] = "locfedmix-sl"
     alpha: float = Field(0.4, gt=0)
     """Of the Beta distribution that draws the mixing weight."""
-    reconstruct: float = Field(0.01, ge=0)
-    """Weight of the client's reconstruction loss."""
+    reconstruct: float = Field(0.1, ge=0)
+    """Weight of the client's reconstruction loss, a mean squared error."""
 
 
 class FedGKTConfig(Config):

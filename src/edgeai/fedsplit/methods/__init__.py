@@ -8,12 +8,13 @@ from edgeai.fedsplit.methods.cyclesl import CycleSL
 from edgeai.fedsplit.methods.epsl import EPSL
 from edgeai.fedsplit.methods.fedavg import FedAvg
 from edgeai.fedsplit.methods.fedopt import FedAdam, FedAvgM
-from edgeai.fedsplit.methods.fedopt import FedAvgM, FedAdam
 from edgeai.fedsplit.methods.fedprox import FedProx
 from edgeai.fedsplit.methods.fedsgd import FedSGD
 from edgeai.fedsplit.methods.fsl_sage import FSLSage
+from edgeai.fedsplit.methods.hierarchical import Hierarchical
 from edgeai.fedsplit.methods.hsfl import HSFL
 from edgeai.fedsplit.methods.local_loss import CSEFSL, LocalLoss
+from edgeai.fedsplit.methods.locfedmix import LocFedMix
 from edgeai.fedsplit.methods.multihop import MultiHop
 from edgeai.fedsplit.methods.psl import PSL
 from edgeai.fedsplit.methods.relay import Relay
@@ -22,6 +23,7 @@ from edgeai.fedsplit.methods.sfl_ga import SFLGA
 from edgeai.fedsplit.methods.sglr import SGLR
 from edgeai.fedsplit.methods.splitfed import SFLG, SplitFedV1, SplitFedV2, SplitFedV3
 from edgeai.fedsplit.methods.ushape import UShape
+from edgeai.fedsplit.methods.vertical import Vertical
 
 METHODS: Mapping[str, type[Method]] = {
     "fedavg": FedAvg,
@@ -30,6 +32,7 @@ METHODS: Mapping[str, type[Method]] = {
     "cyclesl": CycleSL,
     "fsl-sage": FSLSage,
     "local-loss": LocalLoss,
+    "locfedmix-sl": LocFedMix,
     "relay": Relay,
     "ushape": UShape,
     "multihop": MultiHop,
@@ -47,4 +50,6 @@ METHODS: Mapping[str, type[Method]] = {
     "scaffold": Scaffold,
     "fedavgm": FedAvgM,
     "fedadam": FedAdam,
+    "vertical": Vertical,
+    "hierarchical": Hierarchical,
 }

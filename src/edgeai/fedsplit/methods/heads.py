@@ -9,14 +9,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from edgeai.fedsplit.halves import Part, derived_seed
+from edgeai.fedsplit.message import Message
 from edgeai.fedsplit.meter import measure_part
 from edgeai.fedsplit.method import Evaluated, Kept, Method, Setup
 from edgeai.fedsplit.split import SplitModel, Weights, average
+from edgeai.fedsplit.transport import Reply
 
 HEAD = "head"
 """Tag of a client's classifier behind the cut."""
@@ -69,21 +72,27 @@ def copy_part(part: Part) -> Part:
     return Part(copy.deepcopy(part.module), part.cost)
 
 
-def average_beside(
-    tag: str, parts: Mapping[int, Part], setup: Setup, weights: Mapping[int, Mapping[str, Tensor]]
-) -> None:
+def without_beside(replies: Mapping[int, Reply]) -> dict[int, Reply]:
+    """Answers with the weights of the model alone."""
+    return {
+        client: replace(reply, message=Message(weights=of_model(reply.message.weights)))
+        for client, reply in replies.items()
+    }
+
+
+def average_beside(tag: str, parts: Mapping[int, Part], setup: Setup, replies: Mapping[int, Reply]) -> None:
     """Averages networks beside the model over the clients with the same cut, by n_k / n.
 
     Args:
         tag: Of the networks.
         parts: The server's, by position of the cut; they take the averages over.
         setup: Cuts and sample counts.
-        weights: What came up, by client.
+        replies: What came up, by client.
     """
     for position, part in parts.items():
-        clients = [client for client in weights if setup.positions[client] == position]
+        clients = [client for client in replies if setup.positions[client] == position]
         if clients:
-            states = [of_tag(tag, weights[client]) for client in clients]
+            states = [of_tag(tag, replies[client].message.weights) for client in clients]
             part.module.load_state_dict(average(states, setup.shares(clients)))
 
 

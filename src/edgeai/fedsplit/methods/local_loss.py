@@ -18,7 +18,6 @@ here it is an option. With several cuts there is a head per cut, averaged among 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +26,16 @@ from edgeai.fedsplit.halves import Kit, Part, ServerHalf, SplitClient
 from edgeai.fedsplit.message import Message
 from edgeai.fedsplit.method import Method, Round, Setup, Signature
 from edgeai.fedsplit.method_schema import CSEFSLConfig, FSLSageConfig, LocalLossConfig
-from edgeai.fedsplit.methods.heads import HEAD, average_beside, build_head, copy_part, of_model, of_tag, tagged
+from edgeai.fedsplit.methods.heads import (
+    HEAD,
+    average_beside,
+    build_head,
+    copy_part,
+    of_model,
+    of_tag,
+    tagged,
+    without_beside,
+)
 from edgeai.fedsplit.methods.moves import serve, stitched, weights_served
 from edgeai.fedsplit.transport import Reply, Request, arrivals
 
@@ -154,13 +162,8 @@ class Decoupled(Method):
 
     def aggregate(self, replies: Mapping[int, Reply], servers: Mapping[int, ServerHalf]) -> None:
         """Averages client parts, heads, and replicas of the server half where there are any."""
-        weights = {client: reply.message.weights for client, reply in replies.items()}
-        plain = {
-            client: replace(reply, message=Message(weights=of_model(weights[client])))
-            for client, reply in replies.items()
-        }
-        self.global_model.load(stitched(self.setup, plain, weights_served(servers)))
-        average_beside(HEAD, self.heads, self.setup, weights)
+        self.global_model.load(stitched(self.setup, without_beside(replies), weights_served(servers)))
+        average_beside(HEAD, self.heads, self.setup, replies)
 
 
 class LocalLoss(Decoupled):
