@@ -26,8 +26,9 @@ class Score:
 
 
 def evaluate(models: Sequence[Evaluated], test: Samples) -> Score:
-    """Tests every model on all test samples."""
-    scores = [_test(model.module, test) for model in models]
+    """Tests every model on all test samples; one that several clients share is tested once, and counts for each."""
+    tested = {id(model.module): _test(model.module, test) for model in {id(m.module): m for m in models}.values()}
+    scores = [tested[id(model.module)] for model in models]
     accuracy = sum(score[0] for score in scores) / len(scores)
     loss = sum(score[1] for score in scores) / len(scores)
     return Score(accuracy, loss, tuple(score[0] for score in scores) if len(scores) > 1 else ())
