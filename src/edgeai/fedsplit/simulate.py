@@ -45,7 +45,7 @@ def run_sim(cfg: SimConfig, run: Run, *, resume: bool = False) -> SimReport:
         if number == 1:
             write_whole(run.path / TIMELINE, json_text([asdict(span) for span in sim.clock.spans], indent=None) + "\n")
         history.add(rnd, evaluate(sim.method.evaluated(sim.devices.kept), sim.dataset.test) if is_tested else None)
-        if rnd.clients and not math.isfinite(rnd.mean_loss):
+        if len(rnd.late) < len(rnd.clients) and not math.isfinite(rnd.mean_loss):
             run.finish("failed", history.report().to_json())
             raise EdgeAIError(
                 f"the training loss is {rnd.mean_loss} in round {number}; the rounds until then are in {run.path}",
