@@ -15,12 +15,14 @@ from edgeai.fedsplit.clock import Clock
 from edgeai.fedsplit.codec.sizes import check_codec
 from edgeai.fedsplit.data.load import load_data
 from edgeai.fedsplit.data.samples import Dataset, Samples
+from edgeai.fedsplit.data_schema import VerticalPartitionConfig
 from edgeai.fedsplit.halves import ClientHalf, Kit, State
 from edgeai.fedsplit.inproc import InProcess
 from edgeai.fedsplit.ledger import Ledger
 from edgeai.fedsplit.method import Method, Setup, build_method
 from edgeai.fedsplit.models import build_model
 from edgeai.fedsplit.partition import partition
+from edgeai.fedsplit.partition_views import vertical_inputs
 from edgeai.fedsplit.protect import Protect, build_protect
 from edgeai.fedsplit.schema import SimConfig
 from edgeai.fedsplit.split import SplitModel
@@ -110,6 +112,7 @@ def build_setup(
         dataset.sample_shape,
         dataset.train.x.dtype,
     )
+    vertical = cfg.partition if isinstance(cfg.partition, VerticalPartitionConfig) else None
     histograms = tuple(tuple(torch.bincount(part.y, minlength=dataset.num_classes).tolist()) for part in clients)
     return Setup(
         cfg=cfg,
@@ -121,6 +124,8 @@ def build_setup(
         histograms=histograms,
         input_shapes=tuple(tuple(part.x.shape[1:]) for part in clients),
         at_cut=at_cut(cfg),
+        inputs=tuple(vertical_inputs(dataset, vertical, cfg.num_clients)) if vertical else (),
+        labels=clients[0].y if vertical else None,
     )
 
 

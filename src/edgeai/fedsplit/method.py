@@ -43,6 +43,10 @@ class Setup:
     """Labels of each client, for methods that group clients by them."""
     input_shapes: tuple[tuple[int, ...], ...] = ()
     """Of each client's samples, where they differ (vertical split)."""
+    inputs: tuple[Tensor, ...] = ()
+    """Vertical split: each client's places on the axis that is dealt out, int64."""
+    labels: Tensor | None = None
+    """Vertical split: of all training samples, which the server holds."""
     at_cut: nn.Module | None = None
     """What protection does to smashed data in use after training."""
 

@@ -67,7 +67,7 @@ class EPSL(LockStep):
         rnd.loss(step(server, groups, total), total)
         flops = sum(flops_of(server, group) for group in groups)
         done_s = rnd.work(flops, max(reply.at_s for reply in replies.values()))
-        requests = {}
+        requests: dict[int, Request] = {}
         for group in groups:
             requests |= send(rnd, group, total, done_s)
         return {client: requests[client] for client in replies}
