@@ -117,7 +117,8 @@ def study(cfg: PrivacyStudyConfig, on_row: Callable[[PrivacyStudy], None] | None
     table = PrivacyStudy(cfg.model_dump(mode="json"), _accuracy(judge, *pictures.attacked), ())
     for row in cfg.rows:
         done = _study_row(row, pictures, judge, cfg)
-        table = PrivacyStudy(table.settings, table.judge_acc, (*table.rows, done))
+        rows = sorted((*table.rows, done), key=lambda done: (done.noise, done.lam))
+        table = PrivacyStudy(table.settings, table.judge_acc, tuple(rows))
         if on_row is not None:
             on_row(table)
     return table
