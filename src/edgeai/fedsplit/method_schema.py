@@ -269,9 +269,11 @@ class FedGKTConfig(Config):
 
     kind: Literal["fedgkt"] = "fedgkt"
     server_epochs: int = Field(1, ge=1)
+    """Passes of the server over all features of a round."""
     temperature: float = Field(3.0, gt=0)
+    """Logits are divided by it before they are compared."""
     alpha: float = Field(1.0, ge=0)
-    """Weight of the distillation loss."""
+    """Weight of the distillation loss, on both sides."""
 
 
 class AdaSplitConfig(Config):

@@ -6,7 +6,9 @@ from edgeai.fedsplit.method import Method
 from edgeai.fedsplit.methods.cpsl import CPSL
 from edgeai.fedsplit.methods.cyclesl import CycleSL
 from edgeai.fedsplit.methods.epsl import EPSL
+from edgeai.fedsplit.methods.fedasync import FedAsync
 from edgeai.fedsplit.methods.fedavg import FedAvg
+from edgeai.fedsplit.methods.fedgkt import FedGKT
 from edgeai.fedsplit.methods.fedopt import FedAdam, FedAvgM
 from edgeai.fedsplit.methods.fedprox import FedProx
 from edgeai.fedsplit.methods.fedsgd import FedSGD
@@ -24,12 +26,14 @@ from edgeai.fedsplit.methods.sglr import SGLR
 from edgeai.fedsplit.methods.splitfed import SFLG, SplitFedV1, SplitFedV2, SplitFedV3
 from edgeai.fedsplit.methods.ushape import UShape
 from edgeai.fedsplit.methods.vertical import Vertical
+from edgeai.fedsplit.methods.mergesfl import MergeSFL
 
 METHODS: Mapping[str, type[Method]] = {
     "fedavg": FedAvg,
     "hsfl": HSFL,
     "cse-fsl": CSEFSL,
     "cyclesl": CycleSL,
+    "fedgkt": FedGKT,
     "fsl-sage": FSLSage,
     "local-loss": LocalLoss,
     "locfedmix-sl": LocFedMix,
@@ -52,4 +56,6 @@ METHODS: Mapping[str, type[Method]] = {
     "fedadam": FedAdam,
     "vertical": Vertical,
     "hierarchical": Hierarchical,
+    "fedasync": FedAsync,
+    "mergesfl": MergeSFL,
 }

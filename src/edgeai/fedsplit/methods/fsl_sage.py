@@ -56,7 +56,7 @@ class SageClient(LocalLossClient):
     def local_gradient(self, z: Tensor, y: Tensor) -> Tensor:
         """The head's estimate of the server's gradient."""
         leaf = z.detach().requires_grad_()
-        [gradient] = torch.autograd.grad(F.cross_entropy(self.parts["head"].module(leaf), y), leaf)
+        [gradient] = torch.autograd.grad(self.local_loss(leaf, y), leaf)
         return gradient
 
 
