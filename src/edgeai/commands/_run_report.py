@@ -83,6 +83,14 @@ def _found(run: Run, report: Mapping[str, Any]) -> list[Block]:
         from edgeai.collab.compare_page import compare_blocks  # imports numpy
 
         return compare_blocks(run.path, report)
+    if run.info["verb"] == "fedsplit sim":
+        from edgeai.fedsplit.page import sim_blocks  # imports torch
+
+        return sim_blocks(run.path, report)
+    if run.info["verb"] == "fedsplit compare":
+        from edgeai.fedsplit import compare_page  # imports torch
+
+        return compare_page.compare_blocks(report)
     return _outcome(report)
 
 

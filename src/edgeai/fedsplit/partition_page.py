@@ -29,20 +29,31 @@ def partition_blocks(report: Part) -> list[Block]:
 
 def partition_figure(report: Part) -> Figure:
     """One bar a client, its length the samples, in the colours of their classes."""
-    clients, classes = report["summary"]["clients"][:_MAX_BARS], report["classes"]
-    num_clients = report["num_clients"]
-    more = f" The first {len(clients)} of {num_clients}." if num_clients > len(clients) else ""
+    counts = [part["class_counts"] for part in report["summary"]["clients"]]
+    return histogram_figure(counts, classes=report["classes"], kind=report["kind"], alt=_in_words(report))
+
+
+def histogram_figure(counts: Sequence[Sequence[int]], *, classes: Sequence[str], kind: str, alt: str) -> Figure:
+    """The same from counts alone.
+
+    Args:
+        counts: Of each client, samples by class.
+        classes: Names.
+        kind: Of the partition.
+        alt: For someone who cannot see it.
+    """
+    shown = counts[:_MAX_BARS]
+    more = f" The first {len(shown)} of {len(counts)}." if len(counts) > len(shown) else ""
 
     def draw(axes: Any) -> None:
         import matplotlib
 
         colours = matplotlib.colormaps["turbo"]
-        places = [part["client"] for part in clients]
-        left = [0] * len(clients)
+        left = [0] * len(shown)
         for label, name in enumerate(classes):
-            widths = [part["class_counts"][label] for part in clients]
+            widths = [count[label] for count in shown]
             colour = colours(0.08 + 0.84 * label / max(1, len(classes) - 1))
-            axes.barh(places, widths, left=left, height=0.8, color=colour, label=name, linewidth=0)
+            axes.barh(range(len(shown)), widths, left=left, height=0.8, color=colour, label=name, linewidth=0)
             left = [start + width for start, width in zip(left, widths, strict=True)]
         axes.invert_yaxis()
         axes.yaxis.get_major_locator().set_params(integer=True)
@@ -54,9 +65,9 @@ def partition_figure(report: Part) -> Figure:
 
     return draw_figure(
         draw,
-        caption=f"Training samples of each client, by class ({report['kind']}).{more}",
-        alt=_in_words(report),
-        size_in=(_WIDTH_IN, max(2.4, _MARGIN_IN + _BAR_IN * len(clients))),
+        caption=f"Training samples of each client, by class ({kind}).{more}",
+        alt=alt,
+        size_in=(_WIDTH_IN, max(2.4, _MARGIN_IN + _BAR_IN * len(shown))),
     )
 
 
