@@ -17,6 +17,7 @@ from edgeai.fedsplit.methods.hierarchical import Hierarchical
 from edgeai.fedsplit.methods.hsfl import HSFL
 from edgeai.fedsplit.methods.local_loss import CSEFSL, LocalLoss
 from edgeai.fedsplit.methods.locfedmix import LocFedMix
+from edgeai.fedsplit.methods.mergesfl import MergeSFL
 from edgeai.fedsplit.methods.multihop import MultiHop
 from edgeai.fedsplit.methods.psl import PSL
 from edgeai.fedsplit.methods.relay import Relay
@@ -26,7 +27,6 @@ from edgeai.fedsplit.methods.sglr import SGLR
 from edgeai.fedsplit.methods.splitfed import SFLG, SplitFedV1, SplitFedV2, SplitFedV3
 from edgeai.fedsplit.methods.ushape import UShape
 from edgeai.fedsplit.methods.vertical import Vertical
-from edgeai.fedsplit.methods.mergesfl import MergeSFL
 
 METHODS: Mapping[str, type[Method]] = {
     "fedavg": FedAvg,

@@ -126,7 +126,12 @@ def own_models(method: Method, kept: Kept) -> list[Evaluated]:
     return [Evaluated(method.whole(own_model(method, client, kept)), client) for client in clients]
 
 
-def stitched(setup: Setup, replies: Mapping[int, Reply], served: Mapping[int, Weights]) -> Weights:
+def stitched(
+    setup: Setup,
+    replies: Mapping[int, Reply],
+    served: Mapping[int, Weights],
+    shares: Sequence[float] | None = None,
+) -> Weights:
     """Averages whole models, each stitched from a client's layers and those of the server's half that served it.
 
     With one cut for all this is the average of the client parts, and of the server parts; with several cuts a layer
@@ -136,6 +141,7 @@ def stitched(setup: Setup, replies: Mapping[int, Reply], served: Mapping[int, We
         setup: Cuts and sample counts.
         replies: The client parts, of those clients that count.
         served: The server's weights, by client.
+        shares: How much each client counts; by default n_k / n.
     """
     model, clients = setup.model, list(replies)
     states: list[Weights] = []
@@ -143,7 +149,7 @@ def stitched(setup: Setup, replies: Mapping[int, Reply], served: Mapping[int, We
         position = setup.positions[client]
         rest = {name: value for name, value in served[client].items() if model.layer_of(name) >= position}
         states.append({**replies[client].message.weights, **rest})
-    return average(states, setup.shares(clients))
+    return average(states, setup.shares(clients) if shares is None else shares)
 
 
 def _index(halves: Sequence[ServerHalf], wanted: ServerHalf) -> int:

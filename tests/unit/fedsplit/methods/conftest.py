@@ -16,15 +16,19 @@ _SIZES, _NUM_TEST, _BATCH = (40, 56, 33), 100, 16
 Batches = Callable[..., list[tuple[Tensor, Tensor]]]
 
 
-def _batches(number: int, client: int, *, batch: int = _BATCH, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
-    """A client's batches (x, y) of one round with one local epoch."""
+def _batches(
+    number: int, client: int, *, batch: int = _BATCH, seed: int = 0, epochs: int = 1
+) -> list[tuple[Tensor, Tensor]]:
+    """A client's batches (x, y) of one round."""
     found = load_digits()
     x, y = torch.tensor(found.data, dtype=torch.float32).view(-1, 1, 8, 8) / 16, torch.tensor(found.target)
     start = _NUM_TEST + sum(_SIZES[:client])
     rows = slice(start, start + _SIZES[client])
-    generator = torch.Generator().manual_seed(derived_seed(seed, number, client, 0, 1))
-    order = torch.randperm(_SIZES[client], generator=generator)
-    return [(x[rows][some], y[rows][some]) for some in order.split(batch)]
+    orders = []
+    for epoch in range(epochs):
+        generator = torch.Generator().manual_seed(derived_seed(seed, number, client, epoch, 1))
+        orders += torch.randperm(_SIZES[client], generator=generator).split(batch)
+    return [(x[rows][some], y[rows][some]) for some in orders]
 
 
 @pytest.fixture
