@@ -150,10 +150,9 @@ def _tail_position(names: Sequence[str], method: UShapeConfig) -> int:
 
 def _weigh(scene: _Scene, method: AdviseMethod, parts: Parts) -> Choice:
     """One method at one cut."""
-    world, how = scene.world, scene.how
-    loads, whole_loads = {}, _whole_loads(scene, method)
-    for client in scene.clients:
-        loads[client] = whole_loads.get(client) or load_of(method, parts, how)
+    world = scene.world
+    whole_loads = _whole_loads(scene, method)
+    loads = _loads(scene, method, parts) | whole_loads
     links = {client: mean_link(world.link_config(client)) for client in scene.clients}
     server = world.device(SERVER)
     times = {k: times_of(loads[k], world.device(k), links[k], server) for k in scene.clients}
@@ -209,6 +208,17 @@ def _energy(
     return client_j, server_j
 
 
+def _loads(scene: _Scene, method: AdviseMethod, parts: Parts) -> dict[int, Load]:
+    """Each client's load, as if all split."""
+    loads = dict.fromkeys(scene.clients, load_of(method, parts, scene.how))
+    if isinstance(method, SGLRConfig):  # some get one vector, the others all of their gradient
+        num_averaged = round(method.average_frac * len(scene.clients))
+        for number, client in enumerate(scene.clients):
+            share = 1.0 if number < num_averaged else 0.0
+            loads[client] = load_of(method.model_copy(update={"average_frac": share}), parts, scene.how)
+    return loads
+
+
 def _whole_loads(scene: _Scene, method: AdviseMethod) -> dict[int, Load]:
     """Loads of clients that train the whole model beside others that split: the fastest ones of HSFL."""
     if not isinstance(method, HSFLConfig):
@@ -260,17 +270,18 @@ def _client_memory(scene: _Scene, method: AdviseMethod, parts: Parts, *, is_whol
     return sum(static_bytes(cost, scene.cfg.optim) + round(batch * cost.saved_bytes) for cost in costs)
 
 
-def _server_memory(scene: _Scene, method: AdviseMethod, parts: Parts, *, num_whole: int) -> int:
-    """Static memory of every half, what autograd keeps of the batches it works on, and models on their way."""
+def _server_memory(scene: _Scene, method: AdviseMethod, parts: Parts, *, num_whole: int) -> tuple[int, int]:
+    """Static memory of a half with what autograd keeps of its batch; and of all halves and models on their way."""
     num_active = len(scene.clients)
     if parts.server is None:
-        return static_bytes(scene.whole, scene.cfg.optim) + num_active * scene.whole.weight_bytes
+        average = static_bytes(scene.whole, scene.cfg.optim)
+        return average, average + num_active * scene.whole.weight_bytes
     schedule, num_halves = _schedule(method, num_active - num_whole)
     batch = min(scene.cfg.batch, scene.cfg.samples_per_client)
     num_merged = num_active if schedule == "lockstep" else 1
     half = static_bytes(parts.server, scene.cfg.optim) + round(num_merged * batch * parts.server.saved_bytes)
     stored = num_active * batch * parts.client.output_bytes if isinstance(method, FSLSageConfig) else 0
-    return num_halves * half + num_whole * scene.whole.weight_bytes + stored
+    return half, num_halves * half + num_whole * scene.whole.weight_bytes + stored
 
 
 def _label(method: AdviseMethod) -> str:

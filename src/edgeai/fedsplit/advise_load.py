@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from edgeai.fedsplit.advise_schema import AdviseMethod
-from edgeai.fedsplit.codec.sizes import cut_bytes
+from edgeai.fedsplit.codec.sizes import codec_bytes, cut_bytes
 from edgeai.fedsplit.codec_schema import CodecConfig
 from edgeai.fedsplit.meter import PartCost, add_costs
 from edgeai.fedsplit.method_schema import (
@@ -296,7 +296,7 @@ def _local(method: LocalLossConfig | CSEFSLConfig | FSLSageConfig, parts: Parts,
 def _averaged(method: SGLRConfig, load: Load, parts: Parts, how: Schooling) -> Load:
     """A share of the clients gets one vector a step instead of a gradient for each sample (row 13); their mean."""
     num_averaged = round(method.average_frac * how.num_active)
-    vectors = len(how.batches) * FLOAT_BYTES * parts.cut_values
+    vectors = len(how.batches) * codec_bytes(how.codec.down, (1, *parts.client.output_shape))
     cut_down = load.down_bytes - load.sync_down_bytes
     share = num_averaged / how.num_active
     return replace(load, down_bytes=load.sync_down_bytes + (1 - share) * cut_down + share * vectors)

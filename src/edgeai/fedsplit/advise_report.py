@@ -24,7 +24,7 @@ class Choice:
         total_j: Of all clients and the server.
         client_memory_bytes: Weights, gradients, optimiser state and what autograd keeps of a batch; the largest.
         server_memory_bytes: The same of all that the server holds.
-        fits: On every client and on the server.
+        fits: On every client, and on the server: each half on one lane, and all together on all of them.
         labels_leave: The server sees labels.
         averages_clients: Client parts become one again after the round; otherwise each client keeps its own.
         client_params_frac: Share of the parameters that clients train.

@@ -11,6 +11,7 @@ from edgeai.fedsplit.advise_report import Choice
 from edgeai.fedsplit.advise_schema import AdviseConfig, TransformerShapeConfig
 from edgeai.fedsplit.advise_words import in_bytes, in_joules, in_seconds
 from edgeai.fedsplit.simulate import play_round
+from edgeai.fedsplit.world import read_catalogue
 
 from .conftest import build, tiny_model
 
@@ -54,6 +55,9 @@ METHODS = [
     {"kind": "local-loss"},
     {"kind": "local-loss", "server": "replicas"},
     {"kind": "cse-fsl", "h": 3},
+    {"kind": "ushape"},
+    {"kind": "sglr"},
+    {"kind": "hsfl"},
 ]
 
 
@@ -142,6 +146,18 @@ def test_seven_billion_parameters_need_no_memory() -> None:
     # activations, one label a token, and the client part; and down without labels
     assert first.client_up_bytes == 10 * 128 * (4 * 4096 + 8) + 4 * 32_000 * 4096
     assert first.client_down_bytes == 10 * 128 * 4 * 4096 + 4 * 32_000 * 4096
+
+
+def test_a_half_must_fit_one_lane() -> None:
+    model = {"kind": "transformer-shape", "layers": 4, "width": 64, "heads": 4, "kv_heads": 4, "ffn": 128, "seq": 16}
+    asked = {"model": model, "batch": 1, "methods": ["splitfed-v1"], "num_clients": 4}
+    [whole] = {choice.server_memory_bytes for choice in advise(advice(**asked)).choices if choice.cut == "embed"}
+    fitting = {}
+    for part, lanes in ((4, 4), (4, 3), (5, 8)):
+        lane = {**read_catalogue()["server-gpu"].model_dump(), "memory_bytes": whole // part}
+        report = advise(advice(**asked, world={"devices": ["laptop"], "server": {"device": lane, "lanes": lanes}}))
+        fitting[part, lanes] = report.choices[0].fits
+    assert fitting == {(4, 4): True, (4, 3): False, (5, 8): False}
 
 
 def test_only_active_clients_count() -> None:
