@@ -5,16 +5,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeai.commands._render import amount, print_fields, print_json, print_table, seconds
+from edgeai.core.config import dump_config
 
 if TYPE_CHECKING:
+    from edgeai.fedsplit.advise_report import AdviseReport, Choice
+    from edgeai.fedsplit.advise_schema import AdviseConfig
     from edgeai.fedsplit.compare import Job
     from edgeai.fedsplit.compare_report import CompareReport, Spread
     from edgeai.fedsplit.leakage import Leakage
+    from edgeai.fedsplit.partition_report import PartitionReport
     from edgeai.fedsplit.plan import SimPlan
     from edgeai.fedsplit.report import RoundRow, SimReport
     from edgeai.fedsplit.verify import VerifyReport
 
 _MAX_ROUNDS = 20
+_MAX_CLIENTS = 40
+_MAX_CLASSES = 12
 
 
 def show_sim(path: Path, report: "SimReport") -> None:
@@ -65,6 +71,56 @@ def show_sim_plan(plan: "SimPlan", *, as_json: bool) -> None:
     )
     for warning in plan.warnings:
         print(f"warning: {warning}")
+
+
+def show_advise(path: Path, report: "AdviseReport") -> None:
+    """Prints the recommendation and the Pareto set."""
+    for line in report.recommendation:
+        print(line)
+    print()
+    print_table(
+        [
+            *("method", "cut after", "a round takes", "all bytes", "energy", "client memory", "server memory"),
+            *("client's share", "labels leave"),
+        ],
+        [_choice_row(choice) for choice in report.best],
+        title="Of one round; nothing else is as good in time, bytes, energy and client memory",
+    )
+    for note in report.notes:
+        print(f"note: {note}")
+    print(f"\n{path}: all {len(report.choices)} choices and pictures: edgeai runs report {path}")
+
+
+def show_advise_plan(cfg: "AdviseConfig", *, as_json: bool) -> None:
+    """Prints the resolved config."""
+    print_json({"config": cfg.model_dump(mode="json")}) if as_json else print(dump_config(cfg), end="")
+
+
+def show_partition(report: "PartitionReport", page: Path | None) -> None:
+    """Prints who holds what."""
+    summary = report.summary
+    shown = summary.clients[:_MAX_CLIENTS]
+    with_counts = len(report.classes) <= _MAX_CLASSES
+    print_table(
+        ["client", "samples", "label distance", *(report.classes if with_counts else ["classes"])],
+        [
+            [
+                part.client,
+                part.num_samples,
+                f"{part.label_distance:.2f}",
+                *(part.class_counts if with_counts else [sum(count > 0 for count in part.class_counts)]),
+            ]
+            for part in shown
+        ],
+    )
+    if len(shown) < len(summary.clients):
+        print(f"... and {len(summary.clients) - len(shown)} more clients")
+    print(
+        f"\n{report.dataset}, {report.kind}: {summary.num_samples:,} samples, Gini of sizes {summary.size_gini:.2f}, "
+        f"mean label distance {summary.mean_label_distance:.2f} (0: as the whole, 1: nothing in common)"
+    )
+    if page is not None:
+        print(f"{page}: the same with a picture")
 
 
 def show_verify(report: "VerifyReport") -> None:
@@ -154,6 +210,20 @@ def _percents(found: "Spread") -> str:
     if found.least == found.largest:
         return f"{found.mean:.2%}"
     return f"{found.mean:.2%} ({found.least:.2%} - {found.largest:.2%})"
+
+
+def _choice_row(choice: "Choice") -> list[object]:
+    return [
+        choice.method,
+        choice.cut or "-",
+        seconds(choice.seconds),
+        amount(choice.total_bytes, "B"),
+        amount(choice.total_j, "J"),
+        amount(choice.client_memory_bytes, "B"),
+        amount(choice.server_memory_bytes, "B"),
+        f"{choice.client_params_frac:.1%}",
+        "yes" if choice.labels_leave else "no",
+    ]
 
 
 def _round_row(row: "RoundRow") -> list[object]:

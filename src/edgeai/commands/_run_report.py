@@ -91,6 +91,11 @@ def _found(run: Run, report: Mapping[str, Any]) -> list[Block]:
         from edgeai.fedsplit import compare_page  # imports torch
 
         return compare_page.compare_blocks(report)
+    if run.info["verb"] == "fedsplit advise":
+        from edgeai.fedsplit.advise_page import advise_blocks  # imports torch
+        from edgeai.fedsplit.advise_report import AdviseReport
+
+        return advise_blocks(AdviseReport.from_json(report))
     return _outcome(report)
 
 

@@ -81,6 +81,7 @@ def schemas() -> dict[str, type[Config]]:
     """Returns the schema of every verb that takes a config."""
     from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
     from edgeai.fedsplit import schema as fedsplit
+    from edgeai.fedsplit.advise_schema import AdviseConfig
     from edgeai.spec.schema import (
         BenchConfig,
         CompareConfig,
@@ -104,6 +105,7 @@ def schemas() -> dict[str, type[Config]]:
         "collab pretrain": PretrainConfig,
         "fedsplit sim": fedsplit.SimConfig,
         "fedsplit compare": fedsplit.CompareConfig,
+        "fedsplit advise": AdviseConfig,
     }
 
 

@@ -1,12 +1,18 @@
 """`edgeai fedsplit`: train across devices, by federated learning, split learning or both, with all costs counted."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from edgeai.commands._app import new_app
 from edgeai.commands._console import listening
 from edgeai.commands._fedsplit_render import (
+    show_advise,
+    show_advise_plan,
     show_compare,
     show_compare_plan,
+    show_partition,
     show_sim,
     show_sim_plan,
     show_verify,
@@ -25,8 +31,10 @@ from edgeai.commands._options import (
 from edgeai.commands._render import print_json
 from edgeai.commands._run import refuse_with_resume, running
 from edgeai.core.config import load_config
+from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run, Status
+from edgeai.fedsplit.advise_schema import AdviseConfig
 from edgeai.fedsplit.schema import CompareConfig, SimConfig
 
 app = new_app("Federated learning, split learning and their combinations: accuracy, bytes, time, energy, leakage.")
@@ -95,6 +103,55 @@ def compare(
     print_json({"run": run.path, **report.to_json()}) if as_json else show_compare(run.path, report)
     if report.failures:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: edgeai fedsplit advise -c fedsplit/advise")
+def advise(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Weigh every cut and method for your model, devices and links, from shapes alone; nothing is trained.
+
+    Without -c it is fedsplit/advise.
+    """
+    cfg = load_config(AdviseConfig, config or "fedsplit/advise", set_ or ())
+    if dry_run:
+        show_advise_plan(cfg, as_json=as_json)
+        return
+    from edgeai.fedsplit.advise import advise as weigh  # imports torch
+
+    with running(cfg, out=out, device="cpu", quiet=quiet, verbose=verbose) as run:
+        report = weigh(cfg)
+        run.finish("done", report.to_json())
+    print_json({"run": run.path, **report.to_json()}) if as_json else show_advise(run.path, report)
+
+
+@app.command(epilog="Example: edgeai fedsplit partition -s partition.alpha=0.1 --page partition.html")
+def partition(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", metavar="FILE", help="Also write a page with a picture.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who would hold what under the data and the partition of a sim config; nothing is trained."""
+    cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
+    from edgeai.fedsplit.partition_report import describe_partition  # imports torch
+
+    report = describe_partition(cfg.data, cfg.partition, num_clients=cfg.num_clients, seed=cfg.seed)
+    if page is not None:
+        from edgeai.core.report import render_page
+        from edgeai.fedsplit.partition_page import partition_blocks
+
+        write_whole(page, render_page("fedsplit partition", partition_blocks(report.to_json())))
+    print_json(report.to_json()) if as_json else show_partition(report, page)
 
 
 @app.command(epilog="Example: edgeai fedsplit verify")
