@@ -159,7 +159,7 @@ def _weigh(scene: _Scene, method: AdviseMethod, parts: Parts) -> Choice:
     seconds = _seconds(scene, method, times, alone=set(whole_loads))
     client_j, server_j = _energy(scene, loads, times, links, seconds)
     memory = {k: _client_memory(scene, method, parts, is_whole=k in whole_loads) for k in scene.clients}
-    server_memory = _server_memory(scene, method, parts, num_whole=len(whole_loads))
+    half_memory, server_memory = _server_memory(scene, method, parts, num_whole=len(whole_loads))
     total_up, total_down = (sum(getattr(loads[k], way) for k in scene.clients) for way in ("up_bytes", "down_bytes"))
     fits = all(memory[k] <= world.device(k).memory_bytes for k in scene.clients)
     return Choice(
@@ -173,7 +173,7 @@ def _weigh(scene: _Scene, method: AdviseMethod, parts: Parts) -> Choice:
         total_j=sum(client_j) + server_j,
         client_memory_bytes=max(memory.values()),
         server_memory_bytes=server_memory,
-        fits=fits and server_memory <= world.lanes * server.memory_bytes,
+        fits=fits and half_memory <= server.memory_bytes and server_memory <= world.lanes * server.memory_bytes,
         labels_leave=any(load.labels_leave for load in loads.values()),
         averages_clients=all(load.sync_up_bytes > 0 for load in loads.values()),
         client_params_frac=(parts.client.num_params + (parts.tail.num_params if parts.tail else 0))
