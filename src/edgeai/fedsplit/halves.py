@@ -168,10 +168,10 @@ class ClientHalf:
             self._num_ops += 1
             torch.manual_seed(derived_seed(self.kit.seed, self.kit.round, self.kit.client, self._num_ops, 2))
 
-    def _batches(self) -> Iterator[Tensor]:
+    def _batches(self, first_epoch: int = 0) -> Iterator[Tensor]:
         """A permutation of the samples for each local epoch; the last batch may be short."""
         kit = self.kit
-        for epoch in range(kit.epochs):
+        for epoch in range(first_epoch, first_epoch + kit.epochs):
             generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.round, kit.client, epoch, 1))
             yield from torch.randperm(len(kit.samples.y), generator=generator).split(kit.batch)
 

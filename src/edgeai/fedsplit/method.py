@@ -101,7 +101,10 @@ class Round:
         self.notes: dict[str, float] = {}
         """Figures that a method wants to see in the metrics."""
         self._transport, self._clock, self._ledger = transport, clock, ledger
-        self._wanted, self._deadline_s, self._lost = wanted, deadline_s, lost
+        self.wanted = len(self.clients) if wanted is None else wanted
+        self.limit_s = float("inf") if deadline_s is None else self.begin_s + deadline_s
+        """The round's deadline."""
+        self.lost = lost
         self._loss_sum: Tensor | float = 0.0
         self._num_samples = 0
 
@@ -177,18 +180,17 @@ class Round:
         Returns:
             Of them those that count, in the given order.
         """
-        limit_s = float("inf") if self._deadline_s is None else self.begin_s + self._deadline_s
-        arrived = sorted((reply.at_s, client) for client, reply in replies.items() if client not in self._lost)
-        counted = [(at_s, client) for at_s, client in arrived if at_s <= limit_s][: self._wanted]
+        arrived = sorted((reply.at_s, client) for client, reply in replies.items() if client not in self.lost)
+        counted = [(at_s, client) for at_s, client in arrived if at_s <= self.limit_s][: self.wanted]
         kept = {client for _, client in counted}
         self.late |= set(replies) - kept
         last_s = max((at_s for at_s, _ in counted), default=self.begin_s)
         if len(kept) == len(replies):
             self.end_s = max(self.end_s, last_s)
-        elif len(kept) == self._wanted:
+        elif len(kept) == self.wanted:
             self.end_s = last_s
-        elif self._deadline_s is not None:
-            self.end_s = limit_s
+        elif self.limit_s < float("inf"):
+            self.end_s = self.limit_s
         else:  # who is lost is noticed when it would have delivered
             self.end_s = max([last_s, *(reply.at_s for reply in replies.values())])
         return {client: reply for client, reply in replies.items() if client in kept}
