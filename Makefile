@@ -66,6 +66,8 @@ smoke: $(INSTALLED)
 	    -s 'data.prompts=[src/edgeai/spec/prompts_builtin.txt]' --out $(SMOKE)/train
 	$(BIN)/edgeai spec generate $(SMOKE_TARGET) -s max_tokens=32 --out $(SMOKE)/generate "Hello"
 	$(BIN)/edgeai spec bench $(SMOKE_TARGET) -s max_tokens=32 -s max_prompts=2 -s repeats=1 --out $(SMOKE)/bench
+	$(BIN)/edgeai spec export $(SMOKE)/train --format speculators --out $(SMOKE)/exported
+	$(BIN)/edgeai spec import $(SMOKE)/exported --out $(SMOKE)/imported
 	$(BIN)/edgeai spec compare -c spec/compare-smoke -s train.target.model=$(SMOKE)/model -s train.data.self_prompt=0 \
 	    -s 'train.data.prompts=[src/edgeai/spec/prompts_builtin.txt]' --out $(SMOKE)/compare
 	# collab: every verb with untrained nets on a short drive

