@@ -170,13 +170,13 @@ class PrivacyStudyConfig(Config):
     data: str = "mnist.npz"
     """Keys x_train, y_train, x_test, y_test; as given or below EDGEAI_DATA."""
     rows: tuple[PrivacyRow, ...] = Field(_PUBLISHED_GRID, min_length=1)
-    num_train: int = Field(40_000, ge=128)
+    num_train: int = Field(40_000, ge=16)
     """The first training pictures."""
-    num_attack: int = Field(5_000, ge=128)
+    num_attack: int = Field(5_000, ge=16)
     """Training pictures 40,000 on, which the attacker has."""
-    num_attacked: int = Field(5_000, ge=128)
+    num_attacked: int = Field(5_000, ge=16)
     """Training pictures 45,000 on, which are reconstructed."""
-    num_val: int = Field(5_000, ge=128)
+    num_val: int = Field(5_000, ge=16)
     """The first test pictures."""
     num_epochs: int = Field(10, ge=1)
     num_attack_epochs: int = Field(10, ge=1)

@@ -23,7 +23,7 @@ def cfg(tmp_path, monkeypatch):
         arrays[f"y_{split}"] = generator.integers(0, 10, num).astype(np.uint8)
         arrays[f"x_{split}"] = generator.integers(0, 256, (num, 28, 28)).astype(np.uint8)
     np.savez(tmp_path / "mnist.npz", **arrays)
-    sizes = dict.fromkeys(("num_train", "num_attack", "num_attacked", "num_val"), 128)
+    sizes = dict.fromkeys(("num_train", "num_attack", "num_attacked", "num_val"), 32)
     rows = (PrivacyRow(noise=0.5, lam=0.1), PrivacyRow(noise=0.0, lam=0.5))
     return PrivacyStudyConfig(data=str(tmp_path / "mnist.npz"), rows=rows, num_epochs=1, num_attack_epochs=1, **sizes)
 
