@@ -13,7 +13,7 @@ SMOKE_TARGET := -s target.model=$(SMOKE)/model -s target.dtype=float32 -s draft.
 .PHONY: help demo test test-slow test-network smoke lint format install clean
 
 help:
-	@echo "make demo       train a draft head and measure the gain; drive through edge, link and cloud (about a quarter of an hour)"
+	@echo "make demo       train a draft head, drive through edge and cloud, learn across devices (about a quarter of an hour)"
 	@echo "make test       the default tests: CPU, no network, no data sets"
 	@echo "make smoke      every main command on tiny built-in inputs, no download (under two minutes)"
 	@echo "make test-slow  the slow tests, and those that need EDGEAI_DATA"
@@ -37,11 +37,15 @@ demo: $(INSTALLED)
 	$(BIN)/edgeai spec bench -c spec/bench -s draft.path=$(DEMO) --out $(DEMO)/bench
 	$(BIN)/edgeai collab run --out $(DEMO)-drive
 	$(BIN)/edgeai runs report $(DEMO)-drive
+	$(BIN)/edgeai fedsplit sim --out $(DEMO)-fedsplit
+	$(BIN)/edgeai runs report $(DEMO)-fedsplit
 	@echo
-	@echo "A draft head was trained in $(DEMO) and measured; a drive is in $(DEMO)-drive. What to run next:"
+	@echo "A draft head was trained in $(DEMO) and measured; a drive is in $(DEMO)-drive, and five boards that learned"
+	@echo "together in $(DEMO)-fedsplit; report.html in each is a page to look at. What to run next:"
 	@echo "  $(BIN)/edgeai spec generate -s draft.path=$(DEMO) \"Why is the sky blue?\""
 	@echo "  $(BIN)/edgeai spec train -c spec/smollm2    # the head worth keeping: about three hours on two cores"
 	@echo "  $(BIN)/edgeai collab run -s strategy=edge-only    # what the cloud was good for"
+	@echo "  $(BIN)/edgeai fedsplit compare    # ten ways to train the same net across devices, three seeds: minutes"
 	@echo "  $(BIN)/edgeai --help"
 
 test: $(INSTALLED)
@@ -76,6 +80,15 @@ smoke: $(INSTALLED)
 	$(BIN)/edgeai collab pretrain edge -s steps=2 -s val_scenes=2 -s optim.batch=2 --out $(SMOKE)/pretrain-edge
 	$(BIN)/edgeai collab pretrain cloud -s steps=2 -s val_scenes=2 -s optim.batch=2 --out $(SMOKE)/pretrain-cloud
 	$(BIN)/edgeai collab pretrain sam -s steps=2 -s val_scenes=2 -s optim.batch=2 --out $(SMOKE)/pretrain-sam
+	# fedsplit: every verb on a few digits
+	$(BIN)/edgeai fedsplit sim -c fedsplit/smoke --out $(SMOKE)/fedsplit
+	$(BIN)/edgeai fedsplit compare -c fedsplit/compare-smoke --out $(SMOKE)/fedsplit-compare
+	$(BIN)/edgeai fedsplit advise --out $(SMOKE)/advise
+	$(BIN)/edgeai fedsplit partition --page $(SMOKE)/partition.html
+	$(BIN)/edgeai fedsplit verify
+	$(BIN)/edgeai runs report $(SMOKE)/fedsplit
+	$(BIN)/edgeai runs report $(SMOKE)/fedsplit-compare
+	$(BIN)/edgeai runs report $(SMOKE)/advise
 	$(BIN)/edgeai runs report $(SMOKE)/collab
 	$(BIN)/edgeai runs report $(SMOKE)/collab-compare
 	$(BIN)/edgeai runs list $(SMOKE)
