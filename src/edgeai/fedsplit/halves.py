@@ -82,6 +82,9 @@ class ClientHalf:
         parts: Modules by role, with weights of their own.
     """
 
+    first_epoch = 0
+    """Orders of samples are numbered from here: it tells apart what a device does twice in one round."""
+
     def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
         self.kit, self.parts = kit, dict(parts)
         self.kept: State = dict(kit.kept)
@@ -168,10 +171,10 @@ class ClientHalf:
             self._num_ops += 1
             torch.manual_seed(derived_seed(self.kit.seed, self.kit.round, self.kit.client, self._num_ops, 2))
 
-    def _batches(self, first_epoch: int = 0) -> Iterator[Tensor]:
+    def _batches(self) -> Iterator[Tensor]:
         """A permutation of the samples for each local epoch; the last batch may be short."""
         kit = self.kit
-        for epoch in range(first_epoch, first_epoch + kit.epochs):
+        for epoch in range(self.first_epoch, self.first_epoch + kit.epochs):
             generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.round, kit.client, epoch, 1))
             yield from torch.randperm(len(kit.samples.y), generator=generator).split(kit.batch)
 

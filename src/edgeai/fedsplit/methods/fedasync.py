@@ -30,13 +30,12 @@ from edgeai.fedsplit.transport import Request
 class AsyncClient(FullClient):
     """Does several jobs in a round if it is fast, each in an order of its own."""
 
-    num_jobs = 0
-
     def on_train(self, message: Message) -> Message:
         """One job."""
-        self._order = self._batches(self.num_jobs * self.kit.epochs)
-        self.num_jobs += 1
-        return super().on_train(message)
+        self._order = self._batches()
+        answer = super().on_train(message)
+        self.first_epoch += self.kit.epochs
+        return answer
 
 
 @dataclass(frozen=True)
