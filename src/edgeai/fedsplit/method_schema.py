@@ -281,11 +281,13 @@ class AdaSplitConfig(Config):
 
     kind: Literal["adasplit"] = "adasplit"
     local_rounds: int = Field(1, ge=0)
-    """Rounds of the local phase."""
+    """Rounds of the local phase, in which nothing crosses."""
     select_frac: float = Field(0.6, gt=0, le=1)
     """eta: share of clients in each iteration of the global phase."""
     temperature: float = Field(0.1, gt=0)
+    """Of the contrastive loss."""
     discount: float = Field(0.9, gt=0, lt=1)
+    """gamma: of the losses that the orchestrator remembers, for each iteration."""
     sparsity: float = Field(1e-4, ge=0)
     """Weight of the masks' L1 norm."""
 
@@ -299,13 +301,13 @@ class FedSLConfig(Config):
 
 
 class AsyncSLConfig(Config):
-    """Exchanges are skipped while the loss stands still (Chen et al. 2021)."""
+    """Clients are left alone while the loss stands still (Chen et al. 2021)."""
 
     kind: Literal["async-sl"] = "async-sl"
     threshold: float = Field(0.05, ge=0)
-    """delta: a full exchange happens when the loss moved by more than this since the client's last update."""
+    """delta: clients are updated again when a round's loss differs by more than this from that of their last update."""
     max_reuse: int = Field(5, ge=0)
-    """Batches in a row for which the server may use cached smashed data."""
+    """Rounds in a row in which the server may train on cached smashed data; then clients are updated all the same."""
 
 
 MethodConfig = Annotated[

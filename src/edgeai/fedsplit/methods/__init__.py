@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 from edgeai.fedsplit.method import Method
+from edgeai.fedsplit.methods.adasplit import AdaSplit
+from edgeai.fedsplit.methods.async_sl import AsyncSL
 from edgeai.fedsplit.methods.cpsl import CPSL
 from edgeai.fedsplit.methods.cyclesl import CycleSL
 from edgeai.fedsplit.methods.epsl import EPSL
@@ -33,6 +35,7 @@ METHODS: Mapping[str, type[Method]] = {
     "hsfl": HSFL,
     "cse-fsl": CSEFSL,
     "cyclesl": CycleSL,
+    "adasplit": AdaSplit,
     "fedgkt": FedGKT,
     "fsl-sage": FSLSage,
     "local-loss": LocalLoss,
@@ -58,4 +61,5 @@ METHODS: Mapping[str, type[Method]] = {
     "hierarchical": Hierarchical,
     "fedasync": FedAsync,
     "mergesfl": MergeSFL,
+    "async-sl": AsyncSL,
 }
