@@ -160,6 +160,57 @@ class ImportConfig(Config):
     """The head's target; empty takes the one the file names."""
 
 
+class ServeConfig(Config):
+    """`edgeai spec serve`: an OpenAI-compatible server that speculates."""
+
+    verb: Literal["spec serve"] = "spec serve"
+    target: TargetConfig = TargetConfig()
+    draft: Draft = Eagle3Draft()
+    tree: TreeConfig | Literal["auto"] = "auto"
+    """Tree shape, or auto: chosen anew for every batch, from timings of this machine and running acceptance."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 lets other machines in, and then an API key is wise."""
+    port: int = Field(8000, ge=0, le=65535)
+    """0 takes any free one."""
+    name: str = ""
+    """Model name that clients use; empty takes the target's."""
+    slots: int = Field(16, ge=1, le=256)
+    """Requests worked on at once; fewer where kv_budget_mib holds no more."""
+    context: int = Field(2048, ge=8)
+    """Largest prompt plus answer, in tokens; never more than the model allows."""
+    kv_budget_mib: float = Field(2048.0, gt=0.0)
+    """Memory for keys and values, reserved at the start and never exceeded."""
+    queue: int = Field(64, ge=0)
+    """Requests that may wait for a slot; more are told to try again (429)."""
+    prompt_chunk: int = Field(256, ge=1)
+    """Prompt tokens read in one cycle at most, so that a long prompt does not halt the others."""
+    max_body_bytes: int = Field(1 << 20, ge=1024)
+    """Largest request."""
+    drain_s: float = Field(30.0, ge=0.0)
+    """After SIGTERM or Ctrl-C, requests have this long to finish."""
+    log_prompts: bool = False
+    """Write every request into the run's log.txt."""
+
+
+class ChatConfig(Config):
+    """`edgeai spec chat`: talk to a model in the terminal, in this process or at a running server."""
+
+    verb: Literal["spec chat"] = "spec chat"
+    url: str = ""
+    """A server of `spec serve`, such as http://127.0.0.1:8000; empty loads the model here."""
+    target: TargetConfig = TargetConfig()
+    draft: Draft = Eagle3Draft()
+    tree: TreeConfig | Literal["auto"] = "auto"
+    """As for `spec serve`."""
+    sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.95)
+    system: str = ""
+    """System message; empty leaves the chat template's own."""
+    max_tokens: int = Field(512, ge=1)
+    """Most tokens of an answer."""
+    context: int = Field(2048, ge=8)
+    """Largest conversation in tokens."""
+
+
 class HeadConfig(Config):
     """Shape of the EAGLE-3 draft head (reference: EAGLE-3, arXiv 2503.01840; switches of EAGLE-3.1)."""
 

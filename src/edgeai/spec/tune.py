@@ -209,6 +209,21 @@ def tune(
         metrics: Told about progress and the outcome.
         prompts: Token ids to replay; None takes built-in prompts. Given ones are measured anew.
     """
+    measured = measure(target, drafter, sampling=sampling, metrics=metrics, prompts=prompts)
+    choice = choose_tree(*measured)
+    metrics.note(choice.why)
+    return choice
+
+
+def measure(
+    target: Target,
+    drafter: Drafter,
+    *,
+    sampling: SamplingConfig,
+    metrics: Metrics,
+    prompts: Sequence[Sequence[int]] | None = None,
+) -> tuple[Costs, dict[TreeConfig, float]]:
+    """What `tune` chooses by: costs, and tokens per cycle of every candidate. Arguments as there."""
     path = assets.cache_dir() / "tune" / f"{_key(target, drafter, sampling)}.json"
     measured = _read(path) if prompts is None else None
     if measured is None:
@@ -223,9 +238,7 @@ def tune(
                 _write(path, *measured)
             except OSError as error:
                 metrics.note(f"tree: auto: cannot keep the measurement, the next run repeats it: {error}")
-    choice = choose_tree(*measured)
-    metrics.note(choice.why)
-    return choice
+    return measured
 
 
 def _prompts(target: Target) -> list[list[int]]:

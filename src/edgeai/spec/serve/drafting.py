@@ -32,8 +32,8 @@ class DraftPool(Protocol):
     name: str
     reads_features: bool
     """Whether `feed` needs the target's features."""
-    bytes_per_row: int
-    """Memory of one sequence."""
+    num_rows: int
+    """Sequences."""
 
     def known(self, row: int) -> int:
         """Tokens at the start of the row's text that need no feeding if the next text begins with them and one more."""
@@ -66,10 +66,9 @@ class TextPool:
     """
 
     reads_features = False
-    bytes_per_row = 0
 
     def __init__(self, make: Callable[[], Drafter], num_rows: int) -> None:
-        self._make = make
+        self._make, self.num_rows = make, num_rows
         self._drafters = [make() for _ in range(num_rows)]
         self._seen = [0] * num_rows
         self._nothing = torch.empty(0)
@@ -121,13 +120,12 @@ class Eagle3Pool:
         self, layer: HeadLayer, target: Target, *, name: str, num_rows: int, capacity: int, max_tree: TreeConfig
     ) -> None:
         shape = layer.shape
-        self.name = name
+        self.name, self.num_rows = name, num_rows
         self._layer = layer
         self._cos, self._sin = target.rotary
         self._repeats = shape.num_heads // shape.num_kv_heads
         size = (num_rows, shape.num_kv_heads, capacity + max_tree.depth * max_tree.top_k, shape.head_dim)
         self._k, self._v = (torch.zeros(size, dtype=target.dtype, device=target.device) for _ in range(2))
-        self.bytes_per_row = (self._k.nbytes + self._v.nbytes) // num_rows
         self._num_stable = [0] * num_rows
         self._waiting: list[list[Tensor]] = [[] for _ in range(num_rows)]  # features not yet through the head
 

@@ -162,6 +162,13 @@ class Engine:
         """Requests in slots."""
         return self._slots.num_busy
 
+    @property
+    def status(self) -> str:
+        """ok, draining, or broken if the thread has died."""
+        if self._thread is not None and not self._thread.is_alive() and not self._is_closed:
+            return "broken"
+        return "draining" if self._is_draining or self._is_closed else "ok"
+
     def drain(self) -> None:
         """Take no more requests; those here are finished."""
         with self._changed:

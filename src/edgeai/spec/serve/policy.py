@@ -90,20 +90,22 @@ class BatchCosts:
     one: Costs
     """Of a single request."""
     verify_s: Mapping[int, float]
-    """A pass over n tokens in all, one segment per request as in serving."""
+    """A pass over n tokens of one request; to more tokens than `one` knows."""
+    segment_s: float
+    """More for each further request in the pass."""
     draft_share: float
     """Drafting for one more request, relative to drafting for one alone."""
 
     def cycle_s(self, tree: TreeConfig | None, num_speculating: int, num_others: int) -> float:
         """One cycle of all requests."""
         num_requests = num_speculating + num_others
-        commit_s = self.one.commit_s * num_requests
+        rest_s = self.one.commit_s * num_requests + self.segment_s * (num_requests - 1)
         if tree is None:
-            return interpolate(self.verify_s, num_requests) + commit_s
+            return interpolate(self.verify_s, num_requests) + rest_s
         tokens = num_requests + num_speculating * tree.nodes
         alone_s = self.one.cycle_s(tree) - interpolate(self.one.verify_s, tree.nodes + 1) - self.one.commit_s
         draft_s = alone_s * (1 + self.draft_share * (num_speculating - 1))
-        return interpolate(self.verify_s, tokens) + draft_s + commit_s
+        return interpolate(self.verify_s, tokens) + draft_s + rest_s
 
 
 class Adaptive:

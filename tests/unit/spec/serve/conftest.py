@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from edgeai.spec.drafters.eagle3 import Eagle3
 from edgeai.spec.drafters.ngram import Ngram
-from edgeai.spec.schema import TreeConfig
+from edgeai.spec.schema import ServeConfig, TreeConfig
+from edgeai.spec.serve.api import build_app
+from edgeai.spec.serve.asking import Served
 from edgeai.spec.serve.drafting import Eagle3Pool, TextPool
 from edgeai.spec.serve.engine import Engine
 from edgeai.spec.serve.jobs import Cancelled, Done, Failed, Text
+from edgeai.spec.serve.metrics import ServerMetrics
 from edgeai.spec.serve.policy import FixedTree
+from edgeai.spec.serve.server import Server, uvicorn_config
+from edgeai.spec.target import DecoderTarget
 
 TREE = TreeConfig(nodes=6, depth=3, top_k=3)
 
@@ -92,3 +102,57 @@ def finish():
         raise AssertionError("the engine did not finish")
 
     return run
+
+
+@dataclass
+class Running:
+    """A server in a thread of this process."""
+
+    url: str
+    engine: Engine
+    target: DecoderTarget
+    server: Server
+
+    def idle(self, timeout_s: float = 20.0) -> bool:
+        """Whether all slots come free in time."""
+        end_s = time.monotonic() + timeout_s
+        while time.monotonic() < end_s:
+            if not (self.engine.num_active or self.engine.num_waiting):
+                return True
+            time.sleep(0.01)
+        return False
+
+
+@pytest.fixture
+def serve(make_engine):
+    """serve(target, api_key="", max_body_bytes=..., slow_s=0, **engine options): a running server on the loopback."""
+    stack = contextlib.ExitStack()
+
+    def start(target, *, api_key="", max_body_bytes=1 << 20, slow_s=0.0, on_prompt=None, **options):
+        metrics = ServerMetrics(kv_bytes=1, num_slots=options.get("num_slots", 4))
+        engine = make_engine(target, observer=metrics, **options)
+        if slow_s:
+            step = engine.step
+            engine.step = lambda: (time.sleep(slow_s), step())
+        served = Served("tiny", "f00d", target.tokenizer, target.shape.vocab_size, engine.context)
+        app = build_app(engine, served, metrics, max_body_bytes=max_body_bytes, api_key=api_key, on_prompt=on_prompt)
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = Server(uvicorn_config(app, ServeConfig(drain_s=20)), engine)
+        engine.start()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+
+        def stop():
+            server.should_exit = server.force_exit = True
+            thread.join(20)
+            engine.close()
+            listening.close()
+            assert not thread.is_alive()
+
+        stack.callback(stop)
+        while not server.started:
+            time.sleep(0.01)
+        return Running(f"http://127.0.0.1:{listening.getsockname()[1]}", engine, target, server)
+
+    with stack:
+        yield start

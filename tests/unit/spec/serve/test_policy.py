@@ -12,17 +12,17 @@ SMALL, LARGE = TreeConfig(nodes=2, depth=1, top_k=2), TreeConfig(nodes=8, depth=
 ACCEPT = {SMALL: 1.6, LARGE: 2.6}
 
 
-def make_costs(draft_share=0.0):
+def make_costs(draft_share=0.0, segment_s=0.0):
     verify_s = {n: (10 + n) * 1e-3 for n in (1, 64, 512)}
     one = Costs(verify_s=verify_s, draft_first_s={4: 1e-3}, draft_level_s={4: 1e-3}, commit_s=0.0)
-    return BatchCosts(one, verify_s, draft_share)
+    return BatchCosts(one, verify_s, segment_s, draft_share)
 
 
 def test_cycle_times_by_hand():
-    costs = make_costs(draft_share=0.5)
-    assert costs.cycle_s(None, 3, 1) == pytest.approx(0.014)
+    costs = make_costs(draft_share=0.5, segment_s=1e-4)
+    assert costs.cycle_s(None, 3, 1) == pytest.approx(0.0143)
     # 4 roots, 3 trees of 8; two draft levels, and half of that again for each of two more requests
-    assert costs.cycle_s(LARGE, 3, 1) == pytest.approx(0.010 + 0.028 + 0.002 * 2)
+    assert costs.cycle_s(LARGE, 3, 1) == pytest.approx(0.010 + 0.028 + 0.002 * 2 + 0.0003)
 
 
 @pytest.mark.parametrize(

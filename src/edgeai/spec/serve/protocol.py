@@ -1,0 +1,192 @@
+"""What clients send: the OpenAI requests that this server understands, checked strictly.
+
+An unknown argument is an error, as with OpenAI: a misspelt `temperature` must not be dropped in silence. What would
+change the answer and is not supported is refused by name; what only labels a request is accepted and ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MAX_CHOICES = 16
+"""Answers to one request, `n` times the number of prompts."""
+MAX_STOPS = 16
+_EMPTY: tuple[Any, ...] = (None, False, [], {}, "none", "auto", {"type": "text"}, ["text"])
+_UNSUPPORTED = (
+    "audio",
+    "best_of",
+    "echo",
+    "function_call",
+    "functions",
+    "modalities",
+    "parallel_tool_calls",
+    "prediction",
+    "reasoning_effort",
+    "response_format",
+    "suffix",
+    "tool_choice",
+    "tools",
+    "verbosity",
+    "web_search_options",
+)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether every string in a JSON value is Unicode text; JSON can spell some that are not."""
+    if isinstance(value, str):
+        return not any("\ud800" <= char <= "\udfff" for char in value) if not value.isascii() else True
+    if isinstance(value, Mapping):
+        return all(_is_text(key) and _is_text(part) for key, part in value.items())
+    return all(map(_is_text, value)) if isinstance(value, list) else True
+
+
+class StreamOptions(BaseModel):
+    """Extras of a stream."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    include_usage: bool = False
+    """A last chunk without choices holds the usage."""
+    include_obfuscation: bool = False
+    """Accepted for OpenAI's clients; there is nothing to hide on a loopback."""
+    include_speculation: bool = False
+    """Ours: every chunk says which of its tokens the drafter had foreseen."""
+
+
+class TextPart(BaseModel):
+    """Part of a message."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """One turn. What clients copy from earlier answers beside the text is ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    @property
+    def text(self) -> str:
+        """All parts."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class Request(BaseModel):
+    """What both kinds of request have in common."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model: str
+    max_tokens: int | None = Field(None, ge=1)
+    """Most tokens generated; without it, what the context leaves."""
+    temperature: float | None = Field(None, ge=0.0, le=2.0)
+    """0 is greedy; OpenAI's default is 1."""
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    top_k: int | None = Field(None, ge=-1)
+    """Keep this many most likely tokens; 0 and -1 keep all."""
+    min_p: float | None = Field(None, ge=0.0, le=1.0)
+    """Drop tokens less likely than this share of the most likely one."""
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    """The same seed gives the same answer, whoever else is asking."""
+    stop: str | list[str] | None = None
+    """The answer ends before the first of these texts."""
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    frequency_penalty: float | None = Field(None, ge=-2.0, le=2.0)
+    presence_penalty: float | None = Field(None, ge=-2.0, le=2.0)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]] | None = None
+    """Token id: added to its logit."""
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    speculative: Literal["auto", "off"] = "auto"
+    """Ours: off decodes plainly."""
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unsupported(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        if not _is_text(data):
+            raise ValueError("half of a surrogate pair is no text")
+        for name in _UNSUPPORTED:
+            value = data.get(name)
+            if value not in _EMPTY and not (name == "best_of" and value == data.get("n", 1)):
+                raise ValueError(f"'{name}' is not supported by this server")
+        return {name: value for name, value in data.items() if name not in _UNSUPPORTED}
+
+    @field_validator("stop")
+    @classmethod
+    def _stops_are_sound(cls, value: str | list[str] | None) -> str | list[str] | None:
+        stops = [value] if isinstance(value, str) else value or []
+        if len(stops) > MAX_STOPS:
+            raise ValueError(f"at most {MAX_STOPS} stop texts")
+        if not all(stops):
+            raise ValueError("a stop text is empty")
+        return value
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _biases_name_tokens(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value and not all(key.isascii() and key.isdigit() and len(key) < 10 for key in value):
+            raise ValueError("keys are token ids")
+        return value
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop texts as a tuple."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def options(self) -> StreamOptions:
+        """The stream's options, given or not."""
+        return self.stream_options or StreamOptions()
+
+
+class ChatRequest(Request):
+    """POST /v1/chat/completions."""
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _logprobs_come_together(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives wanted; None for none at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class CompletionRequest(Request):
+    """POST /v1/completions: text or token ids, without a chat template."""
+
+    prompt: str | list[int] | list[str] | list[list[int]]
+    logprobs: int | None = Field(None, ge=0, le=20)
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """One or several."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if self.prompt and isinstance(self.prompt[0], int):
+            return [[token for token in self.prompt if isinstance(token, int)]]
+        return [part for part in self.prompt if not isinstance(part, int)]
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives wanted; None for none at all."""
+        return self.logprobs
