@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -16,12 +17,17 @@ _SIZES, _NUM_TEST, _BATCH = (40, 56, 33), 100, 16
 Batches = Callable[..., list[tuple[Tensor, Tensor]]]
 
 
+@functools.cache
+def _digits() -> tuple[Tensor, Tensor]:
+    found = load_digits()
+    return torch.tensor(found.data, dtype=torch.float32).view(-1, 1, 8, 8) / 16, torch.tensor(found.target)
+
+
 def _batches(
     number: int, client: int, *, batch: int = _BATCH, seed: int = 0, epochs: int = 1
 ) -> list[tuple[Tensor, Tensor]]:
     """A client's batches (x, y) of one round."""
-    found = load_digits()
-    x, y = torch.tensor(found.data, dtype=torch.float32).view(-1, 1, 8, 8) / 16, torch.tensor(found.target)
+    x, y = _digits()
     start = _NUM_TEST + sum(_SIZES[:client])
     rows = slice(start, start + _SIZES[client])
     orders = []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ STILL = {"kind": "async-sl", "threshold": 1e9, "max_reuse": 2}
 """Nothing moves that far: full, full (now there is a loss to compare with), forward, reuse, reuse, full."""
 
 
+@functools.cache
 def fixed_batches(client):
     found = load_digits()
     start = 100 + sum(SIZES[:client])
