@@ -38,6 +38,7 @@ from edgeai.commands._spec_render import (
     show_train,
     show_train_plan,
 )
+from edgeai.commands._spec_serve import chat, serve
 from edgeai.commands._torchrun import train_everywhere
 from edgeai.core.config import load_config
 from edgeai.core.errors import UsageError
@@ -259,6 +260,7 @@ def export(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Write a head as another server reads it, read it back with code of its own, and compare what the two draft.
 
@@ -270,7 +272,7 @@ def export(
     from edgeai.spec.formats.export import export_head, plan_export
 
     on = choose_device(device).torch_device
-    with listening(quiet=quiet) as listener:
+    with listening(quiet=quiet, verbose=verbose) as listener:
         metrics = Metrics(None, listener=listener)
         if dry_run:
             plan = plan_export(cfg, device=on, metrics=metrics)
@@ -301,6 +303,7 @@ def import_(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Turn a published EAGLE-3 head (or GTO's, which has the same files) into one of edgeai's, for its target.
 
@@ -311,7 +314,7 @@ def import_(
     from edgeai.core.device import choose_device  # imports torch
     from edgeai.spec.formats.importing import import_head
 
-    with listening(quiet=quiet) as listener:
+    with listening(quiet=quiet, verbose=verbose) as listener:
         report = import_head(
             cfg,
             None if dry_run else _wanted(out),
@@ -319,6 +322,10 @@ def import_(
             metrics=Metrics(None, listener=listener),
         )
     print_json(report.to_json()) if as_json else show_import(report)
+
+
+app.command(epilog="Example: edgeai spec serve -s draft.kind=ngram --port 8000")(serve)
+app.command(epilog="Example: edgeai spec chat --url http://127.0.0.1:8000")(chat)
 
 
 def _given(config: str | None, set_: Sequence[str] | None, example: str, **short: str | None) -> list[str]:

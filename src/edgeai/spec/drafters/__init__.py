@@ -62,12 +62,14 @@ def build_drafter(config: Draft, target: Target) -> Drafter | None:
         )
     head, _ = load_head(path, target)
     target.aux_layers = head.shape.aux_layers
-    return Eagle3(head, target, name=f"eagle3-{weights_hash(head)}")
+    return Eagle3(head, target, name=f"eagle3-{head_hash(head)}")
 
 
-def weights_hash(head: DraftHead) -> str:
-    """Short hash of a head's weights as stored."""
-    digest = hashlib.sha256()
+def head_hash(head: DraftHead) -> str:
+    """Short hash of a head: its weights as stored, and its shape, since equal weights with other feature layers or
+    another base of the positions draft something else.
+    """
+    digest = hashlib.sha256(repr(head.shape).encode())
     for _, tensor in sorted(head.state_dict().items()):
         stored = tensor.to(torch.bfloat16).view(torch.int16) if tensor.is_floating_point() else tensor
         digest.update(stored.cpu().numpy().tobytes())

@@ -7,15 +7,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from edgeai.core.config import dump_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.checkpoint import SHIPPED, load_head, save_head
 from edgeai.spec.drafters.eagle3 import Eagle3
 from edgeai.spec.formats import export
-from edgeai.spec.formats.export import export_head, plan_export
+from edgeai.spec.formats.export import export_head, plan_export, settle_target
 from edgeai.spec.formats.importing import import_head
 from edgeai.spec.formats.layout import LAYOUTS, file_tensors
-from edgeai.spec.schema import ExportConfig, ImportConfig, TargetConfig, TreeConfig
+from edgeai.spec.schema import ExportConfig, ImportConfig, TargetConfig, TrainConfig, TreeConfig
 
 FORMATS = ("sglang", "vllm", "speculators", "eagle")
 PLAIN = {"fc_norm": False, "norm_output": False}
@@ -305,6 +306,17 @@ def test_the_target_is_the_one_the_file_names(own_head, tiny_folder, tmp_path, e
         f"{head} does not say which model it drafts for",
         "say it: -s target.model=MODEL",
     )
+
+
+def test_the_target_of_a_run_is_the_one_it_trained_for(own_head, tiny_folder, tmp_path):
+    """As its config has it, number format and all."""
+    own_head().rename(tmp_path / "best")
+    (tmp_path / "run.json").write_text("{}")
+    trained = TrainConfig(target=TargetConfig(model=str(tiny_folder), dtype="float16"))
+    (tmp_path / "config.yaml").write_text(dump_config(trained))
+    assert settle_target(None, tmp_path) == trained.target
+    other = TargetConfig(model="other")
+    assert settle_target(other, tmp_path) == other
 
 
 def test_notes_and_commands(exported, tmp_path):

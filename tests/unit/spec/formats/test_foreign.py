@@ -7,9 +7,10 @@ from safetensors.torch import load_file, save_file
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.checkpoint import load_head
+from edgeai.spec.drafters import build_drafter
 from edgeai.spec.formats.importing import import_head
 from edgeai.spec.rope import Rope
-from edgeai.spec.schema import ImportConfig, TargetConfig
+from edgeai.spec.schema import Eagle3Draft, ImportConfig, TargetConfig
 
 IDS = "eagle_aux_hidden_state_layer_ids"
 PLAIN = {"fc_norm": False, "norm_output": False}
@@ -67,6 +68,16 @@ def test_positions_of_its_own(published, tiny_target, edit):
     assert load_head(published, tiny_target)[0].shape.rope == Rope(500000.0)
     edit(published, config=lambda c: c.update(rope_scaling={"type": "linear", "factor": 2.0}))
     assert load_head(published, tiny_target)[0].shape.rope == Rope(500000.0, "linear", 2.0)
+
+
+def test_measurements_of_one_head_are_not_those_of_another(published, tiny_target, edit):
+    """Equal weights that turn or listen otherwise: the name keeps what was measured apart."""
+    names = [build_drafter(Eagle3Draft(path=published), tiny_target).name]
+    for change in ({"rope_theta": 500000.0}, {IDS: [1, 3, 7]}):
+        edit(published, config=lambda c, change=change: c.update(change))
+        names.append(build_drafter(Eagle3Draft(path=published), tiny_target).name)
+    tiny_target.aux_layers = (2, 4, 5)
+    assert len(set(names)) == 3
 
 
 def test_positions_of_its_own_survive_import(published, tiny_folder, tiny_target, edit, tmp_path):
