@@ -20,7 +20,8 @@ from edgeai.fedsplit.advise_schema import AdviseConfig, AdviseMethod, Transforme
 from edgeai.fedsplit.advise_time import Mean, Schedule, Times, energy_j, line_s, mean_link, round_s, times_of
 from edgeai.fedsplit.advise_words import NOTES, recommend
 from edgeai.fedsplit.codec.sizes import check_codec
-from edgeai.fedsplit.crossover import find_crossover
+from edgeai.fedsplit.crossover import find_crossover, spread
+from edgeai.fedsplit.crossover_count import count_rounds
 from edgeai.fedsplit.halves import static_bytes
 from edgeai.fedsplit.meter import PartCost, Stretches, measure_stretches
 from edgeai.fedsplit.method_schema import (
@@ -67,6 +68,7 @@ def advise(cfg: AdviseConfig) -> AdviseReport:
         cuts=tuple(_place(parts, scene.whole) for parts in scene.cuts),
         choices=tuple(choices),
         crossovers=crossovers,
+        counted=count_rounds(cfg, [item.cut for item in spread(crossovers)]) if cfg.count_samples else (),
         recommendation=recommend(choices, crossovers, cfg.samples_per_client),
         notes=NOTES,
     )
@@ -178,6 +180,7 @@ def _weigh(scene: _Scene, method: AdviseMethod, parts: Parts) -> Choice:
         averages_clients=all(load.sync_up_bytes > 0 for load in loads.values()),
         client_params_frac=(parts.client.num_params + (parts.tail.num_params if parts.tail else 0))
         / scene.whole.num_params,
+        client_flops_frac=parts.client.forward_flops / max(1.0, scene.whole.forward_flops),
         cut_per_input=parts.cut_values / scene.input_values,
     )
 

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from edgeai.core.plot import COLOURS, INK, RULE, draw_figure
 from edgeai.core.report import Block, Cell, Figure, Heading, Number, Paragraph, Table
 from edgeai.fedsplit.advise_report import AdviseReport, Choice
 from edgeai.fedsplit.advise_words import in_bytes, in_joules, in_seconds
-from edgeai.fedsplit.crossover import Crossover
+from edgeai.fedsplit.crossover import Crossover, spread
 
-_MAX_CUTS = 5
-"""Lines in the crossover picture."""
 _MAX_ROWS = 60
 _SIZE_IN = (5.2, 4.0)
 _POINTS = 60
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a ledger counted.
-
-    Args:
-        name: For the legend.
-        samples: Of a client and round.
-        num_bytes: That a client moved in a round, both ways.
-    """
-
-    name: str
-    samples: float
-    num_bytes: float
 
 
 def advise_blocks(report: AdviseReport) -> list[Block]:
@@ -167,17 +149,12 @@ def pareto_figure(report: AdviseReport) -> Figure:
     return draw_figure(draw, caption=caption, alt=f"The Pareto set is {best}", size_in=_SIZE_IN)
 
 
-def crossover_figure(report: AdviseReport, measured: Sequence[Measured] = ()) -> Figure:
-    """Bytes of a client and round over its samples: FedAvg, split learning at some cuts, and what a ledger counted.
-
-    Args:
-        report: With the crossovers.
-        measured: Points on top of the formulas.
-    """
-    shown = _spread(report.crossovers)
-    highest = max(report.samples_per_client, *(item.samples_two_way for item in shown), *(m.samples for m in measured))
-    lowest = min(report.samples_per_client, *(item.samples_two_way for item in shown), *(m.samples for m in measured))
-    low, high = max(1.0, lowest / 4), 4 * highest
+def crossover_figure(report: AdviseReport) -> Figure:
+    """Bytes of a client and round over its samples: FedAvg, splitting at some cuts, and what the ledger counted."""
+    shown = spread(report.crossovers)
+    places = [report.samples_per_client, *(item.samples_two_way for item in shown)]
+    places += [item.num_samples for item in report.counted]
+    low, high = max(1.0, min(places) / 4), 4 * max(places)
     samples = [low * (high / low) ** (step / (_POINTS - 1)) for step in range(_POINTS)]
     federated = 2.0 * report.weight_bytes
 
@@ -189,8 +166,9 @@ def crossover_figure(report: AdviseReport, measured: Sequence[Measured] = ()) ->
             formula = [item.formula_bytes(n, one_way=False) for n in samples]
             axes.plot(samples, formula, ":", color=colour, linewidth=1.0)
             axes.plot([item.samples_by_ledger], [federated], "o", color=colour)
-        for point in measured:
-            axes.plot([point.samples], [point.num_bytes], "x", color=INK, markersize=6)
+        colours = {"": INK, **{item.cut: COLOURS[number] for number, item in enumerate(shown)}}
+        for point in report.counted:
+            axes.plot([point.num_samples], [point.num_bytes], "x", color=colours[point.cut], markersize=6)
         axes.axvline(report.samples_per_client, color=RULE, linewidth=1.2, zorder=0)
         _scale(axes.xaxis, "")
         _scale(axes.yaxis, "B")
@@ -199,11 +177,11 @@ def crossover_figure(report: AdviseReport, measured: Sequence[Measured] = ()) ->
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=7, borderaxespad=0.2)
 
     caption = (
-        "Right of its dot a cut moves more bytes than FedAvg. Lines: our ledger, with labels and codec; dotted: the "
-        "formula of Singh et al. for one epoch without labels; upright: the samples there are."
+        "Right of its dot a cut moves more bytes than FedAvg. Lines: our cost table, with labels and codec; dotted: "
+        "the formula of Singh et al. for one epoch without labels; upright: the samples there are."
     )
-    if measured:
-        caption += " Crosses: counted by the ledger of a simulation."
+    if report.counted:
+        caption += " Crosses: counted by the ledger in rounds that were played."
     alt = "; ".join(f"cut after {item.cut}: from {item.samples_by_ledger:,.0f} samples on" for item in shown)
     return draw_figure(draw, caption=caption, alt=f"Split learning moves more bytes: {alt}", size_in=_SIZE_IN)
 
@@ -218,13 +196,6 @@ def _scale(axis: Any, unit: str) -> None:
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(EngFormatter(unit))
     axis.set_minor_locator(NullLocator())
-
-
-def _spread(crossovers: Sequence[Crossover]) -> list[Crossover]:
-    """A few of them, evenly from the first to the last."""
-    if len(crossovers) <= _MAX_CUTS:
-        return list(crossovers)
-    return [crossovers[round(step * (len(crossovers) - 1) / (_MAX_CUTS - 1))] for step in range(_MAX_CUTS)]
 
 
 def _size(num_bytes: float) -> Cell:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from edgeai.fedsplit.crossover import Crossover
+from edgeai.fedsplit.crossover import Counted, Crossover
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Choice:
         labels_leave: The server sees labels.
         averages_clients: Client parts become one again after the round; otherwise each client keeps its own.
         client_params_frac: Share of the parameters that clients train.
+        client_flops_frac: Share of the forward FLOPs before the cut. At 0 inputs can be read off what crosses.
         cut_per_input: Values that cross for each value of the input. No measure of leakage.
         is_best: No other choice that fits is at least as good in seconds, bytes, joules and client memory.
     """
@@ -46,6 +47,7 @@ class Choice:
     labels_leave: bool
     averages_clients: bool
     client_params_frac: float
+    client_flops_frac: float
     cut_per_input: float
     is_best: bool = False
 
@@ -90,6 +92,7 @@ class AdviseReport:
         cuts: Every place to cut.
         choices: Every method at every cut, by method as asked and by depth.
         crossovers: Of each cut.
+        counted: By the ledger, where asked for.
         recommendation: In plain words.
         notes: What the numbers leave out.
     """
@@ -103,6 +106,7 @@ class AdviseReport:
     cuts: tuple[CutPlace, ...]
     choices: tuple[Choice, ...]
     crossovers: tuple[Crossover, ...]
+    counted: tuple[Counted, ...]
     recommendation: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -121,6 +125,7 @@ class AdviseReport:
                 "cuts": tuple(cuts),
                 "choices": tuple(Choice(**item) for item in tree["choices"]),
                 "crossovers": tuple(Crossover(**item) for item in tree["crossovers"]),
+                "counted": tuple(Counted(**item) for item in tree["counted"]),
                 "recommendation": tuple(tree["recommendation"]),
                 "notes": tuple(tree["notes"]),
             }

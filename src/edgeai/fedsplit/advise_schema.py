@@ -108,6 +108,9 @@ class AdviseConfig(Config):
     """For the memory of its state."""
     methods: tuple[AdviseMethod, ...] = Field(DEFAULT_METHODS, min_length=1)
     """By name, or with settings of their own."""
+    count_samples: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Also play a round of one client with so many random samples, with fedavg and with relay learning at up to five
+    cuts, and show what the ledger counts beside the crossover's formulas. Empty plays nothing."""
     codec: CodecConfig = CodecConfig()
     world: WorldConfig = WorldConfig()
 

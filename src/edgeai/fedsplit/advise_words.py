@@ -41,6 +41,11 @@ def recommend(choices: Sequence[Choice], crossovers: Sequence[Crossover], num_sa
         _extreme("Least memory on a client", pool, overall, lambda choice: choice.client_memory_bytes, in_bytes),
     ]
     lines.append(_about_crossover(crossovers, num_samples))
+    if overall.cut and not overall.client_flops_frac:
+        lines.append(
+            f"Up to {overall.cut} nothing is multiplied, only looked up or moved: inputs can be read off what crosses "
+            "there. Cut deeper if they are private."
+        )
     if not overall.averages_clients:
         lines.append(f"{overall.method} never averages the clients' parts: every client ends with a model of its own.")
     if overall.labels_leave:

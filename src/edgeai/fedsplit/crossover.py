@@ -9,6 +9,7 @@ Labels are left out there; `samples_by_ledger` counts them, and what a codec sav
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeai.fedsplit.advise_load import FLOAT_BYTES, Parts, Schooling, label_bytes
@@ -53,6 +54,28 @@ class Crossover:
         """The formula's bytes of a client with so many samples in a round of one epoch."""
         hand_off = (1 if one_way else 2) * self.client_params
         return FLOAT_BYTES * (2 * num_samples * self.cut_values + hand_off)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the ledger counted in a round of one client.
+
+    Args:
+        cut: The layer that the cut follows; "" for FedAvg.
+        num_samples: Of the client.
+        num_bytes: Both ways.
+    """
+
+    cut: str
+    num_samples: int
+    num_bytes: int
+
+
+def spread(crossovers: Sequence[Crossover], number: int = 5) -> list[Crossover]:
+    """Returns a few of them, evenly from the first to the last."""
+    if len(crossovers) <= number:
+        return list(crossovers)
+    return [crossovers[round(step * (len(crossovers) - 1) / (number - 1))] for step in range(number)]
 
 
 def find_crossover(parts: Parts, num_params: int, weight_bytes: int, how: Schooling, num_clients: int) -> Crossover:

@@ -197,6 +197,18 @@ def test_nothing_that_fits_is_said() -> None:
     )
 
 
+def test_a_cut_that_hides_nothing_is_named() -> None:
+    model = {"kind": "transformer-shape", "layers": 2, "width": 8, "heads": 2, "kv_heads": 2, "ffn": 8, "vocab": 9000}
+    slow = {"flops_per_s": 1e3, "memory_bytes": 10**9, "compute_w": 1, "idle_w": 1, "tx_w": 1, "rx_w": 1}
+    report = advise(advice(model={**model, "seq": 4}, methods=["splitfed-v3"], world={"devices": [slow]}))
+    assert report.recommendation[1].startswith("Balanced choice: splitfed-v3 cut after embed:")
+    assert (
+        "Up to embed nothing is multiplied, only looked up or moved: inputs can be read off what crosses there. "
+        "Cut deeper if they are private."
+    ) in report.recommendation
+    assert not any("nothing is multiplied" in line for line in advise(advice()).recommendation)
+
+
 def test_bad_questions_are_refused() -> None:
     with pytest.raises(UsageError) as error:
         advise(advice(codec={"up": {"kind": "topk", "k": 100}}))

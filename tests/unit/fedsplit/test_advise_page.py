@@ -1,12 +1,14 @@
 """The page shows what the report says, also after a way through JSON."""
 
 import json
+from dataclasses import replace
 
 from edgeai.core.report import Figure, Heading, Table, render_page
 from edgeai.fedsplit.advise import advise
-from edgeai.fedsplit.advise_page import Measured, advise_blocks, choice_table, crossover_figure, crossover_table
+from edgeai.fedsplit.advise_page import advise_blocks, choice_table, crossover_figure, crossover_table
 from edgeai.fedsplit.advise_report import AdviseReport
 from edgeai.fedsplit.advise_schema import AdviseConfig, TransformerShapeConfig
+from edgeai.fedsplit.crossover import Counted
 
 SMALL = AdviseConfig.model_validate({"methods": ["fedavg", "psl", "cse-fsl"], "samples_per_client": 100})
 
@@ -47,22 +49,23 @@ def test_the_crossover_table_shows_the_published_samples() -> None:
     assert [(row[0], row[3]) for row in table.rows] == [("conv1", 52), ("conv2", 148), ("fc1", 92), ("fc2", 10)]
 
 
-def test_measured_points_lie_on_top() -> None:
+def test_counted_points_lie_on_top() -> None:
     report = advise(SMALL)
-    plain, marked = crossover_figure(report), crossover_figure(report, [Measured("relay", 100.0, 9.5e5)])
+    counted = replace(report, counted=(Counted("", 100, 493_648), Counted("conv2", 100, 341_376)))
+    plain, marked = crossover_figure(report), crossover_figure(counted)
     assert plain.image != marked.image
-    assert marked.caption.endswith("Crosses: counted by the ledger of a simulation.")
+    assert marked.caption == plain.caption + " Crosses: counted by the ledger in rounds that were played."
 
 
 def test_a_deep_model_has_a_short_page() -> None:
-    cfg = AdviseConfig(model=TransformerShapeConfig(layers=40, width=16, heads=2, kv_heads=2, ffn=8, vocab=10, seq=4))
+    cfg = AdviseConfig(model=TransformerShapeConfig(layers=8, width=16, heads=2, kv_heads=2, ffn=8, vocab=10, seq=4))
     report = advise(cfg)
     tables = [block for block in advise_blocks(report) if isinstance(block, Table)]
     assert len(tables[-1].rows) == 60
     assert tables[-1].caption.startswith(f"Of one round, fastest first. The 60 fastest of {len(report.choices)};")
     figure = crossover_figure(report)
     assert [name for name in report.crossovers if f"cut after {name.cut}:" in figure.alt] == [
-        report.crossovers[number] for number in (0, 10, 20, 31, 41)
+        report.crossovers[number] for number in (0, 2, 4, 7, 9)
     ]
 
 

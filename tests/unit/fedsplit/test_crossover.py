@@ -4,12 +4,14 @@ import math
 
 import pytest
 
+from edgeai.core.errors import UsageError
 from edgeai.fedsplit.advise import advise
 from edgeai.fedsplit.advise_load import Parts, Schooling
 from edgeai.fedsplit.advise_schema import AdviseConfig
 from edgeai.fedsplit.codec_schema import CodecConfig, Fp16Config
 from edgeai.fedsplit.crossover import find_crossover
 from edgeai.fedsplit.meter import PartCost
+from edgeai.fedsplit.models import build_model
 
 CUTS = {"conv1": (156, 1176, 52), "conv2": (2_572, 400, 148), "fc1": (50_692, 120, 92), "fc2": (60_856, 84, 10)}
 """Client parameters, q, samples a client and round above which splitting costs more than federated learning."""
@@ -62,3 +64,22 @@ def test_codecs_and_epochs_move_the_crossover() -> None:
     twice = find_crossover(parts("conv2"), NUM_PARAMS, 4 * NUM_PARAMS, how(epochs=2), 5)
     assert twice.samples_two_way == pytest.approx(plain.samples_two_way / 2)
     assert math.isclose(twice.clients_two_way, 2 * plain.clients_two_way)
+
+
+def test_the_ledger_counts_what_the_line_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeai.fedsplit.build.build_model", build_model)  # LeNet-5, not the tests' tiny model
+    report = advise(AdviseConfig.model_validate({"count_samples": [32, 64, 128], "methods": ["fedavg"], "batch": 32}))
+    line = {item.cut: item for item in report.crossovers}
+    assert len(report.counted) == 3 * 5
+    for point in report.counted:
+        expected = line[point.cut].ledger_bytes(point.num_samples) if point.cut else 2 * 4 * NUM_PARAMS
+        assert point.num_bytes == expected
+    for name, (_, _, samples) in CUTS.items():
+        dearer = [p.num_samples for p in report.counted if p.cut == name and p.num_bytes > 2 * 4 * NUM_PARAMS]
+        assert dearer == [number for number in (32, 64, 128) if number > samples]
+
+
+def test_shapes_without_weights_cannot_be_played() -> None:
+    with pytest.raises(UsageError) as error:
+        advise(AdviseConfig.model_validate({"model": {"kind": "transformer-shape", "layers": 1}, "count_samples": [4]}))
+    assert error.value.message == "count_samples plays real rounds, and a transformer-shape has no weights"
