@@ -81,9 +81,17 @@ def _reason(error: ErrorDetails, models: Sequence[Model]) -> str:
     if kind in ("model_type", "model_attributes_type"):
         return "should be a group of keys"
     if kind == "union_tag_invalid":
-        return "{discriminator} should be {expected_tags} (got '{tag}')".format(**error["ctx"])
+        return _wrong_tag(**error["ctx"])
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].lower() + message[1:]
+
+
+def _wrong_tag(discriminator: str, tag: str, expected_tags: str) -> str:
+    """Says which member of a union was meant, or which there are."""
+    near = nearest(tag, [known.strip("' ") for known in expected_tags.split(",")])
+    if near:
+        return f"{discriminator} cannot be '{tag}'; did you mean \"{near}\"?"
+    return f"{discriminator} should be {expected_tags} (got '{tag}')"
 
 
 def _got(error: ErrorDetails) -> str:
