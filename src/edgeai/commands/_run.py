@@ -1,7 +1,7 @@
 """A verb's run: made or resumed on the chosen device, and closed with the right status however it ends."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def running(
     from edgeai.core.device import choose_device  # imports torch
 
     chosen = choose_device(device)
-    argv = ["edgeai", *sys.argv[1:]]
+    argv = ["edgeai", *without_secrets(sys.argv[1:])]
     with listening(quiet=quiet, verbose=verbose, notes_only=notes_only) as listener:
         if resume is not None:
             run = Run.open(resume, listener=listener)
@@ -62,6 +62,19 @@ def running(
             raise
         if run.status == "running":
             run.finish("done")
+
+
+def without_secrets(argv: Sequence[str]) -> list[str]:
+    """The command line as it may be written down: with stars in place of an API key."""
+    shown: list[str] = []
+    for word in argv:
+        name, _, value = word.partition("=")
+        if name == "--api-key" and value:
+            word = f"{name}=***"
+        elif shown and shown[-1] == "--api-key":
+            word = "***"
+        shown.append(word)
+    return shown
 
 
 def refuse_with_resume(resume: object, *others: object, leave_out: str = "-c, -s and --out") -> None:

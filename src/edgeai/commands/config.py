@@ -84,11 +84,13 @@ def schemas() -> dict[str, type[Config]]:
     from edgeai.fedsplit.advise_schema import AdviseConfig
     from edgeai.spec.schema import (
         BenchConfig,
+        ChatConfig,
         CompareConfig,
         DiagnoseConfig,
         ExportConfig,
         GenerateConfig,
         ImportConfig,
+        ServeConfig,
         TrainConfig,
     )
 
@@ -100,6 +102,8 @@ def schemas() -> dict[str, type[Config]]:
         "spec diagnose": DiagnoseConfig,
         "spec export": ExportConfig,
         "spec import": ImportConfig,
+        "spec serve": ServeConfig,
+        "spec chat": ChatConfig,
         "collab run": CollabRunConfig,
         "collab compare": CollabCompareConfig,
         "collab pretrain": PretrainConfig,

@@ -1,0 +1,197 @@
+"""`edgeai spec serve` and `edgeai spec chat`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeai.commands._console import listening
+from edgeai.commands._options import (
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    SetOption,
+    VerboseOption,
+)
+from edgeai.commands._render import print_fields, print_json
+from edgeai.commands._run import running
+from edgeai.core.config import load_config
+from edgeai.core.errors import EdgeAIError
+from edgeai.core.metrics import Metrics
+from edgeai.spec.schema import ChatConfig, ServeConfig
+
+if TYPE_CHECKING:
+    from edgeai.spec.serve.build import ServePlan
+    from edgeai.spec.serve.server import ServeReport
+    from edgeai.spec.serve.talk import Partner
+
+ApiKeyOption = Annotated[
+    str,
+    typer.Option(
+        "--api-key",
+        envvar="EDGEAI_API_KEY",
+        metavar="KEY",
+        help="Key that clients send; stored nowhere.",
+        show_default=False,
+    ),
+]
+_RUN_COLOURS = (2, 6, 4, 5, 1)
+"""Terminal colours of accepted runs of one, two, ... draft tokens."""
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="ADDRESS", help="Short for -s host=ADDRESS.", show_default=False)
+    ] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Short for -s port=N.", show_default=False)] = None,
+    api_key: ApiKeyOption = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Serve the OpenAI API, a chat page and metrics, speculating where it pays. SIGTERM or Ctrl-C ends it in order."""
+    short = [f"host={json.dumps(host)}"] if host is not None else []
+    short += [f"port={port}"] if port is not None else []
+    cfg = load_config(ServeConfig, config, [*short, *(set_ or ())])
+    if dry_run:
+        _show_plan(_plan(cfg, device, quiet), as_json=as_json)
+        return
+    from edgeai.spec.serve.server import run_serve  # imports torch
+
+    with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
+        report = run_serve(cfg, run, api_key=api_key)
+        run.finish("done", report.to_json())
+    print_json({"run": run.path, **report.to_json()}) if as_json else _show(report)
+
+
+def chat(
+    url: Annotated[
+        str | None,
+        typer.Option("--url", metavar="URL", help="Short for -s url=URL: a running server.", show_default=False),
+    ] = None,
+    api_key: ApiKeyOption = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Talk to a model in the terminal and see what was foreseen. /on and /off switch speculation, /new starts over."""
+    short = [f"url={json.dumps(url)}"] if url is not None else []
+    cfg = load_config(ChatConfig, config, [*short, *(set_ or ())])
+    from edgeai.spec.serve.talk import find_partner  # imports torch
+
+    with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
+        partner = find_partner(cfg, run, api_key=api_key)
+        try:
+            _converse(partner, quiet=quiet)
+        finally:
+            partner.close()
+        run.finish("done")
+
+
+def _converse(partner: "Partner", *, quiet: bool) -> None:
+    messages: list[dict[str, str]] = []
+    speculates = True
+    for line in _lines(partner.name):
+        if line == "/quit":
+            return
+        if line in ("/on", "/off", "/new"):
+            messages = [] if line == "/new" else messages
+            speculates = speculates if line == "/new" else line == "/on"
+            continue
+        messages.append({"role": "user", "content": line})
+        try:
+            messages.append({"role": "assistant", "content": _say(partner, messages, speculates, quiet)})
+        except EdgeAIError as error:
+            messages.pop()
+            print(f"edgeai: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else ""), file=sys.stderr)
+
+
+def _lines(name: str) -> Iterator[str]:
+    """What the person types; Ctrl-D ends it."""
+    while True:
+        if sys.stdin.isatty():
+            print(f"{name}> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _say(partner: "Partner", messages: list[dict[str, str]], speculates: bool, quiet: bool) -> str:
+    """Print one answer as it comes; returns it. Ctrl-C stops the answer, not the conversation."""
+    from edgeai.spec.serve.talk import Ended
+
+    text, ended = [], None
+    answer = partner.answer(messages, speculates=speculates)
+    try:
+        for part in answer:
+            if isinstance(part, Ended):
+                ended = part
+                continue
+            for piece, is_draft in part.pieces:
+                text.append(piece)
+                print(_tinted(piece, part.num_accepted if is_draft else 0), end="", flush=True)
+    except KeyboardInterrupt:
+        answer.close()  # type: ignore[attr-defined]
+    print()
+    if ended and not quiet:
+        print(
+            f"[{ended.num_tokens} tokens, {ended.tokens_per_s:.0f} tokens/s, accept_len {ended.accept_len:.2f}]",
+            file=sys.stderr,
+        )
+    return "".join(text)
+
+
+def _tinted(text: str, run: int) -> str:
+    """Drafted text in the colour of its run, on a terminal."""
+    if not run or not sys.stdout.isatty():
+        return text
+    colour = _RUN_COLOURS[min(run, len(_RUN_COLOURS)) - 1]
+    return f"\x1b[3{colour}m{text}\x1b[0m"
+
+
+def _plan(cfg: ServeConfig, device: str, quiet: bool) -> "ServePlan":
+    from edgeai.core.device import choose_device  # imports torch
+    from edgeai.spec.serve.build import plan_serve
+
+    with listening(quiet=quiet) as listener:
+        return plan_serve(cfg, device=choose_device(device).torch_device, metrics=Metrics(None, listener=listener))
+
+
+def _show_plan(plan: "ServePlan", *, as_json: bool) -> None:
+    if as_json:
+        print_json({"plan": plan.to_json()})
+        return
+    print_fields(
+        {
+            "model": f"{plan.name} ({plan.dtype})",
+            "drafter": plan.drafter,
+            "slots": f"{plan.slots} of {plan.context} tokens"
+            + (f" ({plan.slots_asked} asked for; kv_budget_mib)" if plan.slots < plan.slots_asked else ""),
+            "keys and values": f"{plan.kv_bytes / 2**20:.0f} MiB, {plan.kv_bytes_per_slot / 2**20:.1f} MiB a slot",
+        }
+    )
+
+
+def _show(report: "ServeReport") -> None:
+    print_fields(
+        {
+            "served": f"{report.num_requests} requests in {report.uptime_s:.0f} s",
+            "tokens": f"{report.num_tokens} written, {report.num_prompt_tokens} read",
+            "accept_len": f"{report.accept_len:.2f}",
+        }
+    )
