@@ -297,7 +297,7 @@ class FedSLConfig(Config):
 
     kind: Literal["fedsl"] = "fedsl"
     segments: int = Field(2, ge=2)
-    """Clients of a chain."""
+    """Clients of a chain; num_clients must be a multiple."""
 
 
 class AsyncSLConfig(Config):

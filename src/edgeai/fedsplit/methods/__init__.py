@@ -14,6 +14,7 @@ from edgeai.fedsplit.methods.fedgkt import FedGKT
 from edgeai.fedsplit.methods.fedopt import FedAdam, FedAvgM
 from edgeai.fedsplit.methods.fedprox import FedProx
 from edgeai.fedsplit.methods.fedsgd import FedSGD
+from edgeai.fedsplit.methods.fedsl import FedSL
 from edgeai.fedsplit.methods.fsl_sage import FSLSage
 from edgeai.fedsplit.methods.hierarchical import Hierarchical
 from edgeai.fedsplit.methods.hsfl import HSFL
@@ -62,4 +63,5 @@ METHODS: Mapping[str, type[Method]] = {
     "fedasync": FedAsync,
     "mergesfl": MergeSFL,
     "async-sl": AsyncSL,
+    "fedsl": FedSL,
 }
