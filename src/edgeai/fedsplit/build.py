@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeai.core.errors import UsageError
+from edgeai.fedsplit.adaptive_cut import CutPolicy, build_policy
 from edgeai.fedsplit.channel import build_ends
 from edgeai.fedsplit.clock import Clock
 from edgeai.fedsplit.codec.sizes import check_codec
@@ -44,6 +45,8 @@ class Sim:
     clock: Clock
     ledger: Ledger
     devices: InProcess
+    policy: CutPolicy | None = None
+    """Chooses the cuts before each round, where they change."""
 
 
 def build_sim(cfg: SimConfig, device: str = "cpu") -> Sim:
@@ -67,6 +70,9 @@ def assemble(cfg: SimConfig, dataset: Dataset, clients: Sequence[Samples], devic
     dataset = replace(dataset, test=_moved(dataset.test, device))
     world = build_world(cfg.world, cfg.num_clients, cfg.seed)
     setup = build_setup(cfg, dataset, clients, world, device)
+    policy = build_policy(cfg, setup)
+    if policy is not None:
+        setup = replace(setup, positions=policy.choose(1))
     for position in set(setup.positions):
         check_codec(cfg.codec, setup.model.shape_at(position))
     _check_batches(cfg, setup)
@@ -82,7 +88,7 @@ def assemble(cfg: SimConfig, dataset: Dataset, clients: Sequence[Samples], devic
         clock,
         ledger,
     )
-    return Sim(cfg, dataset, clients, setup, method, world, protects, clock, ledger, devices)
+    return Sim(cfg, dataset, clients, setup, method, world, protects, clock, ledger, devices, policy)
 
 
 def _check_batches(cfg: SimConfig, setup: Setup) -> None:
@@ -147,7 +153,7 @@ def at_cut(cfg: SimConfig) -> AtCut | None:
 
 
 def cut_positions(cfg: SimConfig, model: SplitModel) -> tuple[int, ...]:
-    """Each client's cut.
+    """Each client's cut; behind the first layer where a policy is still to choose.
 
     Raises:
         UsageError: A cut is none.

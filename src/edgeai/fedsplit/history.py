@@ -70,6 +70,7 @@ class History:
             "devices": sim.devices.state(),
             "clock": sim.clock.state(),
             "ledger": sim.ledger.state(),
+            "policy": None if sim.policy is None else sim.policy.state(),
             "protects": [protect.state() if protect else None for protect in sim.protects],
         }
 
@@ -85,6 +86,8 @@ class History:
         sim.devices.load_state(state["devices"])
         sim.clock.load_state(state["clock"])
         sim.ledger.load_state(state["ledger"])
+        if sim.policy is not None:
+            sim.policy.restore(sim.method, state["policy"])
         for protect, saved in zip(sim.protects, state["protects"], strict=True):
             if protect is not None:
                 protect.load_state(saved)
@@ -138,7 +141,7 @@ class History:
 
 def cut_names(sim: Sim) -> tuple[str, ...]:
     """The layer that each client's cut follows; one name where all are alike."""
-    names = [sim.setup.model.names[position - 1] for position in sim.setup.positions]
+    names = [sim.setup.model.names[position - 1] for position in sim.method.setup.positions]
     if not sim.method.is_split:
         return ()
     return (names[0],) if len(set(names)) == 1 else tuple(names)
@@ -191,7 +194,7 @@ def _leakage(sim: Sim) -> Leakage | None:
     model = sim.method.model_of(0, sim.devices.kept)
     if model is None:
         return None
-    position = sim.setup.positions[0]
+    position = sim.method.setup.positions[0]
     tail = model.part(position, len(model)).eval()
     return measure_leakage(
         model.part(0, position),

@@ -60,6 +60,8 @@ def run_sim(cfg: SimConfig, run: Run, *, resume: bool = False) -> SimReport:
 
 def play_round(sim: Sim, number: int) -> Round:
     """One round of the method among those who take part; the clock moves to its end."""
+    if sim.policy is not None:
+        sim.policy.set_cuts(sim.method, number)
     cohort = sim.world.cohort(number)
     sim.clock.begin_round(number, carry_over=sim.method.carries_over)
     sim.devices.begin(number)
@@ -77,6 +79,8 @@ def play_round(sim: Sim, number: int) -> Round:
         sim.method.round(rnd)
     sim.devices.end()
     rnd.use = sim.clock.end_round(rnd.end_s)
+    if sim.policy is not None:
+        sim.policy.observe(rnd, sim.ledger)
     return rnd
 
 
