@@ -172,11 +172,22 @@ class ClientHalf:
             torch.manual_seed(derived_seed(self.kit.seed, self.kit.round, self.kit.client, self._num_ops, 2))
 
     def _batches(self) -> Iterator[Tensor]:
-        """A permutation of the samples for each local epoch; the last batch may be short."""
-        kit = self.kit
-        for epoch in range(self.first_epoch, self.first_epoch + kit.epochs):
-            generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.round, kit.client, epoch, 1))
-            yield from torch.randperm(len(kit.samples.y), generator=generator).split(kit.batch)
+        """Rows of each batch of the round."""
+        return shuffled(self.kit, self.first_epoch)
+
+
+def shuffled(kit: Kit, first_epoch: int = 0) -> Iterator[Tensor]:
+    """A permutation of the samples for each local epoch, cut into batches; the last one may be short.
+
+    A function of its own, because a generator that knew its half would keep half and data alive as a cycle.
+
+    Args:
+        kit: Samples, seed and sizes.
+        first_epoch: Number of the first order: tells apart what a device does twice in one round.
+    """
+    for epoch in range(first_epoch, first_epoch + kit.epochs):
+        generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.round, kit.client, epoch, 1))
+        yield from torch.randperm(len(kit.samples.y), generator=generator).split(kit.batch)
 
 
 def num_batches(num_samples: int, batch: int, epochs: int) -> int:
