@@ -11,16 +11,19 @@ from torch import Tensor, nn
 
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.adaptive_cut import CutPolicy, build_policy
+from edgeai.fedsplit.chains import deal_segments
 from edgeai.fedsplit.channel import build_ends
 from edgeai.fedsplit.clock import Clock
 from edgeai.fedsplit.codec.sizes import check_codec
 from edgeai.fedsplit.data.load import load_data
 from edgeai.fedsplit.data.samples import Dataset, Samples
 from edgeai.fedsplit.data_schema import VerticalPartitionConfig
+from edgeai.fedsplit.devices import Devices
 from edgeai.fedsplit.halves import ClientHalf, Kit, State
 from edgeai.fedsplit.inproc import InProcess
 from edgeai.fedsplit.ledger import Ledger
 from edgeai.fedsplit.method import Method, Setup, build_method
+from edgeai.fedsplit.method_schema import FedSLConfig
 from edgeai.fedsplit.models import build_model
 from edgeai.fedsplit.partition import partition
 from edgeai.fedsplit.partition_views import vertical_inputs
@@ -44,7 +47,7 @@ class Sim:
     protects: tuple[Protect | None, ...]
     clock: Clock
     ledger: Ledger
-    devices: InProcess
+    devices: Devices
     policy: CutPolicy | None = None
     """Chooses the cuts before each round, where they change."""
 
@@ -66,6 +69,8 @@ def build_sim(cfg: SimConfig, device: str = "cpu") -> Sim:
 
 def assemble(cfg: SimConfig, dataset: Dataset, clients: Sequence[Samples], device: str = "cpu") -> Sim:
     """Builds a run on samples that are there already; see `build_sim`."""
+    if isinstance(cfg.method, FedSLConfig):
+        clients = deal_segments(clients, cfg.method.segments)
     clients = tuple(_moved(part, device) for part in clients)
     dataset = replace(dataset, test=_moved(dataset.test, device))
     world = build_world(cfg.world, cfg.num_clients, cfg.seed)
