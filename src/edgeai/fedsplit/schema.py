@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgeai.core.config import Config
+from edgeai.fedsplit.backend_schema import BackendConfig, InprocConfig
 from edgeai.fedsplit.codec_schema import CodecConfig
 from edgeai.fedsplit.data_schema import DataConfig, DigitsConfig, IidConfig, PartitionConfig
 from edgeai.fedsplit.method_schema import Cut, FedAvgConfig, MethodConfig, SplitFedV2Config
@@ -63,6 +64,7 @@ class SimConfig(Config):
     privacy: PrivacyConfig = PrivacyConfig()
     leakage: LeakageConfig = LeakageConfig()
     world: WorldConfig = WorldConfig()
+    backend: BackendConfig = InprocConfig()
     eval_every: int = Field(1, ge=1)
     """Rounds between two tests."""
     target_accuracy: float | None = Field(None, gt=0, le=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 
 from edgeai.core.errors import EdgeAIError
@@ -32,15 +33,27 @@ def run_sim(cfg: SimConfig, run: Run, *, resume: bool = False) -> SimReport:
         UsageError: The config cannot be carried out.
         EdgeAIError: The loss is no number any more; report.json holds the rounds before.
     """
-    sim = build_sim(cfg, run.device)
-    history = History(sim)
+    if cfg.backend.kind == "inproc":
+        return train(build_sim(cfg, run.device), run, resume=resume)
+    from edgeai.fedsplit.flower.launch import run_on_flower
+
+    return run_on_flower(cfg, run, resume=resume)
+
+
+Play = Callable[[Sim, int, History], Round]
+"""Plays one round."""
+
+
+def train(sim: Sim, run: Run, *, resume: bool = False, play: Play | None = None) -> SimReport:
+    """Trains, wherever the devices are; see `run_sim`."""
+    cfg, history = sim.cfg, History(sim)
     if resume:
         history.restore(load_state(run.path))
         run.metrics.rewind(len(history.rows))
     for warning in history.warnings:
         run.metrics.note(warning)
     for number in range(len(history.rows) + 1, cfg.rounds + 1):
-        rnd = play_round(sim, number)
+        rnd = play(sim, number, history) if play else play_round(sim, number)
         is_tested = number % cfg.eval_every == 0 or number == cfg.rounds
         if number == 1:
             write_whole(run.path / TIMELINE, json_text([asdict(span) for span in sim.clock.spans], indent=None) + "\n")
@@ -58,24 +71,31 @@ def run_sim(cfg: SimConfig, run: Run, *, resume: bool = False) -> SimReport:
     return history.report(measure=True)
 
 
-def play_round(sim: Sim, number: int) -> Round:
-    """One round of the method among those who take part; the clock moves to its end."""
+def play_round(sim: Sim, number: int, away: Collection[int] = ()) -> Round:
+    """One round of the method among those who take part; the clock moves to its end.
+
+    Args:
+        sim: The run.
+        number: Of the round, from 1.
+        away: Clients that cannot be reached.
+    """
     if sim.policy is not None:
         sim.policy.set_cuts(sim.method, number)
     cohort = sim.world.cohort(number)
+    selected = [client for client in cohort.selected if client not in away]
     sim.clock.begin_round(number, carry_over=sim.method.carries_over)
     sim.devices.begin(number)
     rnd = Round(
         number,
-        cohort.selected,
+        selected,
         sim.devices,
         sim.clock,
         sim.ledger,
-        wanted=cohort.num_wanted,
+        wanted=min(cohort.num_wanted, len(selected)),
         deadline_s=sim.world.deadline_s,
         lost=frozenset(cohort.drops),
     )
-    if cohort.selected:
+    if selected:
         sim.method.round(rnd)
     sim.devices.end()
     rnd.use = sim.clock.end_round(rnd.end_s)

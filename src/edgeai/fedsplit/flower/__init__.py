@@ -1,0 +1,1 @@
+"""fedsplit on Flower: the only place that knows it."""
