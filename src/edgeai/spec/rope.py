@@ -1,8 +1,8 @@
 """Rotary position embedding with frequencies of a head's own.
 
-Heads trained here turn keys and queries as their target does. Others often do not: the EAGLE repository's training config
-for Llama 3.1 names no base, which means 10000, where the target has 500000 and a scaling. Drafting with the wrong one
-costs acceptance and raises no error.
+Heads trained here turn keys and queries as their target does. Others often do not: the EAGLE repository's training
+config for Llama 3.1 names no base, which means 10000, where the target has 500000 and a scaling. Drafting with the
+wrong one costs acceptance and raises no error.
 """
 
 from __future__ import annotations
