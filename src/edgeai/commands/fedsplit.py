@@ -34,8 +34,6 @@ from edgeai.core.config import load_config
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run, Status
-from edgeai.fedsplit.advise_schema import AdviseConfig
-from edgeai.fedsplit.schema import CompareConfig, SimConfig
 
 app = new_app("Federated learning, split learning and their combinations: accuracy, bytes, time, energy, leakage.")
 
@@ -56,6 +54,8 @@ def sim(
 
     Without -c it is fedsplit/default: SplitFed V2 on the digits that come with scikit-learn.
     """
+    from edgeai.fedsplit.schema import SimConfig  # the schemas take a third of a second: too long for --help
+
     refuse_with_resume(resume, config, set_, out)
     cfg = load_config(SimConfig, Run.open(resume).config_path if resume else config or "fedsplit/default", set_ or ())
     if dry_run:
@@ -88,6 +88,8 @@ def compare(
     Every run is kept as soon as it is done: --resume after Ctrl-C does what is missing. Without -c it is
     fedsplit/compare.
     """
+    from edgeai.fedsplit.schema import CompareConfig
+
     refuse_with_resume(resume, config, set_, out)
     source = Run.open(resume).config_path if resume else config or "fedsplit/compare"
     cfg = load_config(CompareConfig, source, set_ or ())
@@ -119,6 +121,8 @@ def advise(
 
     Without -c it is fedsplit/advise.
     """
+    from edgeai.fedsplit.advise_schema import AdviseConfig
+
     cfg = load_config(AdviseConfig, config or "fedsplit/advise", set_ or ())
     if dry_run:
         show_advise_plan(cfg, as_json=as_json)
@@ -142,8 +146,10 @@ def partition(
     as_json: JsonOption = False,
 ) -> None:
     """Show who would hold what under the data and the partition of a sim config; nothing is trained."""
-    cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
     from edgeai.fedsplit.partition_report import describe_partition  # imports torch
+    from edgeai.fedsplit.schema import SimConfig
+
+    cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
 
     report = describe_partition(cfg.data, cfg.partition, num_clients=cfg.num_clients, seed=cfg.seed)
     if page is not None:
