@@ -17,6 +17,8 @@ Differs from the paper: at most `max_reuse` rounds of reuse follow each other. D
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -24,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgeai.fedsplit.halves import ServerHalf, SplitClient, derived_seed
+from edgeai.fedsplit.halves import Kit, ServerHalf, SplitClient, derived_seed
 from edgeai.fedsplit.message import Message
 from edgeai.fedsplit.method import Method, Round, Setup, Signature
 from edgeai.fedsplit.method_schema import AsyncSLConfig
@@ -40,7 +42,7 @@ class AsyncClient(SplitClient):
     def on_forward(self, _: Message) -> Iterator[Message]:
         """Sends the smashed data of every sample once; the layers stay as they are."""
         part, protect = self.parts[self.role], self.kit.protect
-        for indices in self._pass():
+        for indices in fixed_order(self.kit):
             x, y = self.kit.samples.x[indices], self.kit.samples.y[indices]
             with torch.no_grad():
                 z = part.module(x)
@@ -49,14 +51,14 @@ class AsyncClient(SplitClient):
             self.flops += len(x) * part.cost.forward_flops
             yield Message(activations={"z": z}, labels={"y": y})
 
-    def _pass(self) -> tuple[Tensor, ...]:
-        kit = self.kit
-        generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.client, _ORDER))
-        return torch.randperm(len(kit.samples), generator=generator).split(kit.batch)
-
     def _batches(self) -> Iterator[Tensor]:
-        for _ in range(self.kit.epochs):
-            yield from self._pass()
+        return itertools.chain.from_iterable([fixed_order(self.kit)] * self.kit.epochs)
+
+
+def fixed_order(kit: Kit) -> tuple[Tensor, ...]:
+    """A client's batches, the same in every round."""
+    generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.client, _ORDER))
+    return torch.randperm(len(kit.samples), generator=generator).split(kit.batch)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class Pace:
     num_reused: int = 0
 
     def after(self, loss: float, *, was_reuse: bool, cfg: AsyncSLConfig) -> Pace:
-        """What decides on the round after one with this loss."""
+        """What decides on the round after one with this loss; NaN, as nobody was in time, changes nothing."""
+        if math.isnan(loss):
+            return self
         has_moved = self.reference is None or abs(loss - self.reference) > cfg.threshold
         if not self.is_frozen:
             return Pace(not has_moved, loss, 0)
@@ -113,34 +117,37 @@ class AsyncSL(Method):
         rnd.hold(server.memory_bytes(self.setup.cfg.batch))
         at_s = rnd.begin_s
         for client in rnd.clients:
+            if at_s >= rnd.limit_s:
+                rnd.late.add(client)
+                continue
             request = hand_out(rnd, self.setup, self.global_model, [client], at_s)[client]
             for _ in range(self.setup.num_batches(client)):
-                reply = rnd.ask("step", {client: request})[client]
-                request = serve(rnd, self.setup, server, reply)
+                if request.at_s < rnd.limit_s:
+                    request = serve(rnd, self.setup, server, rnd.ask("step", {client: request})[client])
             reply = rnd.ask("unload", {client: request})[client]
-            self.global_model.load(reply.message.weights)
+            if rnd.accept({client: reply}):
+                self.global_model.load(reply.message.weights)
             at_s = reply.at_s
-        rnd.end_s = max(rnd.end_s, at_s)
 
     def fetch(self, rnd: Round, clients: list[int]) -> dict[int, list[float]]:
         """Gets the smashed data that are not there, all at once: no client waits for another one.
 
         Returns:
-            When each batch is there, by client.
+            When each batch is there, by client, of those that were in time with all.
         """
         ready = hand_out(rnd, self.setup, self.global_model, clients)
-        there_s: dict[int, list[float]] = {}
-        for client, replies in rnd.stream("forward", ready).items():
-            arrived = list(replies)
-            self.cache[client] = [(reply.message.activations["z"], reply.message.labels["y"]) for reply in arrived]
-            there_s[client] = [reply.at_s for reply in arrived]
-        return there_s
+        arrived = {client: list(replies) for client, replies in rnd.stream("forward", ready).items()}
+        counted = rnd.accept({client: replies[-1] for client, replies in arrived.items()})
+        for client in counted:
+            messages = [reply.message for reply in arrived[client]]
+            self.cache[client] = [(message.activations["z"], message.labels["y"]) for message in messages]
+        return {client: [reply.at_s for reply in arrived[client]] for client in counted}
 
     def train_server(self, rnd: Round, server: ServerHalf, there_s: dict[int, list[float]]) -> None:
         """Trains on what is cached, client by client; of new data, each batch from when it is there."""
         cached_bytes = sum(z.nbytes + y.nbytes for batches in self.cache.values() for z, y in batches)
         rnd.hold(server.memory_bytes(self.setup.cfg.batch) + cached_bytes)
-        for client in rnd.clients:
+        for client in [client for client in rnd.clients if client in self.cache]:
             times_s = there_s.get(client, [rnd.begin_s] * len(self.cache[client]))
             for _ in range(self.setup.cfg.local_epochs):
                 for (z, y), at_s in zip(self.cache[client], times_s, strict=True):

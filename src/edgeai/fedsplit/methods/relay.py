@@ -4,6 +4,9 @@ Gupta & Raskar, "Distributed learning of deep neural network over multiple agent
 et al. 2021. Client: the layers before the cut, data. Server: the layers behind it, labels as sent.
 Crosses, per client and round: E n_k (q s + l) up, E n_k q s down, and the client part at each turn: down and up by way
 of the server, or once between peers. Nothing overlaps.
+
+Of a client that is lost or late the server has learnt; its layers do not come back, and the next one begins with those
+from before its turn. Whose turn would come after the deadline has none.
 """
 
 from __future__ import annotations
@@ -34,9 +37,11 @@ class Relay(Method):
         exchange = self.open(rnd)
         at_s = rnd.begin_s
         for number, (client, num_steps) in enumerate(self.turns(rnd)):
+            if at_s >= rnd.limit_s:
+                rnd.late.add(client)
+                continue
             is_handed_on = self.cfg.hand_off == "peer" and (number > 0 or rnd.number > 1)
             at_s = self.turn(rnd, exchange, client, num_steps, at_s, from_peer=is_handed_on)
-        rnd.end_s = max(rnd.end_s, at_s)
 
     def open(self, rnd: Round) -> Exchange:
         """Makes the server's side ready for a round; returns what it does with one batch."""
@@ -63,7 +68,9 @@ class Relay(Method):
         ready_s = rnd.tell("load", {client: Request(weights, at_s, from_peer)})[client]
         request = Request(at_s=ready_s)
         for _ in range(num_steps):
-            request = exchange(rnd.ask("step", {client: request})[client])
+            if request.at_s < rnd.limit_s:
+                request = exchange(rnd.ask("step", {client: request})[client])
         reply = rnd.ask("unload", {client: request})[client]
-        self.global_model.load(reply.message.weights)
+        if rnd.accept({client: reply}):
+            self.global_model.load(reply.message.weights)
         return reply.at_s

@@ -120,3 +120,21 @@ def test_noise_is_part_of_what_is_cached(play):
     )
     z, quiet = noisy.sim.method.cache[0][0][0], plain.sim.method.cache[0][0][0]
     assert float((z - quiet).std()) > 0.3
+
+
+def test_who_is_too_late_changes_nothing(play):
+    played = play(method=STILL, rounds=3, world={"participation": {"deadline_s": 1e-9}})
+    start = played.sim.setup.model.model.state_dict()
+    assert [row.num_late for row in played.report.rounds] == [3, 3, 3]
+    assert all(torch.equal(value, start[name]) for name, value in played.weights.items())
+
+
+def test_late_smashed_data_are_not_used(play):
+    """In the forward round client 1, with 56 samples, is not done in time; full rounds are shorter than its upload."""
+    links = [{"up_bps": 8e6, "down_bps": 1e12, "delay_s": 0.0}, {"up_bps": 8e3, "down_bps": 1e12, "delay_s": 0.0}]
+    free = play((40, 56), method=STILL, rounds=2, world={"links": links})
+    limit_s = free.report.rounds[0].end_s * 0.9
+    world = {"links": links, "participation": {"deadline_s": limit_s}}
+    played = play((40, 56), method=STILL, rounds=3, world=world)
+    assert [row.num_late for row in played.report.rounds] == [1, 1, 1]
+    assert list(played.sim.method.cache) == [0]
