@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from edgeai.fedsplit.halves import ServerHalf
 from edgeai.fedsplit.message import Message
-from edgeai.fedsplit.method import Round
+from edgeai.fedsplit.method import Round, Setup
 from edgeai.fedsplit.method_schema import EPSLConfig
 from edgeai.fedsplit.methods.psl import LockStep, by_cut, merged_step
-from edgeai.fedsplit.methods.shared_gradient import SharedGradientClient, broadcast, shared_mean
+from edgeai.fedsplit.methods.shared_gradient import SharedGradientClient, broadcast, refuse_dp_sgd, shared_mean
 from edgeai.fedsplit.transport import Reply, Request
 
 
@@ -57,6 +57,11 @@ class EPSL(LockStep):
 
     cfg: EPSLConfig
     client_half = SharedGradientClient
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        if self.cfg.aggregate_frac > 0:
+            refuse_dp_sgd(setup)
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
         """A share of the gradient to all at once, the rest to each."""

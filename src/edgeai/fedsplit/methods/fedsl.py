@@ -50,7 +50,7 @@ class SegmentClient(ClientHalf):
     def on_load(self, message: Message) -> None:
         """Weights, and which chain it is."""
         self.load(self.role, message.weights)
-        self._order = self._common_order(int(message.options["chain"]))  # type: ignore[arg-type]
+        self._order = common_order(self.kit, int(message.options["chain"]))  # type: ignore[arg-type]
 
     def on_forward(self, message: Message) -> Message:
         """From the states at the begin of its stretch to those at the end."""
@@ -93,11 +93,12 @@ class SegmentClient(ClientHalf):
     def _gradients(self) -> dict[str, Tensor]:
         return {name: state.grad for name, state in self._before.items() if state.grad is not None}
 
-    def _common_order(self, chain: int) -> Iterator[Tensor]:
-        kit = self.kit
-        for epoch in range(kit.epochs):
-            generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.round, chain, epoch, _ORDER))
-            yield from torch.randperm(len(kit.samples), generator=generator).split(kit.batch)
+
+def common_order(kit: Kit, chain: int) -> Iterator[Tensor]:
+    """The batches of every client of a chain in one round."""
+    for epoch in range(kit.epochs):
+        generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.round, chain, epoch, _ORDER))
+        yield from torch.randperm(len(kit.samples), generator=generator).split(kit.batch)
 
 
 class FedSL(Method):

@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgeai.fedsplit.halves import ServerHalf
-from edgeai.fedsplit.method import Round
+from edgeai.fedsplit.method import Round, Setup
 from edgeai.fedsplit.method_schema import SFLGAConfig
 from edgeai.fedsplit.methods.psl import LockStep, by_cut, step_on_merged
-from edgeai.fedsplit.methods.shared_gradient import SharedGradientClient, broadcast, shared_mean
+from edgeai.fedsplit.methods.shared_gradient import SharedGradientClient, broadcast, refuse_dp_sgd, shared_mean
 from edgeai.fedsplit.transport import Reply, Request
 
 
@@ -28,6 +28,10 @@ class SFLGA(LockStep):
 
     cfg: SFLGAConfig
     client_half = SharedGradientClient
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        refuse_dp_sgd(setup)
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
         """The average, to all."""

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from edgeai.fedsplit.halves import PrivateClient, ServerHalf, derived_seed
 from edgeai.fedsplit.message import Message
-from edgeai.fedsplit.method import Round
+from edgeai.fedsplit.method import Round, Setup
 from edgeai.fedsplit.method_schema import SGLRConfig
 from edgeai.fedsplit.methods.psl import LockStep, by_cut, step_on_merged
+from edgeai.fedsplit.methods.shared_gradient import refuse_dp_sgd
 from edgeai.fedsplit.transport import Reply, Request
 
 _AVERAGED = 10
@@ -47,6 +48,11 @@ class SGLR(LockStep):
 
     cfg: SGLRConfig
     client_half = AveragedClient
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        if self.cfg.average_frac > 0:
+            refuse_dp_sgd(setup)
 
     def open(self, rnd: Round) -> ServerHalf:
         """With a learning rate of its own."""

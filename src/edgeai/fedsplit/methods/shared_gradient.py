@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from edgeai.core.errors import UsageError
 from edgeai.fedsplit.halves import Kit, Part, PrivateClient
 from edgeai.fedsplit.message import Message
-from edgeai.fedsplit.method import Round
+from edgeai.fedsplit.method import Round, Setup
 from edgeai.fedsplit.transport import Request
 
 
@@ -37,6 +38,20 @@ class SharedGradientClient(PrivateClient):
                 gradient = torch.cat([gradient, message.gradients["z"]])
             message, self._shared = Message(gradients={"z": gradient}), None
         super().apply(message)
+
+
+def refuse_dp_sgd(setup: Setup) -> None:
+    """A gradient that is a mean over samples cannot be clipped by sample.
+
+    Raises:
+        UsageError: Somebody wants that.
+    """
+    if setup.cfg.privacy.dp_sgd is not None:
+        raise UsageError(
+            f"privacy.dp_sgd bounds what one sample does to the client part, but method {setup.cfg.method.kind} gives "
+            "every sample a gradient that others had a share in",
+            hint="leave privacy.dp_sgd empty, or choose method psl",
+        )
 
 
 def broadcast(rnd: Round, clients: Sequence[int], gradient: Tensor, at_s: float) -> dict[int, float]:

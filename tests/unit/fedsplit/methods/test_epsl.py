@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from edgeai.core.errors import UsageError
+
 SIZES = (40, 56, 33)
 LABEL = 8
 
@@ -106,3 +108,13 @@ def test_resumes_exactly(play):
 def test_clients_cut_elsewhere_are_aggregated_apart(play):
     report = play(method={"kind": "epsl", "aggregate_frac": 1}, cut=["conv1", "conv2"], rounds=1).report
     assert report.bytes_down["gradients"] == ((16 + 16 + 1) * 64 + (7 * 64) + (16 + 16 + 16) * 32) * 4
+
+
+def test_refuses_to_clip_what_is_a_mean(play):
+    with pytest.raises(UsageError) as error:
+        play(method="epsl", privacy={"dp_sgd": {}})
+    assert str(error.value) == (
+        "privacy.dp_sgd bounds what one sample does to the client part, but method epsl gives every sample a "
+        "gradient that others had a share in"
+    )
+    assert error.value.hint == "leave privacy.dp_sgd empty, or choose method psl"

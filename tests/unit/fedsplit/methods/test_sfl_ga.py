@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from edgeai.core.errors import UsageError
+
 SIZES = (40, 56, 33)
 LABEL = 8
 
@@ -80,3 +82,13 @@ def test_clients_cut_elsewhere_have_their_own_average(play):
     report = play(method="sfl-ga", cut=["conv1", "conv2"], rounds=1).report
     rows = 16 + 16 + 8
     assert report.bytes_down["gradients"] == (rows * 64 + (16 + 16 + 16) * 32) * 4
+
+
+def test_refuses_to_clip_what_is_a_mean(play):
+    with pytest.raises(UsageError) as error:
+        play(method="sfl-ga", privacy={"dp_sgd": {}})
+    assert str(error.value) == (
+        "privacy.dp_sgd bounds what one sample does to the client part, but method sfl-ga gives every sample a "
+        "gradient that others had a share in"
+    )
+    assert error.value.hint == "leave privacy.dp_sgd empty, or choose method psl"

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from edgeai.core.errors import UsageError
 from edgeai.fedsplit.halves import derived_seed
 
 LABEL = 8
@@ -101,3 +102,13 @@ def test_resumes_exactly(play):
 def test_some_clients_only(play):
     report = play(method="sglr", rounds=3, world={"participation": {"per_round": 2}}).report
     assert [row.num_clients for row in report.rounds] == [2, 2, 2]
+
+
+def test_refuses_to_clip_what_is_a_mean(play):
+    with pytest.raises(UsageError) as error:
+        play(method="sglr", privacy={"dp_sgd": {}})
+    assert str(error.value) == (
+        "privacy.dp_sgd bounds what one sample does to the client part, but method sglr gives every sample a "
+        "gradient that others had a share in"
+    )
+    assert error.value.hint == "leave privacy.dp_sgd empty, or choose method psl"
