@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
 from edgeai.commands._render import amount, print_fields, print_json, print_table, seconds
 from edgeai.core.config import dump_config
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from edgeai.collab.latency import LatencySummary
     from edgeai.collab.pretrain import PretrainReport
     from edgeai.collab.run_report import RunReport
+    from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
 
 
 def show_run(path: Path, report: "RunReport") -> None:
@@ -31,7 +31,7 @@ def show_run(path: Path, report: "RunReport") -> None:
     print(f"\n{path}: frames.jsonl has a line for each frame")
 
 
-def show_run_plan(cfg: CollabRunConfig, *, as_json: bool) -> None:
+def show_run_plan(cfg: "CollabRunConfig", *, as_json: bool) -> None:
     """Prints the resolved config."""
     print_json({"config": cfg.model_dump(mode="json")}) if as_json else print(dump_config(cfg), end="")
 
@@ -136,7 +136,7 @@ def show_compare(path: Path, report: "CompareReport") -> None:
     print(f"\n{path}: make the page with: edgeai runs report {path}")
 
 
-def show_compare_plan(cfg: CollabCompareConfig, plan: "ComparePlan", *, as_json: bool) -> None:
+def show_compare_plan(cfg: "CollabCompareConfig", plan: "ComparePlan", *, as_json: bool) -> None:
     """Prints what would be played."""
     if as_json:
         print_json({"config": cfg.model_dump(mode="json"), "plan": plan.to_json()})
@@ -195,6 +195,6 @@ def show_pretrain(path: Path, report: "PretrainReport") -> None:
     print(f"\nplay with it: edgeai collab run -c collab/default -s {key[report.part]}={path}")
 
 
-def show_pretrain_plan(cfg: PretrainConfig, *, as_json: bool) -> None:
+def show_pretrain_plan(cfg: "PretrainConfig", *, as_json: bool) -> None:
     """Prints the resolved config."""
     print_json({"config": cfg.model_dump(mode="json")}) if as_json else print(dump_config(cfg), end="")

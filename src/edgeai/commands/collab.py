@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
 from edgeai.commands._app import INTERRUPTED, new_app
 from edgeai.commands._collab_render import (
     run_document,
@@ -59,6 +58,8 @@ def run(
 
     Without -c it is collab/default: a generated street from day through night, fog, rain and new looks.
     """
+    from edgeai.collab.schema import CollabRunConfig  # schemas take longer than --help may
+
     cfg = load_config(CollabRunConfig, config or "collab/default", set_ or ())
     if dry_run:
         show_run_plan(cfg, as_json=as_json)
@@ -93,6 +94,8 @@ def compare(
     Every run is kept as soon as it is done: --resume after Ctrl-C plays what is missing. Without -c it is
     collab/compare.
     """
+    from edgeai.collab.schema import CollabCompareConfig
+
     refuse_with_resume(resume, config, set_, out)
     cfg = load_config(
         CollabCompareConfig, Run.open(resume).config_path if resume else config or "collab/compare", set_ or ()
@@ -134,6 +137,8 @@ def pretrain(
     verbose: VerboseOption = False,
 ) -> None:
     """Train the edge net, the cloud net or sam-tiny on generated street scenes. --resume goes on after Ctrl-C."""
+    from edgeai.collab.schema import PretrainConfig
+
     refuse_with_resume(resume, part or config, set_, out)
     if part is not None and config is not None:
         raise UsageError("PART and -c both name a config", hint="leave one of them out")
