@@ -4,7 +4,8 @@ Vepakomma et al., "Split learning for health: Distributed deep learning without 
 multi-hop configuration). Client: the layers before the cut, data. First server: it hands the client part on, and holds
 the layers up to the first hop; each further one those up to the next; the last one has the loss.
 Crosses, per client and round: as in relay split learning, and at each hop E n_k (q s + l) on, E n_k q s back, over the
-link between servers. Labels go along with the activations, so every hop pays for them.
+link between servers. Labels go along with the activations, so every hop pays for them. Codecs work
+on the clients' links only.
 
 The parts are the same ones in the same order, whoever holds them: the outcome is that of relay, to the bit.
 """
