@@ -177,7 +177,7 @@ def _search(scene: _Scene, cfg: UnsplitConfig, sent: Tensor, x: Tensor) -> Tenso
     clone = copy.deepcopy(scene.part)
     if not cfg.knows_weights:
         forget_weights(clone, seed=scene.cfg.seed)
-    return unsplit(sent, x.shape[1:], clone, cfg, bound=scene.bounded)
+    return unsplit(sent, x.shape[1:], clone, cfg, seed=scene.cfg.seed, bound=scene.bounded)
 
 
 def train_judge(x: Tensor, y: Tensor, *, num_steps: int, seed: int, width: int = 256, batch: int = 64) -> nn.Module:

@@ -3,8 +3,9 @@
 The server has an encoder e and a decoder d with d(e(x)) = x on public data, and a discriminator D between e(public) and
 what the client sends. In place of the task's gradient it returns the one that makes the client's data look like e's.
 In the end d(what the client sends) shows the private inputs.
-Differs from the paper: the discriminator is trained by binary cross-entropy instead of a Wasserstein loss with gradient
-penalty, all of the server's nets are small perceptrons, and the steps are few.
+Differs from the paper: the discriminator is trained by cross-entropy with a penalty on its slope at the encoder's output
+(Mescheder et al. 2018) instead of a Wasserstein loss, all of the server's nets are small perceptrons, and the steps are
+few by default: the paper plays thousands. Take the result as a lower bound of what such a server learns.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from edgeai.fedsplit.privacy_schema import FshaConfig
 
 Send = Callable[[Tensor], Tensor]
+_SLOPE_PENALTY = 1.0
+"""Without it the client's output collapses to a few points after some hundred steps."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,10 @@ def _step_server(
     shape_step.zero_grad()
     F.mse_loss(server.decoder(encoded), known).backward()
     shape_step.step()
-    real, fake = server.discriminator(encoded.detach()), server.discriminator(sent)
-    loss = F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
-    loss = loss + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+    encoded = encoded.detach().requires_grad_(True)
+    real, fake = server.discriminator(encoded), server.discriminator(sent)
+    (slope,) = torch.autograd.grad(real.sum(), encoded, create_graph=True)
+    loss = F.softplus(-real).mean() + F.softplus(fake).mean() + _SLOPE_PENALTY * slope.square().sum(1).mean()
     judge_step.zero_grad()
     loss.backward()
     judge_step.step()

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
 from edgeai.fedsplit.privacy.dcor import mean_distance_correlation
@@ -27,6 +28,8 @@ class Reconstruction:
         psnr_db: Peak signal-to-noise ratio; the peak is the range of the originals. Infinite for a perfect one.
         ssim: Mean structural similarity of pictures, or None for anything else.
         dcor: Distance correlation between originals and reconstructions.
+        correlation: Mean over the samples of Pearson's correlation of their values, -1..1: blind to scale and offset,
+            which a normalising client part hides from the attacker but which a viewer does not miss.
     """
 
     mse: float
@@ -34,6 +37,7 @@ class Reconstruction:
     psnr_db: float
     ssim: float | None
     dcor: float
+    correlation: float
 
 
 def compare(x: Tensor, found: Tensor, *, dcor_batch: int) -> Reconstruction:
@@ -54,7 +58,13 @@ def compare(x: Tensor, found: Tensor, *, dcor_batch: int) -> Reconstruction:
         psnr_db=psnr_db,
         ssim=_ssim(x.cpu().numpy(), found.cpu().numpy(), peak) if x.dim() == 4 else None,
         dcor=mean_distance_correlation(x, found, batch=dcor_batch),
+        correlation=float(_correlation(x.flatten(1), found.flatten(1)).mean()),
     )
+
+
+def _correlation(x: Tensor, found: Tensor) -> Tensor:
+    """Pearson's correlation of each row, [n]; 0 where a row has one value only."""
+    return F.cosine_similarity(x - x.mean(1, keepdim=True), found - found.mean(1, keepdim=True))
 
 
 def _ssim(x: np.ndarray, found: np.ndarray, peak: float) -> float | None:

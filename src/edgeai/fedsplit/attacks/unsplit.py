@@ -22,6 +22,7 @@ def unsplit(
     copy_of_client: nn.Module,
     cfg: UnsplitConfig,
     *,
+    seed: int,
     bound: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Reconstructs the inputs behind z.
@@ -32,6 +33,8 @@ def unsplit(
         copy_of_client: Same architecture as the client part; its weights are where the search starts (see
             `forget_weights`), and are changed unless `cfg.knows_weights`.
         cfg: Effort.
+        seed: Of the inputs at the start: small and random, since a flat picture can be where a normalisation and a
+            ReLU give no gradient.
         bound: What the client is known to apply to the part's output.
 
     Returns:
@@ -39,7 +42,8 @@ def unsplit(
     """
     z = z.detach()
     copy_of_client.eval()
-    x = torch.zeros((len(z), *shape), device=z.device, requires_grad=True)
+    start = torch.randn((len(z), *shape), generator=torch.Generator().manual_seed(seed)) * 0.1
+    x = start.to(z.device).requires_grad_(True)
     on_inputs = torch.optim.Adam([x], lr=cfg.lr, amsgrad=True)
     weights = [] if cfg.knows_weights else [w for w in copy_of_client.parameters() if w.requires_grad]
     on_weights = torch.optim.Adam(weights, lr=cfg.lr, amsgrad=True) if weights else None

@@ -42,3 +42,12 @@ def test_tiny_pictures_have_no_ssim():
     assert compare(x, x, dcor_batch=8).ssim is None
     small = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     assert compare(small, small, dcor_batch=8).ssim == pytest.approx(1.0)
+
+
+def test_correlation_is_blind_to_scale_and_offset_only():
+    x = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
+    other = torch.randn(4, 50, generator=torch.Generator().manual_seed(1))
+    expected = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(x, other, strict=True)]
+    assert compare(x, other, dcor_batch=8).correlation == pytest.approx(sum(expected) / 4, abs=1e-5)
+    assert compare(x, 3.0 * x - 7.0, dcor_batch=8).correlation == pytest.approx(1.0, abs=1e-5)
+    assert compare(x, 0.0 * x, dcor_batch=8).correlation == 0.0
