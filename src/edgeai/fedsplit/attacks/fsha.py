@@ -3,7 +3,7 @@
 The server has an encoder e and a decoder d with d(e(x)) = x on public data, and a discriminator D between e(public) and
 what the client sends. In place of the task's gradient it returns the one that makes the client's data look like e's.
 In the end d(what the client sends) shows the private inputs.
-Differs from the paper: the discriminator is trained by cross-entropy with a penalty on its slope at the encoder's output
+Differs from the paper: the discriminator is trained by cross-entropy with a penalty on its slope at the encoder's end
 (Mescheder et al. 2018) instead of a Wasserstein loss, all of the server's nets are small perceptrons, and the steps are
 few by default: the paper plays thousands. Take the result as a lower bound of what such a server learns.
 """
