@@ -160,7 +160,9 @@ def gantt_figure(spans: Sequence[Part], lanes: Sequence[tuple[str, int, int]]) -
             for at, jobs in bars.items():
                 height = 0.44 if what == "compute" else 0.2
                 middle = at + offset[what] * 1.2
-                axes.broken_barh(jobs, (middle - height / 2, height), facecolors=colour, linewidth=0)
+                axes.broken_barh(
+                    jobs, (middle - height / 2, height), facecolors=colour, edgecolors=colour, linewidth=0.8
+                )
             axes.plot([], [], color=colour, linewidth=5, label=what)
         axes.set_yticks(range(len(lanes)), [name for name, *_ in lanes])
         axes.invert_yaxis()
