@@ -1,4 +1,4 @@
-"""`edgeai spec serve` and `edgeai spec chat`."""
+"""`edgeai spec serve`, `spec chat` and `spec load`."""
 
 import json
 import sys
@@ -18,15 +18,16 @@ from edgeai.commands._options import (
     SetOption,
     VerboseOption,
 )
-from edgeai.commands._render import print_fields, print_json
+from edgeai.commands._render import print_fields, print_json, print_table
 from edgeai.commands._run import running
 from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.schema import ChatConfig, ServeConfig
+from edgeai.spec.schema import ChatConfig, LoadConfig, ServeConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.serve.build import ServePlan
+    from edgeai.spec.serve.load import LoadReport
     from edgeai.spec.serve.server import ServeReport
     from edgeai.spec.serve.talk import Partner
 
@@ -99,6 +100,51 @@ def chat(
         finally:
             partner.close()
         run.finish("done")
+
+
+def load(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Load a server on this machine with 1, 4 and 16 clients, with and without speculation; exit 1 if an answer was
+    wrong.
+    """
+    cfg = load_config(LoadConfig, config, set_ or ())
+    from edgeai.spec.serve.load import run_load  # imports torch
+
+    with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
+        report = run_load(cfg, run)
+        run.finish("done" if report.is_ok else "failed", report.to_json())
+    print_json({"run": run.path, **report.to_json()}) if as_json else _show_load(report)
+    if not report.is_ok:
+        raise typer.Exit(1)
+
+
+def _show_load(report: "LoadReport") -> None:
+    rows = [
+        [
+            one.clients,
+            "on" if one.speculates else "off",
+            one.num_requests,
+            f"{one.tokens_per_s:.1f}",
+            f"{one.accept_len:.2f}",
+            *(f"{seconds * 1e3:.0f}" for seconds in (*one.first_s, *one.gap_s)),
+            one.num_ties,
+            one.num_wrong,
+        ]
+        for one in report.rounds
+    ]
+    names = ["clients", "speculation", "requests", "tokens/s", "accept_len", "first ms p50", "p95", "gap ms p50", "p95"]
+    print_table([*names, "p99", "ties", "wrong"], rows)
+    print(f"{report.dtype}; the most clients together are {report.scaling:.2f} times as fast as one")
+    if report.memory_bytes:
+        sizes = ", ".join(f"{size / 2**20:.0f}" for size in report.memory_bytes)
+        print(f"memory of the server in MiB after equal parts of the short requests: {sizes}")
 
 
 def _converse(partner: "Partner", *, quiet: bool) -> None:

@@ -90,6 +90,7 @@ def schemas() -> dict[str, type[Config]]:
         ExportConfig,
         GenerateConfig,
         ImportConfig,
+        LoadConfig,
         ServeConfig,
         TrainConfig,
     )
@@ -104,6 +105,7 @@ def schemas() -> dict[str, type[Config]]:
         "spec import": ImportConfig,
         "spec serve": ServeConfig,
         "spec chat": ChatConfig,
+        "spec load": LoadConfig,
         "collab run": CollabRunConfig,
         "collab compare": CollabCompareConfig,
         "collab pretrain": PretrainConfig,

@@ -38,7 +38,7 @@ from edgeai.commands._spec_render import (
     show_train,
     show_train_plan,
 )
-from edgeai.commands._spec_serve import chat, serve
+from edgeai.commands._spec_serve import chat, load, serve
 from edgeai.commands._torchrun import train_everywhere
 from edgeai.core.config import load_config
 from edgeai.core.errors import UsageError
@@ -326,6 +326,7 @@ def import_(
 
 app.command(epilog="Example: edgeai spec serve -s draft.kind=ngram --port 8000")(serve)
 app.command(epilog="Example: edgeai spec chat --url http://127.0.0.1:8000")(chat)
+app.command(epilog="Example: edgeai spec load -s requests=24 -s serve.draft.kind=ngram")(load)
 
 
 def _given(config: str | None, set_: Sequence[str] | None, example: str, **short: str | None) -> list[str]:

@@ -211,6 +211,26 @@ class ChatConfig(Config):
     """Largest conversation in tokens."""
 
 
+class LoadConfig(Config):
+    """`edgeai spec load`: many clients at one server on this machine, with and without speculation."""
+
+    verb: Literal["spec load"] = "spec load"
+    serve: ServeConfig = ServeConfig(port=0)
+    """The server, started for this and ended after it."""
+    clients: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 4, 16), min_length=1)
+    """Clients at once, in turn."""
+    requests: int = Field(24, ge=1)
+    """Requests of each round, shared by its clients; at least two for each."""
+    prompts: str = ""
+    """Prompt file; empty takes built-in prompts."""
+    max_prompts: int = Field(12, ge=1)
+    """Different prompts."""
+    max_tokens: int = Field(64, ge=2)
+    """Most tokens of an answer."""
+    memory_requests: int = Field(500, ge=0)
+    """Short requests at the end, over which the server's memory must stay flat."""
+
+
 class HeadConfig(Config):
     """Shape of the EAGLE-3 draft head (reference: EAGLE-3, arXiv 2503.01840; switches of EAGLE-3.1)."""
 

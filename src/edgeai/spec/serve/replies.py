@@ -124,7 +124,9 @@ class Reply:
             chunk["speculation"] = {
                 "num_drafted": text.num_drafted,
                 "num_accepted": text.num_accepted,
-                "pieces": [{"text": piece.text, "is_draft": piece.is_draft} for piece in text.pieces],
+                "pieces": [
+                    {"token": piece.token, "text": piece.text, "is_draft": piece.is_draft} for piece in text.pieces
+                ],
             }
         return chunk
 
