@@ -1,0 +1,59 @@
+"""Runs on Flower: chooses the engine and the way to the devices, and trains as in one process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from flwr.serverapp import Grid
+
+from edgeai.core.files import json_text, write_whole
+from edgeai.core.run import Run
+from edgeai.fedsplit.backend_schema import FlowerSimConfig
+from edgeai.fedsplit.build import build_sim
+from edgeai.fedsplit.flower.courier import Traffic
+from edgeai.fedsplit.flower.device import config_text
+from edgeai.fedsplit.flower.flower_devices import FlowerDevices
+from edgeai.fedsplit.flower.message_courier import MessageCourier
+from edgeai.fedsplit.flower.roster import Roster
+from edgeai.fedsplit.flower.simulation import on_ray
+from edgeai.fedsplit.report import SimReport
+from edgeai.fedsplit.schema import SimConfig
+from edgeai.fedsplit.simulate import train
+
+WIRE = "wire.json"
+"""Real bytes beside the ledger's."""
+_SIM_LOOK_S = 0.002
+
+
+def run_on_flower(cfg: SimConfig, run: Run, *, resume: bool) -> SimReport:
+    """Trains as the config says, with devices on Flower; see `run_sim`."""
+    if isinstance(cfg.backend, FlowerSimConfig):
+        backend = cfg.backend
+        return on_ray(backend, cfg.num_clients, lambda grid: train_on_ray(cfg, backend, run, grid, resume=resume))
+    raise NotImplementedError
+
+
+def train_on_ray(cfg: SimConfig, backend: FlowerSimConfig, run: Run, grid: Grid, *, resume: bool = False) -> SimReport:
+    roster = Roster(grid, cfg.num_clients, interval_s=_SIM_LOOK_S, patience_s=backend.silence_s)
+    roster.wait_for(cfg.num_clients)
+    courier = MessageCourier(
+        grid,
+        roster,
+        config_text(cfg),
+        threads=backend.threads or torch.get_num_threads(),
+        interval_s=_SIM_LOOK_S,
+        silence_s=backend.silence_s,
+        is_logged=backend.actors > 1,
+    )
+    sim = build_sim(cfg, run.device)
+    devices = FlowerDevices(sim, courier, run.device)
+    report = train(replace(sim, devices=devices), run, resume=resume)
+    write_wire(run, courier.traffic, report)
+    return report
+
+
+def write_wire(run: Run, traffic: Traffic, report: SimReport) -> None:
+    """Keeps real bytes beside the ledger's."""
+    ledger = {"down_bytes": sum(report.bytes_down.values()), "up_bytes": sum(report.bytes_up.values())}
+    write_whole(run.path / WIRE, json_text({"ledger": ledger, **traffic.to_json()}) + "\n")

@@ -1,0 +1,74 @@
+"""Which of Flower's nodes is which client. Nodes come and go; each says itself whose data it holds."""
+
+from __future__ import annotations
+
+import time
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from edgeai.core.errors import EdgeAIError
+
+
+class Roster:
+    """Nodes by client.
+
+    Args:
+        grid: Flower's.
+        num_clients: Of the run; nodes with other numbers are passed over.
+        interval_s: Between two looks.
+        patience_s: For a node's answer to the question who it is.
+    """
+
+    def __init__(self, grid: Grid, num_clients: int, *, interval_s: float, patience_s: float) -> None:
+        self._grid, self._num_clients = grid, num_clients
+        self._interval_s, self._patience_s = interval_s, patience_s
+        self._client_of: dict[int, int] = {}
+        self._asked: dict[str, tuple[int, float]] = {}  # by message id: node, when
+        self.node_of: dict[int, int] = {}
+        """By client: those that are there."""
+
+    def refresh(self) -> None:
+        """Looks who is there, and asks those that are new who they are."""
+        there = set(self._grid.get_node_ids())
+        self._ask([node for node in there if node not in self._client_of])
+        self._listen(block=False)
+        self.node_of = {self._client_of[node]: node for node in sorted(there) if node in self._client_of}
+
+    def wait_for(self, num_wanted: int) -> None:
+        """Waits until so many clients are there.
+
+        Raises:
+            EdgeAIError: They do not come.
+        """
+        until_s = time.monotonic() + self._patience_s
+        while True:
+            self.refresh()
+            if len(self.node_of) >= num_wanted:
+                return
+            if time.monotonic() > until_s:
+                raise EdgeAIError(
+                    f"only {len(self.node_of)} of {num_wanted} clients are there after {self._patience_s:g} s",
+                    hint="start more: edgeai fedsplit up --nodes N",
+                )
+            time.sleep(self._interval_s)
+
+    def _ask(self, nodes: list[int]) -> None:
+        now_s = time.monotonic()
+        waiting = {node for node, asked_s in self._asked.values() if now_s - asked_s < self._patience_s}
+        fresh = [node for node in nodes if node not in waiting]
+        if fresh:
+            messages = [Message(RecordDict(), node, "query.hello") for node in fresh]
+            for pushed, node in zip(self._grid.push_messages(messages), fresh, strict=True):
+                self._asked[pushed] = (node, now_s)
+
+    def _listen(self, *, block: bool) -> None:
+        if not self._asked:
+            return
+        for reply in self._grid.pull_messages(list(self._asked)):
+            node, _ = self._asked.pop(reply.metadata.reply_to_message_id, (None, 0.0))
+            if node is None or reply.has_error():
+                continue
+            client = int(reply.content["hello"]["client"])
+            if 0 <= client < self._num_clients:
+                self._client_of[node] = client

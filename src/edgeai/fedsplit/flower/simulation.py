@@ -1,0 +1,81 @@
+"""A run on Flower's simulation engine: devices on Ray actors, the server in this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from edgeai.core.errors import EdgeAIError
+from edgeai.fedsplit.backend_schema import FlowerSimConfig
+
+T = TypeVar("T")
+
+_QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def on_ray(cfg: FlowerSimConfig, num_clients: int, work: Callable[[Grid], T]) -> T:
+    """Runs the server's work as a ServerApp beside so many SuperNodes of the simulation engine.
+
+    Args:
+        cfg: Actors.
+        num_clients: Nodes.
+        work: From Flower's grid to the outcome.
+
+    Raises:
+        EdgeAIError: Ray is missing, or what `work` raises.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        raise EdgeAIError("backend flower-sim needs Ray", hint='pip install "edgeai[ray]"') from None
+    from flwr.simulation import run_simulation
+
+    from edgeai.fedsplit.flower import client_app
+
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    outcome: list[T] = []
+    failures: list[BaseException] = []
+    done = threading.Event()
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        try:
+            outcome.append(work(grid))
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            done.set()
+
+    options = {
+        "client_resources": {"num_cpus": 1, "num_gpus": cfg.gpus_per_actor},
+        "init_args": {"num_cpus": cfg.actors, "log_to_driver": False, "logging_level": "ERROR"},
+    }
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run_simulation(server, client_app.app, num_supernodes=num_clients, backend_config=options)
+    except Exception as error:
+        failures.append(error)
+    finally:
+        if ray.is_initialized():
+            ray.shutdown()
+    if failures:
+        raise failures[0]
+    if not outcome:
+        raise EdgeAIError("Flower's simulation engine ended before the run did")
+    return outcome[0]
