@@ -10,7 +10,7 @@ DEMO := runs/demo-$(STAMP)
 SMOKE := runs/smoke
 SMOKE_TARGET := -s target.model=$(SMOKE)/model -s target.dtype=float32 -s draft.path=$(SMOKE)/train -s tree.nodes=4
 
-.PHONY: help demo test test-slow test-network smoke lint format install clean
+.PHONY: help demo test test-slow test-network smoke load lint format install clean
 
 help:
 	@echo "make demo       train a draft head, drive through edge and cloud, learn across devices (about a quarter of an hour)"
@@ -18,6 +18,7 @@ help:
 	@echo "make smoke      every main command on tiny built-in inputs, no download (under two minutes)"
 	@echo "make test-slow  the slow tests, and those that need EDGEAI_DATA"
 	@echo "make test-network  the tests on the real model, which download it once"
+	@echo "make load       1, 4 and 16 clients at a server on the loopback, with and without speculation (minutes)"
 	@echo "make lint       formatter, linter, types, import rules"
 	@echo "make format     put the code into shape"
 	@echo "make clean      remove .venv and caches; runs/ stays"
@@ -72,6 +73,10 @@ smoke: $(INSTALLED)
 	$(BIN)/edgeai spec bench $(SMOKE_TARGET) -s max_tokens=32 -s max_prompts=2 -s repeats=1 --out $(SMOKE)/bench
 	$(BIN)/edgeai spec export $(SMOKE)/train --format speculators --out $(SMOKE)/exported
 	$(BIN)/edgeai spec import $(SMOKE)/exported --out $(SMOKE)/imported
+	$(BIN)/edgeai spec load -s serve.target.model=$(SMOKE)/model -s serve.target.dtype=float32 \
+	    -s serve.draft.path=$(SMOKE)/train -s serve.tree.nodes=4 -s 'clients=[1, 2]' -s requests=4 -s max_tokens=16 \
+	    -s memory_requests=0 --out $(SMOKE)/load
+	echo Hello | $(BIN)/edgeai spec chat $(SMOKE_TARGET) -s max_tokens=16 --out $(SMOKE)/chat
 	$(BIN)/edgeai spec compare -c spec/compare-smoke -s train.target.model=$(SMOKE)/model -s train.data.self_prompt=0 \
 	    -s 'train.data.prompts=[src/edgeai/spec/prompts_builtin.txt]' --out $(SMOKE)/compare
 	# collab: every verb with untrained nets on a short drive
@@ -92,6 +97,9 @@ smoke: $(INSTALLED)
 	$(BIN)/edgeai runs report $(SMOKE)/collab
 	$(BIN)/edgeai runs report $(SMOKE)/collab-compare
 	$(BIN)/edgeai runs list $(SMOKE)
+
+load: $(INSTALLED)
+	$(BIN)/edgeai spec load -c spec/load --out runs/load-$(STAMP)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
