@@ -105,8 +105,9 @@ class Round:
         self.limit_s = float("inf") if deadline_s is None else self.begin_s + deadline_s
         """The round's deadline."""
         self.lost = lost
+        self.num_samples = 0
+        """Those whose loss was noted."""
         self._loss_sum: Tensor | float = 0.0
-        self._num_samples = 0
 
     def stream(self, op: str, requests: Mapping[int, Request]) -> dict[int, Iterator[Reply]]:
         """Asks devices for something that has several answers; see `Transport.stream`."""
@@ -162,12 +163,12 @@ class Round:
     def loss(self, mean: Tensor | float, num_samples: int) -> None:
         """Notes the mean training loss of some samples."""
         self._loss_sum = self._loss_sum + mean * num_samples
-        self._num_samples += num_samples
+        self.num_samples += num_samples
 
     @property
     def mean_loss(self) -> float:
         """Over all samples of the round; NaN where there were none."""
-        return float(self._loss_sum) / self._num_samples if self._num_samples else float("nan")
+        return float(self._loss_sum) / self.num_samples if self.num_samples else float("nan")
 
     def accept(self, replies: Mapping[int, Reply]) -> dict[int, Reply]:
         """Keeps the answers that came in time: not lost, before the deadline, and only the first ones wanted.

@@ -58,7 +58,7 @@ def train(sim: Sim, run: Run, *, resume: bool = False, play: Play | None = None)
         if number == 1:
             write_whole(run.path / TIMELINE, json_text([asdict(span) for span in sim.clock.spans], indent=None) + "\n")
         history.add(rnd, evaluate(sim.method.evaluated(sim.devices.kept), sim.dataset.test) if is_tested else None)
-        if len(rnd.late) < len(rnd.clients) and not math.isfinite(rnd.mean_loss):
+        if rnd.num_samples and not math.isfinite(rnd.mean_loss):
             run.finish("failed", history.report().to_json())
             raise EdgeAIError(
                 f"the training loss is {rnd.mean_loss} in round {number}; the rounds until then are in {run.path}",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from edgeai.core.config import load_config
+from edgeai.core.run import Run
 from edgeai.fedsplit.halves import derived_seed
 from edgeai.fedsplit.meter import measure_part
+from edgeai.fedsplit.schema import SimConfig
+from edgeai.fedsplit.simulate import run_sim
 
 SIZES = (40, 56, 33)
 MODEL_BYTES = 4 * 1034
@@ -114,3 +119,15 @@ def test_resumes_to_the_bit_with_jobs_under_way(play: Any, tiny: nn.Module, worl
     assert resumed.report.weights_hash == whole.report.weights_hash
     assert resumed.report.rounds == whole.report.rounds
     assert resumed.sim.ledger.totals == whole.sim.ledger.totals
+
+
+def test_a_round_without_an_arrival_is_no_failure(tmp_path: Path) -> None:
+    changes = [
+        "method.kind=fedasync",
+        "world.participation.deadline_s=1e-6",
+        "privacy.noise=null",
+        "leakage.dcor=false",
+    ]
+    cfg = load_config(SimConfig, "fedsplit/smoke", changes)
+    report = run_sim(cfg, Run.create(cfg, out=tmp_path / "r", argv=["edgeai"], device="cpu", device_why="test"))
+    assert [row.loss for row in report.rounds] == [None] * cfg.rounds
