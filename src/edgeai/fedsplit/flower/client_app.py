@@ -22,3 +22,9 @@ def hello(message: Message, context: Context) -> Message:
 def exchange(message: Message, context: Context) -> Message:
     """One exchange of a round."""
     return Message(PROGRAM.exchange(message.content, context), reply_to=message)
+
+
+@app.train("round")
+def round_(message: Message, context: Context) -> Message:
+    """A round over a stream of its own."""
+    return Message(PROGRAM.round(message.content, context), reply_to=message)

@@ -17,6 +17,7 @@ from flwr.app import ConfigRecord, Context, RecordDict
 from edgeai.fedsplit.devices import Answer
 from edgeai.fedsplit.flower.device import NOTHING, LiveRound, Workshop, digest_of
 from edgeai.fedsplit.flower.packing import pack_message, unpack_message
+from edgeai.fedsplit.flower.stream_client import Meeting, StreamClient
 from edgeai.fedsplit.flower.wire_records import get_message, payload_bytes, put_message
 from edgeai.fedsplit.message import EMPTY, Message
 
@@ -25,6 +26,7 @@ SMALL_BYTES = 16_384
 END = "#end"
 """Ends a round; no method's op has this name."""
 _KEPT, _AFTER, _LOG, _SEEN = "edgeai.kept", "edgeai.after", "edgeai.log", "edgeai.seen"
+_MEETING = ("token", "client", "attempt", "chunk_bytes", "silence_s", "root")
 
 
 @dataclass
@@ -65,6 +67,22 @@ class Program:
         if words["log"]:
             _write_log(context, words, wire)
         return self._reply(context, records, words, entry, said)
+
+    def round(self, records: RecordDict, context: Context) -> RecordDict:
+        """Plays a whole round over a stream of its own."""
+        _, words = get_message(records, "ask")
+        words["number"] = 0
+        if _is_late(context, words):
+            return _status(words, "late")
+        if not _bring(context, records, words):
+            return _status(words, "stale")
+        named = {name: words[name] for name in _MEETING}
+        stream = StreamClient(Meeting(words["address"], **named), self.wake(context, words), END)
+        if not stream.serve():
+            return _status(words, "late")
+        assert stream.blob is not None
+        context.state[_AFTER] = ConfigRecord({"blob": stream.blob})
+        return _status(words, "ok")
 
     def workshop(self, text: str, threads: int) -> Workshop:
         """Of a run; the last one is kept."""
