@@ -155,10 +155,10 @@ def _build_policy(
     scale = verify_s[_LONG_PASSES[0]] / longer[_LONG_PASSES[0]]  # other load now must not bend the curve
     verify_s |= {size: seconds * scale for size, seconds in longer.items() if size > _LONG_PASSES[0]}
     policy = Adaptive(BatchCosts(costs, verify_s, *_batch_costs(target, drafts)), accept_lens)
-    for num in (1, 4, 16):
+    for num in (size for size in (1, 4, 16) if size <= drafts.num_rows):
         decision = policy.choose(num, 0)
         shape = f"{decision.tree.nodes} nodes" if decision.tree else "plain decoding"
-        metrics.note(f"tree: auto: {num} requests: {shape}, predicted ratio {decision.speedup:.2f}")
+        metrics.note(f"tree: auto: a batch of {num}: {shape}, predicted ratio {decision.speedup:.2f}")
     return policy
 
 
