@@ -291,7 +291,25 @@ def _leakage(found: "Leakage") -> str:
         parts.append(f"dCor(x, z) {found.dcor:.3f} (unrelated data: {found.dcor_if_unrelated:.3f})")
     for name, quality in (("decoder", found.inversion), ("UnSplit", found.unsplit), ("FSHA", found.fsha)):
         if quality is not None:
-            parts.append(f"{name} MSE {quality.mse:.3g}, SSIM {quality.ssim if quality.ssim is not None else '-'}")
+            similarity = "" if quality.ssim is None else f", SSIM {quality.ssim:.3f}"
+            parts.append(f"{name} MSE {quality.mse:.3g}{similarity}")
     if found.labels is not None:
         parts.append(f"labels {found.labels}")
     return "; ".join(parts)
+
+
+def show_up(path: Path, address: str, num_nodes: int) -> None:
+    """Where a Flower deployment is, and what to do with it."""
+    print_fields({"home": path, "SuperLink": address, "SuperNodes": num_nodes})
+    print(f"train: edgeai fedsplit sim -s backend.kind=flower -s num_clients={num_nodes} -s backend.home={path}")
+    print(f"end:   edgeai fedsplit down {path}")
+
+
+def show_down(path: Path, num_ended: int) -> None:
+    """How much was ended."""
+    print(f"ended {num_ended} processes of {path}" if num_ended else f"nothing was up in {path}")
+
+
+def show_exported(path: Path) -> None:
+    """How to run an app."""
+    print(f"wrote {path}: run it with `flwr run {path}`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -102,10 +103,38 @@ def _check_batches(cfg: SimConfig, setup: Setup) -> None:
         return
     for client, num_samples in enumerate(setup.num_samples):
         if num_samples % cfg.batch == 1 or cfg.batch == 1:
+            if _trains_on_one(setup.model):
+                return
             raise UsageError(
                 f"client {client} has {num_samples} samples: its last batch has one, on which BatchNorm cannot train",
                 hint=f"change batch (now {cfg.batch}), or use model.norm: group",
             )
+
+
+def _trains_on_one(model: SplitModel) -> bool:
+    """Whether a batch of one can be normalised: over a picture's pixels it can, over the batch alone it cannot."""
+    trial = copy.deepcopy(model.model).train()  # running statistics of the model itself stay as they are
+    device = next((parameter.device for parameter in trial.parameters()), torch.device("cpu"))
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            trial(torch.zeros(1, *model.sample_shape, dtype=model.dtype, device=device))
+    except ValueError:  # torch: expected more than one value per channel
+        return False
+    return True
+
+
+def draws_at_random(model: nn.Module, *, is_own: bool) -> bool:
+    """Whether a model in training may draw random numbers itself.
+
+    Args:
+        model: The whole model.
+        is_own: It is the user's: what its layers do within cannot be seen from outside.
+    """
+    return is_own or any(
+        isinstance(module, nn.modules.dropout._DropoutNd | nn.RReLU) or getattr(module, "dropout", 0) > 0
+        for module in model.modules()
+        if isinstance(getattr(module, "dropout", 0), int | float)
+    )
 
 
 def has_batchnorm(model: nn.Module) -> bool:
@@ -178,11 +207,7 @@ class Halves:
         self, cfg: SimConfig, method: Method, clients: Sequence[Samples], protects: Sequence[Protect | None]
     ) -> None:
         self._cfg, self._method, self._clients, self._protects = cfg, method, clients, protects
-        self._is_random = any(
-            isinstance(module, nn.Dropout | nn.RReLU) or getattr(module, "dropout", 0) > 0
-            for module in method.setup.model.model.modules()
-            if isinstance(getattr(module, "dropout", 0), int | float)
-        )
+        self._is_random = draws_at_random(method.setup.model.model, is_own=cfg.model.kind == "custom")
 
     def __call__(self, client: int, number: int, kept: State) -> ClientHalf:
         """A device with new modules."""

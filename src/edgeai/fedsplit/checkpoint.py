@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from edgeai.core.errors import UsageError
-
 _NAME = "state.pt"
 
 
@@ -23,14 +21,10 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def load_state(folder: Path) -> dict[str, Any]:
-    """Reads the state.
-
-    Raises:
-        UsageError: There is none.
-    """
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """Reads the state; None where no round was finished."""
     path = folder / _NAME
     if not path.exists():
-        raise UsageError(f"{folder} has no {_NAME}: no round was finished there", hint="start it again with --out")
+        return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state

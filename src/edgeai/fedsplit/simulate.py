@@ -48,7 +48,9 @@ def train(sim: Sim, run: Run, *, resume: bool = False, play: Play | None = None)
     """Trains, wherever the devices are; see `run_sim`."""
     cfg, history = sim.cfg, History(sim)
     if resume:
-        history.restore(load_state(run.path))
+        state = load_state(run.path)
+        if state is not None:  # otherwise it was interrupted in its first round
+            history.restore(state)
         run.metrics.rewind(len(history.rows))
     for warning in history.warnings:
         run.metrics.note(warning)
@@ -93,7 +95,7 @@ def play_round(sim: Sim, number: int, away: Collection[int] = ()) -> Round:
         sim.ledger,
         wanted=min(cohort.num_wanted, len(selected)),
         deadline_s=sim.world.deadline_s,
-        lost=frozenset(cohort.drops),
+        lost=cohort.drops,
     )
     if selected:
         sim.method.round(rnd)

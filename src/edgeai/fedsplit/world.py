@@ -43,14 +43,14 @@ class Cohort:
         selected: Started in this round, rising.
         unavailable: Away in this round, rising; nobody could start them.
         num_wanted: The round waits for so many of the selected, fewer only when too few are there.
-        drops: Clients that vanish in the middle, and after which share of their work, 0 to 1.
+        drops: Of the selected, those whose answer never comes.
     """
 
     round: int
     selected: tuple[int, ...]
     unavailable: tuple[int, ...]
     num_wanted: int
-    drops: Mapping[int, float]
+    drops: frozenset[int]
 
 
 class World:
@@ -116,11 +116,11 @@ class World:
             drops=self._drops(picked, round_number),
         )
 
-    def _drops(self, picked: np.ndarray, round_number: int) -> dict[int, float]:
+    def _drops(self, picked: np.ndarray, round_number: int) -> frozenset[int]:
         if not self.participation.drop_frac:
-            return {}
-        draws = np.random.default_rng((self.seed, _DROPS, round_number)).random((self.num_clients, 2))
-        return {int(k): float(draws[k, 1]) for k in picked if draws[k, 0] < self.participation.drop_frac}
+            return frozenset()
+        draws = np.random.default_rng((self.seed, _DROPS, round_number)).random(self.num_clients)
+        return frozenset(int(k) for k in picked if draws[k] < self.participation.drop_frac)
 
     def _available(self, round_number: int) -> np.ndarray:
         """Returns for each client whether it is there."""

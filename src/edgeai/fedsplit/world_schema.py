@@ -79,7 +79,7 @@ class ParticipationConfig(Config):
     """Start this many times as many, and let the first ones count."""
     availability: AvailabilityConfig = AlwaysConfig()
     drop_frac: float = Field(0.0, ge=0, lt=1)
-    """Probability that a client that was started vanishes in the middle of the round."""
+    """Probability that a client that was started vanishes before its last answer; what it did until then is charged."""
     deadline_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Seconds after which a round ends without the clients that are not done; null waits."""
 

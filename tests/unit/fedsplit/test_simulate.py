@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError, UsageError
@@ -84,11 +85,11 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_rounds_before(tmp_p
     assert Run.open(tmp_path / "r").status == "failed"
 
 
-def test_a_run_without_a_finished_round_cannot_go_on(tmp_path):
+def test_a_run_without_a_finished_round_begins_again(tmp_path):
     cfg = config()
-    with pytest.raises(UsageError) as error:
-        run_sim(cfg, made(cfg, tmp_path / "r"), resume=True)
-    assert error.value.message == f"{tmp_path / 'r'} has no state.pt: no round was finished there"
+    whole = run_sim(cfg, made(cfg, tmp_path / "whole"))
+    made(cfg, tmp_path / "r").finish("interrupted")
+    assert run_sim(cfg, Run.open(tmp_path / "r"), resume=True) == whole
 
 
 def test_the_target_is_read_off_the_first_round_that_reached_it(tmp_path):
@@ -123,9 +124,19 @@ def test_batchnorm_is_pointed_out(tmp_path):
     assert [warning.partition(":")[0] for warning in report.warnings] == ["the model has BatchNorm"]
 
 
-def test_batchnorm_on_a_batch_of_one_is_refused(tmp_path):
-    cfg = config("model.norm=batch", "data.num_train=195", "batch=32")  # 65 samples each: 32 + 32 + 1
+def test_batchnorm_on_a_batch_of_one_is_refused(tmp_path, monkeypatch):
+    def flat(*_):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+
+    monkeypatch.setattr("edgeai.fedsplit.build.build_model", flat)
+    cfg = config("cut=2", "data.num_train=195", "batch=32")  # 65 samples each: 32 + 32 + 1
     with pytest.raises(UsageError) as error:
         run_sim(cfg, made(cfg, tmp_path / "r"))
     assert error.value.message == "client 0 has 65 samples: its last batch has one, on which BatchNorm cannot train"
     assert error.value.hint == "change batch (now 32), or use model.norm: group"
+
+
+def test_batchnorm_over_pixels_trains_on_a_batch_of_one(tmp_path):
+    """Of one picture there are many values per channel."""
+    cfg = config("model.norm=batch", "data.num_train=195", "batch=32")
+    assert run_sim(cfg, made(cfg, tmp_path / "r")).rounds[-1].num_clients == 3

@@ -57,7 +57,7 @@ def test_speeds_spread_lognormally_once_a_run() -> None:
 
 def test_everybody_takes_part_by_default() -> None:
     cohort = world().cohort(7)
-    assert (cohort.selected, cohort.unavailable, cohort.num_wanted, cohort.drops) == ((0, 1, 2, 3, 4), (), 5, {})
+    assert (cohort.selected, cohort.unavailable, cohort.num_wanted, cohort.drops) == ((0, 1, 2, 3, 4), (), 5, set())
 
 
 def test_a_cohort_is_a_fair_draw_with_spares() -> None:
@@ -102,11 +102,9 @@ def test_a_resumed_world_goes_on_as_the_first_one() -> None:
 def test_drops_are_drawn_among_the_selected() -> None:
     made = world(100, participation={"per_round": 50, "drop_frac": 0.2})
     cohorts = [made.cohort(number) for number in range(1, 101)]
-    assert all(set(cohort.drops) <= set(cohort.selected) for cohort in cohorts)
-    shares = [share for cohort in cohorts for share in cohort.drops.values()]
-    assert abs(len(shares) / 5000 - 0.2) < 4.5 * (0.16 / 5000) ** 0.5
-    assert abs(sum(shares) / len(shares) - 0.5) < 4.5 * (1 / 12 / len(shares)) ** 0.5
-    assert all(0 <= share < 1 for share in shares)
+    assert all(cohort.drops <= set(cohort.selected) for cohort in cohorts)
+    num_drops = sum(len(cohort.drops) for cohort in cohorts)
+    assert abs(num_drops / 5000 - 0.2) < 4.5 * (0.16 / 5000) ** 0.5
 
 
 def test_nobody_there_is_an_empty_cohort() -> None:

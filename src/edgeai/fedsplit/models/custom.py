@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.problems import nearest
 
 _HINT = "write model.path as file.py:function or package.module:function"
+_CALL = "it is called with sample_shape, num_classes and model.options: def build(sample_shape, num_classes): ..."
 
 
 def custom(path: str, options: Mapping[str, Any], shape: Sequence[int], num_classes: int) -> nn.Sequential:
@@ -34,8 +36,13 @@ def custom(path: str, options: Mapping[str, Any], shape: Sequence[int], num_clas
         EdgeAIError: The user's code fails.
     """
     function = _find(path)
+    arguments = {"sample_shape": tuple(shape), "num_classes": num_classes, **options}
     try:
-        model = function(sample_shape=tuple(shape), num_classes=num_classes, **options)
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise UsageError(f"model.path: {path}: {error}", hint=_CALL) from None
+    try:
+        model = function(**arguments)
     except Exception as error:
         raise _failed(path, error) from error
     if not isinstance(model, nn.Sequential):
