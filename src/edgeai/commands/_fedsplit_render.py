@@ -294,7 +294,9 @@ def _leakage(found: "Leakage") -> str:
             similarity = "" if quality.ssim is None else f", SSIM {quality.ssim:.3f}"
             parts.append(f"{name} MSE {quality.mse:.3g}{similarity}")
     if found.labels is not None:
-        parts.append(f"labels {found.labels}")
+        parts.append(
+            f"labels by gradient: AUC {found.labels.auc_norm:.3f} by norm, {found.labels.auc_cosine:.3f} by cosine"
+        )
     return "; ".join(parts)
 
 

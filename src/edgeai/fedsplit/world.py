@@ -201,8 +201,19 @@ def read_catalogue(path: Path | None = None) -> dict[str, DeviceConfig]:
     shipped = Path(str(importlib.resources.files("edgeai.fedsplit"))) / "devices.yaml"
     catalogue = dict(load_config(CatalogueConfig, shipped).devices)
     if path is not None:
-        catalogue.update(load_config(CatalogueConfig, path).devices)
+        catalogue.update(_own_devices(path))
     return catalogue
+
+
+def _own_devices(path: Path) -> dict[str, DeviceConfig]:
+    """Reads a user's file of devices."""
+    if not path.is_file():
+        raise UsageError(f"world.catalogue: no file {path}", hint="give the path of a YAML file of devices")
+    try:
+        return dict(load_config(CatalogueConfig, path).devices)
+    except UsageError as error:
+        keys = ", ".join(DeviceConfig.model_fields)
+        raise UsageError(error.message, hint=f"devices: NAME: {{...}} with the keys {keys}") from None
 
 
 def _at_speed(device: DeviceConfig, times: float) -> DeviceConfig:

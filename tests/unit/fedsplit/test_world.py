@@ -125,6 +125,24 @@ def test_a_catalogue_of_ones_own(tmp_path: Path) -> None:
     assert error.value.message == f"{path}:2: devices.board: compute_w 3 is below idle_w 9"
 
 
+def test_a_catalogue_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "boards.yaml"
+    with pytest.raises(UsageError) as error:
+        world(1, catalogue=str(path))
+    assert error.value.message == f"world.catalogue: no file {path}"
+
+
+def test_a_device_that_is_not_complete(tmp_path: Path) -> None:
+    path = tmp_path / "boards.yaml"
+    path.write_text("devices:\n  board: {flops_per_s: 1.0e+9, memory_bytes: 9, compute_w: 3, idle_w: 1, tx_w: 2}\n")
+    with pytest.raises(UsageError) as error:
+        world(1, catalogue=str(path))
+    assert error.value.message == f"{path}:2: devices.board.rx_w: the key is required"
+    assert error.value.hint == (
+        "devices: NAME: {...} with the keys flops_per_s, memory_bytes, compute_w, idle_w, tx_w, rx_w"
+    )
+
+
 def test_bad_worlds_are_refused() -> None:
     with pytest.raises(UsageError) as error:
         world(devices=["raspbery-pi-4"])
