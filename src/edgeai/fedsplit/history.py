@@ -129,13 +129,21 @@ class History:
         )
 
     def _epsilon(self) -> float | None:
-        """The largest of those clients that trained."""
+        """The largest of those clients that trained.
+
+        More steps or fewer samples never spend less, so that few clients need the accountant, which is slow.
+        """
         sim = self._sim
-        spent = [
-            protect.epsilon(protect.num_private_steps, min(sim.cfg.batch, num_samples), num_samples)
+        trained = [
+            (protect.num_private_steps, -num_samples, protect)
             for protect, num_samples in zip(sim.protects, sim.setup.num_samples, strict=True)
             if protect is not None and protect.num_private_steps
         ]
+        spent, fewest = [], math.inf
+        for num_steps, minus_samples, protect in sorted(trained, key=lambda one: one[:2], reverse=True):
+            if -minus_samples < fewest:
+                fewest = -minus_samples
+                spent.append(protect.epsilon(num_steps, min(sim.cfg.batch, fewest), fewest))
         return max((epsilon for epsilon in spent if epsilon is not None), default=None)
 
 
