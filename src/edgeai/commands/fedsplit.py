@@ -12,9 +12,12 @@ from edgeai.commands._fedsplit_render import (
     show_advise_plan,
     show_compare,
     show_compare_plan,
+    show_down,
+    show_exported,
     show_partition,
     show_sim,
     show_sim_plan,
+    show_up,
     show_verify,
 )
 from edgeai.commands._options import (
@@ -31,6 +34,7 @@ from edgeai.commands._options import (
 from edgeai.commands._render import print_json
 from edgeai.commands._run import refuse_with_resume, running
 from edgeai.core.config import load_config
+from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run, Status
@@ -158,6 +162,66 @@ def partition(
 
         write_whole(page, render_page("fedsplit partition", partition_blocks(report.to_json())))
     print_json(report.to_json()) if as_json else show_partition(report, page)
+
+
+@app.command(epilog="Example: edgeai fedsplit up --nodes 5")
+def up(
+    home: Annotated[Path, typer.Argument(help="Folder of logs and state.")] = Path("runs/flower"),
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="SuperNodes, one a client.")] = 5,
+    superlink: Annotated[
+        str | None,
+        typer.Option(
+            "--superlink",
+            metavar="HOST:PORT",
+            help="Start only SuperNodes, for one that is up elsewhere.",
+            show_default=False,
+        ),
+    ] = None,
+    first: Annotated[int, typer.Option("--first", min=0, help="Number of the first client.")] = 0,
+    certificate: Annotated[Path | None, typer.Option("--ssl-certfile", help="TLS certificate.")] = None,
+    key: Annotated[Path | None, typer.Option("--ssl-keyfile", help="Its private key.")] = None,
+    root: Annotated[Path | None, typer.Option("--ssl-ca-certfile", help="Of the authority that is trusted.")] = None,
+    node_key: Annotated[
+        list[Path] | None, typer.Option("--node-key", help="A SuperNode's private key; once for each.")
+    ] = None,
+) -> None:
+    """Start Flower's SuperLink and SuperNodes on this machine, for backend.kind=flower.
+
+    Without TLS everything listens on 127.0.0.1 only.
+    """
+    from edgeai.fedsplit.flower.home import Security, start
+
+    given = [path is not None for path in (certificate, key, root)]
+    if any(given) and not all(given) and superlink is None:
+        raise UsageError("TLS needs all of --ssl-certfile, --ssl-keyfile and --ssl-ca-certfile")
+    if node_key and len(node_key) != nodes:
+        raise UsageError(f"{len(node_key)} --node-key for {nodes} SuperNodes", hint="give one for each")
+    security = Security(certificate, key, root, tuple(node_key or ()))
+    found = start(home, nodes, superlink=superlink, security=security, first=first)
+    show_up(found.path, found.address, found.num_nodes)
+
+
+@app.command(epilog="Example: edgeai fedsplit down")
+def down(home: Annotated[Path, typer.Argument(help="Folder given to `up`.")] = Path("runs/flower")) -> None:
+    """End everything that `up` started, and what that started in turn."""
+    from edgeai.fedsplit.flower.home import stop
+
+    show_down(home, stop(home))
+
+
+@app.command(name="export-app", epilog="Example: edgeai fedsplit export-app my-app -c fedsplit/smoke")
+def export_app(
+    folder: Annotated[Path, typer.Argument(help="Where to; must be new or empty.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Write a Flower app that plays a run with `flwr run`, to go on in Flower's own tools."""
+    from edgeai.fedsplit.schema import SimConfig
+
+    cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
+    from edgeai.fedsplit.flower.export import export
+
+    show_exported(export(cfg, folder))
 
 
 @app.command(epilog="Example: edgeai fedsplit verify")

@@ -7,22 +7,20 @@ from dataclasses import replace
 import torch
 from flwr.serverapp import Grid
 
-from edgeai.core.files import json_text, write_whole
 from edgeai.core.run import Run
-from edgeai.fedsplit.backend_schema import FlowerSimConfig
+from edgeai.fedsplit.backend_schema import FlowerConfig, FlowerSimConfig
 from edgeai.fedsplit.build import build_sim
-from edgeai.fedsplit.flower.courier import Traffic
+from edgeai.fedsplit.flower.deployment import run_on_deployment
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
 from edgeai.fedsplit.flower.message_courier import MessageCourier
 from edgeai.fedsplit.flower.roster import Roster
 from edgeai.fedsplit.flower.simulation import on_ray
+from edgeai.fedsplit.flower.wire_report import write_wire
 from edgeai.fedsplit.report import SimReport
 from edgeai.fedsplit.schema import SimConfig
 from edgeai.fedsplit.simulate import train
 
-WIRE = "wire.json"
-"""Real bytes beside the ledger's."""
 _SIM_LOOK_S = 0.002
 
 
@@ -31,7 +29,8 @@ def run_on_flower(cfg: SimConfig, run: Run, *, resume: bool) -> SimReport:
     if isinstance(cfg.backend, FlowerSimConfig):
         backend = cfg.backend
         return on_ray(backend, cfg.num_clients, lambda grid: train_on_ray(cfg, backend, run, grid, resume=resume))
-    raise NotImplementedError
+    assert isinstance(cfg.backend, FlowerConfig)
+    return run_on_deployment(cfg, cfg.backend, run, resume=resume)
 
 
 def train_on_ray(cfg: SimConfig, backend: FlowerSimConfig, run: Run, grid: Grid, *, resume: bool = False) -> SimReport:
@@ -51,9 +50,3 @@ def train_on_ray(cfg: SimConfig, backend: FlowerSimConfig, run: Run, grid: Grid,
     report = train(replace(sim, devices=devices), run, resume=resume)
     write_wire(run, courier.traffic, report)
     return report
-
-
-def write_wire(run: Run, traffic: Traffic, report: SimReport) -> None:
-    """Keeps real bytes beside the ledger's."""
-    ledger = {"down_bytes": sum(report.bytes_down.values()), "up_bytes": sum(report.bytes_up.values())}
-    write_whole(run.path / WIRE, json_text({"ledger": ledger, **traffic.to_json()}) + "\n")

@@ -32,11 +32,11 @@ class Roster:
         """Looks who is there, and asks those that are new who they are."""
         there = set(self._grid.get_node_ids())
         self._ask([node for node in there if node not in self._client_of])
-        self._listen(block=False)
+        self._listen()
         self.node_of = {self._client_of[node]: node for node in sorted(there) if node in self._client_of}
 
-    def wait_for(self, num_wanted: int) -> None:
-        """Waits until so many clients are there.
+    def wait_for(self, num_wanted: int, *, at_least: int | None = None) -> None:
+        """Waits until so many clients are there; in the end fewer will do, if that is said.
 
         Raises:
             EdgeAIError: They do not come.
@@ -47,6 +47,8 @@ class Roster:
             if len(self.node_of) >= num_wanted:
                 return
             if time.monotonic() > until_s:
+                if at_least is not None and len(self.node_of) >= at_least:
+                    return
                 raise EdgeAIError(
                     f"only {len(self.node_of)} of {num_wanted} clients are there after {self._patience_s:g} s",
                     hint="start more: edgeai fedsplit up --nodes N",
@@ -62,7 +64,7 @@ class Roster:
             for pushed, node in zip(self._grid.push_messages(messages), fresh, strict=True):
                 self._asked[pushed] = (node, now_s)
 
-    def _listen(self, *, block: bool) -> None:
+    def _listen(self) -> None:
         if not self._asked:
             return
         for reply in self._grid.pull_messages(list(self._asked)):

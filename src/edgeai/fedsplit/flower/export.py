@@ -1,0 +1,73 @@
+"""`edgeai fedsplit export-app`: a run as a Flower app of a person's own, for `flwr run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeai.core.config import dump_config
+from edgeai.core.errors import UsageError
+from edgeai.core.files import write_whole
+from edgeai.fedsplit.backend_schema import FlowerConfig
+from edgeai.fedsplit.flower.app_files import write_app
+from edgeai.fedsplit.schema import SimConfig
+
+_SERVER = '''\
+"""The server: plays the run of run.yaml among the nodes that are there, by Flower's messages."""
+
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from edgeai.core.config import load_config
+from edgeai.core.run import Run
+from edgeai.fedsplit.flower.deployment import train_on_grid
+from edgeai.fedsplit.schema import SimConfig
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Change what you like: `train_on_grid` is the whole of edgeai's part."""
+    told = context.run_config
+    cfg = load_config(SimConfig, Path(__file__).parent / "run.yaml", [f"rounds={told['rounds']}"])
+    out = Path(told["out"]) / f"run-{context.run_id}"
+    run = Run.create(cfg, out=out, argv=["flwr", "run"], device="cpu", device_why="a Flower app")
+    report = train_on_grid(cfg, run, grid, resume=False)
+    run.finish("done", report.to_json())
+    print(f"accuracy {report.accuracy}, weights {report.weights_hash[:16]}, all of it in {run.path}")
+'''
+_CLIENT = '''\
+"""A device: the half of the model that the run's method gives it, on the data of its partition-id."""
+
+from edgeai.fedsplit.flower.client_app import app
+
+__all__ = ["app"]
+'''
+
+
+def export(cfg: SimConfig, folder: Path) -> Path:
+    """Writes the app.
+
+    Args:
+        cfg: Of the run; its backend is left out, since the app brings its own.
+        folder: New, or empty.
+
+    Raises:
+        UsageError: The folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already, and not empty", hint="choose another folder")
+    name = f"edgeai-{cfg.method.kind}"
+    own = cfg.model_copy(update={"backend": FlowerConfig(transport="message", min_nodes=cfg.num_clients)})
+    out = str((folder / "runs").absolute())
+    write_app(
+        folder,
+        name,
+        f"{cfg.method.kind} among {cfg.num_clients} clients, by edgeai fedsplit",
+        {"rounds": str(cfg.rounds), "out": f'"{out}"'},
+        {"server_app.py": _SERVER, "client_app.py": _CLIENT},
+    )
+    write_whole(folder / name.replace("-", "_") / "run.yaml", dump_config(own))
+    return folder

@@ -1,0 +1,44 @@
+"""The ServerApp behind `backend: flower`: plays the runs whose directories it is told."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import traceback
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from edgeai.core.config import load_config
+from edgeai.core.errors import EdgeAIError
+from edgeai.core.run import Run
+from edgeai.fedsplit.flower.deployment import PID, Answer, train_on_grid
+from edgeai.fedsplit.flower.events import EventWriter
+from edgeai.fedsplit.schema import SimConfig
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """All runs, one after the other; each one's outcome is left beside it."""
+    told = context.run_config
+    for folder in str(told["run-dirs"]).split(os.pathsep):
+        (Path(folder) / PID).write_text(str(os.getpid()), encoding="ascii")
+    for folder in str(told["run-dirs"]).split(os.pathsep):
+        answer = _play(Path(folder), grid, resume=bool(told["resume"]), owner=int(told["owner"]))
+        part = Path(folder) / f".{told['answer']}.part"
+        part.write_bytes(pickle.dumps(answer))
+        part.replace(Path(folder) / str(told["answer"]))
+
+
+def _play(folder: Path, grid: Grid, *, resume: bool, owner: int) -> Answer:
+    try:
+        run = Run.open(folder, listener=EventWriter(folder))
+        cfg = load_config(SimConfig, run.config_path)
+        return Answer(report=train_on_grid(cfg, run, grid, resume=resume, owner=owner))
+    except EdgeAIError as error:
+        return Answer(error=error)
+    except Exception:
+        return Answer(bug=traceback.format_exc())

@@ -1,0 +1,19 @@
+"""Real bytes beside the ledger's, in the run directory."""
+
+from __future__ import annotations
+
+from edgeai.core.files import json_text, write_whole
+from edgeai.core.run import Run
+from edgeai.fedsplit.flower.courier import Traffic
+from edgeai.fedsplit.report import SimReport
+
+WIRE = "wire.json"
+
+
+def write_wire(run: Run, traffic: Traffic, report: SimReport) -> None:
+    """Sets what was handed to the transport, at both ends, against what the ledger charged.
+
+    The ledger's bytes are a lower bound: the rest is names, shapes, control words and the run's config.
+    """
+    ledger = {"down_bytes": sum(report.bytes_down.values()), "up_bytes": sum(report.bytes_up.values())}
+    write_whole(run.path / WIRE, json_text({"ledger": ledger, **traffic.to_json()}) + "\n")
