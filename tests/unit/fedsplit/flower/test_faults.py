@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgeai.core.errors import EdgeAIError
+from edgeai.core.run import Run
+from edgeai.fedsplit.backend_schema import FlowerConfig
 from edgeai.fedsplit.build import build_sim
 from edgeai.fedsplit.flower.client_program import Program
 from edgeai.fedsplit.flower.courier import DeviceLost
+from edgeai.fedsplit.flower.deployment import Retrying
+from edgeai.fedsplit.history import History
 from edgeai.fedsplit.simulate import play_round
 
 from .conftest import config, devices_on, outcome_of
@@ -66,6 +72,43 @@ def test_a_silent_device_is_lost(grid: Callable[..., Any]) -> None:
         play_round(sim, 1)
     assert str(caught.value) == "client 1 is lost: no word for 0.05 s"
     assert caught.value.client == 1
+
+
+def test_a_round_in_which_a_device_is_lost_is_played_again_without_it(grid: Callable[..., Any], tmp_path: Path) -> None:
+    class Dying(grid):  # type: ignore[misc]
+        def push_messages(self, messages: Any) -> Any:
+            if len(self.pushed) == 12:  # in the middle of round 1
+                self.silent.add(101)
+            return super().push_messages(messages)
+
+    cfg = config(method="splitfed-v2", rounds=2, codec={"up": {"kind": "topk"}, "error_feedback": True})
+    loop = Dying()
+    sim = devices_on(loop, cfg, silence_s=0.1)
+    run = Run.create(cfg, out=tmp_path / "run", argv=["edgeai"], device="cpu", device_why="test")
+    play, history = Retrying(run, FlowerConfig(), 0), History(sim)
+    history.add(play(sim, 1, history), None)
+    assert loop.silent == {101}, "the case was not met"
+    loop.silent.clear()  # it comes back
+    history.add(play(sim, 2, history), None)
+
+    expected = build_sim(cfg)
+    other = History(expected)
+    other.add(play_round(expected, 1, away={1}), None)
+    other.add(play_round(expected, 2), None)
+    assert history.report().to_json() == other.report().to_json()
+    text = "client 1 is lost: no word for 0.1 s; round 1 is played again without it"
+    assert text in (run.path / "log.txt").read_text()
+
+
+def test_too_few_devices_end_the_run(grid: Callable[..., Any], tmp_path: Path) -> None:
+    cfg = config(method="fedavg")
+    loop = grid()
+    sim = devices_on(loop, cfg, silence_s=0.05)
+    loop.silent |= {100, 101}
+    run = Run.create(cfg, out=tmp_path / "run", argv=["edgeai"], device="cpu", device_why="test")
+    with pytest.raises(EdgeAIError) as caught:
+        Retrying(run, FlowerConfig(min_nodes=2), 0)(sim, 1, History(sim))
+    assert str(caught.value) == "only 1 clients are left, fewer than backend.min_nodes (2)"
 
 
 def test_a_process_without_memory_plays_the_round_again(grid: Callable[..., Any]) -> None:
