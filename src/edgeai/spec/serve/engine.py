@@ -239,9 +239,12 @@ class Engine:
                 if not self._waiting or not self._slots.num_free:
                     return
                 handle = self._waiting.popleft()
-            job = handle.job
-            speculates = job.speculates and self._drafts is not None
-            slot = self._slots.take(job.prompt_ids, speculates=speculates)
+            speculates = handle.job.speculates and self._drafts is not None
+            try:
+                slot = self._slots.take(handle.job.prompt_ids, speculates=speculates)
+            except Exception as error:
+                self._tell(handle, Failed(error))
+                continue
             assert slot is not None, "a slot was free"
             active = Active(handle, slot, self._target.tokenizer, speculates=speculates)
             self._active.append(active)

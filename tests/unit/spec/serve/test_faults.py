@@ -54,7 +54,7 @@ def post(running, body, path="/v1/chat/completions", **options):
 
 
 def test_a_client_that_leaves_its_stream_frees_its_slot(serve, endless, expected):
-    running = serve(endless, num_slots=1, slow_s=0.02)
+    running = serve(endless, num_slots=1, slow_s=0.05)
     with httpx.stream("POST", f"{running.url}/v1/chat/completions", json={**LONG, "stream": True}) as stream:
         lines = stream.iter_lines()
         while '"content":""' in (line := next(lines)) or not line.startswith("data:"):
@@ -62,12 +62,12 @@ def test_a_client_that_leaves_its_stream_frees_its_slot(serve, endless, expected
         assert running.engine.num_active == 1
     left_s = time.monotonic()
     assert running.idle()
-    assert time.monotonic() - left_s < 1.0  # 98 more cycles would take 2 s
+    assert time.monotonic() - left_s < 3.0  # 98 more cycles would take 5 s
     assert post(running, SHORT).json()["choices"][0]["message"]["content"] == expected
 
 
 def test_a_client_that_hangs_up_while_waiting_frees_its_slot(serve, endless):
-    running = serve(endless, num_slots=1, slow_s=0.02)
+    running = serve(endless, num_slots=1, slow_s=0.05)
     body = json.dumps(LONG).encode()
     with socket.create_connection(("127.0.0.1", int(running.url.rsplit(":", 1)[1]))) as connection:
         connection.sendall(
@@ -78,11 +78,11 @@ def test_a_client_that_hangs_up_while_waiting_frees_its_slot(serve, endless):
             time.sleep(0.01)
     left_s = time.monotonic()
     assert running.idle()
-    assert time.monotonic() - left_s < 1.0
+    assert time.monotonic() - left_s < 3.0
 
 
 def test_clients_that_leave_the_queue_are_forgotten(serve, endless):
-    running = serve(endless, num_slots=1, slow_s=0.02, queue=4)
+    running = serve(endless, num_slots=1, slow_s=0.05, queue=4)
     with httpx.stream("POST", f"{running.url}/v1/chat/completions", json={**LONG, "stream": True}):
         for _ in range(6):  # more than the queue holds, one after the other
             with pytest.raises(httpx.ReadTimeout):
@@ -154,7 +154,7 @@ def test_unknown_addresses_and_methods(serve, endless):
 
 
 def test_a_full_queue_says_when_to_come_back(serve, endless):
-    running = serve(endless, num_slots=1, queue=1, slow_s=0.02)
+    running = serve(endless, num_slots=1, queue=1, slow_s=0.05)
     url = f"{running.url}/v1/chat/completions"
     with (
         httpx.stream("POST", url, json={**LONG, "stream": True}) as first,
@@ -205,7 +205,7 @@ def test_an_exception_in_one_request_is_its_own_affair(serve, endless, expected,
 
 
 def test_draining_refuses_new_requests_and_finishes_old_ones(serve, endless):
-    running = serve(endless, slow_s=0.02)
+    running = serve(endless, slow_s=0.05)
     with httpx.stream("POST", f"{running.url}/v1/chat/completions", json={**LONG, "stream": True}) as stream:
         running.engine.drain()
         reply = post(running, SHORT)
