@@ -6,6 +6,7 @@ import concurrent.futures as futures
 import json
 import multiprocessing
 import os
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,10 @@ def _play(jobs: list[Job], run: Run, processes: int) -> Any:
             pool.submit(_play_one, dump_config(job.cfg), str(run.path / job.name), run.device): job for job in jobs
         }
         for done in futures.as_completed(waiting):
-            result, failure = done.result()
+            try:
+                result, failure = done.result()
+            except BrokenProcessPool:  # all that still wait end so, too
+                result, failure = None, "a worker was ended from outside; if memory is short, lower processes"
             yield waiting[done].name, result, failure
         pool.shutdown()
     except BaseException:

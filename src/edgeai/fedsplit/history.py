@@ -177,13 +177,14 @@ def _target(accuracy: float | None, rows: Sequence[RoundRow]) -> Target | None:
 
 
 def _guarantees(sim: Sim) -> tuple[str, ...]:
-    """For the client with the fewest samples, whose records are the least hidden."""
+    """For the client with the fewest samples and the cut with the most values, which hide records the least."""
     cfg, setup = sim.cfg, sim.setup
     if cfg.privacy.is_off:
         return ()
+    positions = setup.positions if sim.policy is None else range(1, len(setup.model))  # a policy may choose any
     return guarantee(
         cfg.privacy,
-        num_values=math.prod(setup.model.shape_at(setup.first)),
+        num_values=max(math.prod(setup.model.shape_at(position)) for position in positions),
         num_samples=min(setup.num_samples),
         batch=cfg.batch,
         num_epochs=cfg.rounds * cfg.local_epochs,

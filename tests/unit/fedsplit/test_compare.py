@@ -1,11 +1,15 @@
 """Which runs a comparison makes of its lists, and what it says over their seeds."""
 
+import concurrent.futures as futures
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from edgeai.fedsplit.compare import plan_compare
+from edgeai.core.errors import EdgeAIError
+from edgeai.core.run import Run
+from edgeai.fedsplit.compare import plan_compare, run_compare
 from edgeai.fedsplit.compare_report import Spread, compare_report, spread
 from edgeai.fedsplit.schema import CompareConfig, SimConfig
 
@@ -103,3 +107,28 @@ def test_leakage_is_found_where_it_was_measured():
     leakage = {"dcor": 0.9, "inversion": {"ssim": 0.25}}
     [row] = compare_report([("relay", SimConfig(), result([0.5], leakage=leakage))], {}).rows
     assert (row.dcor, row.inversion_ssim) == (Spread(0.9, 0.9, 0.9), Spread(0.25, 0.25, 0.25))
+
+
+def test_a_worker_that_is_killed_fails_its_runs_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As when the system runs out of memory: everything that was still to be done ends with the pool."""
+
+    class BrokenPool:
+        _processes = None
+
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def submit(self, *_: object) -> futures.Future:
+            future = futures.Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+        def shutdown(self) -> None: ...
+
+    monkeypatch.setattr(futures, "ProcessPoolExecutor", BrokenPool)
+    cfg = CompareConfig()
+    run = Run.create(cfg, out=tmp_path / "r", argv=[], device="cpu", device_why="test")
+    with pytest.raises(EdgeAIError) as error:
+        run_compare(cfg, run)
+    reason = "a worker was ended from outside; if memory is short, lower processes"
+    assert error.value.message == f"every run failed, the first one so: {reason}"
+    assert (tmp_path / "r" / "log.txt").read_text().count(reason) == 2

@@ -140,3 +140,10 @@ def test_batchnorm_over_pixels_trains_on_a_batch_of_one(tmp_path):
     """Of one picture there are many values per channel."""
     cfg = config("model.norm=batch", "data.num_train=195", "batch=32")
     assert run_sim(cfg, made(cfg, tmp_path / "r")).rounds[-1].num_clients == 3
+
+
+def test_a_guarantee_is_that_of_the_cut_with_the_most_values(tmp_path):
+    """Behind conv1 there are 2 x 4 x 4 values, behind conv2 32 x 2 x 2."""
+    cfg = config("model.channels=[2,32]", "cut=[conv1,conv2]", "rounds=1")
+    [first, *_] = run_sim(cfg, made(cfg, tmp_path / "r")).guarantees
+    assert "2 * 128 * 1 / 0.1 = 2560" in first

@@ -6,7 +6,8 @@ Crosses, per client and round: E n_k (q s + l) up, E n_k q s down, and the clien
 of the server, or once between peers. Nothing overlaps.
 
 Of a client that is lost or late the server has learnt; its layers do not come back, and the next one begins with those
-from before its turn. Whose turn would come after the deadline has none.
+from before its turn. Whose turn would come after the deadline, or, with whole turns, after as many as are wanted have
+delivered, has none.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Relay(Method):
         exchange = self.open(rnd)
         at_s = rnd.begin_s
         for number, (client, num_steps) in enumerate(self.turns(rnd)):
-            if at_s >= rnd.limit_s:
+            is_enough = self.cfg.turn == "client" and number - len(rnd.late) >= rnd.wanted
+            if at_s >= rnd.limit_s or is_enough:
                 rnd.late.add(client)
                 continue
             is_handed_on = self.cfg.hand_off == "peer" and (number > 0 or rnd.number > 1)

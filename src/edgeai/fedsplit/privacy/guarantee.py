@@ -63,14 +63,15 @@ def _of_noise(cfg: NoiseConfig, num_values: int, num_epochs: int) -> list[str]:
         said.append(f"{name}, at inference only: no guarantee for training records, which cross without noise.")
     releases = 1 if cfg.when == "inference" else num_epochs
     once, whole, formula = _noise_epsilons(cfg, num_values, releases)
+    often = "" if releases == 1 else f", {_plain(whole)} when it is sent {releases} times"
     said.append(
-        f"{name}, values within -1..1: {formula} for one record sent once, {whole:.4g} when it is sent {releases} "
-        "times. It holds for a record's own smashed data, whatever the reader knows about the weights."
+        f"{name}, values within -1..1: {formula} for one record sent once{often}. "
+        "It holds for a record's own smashed data, whatever the reader knows about the weights."
     )
     if once > _TELLING_EPSILON:
         said.append(
-            f"An epsilon of {once:.4g} promises next to nothing (e^epsilon bounds the odds): read it as noise that was "
-            "measured, not as privacy that was proved."
+            f"An epsilon of {_plain(once)} promises next to nothing (e^epsilon bounds the odds): read it as noise that "
+            "was measured, not as privacy that was proved."
         )
     if cfg.when == "training":
         said.append("At inference no noise is added: no guarantee for records sent then.")
@@ -80,6 +81,11 @@ def _of_noise(cfg: NoiseConfig, num_values: int, num_epochs: int) -> list[str]:
     return said
 
 
+def _plain(epsilon: float) -> str:
+    """Four digits, and large ones in full rather than as powers of ten."""
+    return f"{epsilon:.0f}" if epsilon >= 1000 else f"{epsilon:.4g}"
+
+
 def _noise_epsilons(cfg: NoiseConfig, num_values: int, releases: int) -> tuple[float, float, str]:
     """Epsilon of one release and of all of them, and the first one with its formula."""
     if cfg.kind == "laplace":
@@ -87,12 +93,14 @@ def _noise_epsilons(cfg: NoiseConfig, num_values: int, releases: int) -> tuple[f
         return (
             once,
             once * releases,
-            f"pure epsilon = 2 q B / scale = 2 * {num_values} * 1 / {cfg.scale:g} = {once:.4g}",
+            f"pure epsilon = 2 q B / scale = 2 * {num_values} * 1 / {cfg.scale:g} = {_plain(once)}",
         )
     ratio = 2.0 * math.sqrt(num_values) / cfg.scale
     once = gaussian_epsilon(ratio, _GAUSSIAN_DELTA)
     whole = gaussian_epsilon(ratio * math.sqrt(releases), _GAUSSIAN_DELTA)
-    formula = f"(epsilon, delta) = ({once:.4g}, {_GAUSSIAN_DELTA:g}) by the exact bound for L2 sensitivity 2 B sqrt(q)"
+    formula = (
+        f"(epsilon, delta) = ({_plain(once)}, {_GAUSSIAN_DELTA:g}) by the exact bound for L2 sensitivity 2 B sqrt(q)"
+    )
     return once, whole, formula
 
 

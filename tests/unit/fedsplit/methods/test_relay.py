@@ -71,6 +71,16 @@ def test_lost_clients_do_not_give_their_layers(play):
         assert torch.equal(value, start[name]) == name.startswith("conv1")
 
 
+def test_nobody_has_a_turn_when_enough_have_delivered(play, batches, tiny):
+    world = {"participation": {"per_round": 2, "over_select": 1.5}}
+    played = play(method="relay", rounds=1, world=world)
+    assert (played.report.rounds[0].num_clients, played.report.rounds[0].num_late) == (3, 1)
+    assert played.report.bytes_down["gradients"] == (40 + 56) * 64 * 4
+    sgd(tiny, batches(1, 0) + batches(1, 1))
+    for value, expected in zip(played.weights.values(), tiny.state_dict().values(), strict=True):
+        assert torch.equal(value, expected)
+
+
 def test_resumes_exactly(play):
     whole, resumed = play(method="relay", rounds=3), play(method="relay", rounds=3, resume_after=1)
     assert whole.report == resumed.report
