@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from edgeai.fedsplit.privacy.noise import gaussian_epsilon
 
@@ -29,8 +32,21 @@ def sampled_epsilon(*, noise_multiplier: float, sampling_frac: float, num_steps:
     if sampling_frac < 1.0:
         step = dp_accounting.PoissonSampledDpEvent(sampling_frac, step)
     accountant = dp_accounting.rdp.RdpAccountant()
-    accountant.compose(step, num_steps)
-    return float(accountant.get_epsilon(delta))
+    with _without_warnings():
+        accountant.compose(step, num_steps)
+        return float(accountant.get_epsilon(delta))
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """The library warns of each order that it leaves out; epsilon is then larger, and still right."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def shuffled_epsilon(*, noise_multiplier: float, num_epochs: int, delta: float) -> float:
