@@ -214,6 +214,10 @@ def export_app(
     folder: Annotated[Path, typer.Argument(help="Where to; must be new or empty.")],
     config: ConfigOption = None,
     set_: SetOption = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option("--strategy", metavar="NAME", help="Aggregate by a strategy of Flower's.", show_default=False),
+    ] = None,
 ) -> None:
     """Write a Flower app that plays a run with `flwr run`, to go on in Flower's own tools."""
     from edgeai.fedsplit.schema import SimConfig
@@ -221,7 +225,7 @@ def export_app(
     cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
     from edgeai.fedsplit.flower.export import export
 
-    show_exported(export(cfg, folder))
+    show_exported(export(cfg, folder, strategy))
 
 
 @app.command(epilog="Example: edgeai fedsplit verify")

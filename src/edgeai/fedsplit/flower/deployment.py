@@ -89,7 +89,15 @@ def submit(home: Home, runs: list[Run], *, resume: bool = False) -> list[SimRepo
         raise
 
 
-def train_on_grid(cfg: SimConfig, run: Run, grid: Grid, *, resume: bool, owner: int = 0) -> SimReport:
+def new_roster(cfg: SimConfig, grid: Grid) -> Roster:
+    """Of a run's clients."""
+    assert isinstance(cfg.backend, FlowerConfig)
+    return Roster(grid, cfg.num_clients, interval_s=_LOOK_S, patience_s=cfg.backend.silence_s)
+
+
+def train_on_grid(
+    cfg: SimConfig, run: Run, grid: Grid, *, resume: bool, owner: int = 0, roster: Roster | None = None
+) -> SimReport:
     """The run itself, in the ServerApp.
 
     Args:
@@ -98,10 +106,11 @@ def train_on_grid(cfg: SimConfig, run: Run, grid: Grid, *, resume: bool, owner: 
         grid: Flower's.
         resume: Go on from the state that is kept there.
         owner: Process that wants the outcome; when it is gone, so is the run. 0: nobody has to be there.
+        roster: Of a run before, so that nodes need not be asked again who they are.
     """
     backend = cfg.backend
     assert isinstance(backend, FlowerConfig)
-    roster = Roster(grid, cfg.num_clients, interval_s=_LOOK_S, patience_s=backend.silence_s)
+    roster = roster or new_roster(cfg, grid)
     roster.wait_for(cfg.num_clients, at_least=backend.min_nodes)
     sim = build_sim(cfg, run.device)
     courier, service = _way(cfg, backend, grid, roster)

@@ -9,6 +9,7 @@ from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
 from edgeai.fedsplit.backend_schema import FlowerConfig
 from edgeai.fedsplit.flower.app_files import write_app
+from edgeai.fedsplit.flower.federated import check_strategy
 from edgeai.fedsplit.schema import SimConfig
 
 _SERVER = '''\
@@ -22,6 +23,7 @@ from flwr.serverapp import Grid, ServerApp
 from edgeai.core.config import load_config
 from edgeai.core.run import Run
 from edgeai.fedsplit.flower.deployment import train_on_grid
+from edgeai.fedsplit.flower.federated import check_strategy
 from edgeai.fedsplit.schema import SimConfig
 
 app = ServerApp()
@@ -46,17 +48,51 @@ from edgeai.fedsplit.flower.client_app import app
 __all__ = ["app"]
 '''
 
+_STRATEGY_SERVER = '''\
+"""The server: one of Flower's strategies, with the data, model and optimiser of run.yaml."""
 
-def export(cfg: SimConfig, folder: Path) -> Path:
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from edgeai.core.config import load_config
+from edgeai.fedsplit.flower.federated import federate
+from edgeai.fedsplit.flower.federated import check_strategy
+from edgeai.fedsplit.schema import SimConfig
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Options of the strategy are keywords of `federate`."""
+    told = context.run_config
+    cfg = load_config(SimConfig, Path(__file__).parent / "run.yaml", [f"rounds={told['rounds']}"])
+    print(federate(cfg, str(told["strategy"]), grid))
+'''
+_STRATEGY_CLIENT = '''\
+"""A device: trains the whole model on the data of its partition-id."""
+
+from edgeai.fedsplit.flower.federated import client_app as app
+
+__all__ = ["app"]
+'''
+
+
+def export(cfg: SimConfig, folder: Path, strategy: str | None = None) -> Path:
     """Writes the app.
 
     Args:
         cfg: Of the run; its backend is left out, since the app brings its own.
         folder: New, or empty.
+        strategy: One of Flower's that takes the server's place; None leaves it to the method.
 
     Raises:
-        UsageError: The folder holds something.
+        UsageError: The folder holds something, or the strategy does not fit.
     """
+    if strategy is not None:
+        check_strategy(cfg, strategy)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already, and not empty", hint="choose another folder")
     name = f"edgeai-{cfg.method.kind}"
@@ -66,8 +102,11 @@ def export(cfg: SimConfig, folder: Path) -> Path:
         folder,
         name,
         f"{cfg.method.kind} among {cfg.num_clients} clients, by edgeai fedsplit",
-        {"rounds": str(cfg.rounds), "out": f'"{out}"'},
-        {"server_app.py": _SERVER, "client_app.py": _CLIENT},
+        {"rounds": str(cfg.rounds), **({"strategy": f'"{strategy}"'} if strategy else {"out": f'"{out}"'})},
+        {
+            "server_app.py": _STRATEGY_SERVER if strategy else _SERVER,
+            "client_app.py": _STRATEGY_CLIENT if strategy else _CLIENT,
+        },
     )
     write_whole(folder / name.replace("-", "_") / "run.yaml", dump_config(own))
     return folder

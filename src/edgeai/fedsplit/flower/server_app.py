@@ -13,8 +13,9 @@ from flwr.serverapp import Grid, ServerApp
 from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
-from edgeai.fedsplit.flower.deployment import PID, Answer, train_on_grid
+from edgeai.fedsplit.flower.deployment import PID, Answer, new_roster, train_on_grid
 from edgeai.fedsplit.flower.events import EventWriter
+from edgeai.fedsplit.flower.roster import Roster
 from edgeai.fedsplit.schema import SimConfig
 
 app = ServerApp()
@@ -26,18 +27,20 @@ def main(grid: Grid, context: Context) -> None:
     told = context.run_config
     for folder in str(told["run-dirs"]).split(os.pathsep):
         (Path(folder) / PID).write_text(str(os.getpid()), encoding="ascii")
+    rosters: dict[int, Roster] = {}
     for folder in str(told["run-dirs"]).split(os.pathsep):
-        answer = _play(Path(folder), grid, resume=bool(told["resume"]), owner=int(told["owner"]))
+        answer = _play(Path(folder), grid, rosters, resume=bool(told["resume"]), owner=int(told["owner"]))
         part = Path(folder) / f".{told['answer']}.part"
         part.write_bytes(pickle.dumps(answer))
         part.replace(Path(folder) / str(told["answer"]))
 
 
-def _play(folder: Path, grid: Grid, *, resume: bool, owner: int) -> Answer:
+def _play(folder: Path, grid: Grid, rosters: dict[int, Roster], *, resume: bool, owner: int) -> Answer:
     try:
         run = Run.open(folder, listener=EventWriter(folder))
         cfg = load_config(SimConfig, run.config_path)
-        return Answer(report=train_on_grid(cfg, run, grid, resume=resume, owner=owner))
+        roster = rosters.setdefault(cfg.num_clients, new_roster(cfg, grid))
+        return Answer(report=train_on_grid(cfg, run, grid, resume=resume, owner=owner, roster=roster))
     except EdgeAIError as error:
         return Answer(error=error)
     except Exception:

@@ -1,0 +1,114 @@
+"""Plain federated learning by one of Flower's own strategies: its server side aggregates, our devices train.
+
+Messages are those that Flower's strategies send: "arrays" down and up, "metrics" with num-examples up. The ledger, the
+clock and codecs have no part in it; whoever wants them takes `method.kind: fedavg`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, strategy
+
+from edgeai.core.errors import UsageError
+from edgeai.core.problems import nearest
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Result, Strategy
+
+    from edgeai.fedsplit.flower.device import Workshop
+    from edgeai.fedsplit.schema import SimConfig
+
+client_app = ClientApp()
+_FEDERATED = ("fedavg", "fedprox")
+"""Methods whose devices need nothing but the weights."""
+
+
+def strategies() -> tuple[str, ...]:
+    """Those of Flower's strategies that work on weights alone."""
+    no_use = ("Result", "Strategy")
+    return tuple(name for name in strategy.__all__ if name not in no_use and not name.startswith(("Differ", "FedXgb")))
+
+
+def check_strategy(cfg: SimConfig, name: str) -> None:
+    """Refuses what cannot work.
+
+    Raises:
+        UsageError: Flower has no such strategy, or the method is not a federated one.
+    """
+    if name not in strategies():
+        near = nearest(name, strategies())
+        hint = f'did you mean "{near}"? ' if near else ""
+        raise UsageError(
+            f'Flower has no strategy "{name}" for weights', hint=f"{hint}there are: {', '.join(strategies())}"
+        )
+    if cfg.method.kind not in _FEDERATED:
+        raise UsageError(
+            f"a strategy of Flower aggregates whole models, and {cfg.method.kind} is no method of that kind",
+            hint=f"use -s method.kind={_FEDERATED[0]}, which leaves training to the devices",
+        )
+
+
+def federate(cfg: SimConfig, name: str, grid: Grid, **options: Any) -> Result:
+    """Trains by a strategy of Flower's.
+
+    Args:
+        cfg: Data, partition, model, optimiser and rounds.
+        name: Of the strategy, such as "FedAdam".
+        grid: Flower's.
+        options: Of the strategy's constructor.
+
+    Raises:
+        UsageError: See `check_strategy`.
+    """
+    from edgeai.fedsplit.build import build_sim
+    from edgeai.fedsplit.evaluate import evaluate
+    from edgeai.fedsplit.flower.device import config_text
+
+    check_strategy(cfg, name)
+    sim = build_sim(cfg)
+
+    def test(number: int, arrays: ArrayRecord) -> MetricRecord:
+        sim.method.global_model.model.load_state_dict(arrays.to_torch_state_dict())
+        score = evaluate(sim.method.evaluated(lambda _: {}), sim.dataset.test)
+        return MetricRecord({"accuracy": score.accuracy, "loss": score.loss})
+
+    made: Strategy = getattr(strategy, name)(fraction_evaluate=0.0, **options)
+    return made.start(
+        grid=grid,
+        initial_arrays=ArrayRecord(sim.method.global_model.model.state_dict()),
+        num_rounds=cfg.rounds,
+        train_config=ConfigRecord({"edgeai": config_text(cfg)}),
+        evaluate_fn=test,
+    )
+
+
+@client_app.train()
+def train(message: Message, context: Context) -> Message:
+    """One round on one device."""
+    return Message(train_here(message.content, int(context.node_config["partition-id"])), reply_to=message)
+
+
+def train_here(records: RecordDict, client: int) -> RecordDict:
+    """Trains the weights that came down; the same device as in `method.kind: fedavg`."""
+    from edgeai.fedsplit.message import Message as Wire
+
+    config = records["config"]
+    workshop = _workshop(config["edgeai"])
+    half = workshop.halves(client, int(config["server-round"]), {})
+    wire = Wire(weights=records["arrays"].to_torch_state_dict(), options={"mu": float(config.get("proximal-mu", 0.0))})
+    [answer] = half.handle("train", wire)
+    num_samples = len(workshop.sim.clients[client])
+    metrics = MetricRecord({"num-examples": num_samples, "loss": float(answer.options["loss"])})  # type: ignore[arg-type]
+    return RecordDict({"arrays": ArrayRecord(dict(answer.weights)), "metrics": metrics})
+
+
+@cache
+def _workshop(text: str) -> Workshop:
+    """This process's; the deployment engine starts one a message, Ray keeps it."""
+    from edgeai.fedsplit.flower.device import Workshop
+
+    return Workshop(text, 0)

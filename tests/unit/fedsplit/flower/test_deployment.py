@@ -1,0 +1,142 @@
+"""Flower's deployment engine on this machine: the same result, also where processes are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeai.core.config import dump_config
+from edgeai.core.errors import EdgeAIError
+from edgeai.core.run import Run
+from edgeai.fedsplit.build import build_sim, hash_weights
+from edgeai.fedsplit.flower.deployment import PID, submit
+from edgeai.fedsplit.flower.home import Home, marked, start, start_node, stop
+from edgeai.fedsplit.simulate import play_round, train
+
+from .conftest import config
+from .test_parity import SIX
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 240.0
+
+
+@pytest.fixture(scope="module", name="home")
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    path = tmp_path_factory.mktemp("flower")
+    home = start(path, 2)
+    try:
+        yield home
+    finally:
+        stop(path)
+    assert marked(path) == []
+
+
+@pytest.fixture(autouse=True)
+def _own_model(_tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes build the model that the config names."""
+    monkeypatch.undo()
+
+
+def new_run(home: Home, path: Path, **changes: Any) -> tuple[Any, Run]:
+    backend = {"kind": "flower", "home": str(home.path), "silence_s": PATIENCE_S, **changes.pop("backend", {})}
+    cfg = config(num_clients=2, backend=backend, **changes)
+    return cfg, Run.create(cfg, out=path, argv=["edgeai"], device="cpu", device_why="test")
+
+
+def wait_for(is_there: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + PATIENCE_S
+    while not is_there():
+        assert time.monotonic() < until_s, "it does not come"
+        time.sleep(0.05)
+
+
+def test_the_deployment_engine_changes_nothing(home: Home, tmp_path: Path) -> None:
+    made = [new_run(home, tmp_path / f"there{number}", method=method, rounds=1) for number, method in enumerate(SIX)]
+    found = submit(home, [run for _, run in made])
+    ways = []
+    for number, (cfg, run) in enumerate(made):
+        here = Run.create(cfg, out=tmp_path / f"here{number}", argv=["edgeai"], device="cpu", device_why="test")
+        assert found[number].to_json() == train(build_sim(cfg), here).to_json(), cfg.method.kind
+        wire = json.loads((run.path / "wire.json").read_text())
+        ways.append(wire["transport"])
+        assert wire["up_received_bytes"] >= wire["ledger"]["up_bytes"]
+        assert wire["down_sent_bytes"] >= wire["ledger"]["down_bytes"]
+        assert wire["down_received_bytes"] == pytest.approx(wire["down_sent_bytes"], rel=0.01)
+        assert wire["up_received_bytes"] == pytest.approx(wire["up_sent_bytes"], rel=0.01)
+    assert ways == ["message", "stream", "stream", "stream", "message", "message"]
+
+
+def test_a_client_killed_in_a_round_is_left_out_and_comes_back(home: Home, tmp_path: Path) -> None:
+    """What is expected is played here, with the same clients away in the same rounds as the notes say."""
+    cfg, run = new_run(
+        home, tmp_path / "run", method="splitfed-v2", rounds=4, batch=8, backend={"silence_s": 20.0, "min_nodes": 1}
+    )
+    killed: list[int] = []
+
+    def kill_when_it_trains() -> None:
+        wait_for(lambda: (run.path / "state.pt").exists())
+        for pid in marked(home.path):
+            line = Path(f"/proc/{pid}/cmdline").read_text()
+            if f":{home.node_ports[1]}" in line or f"\0{home.node_ports[1]}\0" in line:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+        start_node(home, 1, client=1)
+
+    thread = threading.Thread(target=kill_when_it_trains)
+    thread.start()
+    [report] = submit(home, [run])
+    thread.join()
+    assert killed, "the case was not met"
+    log = (run.path / "log.txt").read_text()
+    lost = {int(number) for number in re.findall(r"round (\d+) (?:goes without|is played again)", log)}
+    assert lost, log
+    expected = build_sim(cfg)
+    for number in (1, 2, 3, 4):
+        play_round(expected, number, away={1} if number in lost else ())
+    assert report.weights_hash == hash_weights(expected.method)
+    assert sum(report.bytes_up.values()) == expected.ledger.totals.up_bytes
+
+
+def test_a_server_killed_and_started_again_goes_on(home: Home, tmp_path: Path) -> None:
+    cfg, run = new_run(home, tmp_path / "run", method="fedavg", rounds=3)
+
+    def kill() -> None:
+        wait_for(lambda: (run.path / "state.pt").exists())
+        os.kill(int((run.path / PID).read_text()), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(EdgeAIError) as caught:
+        submit(home, [run])
+    thread.join()
+    assert str(caught.value) == "the server's process is gone"
+    [report] = submit(home, [run], resume=True)
+    here = Run.create(cfg, out=tmp_path / "here", argv=["edgeai"], device="cpu", device_why="test")
+    assert report.to_json() == train(build_sim(cfg), here).to_json()
+
+
+def test_ctrl_c_ends_the_server_too(home: Home, tmp_path: Path) -> None:
+    cfg, _ = new_run(home, tmp_path / "unused", method="fedavg", rounds=50)
+    file, out = tmp_path / "cfg.yaml", tmp_path / "run"
+    file.write_text(dump_config(cfg))
+    command = [sys.executable, "-m", "edgeai", "fedsplit", "sim", "-c", str(file), "--out", str(out), "--quiet"]
+    with subprocess.Popen(command) as asked:
+        wait_for(lambda: (out / PID).exists())
+        server = int((out / PID).read_text())
+        assert server in marked(home.path)
+        asked.send_signal(signal.SIGINT)
+        asked.wait(timeout=PATIENCE_S)
+    wait_for(lambda: server not in marked(home.path))
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"

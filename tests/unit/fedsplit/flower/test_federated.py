@@ -1,0 +1,82 @@
+"""Flower's strategies over our devices."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import Message
+
+from edgeai.core.errors import UsageError
+from edgeai.fedsplit.build import build_sim
+from edgeai.fedsplit.flower.export import export
+from edgeai.fedsplit.flower.federated import federate, train_here
+from edgeai.fedsplit.simulate import play_round
+
+from .conftest import config
+
+
+@pytest.fixture(name="federated_grid")
+def _federated_grid(grid: Callable[..., Any]) -> Any:
+    class Federated(grid):  # type: ignore[misc]
+        def answer(self, message: Any) -> Any:
+            return Message(train_here(message.content, message.metadata.dst_node_id - 100), reply_to=message)
+
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
+            return self.pull_messages(self.push_messages(messages))
+
+    return Federated()
+
+
+def test_flowers_fedavg_is_ours(federated_grid: Any) -> None:
+    """Up to the order of sums: Flower adds in float64 what we add in float32."""
+    cfg = config(method="fedavg", rounds=2)
+    result = federate(cfg, "FedAvg", federated_grid)
+    expected = build_sim(cfg)
+    for number in (1, 2):
+        play_round(expected, number)
+    found = result.arrays.to_torch_state_dict()
+    for name, value in expected.method.global_model.model.state_dict().items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_other_strategies_aggregate_otherwise(federated_grid: Any) -> None:
+    cfg = config(method="fedavg", rounds=1)
+    result = federate(cfg, "FedMedian", federated_grid)
+    rows = [train_here(message.content, message.metadata.dst_node_id - 100) for message in federated_grid.pushed]
+    states = [row["arrays"].to_torch_state_dict() for row in rows]
+    for name, value in result.arrays.to_torch_state_dict().items():
+        median = torch.stack([state[name] for state in states]).median(dim=0).values
+        torch.testing.assert_close(value, median)
+
+
+def test_strategies_that_do_not_fit_are_refused(federated_grid: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        federate(config(method="fedavg"), "FedAdm", federated_grid)
+    assert str(caught.value) == 'Flower has no strategy "FedAdm" for weights'
+    assert caught.value.hint.startswith('did you mean "FedAdam"? there are: Bulyan, FedAdagrad')
+    with pytest.raises(UsageError) as caught:
+        federate(config(method="relay"), "FedAvg", federated_grid)
+    assert str(caught.value) == "a strategy of Flower aggregates whole models, and relay is no method of that kind"
+
+
+@pytest.mark.parametrize("strategy", [None, "FedAdam"])
+def test_an_app_is_a_flower_app(strategy: str | None, tmp_path: Path) -> None:
+    folder = export(config(method="fedavg"), tmp_path / "app", strategy)
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["tool"]["flwr"]["app"]["components"] == {
+        "serverapp": "edgeai_fedavg.server_app:app",
+        "clientapp": "edgeai_fedavg.client_app:app",
+    }
+    for name in ("server_app", "client_app"):
+        source = (folder / "edgeai_fedavg" / f"{name}.py").read_text()
+        scope: dict[str, Any] = {"__file__": str(folder / "edgeai_fedavg" / f"{name}.py"), "__name__": name}
+        exec(compile(source, name, "exec"), scope)
+        assert type(scope["app"]).__name__ == ("ServerApp" if name == "server_app" else "ClientApp")
+    with pytest.raises(UsageError) as caught:
+        export(config(method="fedavg"), folder)
+    assert str(caught.value) == f"{folder} is there already, and not empty"
