@@ -177,6 +177,9 @@ def up(
             show_default=False,
         ),
     ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Where the SuperLink listens; other than 127.0.0.1 only with TLS.")
+    ] = "127.0.0.1",
     first: Annotated[int, typer.Option("--first", min=0, help="Number of the first client.")] = 0,
     certificate: Annotated[Path | None, typer.Option("--ssl-certfile", help="TLS certificate.")] = None,
     key: Annotated[Path | None, typer.Option("--ssl-keyfile", help="Its private key.")] = None,
@@ -197,7 +200,7 @@ def up(
     if node_key and len(node_key) != nodes:
         raise UsageError(f"{len(node_key)} --node-key for {nodes} SuperNodes", hint="give one for each")
     security = Security(certificate, key, root, tuple(node_key or ()))
-    found = start(home, nodes, superlink=superlink, security=security, first=first)
+    found = start(home, nodes, superlink=superlink, host=host, security=security, first=first)
     show_up(found.path, found.address, found.num_nodes)
 
 

@@ -51,6 +51,8 @@ class Home:
     address: str
     """Of the SuperLink."""
     pids: dict[str, int] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    """Where the SuperLink listens."""
     num_nodes: int = 0
     node_ports: tuple[int, ...] = ()
     certificate: str | None = None
@@ -102,7 +104,13 @@ def environment(path: Path) -> dict[str, str]:
 
 
 def start(
-    path: Path, num_nodes: int, *, superlink: str | None = None, security: Security | None = None, first: int = 0
+    path: Path,
+    num_nodes: int,
+    *,
+    superlink: str | None = None,
+    host: str = "127.0.0.1",
+    security: Security | None = None,
+    first: int = 0,
 ) -> Home:
     """Starts a SuperLink and SuperNodes, each the client of its number.
 
@@ -110,21 +118,25 @@ def start(
         path: Folder of logs and state.
         num_nodes: SuperNodes.
         superlink: Address of one that is up elsewhere; only SuperNodes are started then.
+        host: Where a SuperLink listens.
         security: TLS and keys; None leaves all open, which is for this machine only.
         first: Number of the first client.
 
     Raises:
-        UsageError: Something is up there already.
+        UsageError: Something is up there already, or would be open to other machines.
         EdgeAIError: It does not come up.
     """
     path, security = path.absolute(), security or Security()
+    if superlink is None and security.is_insecure and host not in ("127.0.0.1", "localhost"):
+        raise UsageError(f"a SuperLink on {host} without TLS is open to everyone", hint="give --ssl-certfile and so on")
     if marked(path):
         raise UsageError(f"a Flower deployment is up in {path}", hint=f"end it first: edgeai fedsplit down {path}")
     (path / "flwr").mkdir(parents=True, exist_ok=True)
     port = _free_port()
     home = Home(
         path,
-        superlink or f"127.0.0.1:{port}",
+        superlink or f"{'127.0.0.1' if host == '0.0.0.0' else host}:{port}",
+        host=host,
         num_nodes=num_nodes,
         node_ports=tuple(_free_port() for _ in range(num_nodes)),
         certificate=_text(security.certificate),
@@ -165,7 +177,14 @@ def start_superlink(home: Home) -> None:
 
 def superlink_command(home: Home, port: int) -> list[str]:
     """The SuperLink's command line."""
-    command = ["flower-superlink", "--disable-runtime-dependency-installation", "--port", str(port)]
+    command = [
+        "flower-superlink",
+        "--disable-runtime-dependency-installation",
+        "--host",
+        home.host,
+        "--port",
+        str(port),
+    ]
     if home.certificate is None:
         return [*command, "--insecure"]
     command += ["--ssl-certfile", home.certificate, "--ssl-keyfile", str(home.key), "--ssl-ca-certfile", str(home.root)]

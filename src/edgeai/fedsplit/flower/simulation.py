@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -23,6 +23,23 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+class StoppableGrid:
+    """Flower's grid until the run is stopped: a ServerApp's thread would go on waiting for answers otherwise.
+
+    Args:
+        grid: Flower's.
+        stopped: Set from another thread.
+    """
+
+    def __init__(self, grid: Grid, stopped: threading.Event) -> None:
+        self._grid, self._stopped = grid, stopped
+
+    def __getattr__(self, name: str) -> Any:
+        if self._stopped.is_set():
+            raise EdgeAIError("the run was stopped")
+        return getattr(self._grid, name)
 
 
 def on_ray(cfg: FlowerSimConfig, num_clients: int, work: Callable[[Grid], T]) -> T:
@@ -49,17 +66,15 @@ def on_ray(cfg: FlowerSimConfig, num_clients: int, work: Callable[[Grid], T]) ->
     logging.getLogger("flwr").setLevel(logging.ERROR)
     outcome: list[T] = []
     failures: list[BaseException] = []
-    done = threading.Event()
+    stopped = threading.Event()
     server = ServerApp()
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         try:
-            outcome.append(work(grid))
+            outcome.append(work(StoppableGrid(grid, stopped)))
         except BaseException as error:
             failures.append(error)
-        finally:
-            done.set()
 
     options = {
         "client_resources": {"num_cpus": 1, "num_gpus": cfg.gpus_per_actor},
@@ -72,6 +87,7 @@ def on_ray(cfg: FlowerSimConfig, num_clients: int, work: Callable[[Grid], T]) ->
     except Exception as error:
         failures.append(error)
     finally:
+        stopped.set()
         if ray.is_initialized():
             ray.shutdown()
     if failures:

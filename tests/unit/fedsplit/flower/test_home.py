@@ -61,11 +61,17 @@ def test_a_second_deployment_in_a_home_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == f"a Flower deployment is up in {tmp_path}"
 
 
+def test_a_superlink_open_to_everyone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        start(tmp_path, 1, host="0.0.0.0")
+    assert str(caught.value) == "a SuperLink on 0.0.0.0 without TLS is open to everyone"
+
+
 def test_tls_and_node_keys_are_passed_on(tmp_path: Path) -> None:
     open_home = Home(tmp_path, "127.0.0.1:9")
     assert superlink_command(open_home, 9)[-1] == "--insecure"
     closed = Home(tmp_path, "127.0.0.1:9", certificate="c", key="k", root="r", node_keys=("n",))
-    assert superlink_command(closed, 9)[4:] == [
+    assert superlink_command(closed, 9)[6:] == [
         *("--ssl-certfile", "c", "--ssl-keyfile", "k", "--ssl-ca-certfile", "r"),
         "--enable-supernode-auth",
     ]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgeai.core.config import dump_config
 from edgeai.core.run import Run
 from edgeai.fedsplit.backend_schema import FlowerSimConfig
 from edgeai.fedsplit.build import build_sim
+from edgeai.fedsplit.flower.home import environment, marked
 from edgeai.fedsplit.flower.launch import train_on_ray
 from edgeai.fedsplit.flower.simulation import on_ray
 from edgeai.fedsplit.simulate import train
@@ -40,3 +47,25 @@ def test_the_simulation_engine_changes_nothing(tmp_path: Path, monkeypatch: pyte
         run = new_run(cfg, tmp_path / f"here{number}")
         assert found[number] == train(build_sim(cfg), run).to_json(), cfg.method.kind
         assert (tmp_path / f"ray{number}" / "wire.json").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_ray_too(tmp_path: Path) -> None:
+    cfg = config(method="fedavg", rounds=1000, backend={"kind": "flower-sim"})
+    file, out = tmp_path / "cfg.yaml", tmp_path / "run"
+    file.write_text(dump_config(cfg))
+    command = [sys.executable, "-m", "edgeai", "fedsplit", "sim", "-c", str(file), "--out", str(out), "--quiet"]
+    with subprocess.Popen(command, env=environment(tmp_path)) as asked:
+        until_s = time.monotonic() + 240
+        while not (out / "state.pt").exists():
+            assert asked.poll() is None
+            assert time.monotonic() < until_s, "it does not begin"
+            time.sleep(0.1)
+        assert len(marked(tmp_path)) > 1, "Ray's processes carry the mark too"
+        asked.send_signal(signal.SIGINT)
+        asked.wait(timeout=120)
+    until_s = time.monotonic() + 60
+    while marked(tmp_path):
+        assert time.monotonic() < until_s, "something was left behind"
+        time.sleep(0.1)
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
