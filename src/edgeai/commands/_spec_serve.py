@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from edgeai.spec.serve.build import ServePlan
     from edgeai.spec.serve.load import LoadReport
     from edgeai.spec.serve.server import ServeReport
-    from edgeai.spec.serve.talk import Partner
+    from edgeai.spec.serve.talk import Ended, Partner
 
 ApiKeyOption = Annotated[
     str,
@@ -85,6 +86,7 @@ def chat(
     set_: SetOption = None,
     out: OutOption = None,
     device: DeviceOption = "auto",
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -96,10 +98,12 @@ def chat(
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         partner = find_partner(cfg, run, api_key=api_key)
         try:
-            _converse(partner, quiet=quiet)
+            turns = _converse(partner, quiet=quiet, as_json=as_json)
         finally:
             partner.close()
         run.finish("done")
+    if as_json:
+        print_json({"run": run.path, "turns": turns})
 
 
 def load(
@@ -147,22 +151,31 @@ def _show_load(report: "LoadReport") -> None:
         print(f"memory of the server in MiB after equal parts of the short requests: {sizes}")
 
 
-def _converse(partner: "Partner", *, quiet: bool) -> None:
+def _converse(partner: "Partner", *, quiet: bool, as_json: bool) -> list[dict[str, object]]:
+    """Ask and answer until the person has had enough; returns what was said."""
     messages: list[dict[str, str]] = []
+    turns: list[dict[str, object]] = []
     speculates = True
     for line in _lines(partner.name):
         if line == "/quit":
-            return
+            break
         if line in ("/on", "/off", "/new"):
             messages = [] if line == "/new" else messages
             speculates = speculates if line == "/new" else line == "/on"
             continue
         messages.append({"role": "user", "content": line})
         try:
-            messages.append({"role": "assistant", "content": _say(partner, messages, speculates, quiet)})
+            text, ended = _say(partner, messages, speculates, shows=not as_json)
         except EdgeAIError as error:
             messages.pop()
             print(f"edgeai: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else ""), file=sys.stderr)
+            continue
+        messages.append({"role": "assistant", "content": text})
+        turns.append({"user": line, "assistant": text, **(asdict(ended) if ended else {})})
+        if ended and not quiet:
+            facts = f"{ended.num_tokens} tokens, {ended.tokens_per_s:.0f} tokens/s, accept_len {ended.accept_len:.2f}"
+            print(f"[{facts}]", file=sys.stderr)
+    return turns
 
 
 def _lines(name: str) -> Iterator[str]:
@@ -177,29 +190,28 @@ def _lines(name: str) -> Iterator[str]:
             yield line.strip()
 
 
-def _say(partner: "Partner", messages: list[dict[str, str]], speculates: bool, quiet: bool) -> str:
-    """Print one answer as it comes; returns it. Ctrl-C stops the answer, not the conversation."""
-    from edgeai.spec.serve.talk import Ended
+def _say(
+    partner: "Partner", messages: list[dict[str, str]], speculates: bool, *, shows: bool
+) -> tuple[str, "Ended | None"]:
+    """One answer, printed as it comes. Ctrl-C stops the answer, not the conversation."""
+    from edgeai.spec.serve.talk import Said
 
     text, ended = [], None
     answer = partner.answer(messages, speculates=speculates)
     try:
         for part in answer:
-            if isinstance(part, Ended):
+            if not isinstance(part, Said):
                 ended = part
                 continue
             for piece, is_draft in part.pieces:
                 text.append(piece)
-                print(_tinted(piece, part.num_accepted if is_draft else 0), end="", flush=True)
+                if shows:
+                    print(_tinted(piece, part.num_accepted if is_draft else 0), end="", flush=True)
     except KeyboardInterrupt:
-        answer.close()  # type: ignore[attr-defined]
-    print()
-    if ended and not quiet:
-        print(
-            f"[{ended.num_tokens} tokens, {ended.tokens_per_s:.0f} tokens/s, accept_len {ended.accept_len:.2f}]",
-            file=sys.stderr,
-        )
-    return "".join(text)
+        answer.close()
+    if shows:
+        print()
+    return "".join(text), ended
 
 
 def _tinted(text: str, run: int) -> str:

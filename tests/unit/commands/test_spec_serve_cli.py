@@ -196,6 +196,15 @@ def test_chat_in_this_process_and_with_a_server(start, options, tmp_path, capsys
     assert "accept_len 1.00]" in here.err
 
 
+def test_chat_as_one_json_document(options, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("abcabcabc\n\nmore\n"))
+    sampling = ["-ssampling.temperature=0", "-smax_tokens=20"]
+    assert main(["spec", "chat", "--json", *options, *sampling, f"--out={tmp_path / 'run'}"]) == 0
+    turns = json.loads(capsys.readouterr().out)["turns"]
+    assert [turn["user"] for turn in turns] == ["abcabcabc", "more"]
+    assert [turn["num_tokens"] for turn in turns] == [20, 20]
+
+
 def test_chat_without_a_server(tmp_path, capsys):
     assert main(["spec", "chat", "--url=http://127.0.0.1:1", f"--out={tmp_path / 'run'}"]) == 1
     _, err = capsys.readouterr()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,7 +50,7 @@ class Partner(Protocol):
 
     name: str
 
-    def answer(self, messages: Sequence[Message], *, speculates: bool) -> Iterator[Said | Ended]:
+    def answer(self, messages: Sequence[Message], *, speculates: bool) -> Generator[Said | Ended]:
         """Stream the next turn; closing the iterator stops it."""
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Remote:
         self._client = httpx.Client(base_url=cfg.url.rstrip("/").removesuffix("/v1"), headers=headers, timeout=60.0)
         self.name = str(self._get("/v1/models")["data"][0]["id"])
 
-    def answer(self, messages: Sequence[Message], *, speculates: bool) -> Iterator[Said | Ended]:
+    def answer(self, messages: Sequence[Message], *, speculates: bool) -> Generator[Said | Ended]:
         """See `Partner`."""
         body = {
             **_request(self._cfg, self.name, messages, speculates),
@@ -132,7 +132,7 @@ class Local:
         _, self._engine = build_engine(serving, parts)
         self._engine.start()
 
-    def answer(self, messages: Sequence[Message], *, speculates: bool) -> Iterator[Said | Ended]:
+    def answer(self, messages: Sequence[Message], *, speculates: bool) -> Generator[Said | Ended]:
         """See `Partner`."""
         body = ChatRequest.model_validate(_request(self._cfg, self.name, messages, speculates))
         try:
