@@ -75,7 +75,8 @@ class Devices(ABC):
     def timed(
         self, client: int, op: str, request: Request, wire: Message, answers: Iterator[Answer]
     ) -> Iterator[Reply]:
-        """Charges and times a request and its answers. One without an answer gives an empty reply, which crosses nothing.
+        """Charges and times a request and its answers. One without an answer gives an empty reply, which crosses
+        nothing.
 
         Args:
             client: Whose.

@@ -112,6 +112,11 @@ class _Scaled(nn.Module):
         x: Public samples, likewise.
     """
 
+    mean_z: Tensor
+    std_z: Tensor
+    mean_x: Tensor
+    std_x: Tensor
+
     def __init__(self, net: nn.Module, z: Tensor, x: Tensor) -> None:
         super().__init__()
         self.net = net
