@@ -14,6 +14,7 @@ Buffers and frozen weights are averaged as in FedAvg.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,9 +53,9 @@ class FedOpt(FedAvg):
             mean[name] = now[name] + self.move(name, mean[name] - now[name])
         self.global_model.load(mean)
 
+    @abstractmethod
     def move(self, name: str, delta: Tensor) -> Tensor:
         """How far a weight goes that moved by `delta` in the mean."""
-        raise NotImplementedError
 
     def extra(self) -> dict[str, Any]:
         """The optimiser's state."""

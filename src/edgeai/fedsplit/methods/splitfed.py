@@ -12,6 +12,7 @@ averaged. A round starts every part's optimiser anew, which makes V1 with SGD eq
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -38,9 +39,9 @@ class SplitFed(Method):
     client_half = SplitClient
     signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
 
+    @abstractmethod
     def groups(self, clients: Sequence[int]) -> list[list[int]]:
         """Clients that share a server half."""
-        raise NotImplementedError
 
     def round(self, rnd: Round) -> None:
         """Client parts down, batches, client parts up, average."""
