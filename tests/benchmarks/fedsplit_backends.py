@@ -74,7 +74,7 @@ def main() -> None:
             table[cfg.method.kind]["flower-sim"] = bench.seconds(run)
         home = start(Path(folder) / "home", asked.clients)
         try:
-            where = {"kind": "flower", "home": str(home.path), "silence_s": 600.0}
+            where = {"kind": "flower", "home": str(home.path), "silence_s": 600.0, "start_s": 600.0}
             made = [bench.make(method, where) for method in METHODS]
             submit(home, [run for _, run in made])
             for cfg, run in made:

@@ -41,6 +41,8 @@ class FlowerConfig(Config):
     exchange once a round, a stream for all others."""
     silence_s: float = Field(60.0, gt=0)
     """A device that has said nothing for so long is lost: the round is played again without it."""
+    start_s: float = Field(120.0, gt=0)
+    """A device has so long for its first word in a round, because Flower starts a process for it."""
     min_nodes: int = Field(1, ge=1)
     """The run fails when fewer devices are there."""
     stream_host: str = "127.0.0.1"

@@ -92,7 +92,7 @@ def submit(home: Home, runs: list[Run], *, resume: bool = False) -> list[SimRepo
 def new_roster(cfg: SimConfig, grid: Grid) -> Roster:
     """Of a run's clients."""
     assert isinstance(cfg.backend, FlowerConfig)
-    return Roster(grid, cfg.num_clients, interval_s=_LOOK_S, patience_s=cfg.backend.silence_s)
+    return Roster(grid, cfg.num_clients, interval_s=_LOOK_S, patience_s=cfg.backend.start_s)
 
 
 def train_on_grid(
@@ -174,7 +174,7 @@ def _way(cfg: SimConfig, backend: FlowerConfig, grid: Grid, roster: Roster) -> t
                 text,
                 threads=threads,
                 interval_s=_LOOK_S,
-                silence_s=backend.silence_s,
+                silence_s=backend.silence_s + backend.start_s,
                 is_logged=is_logged,
             ),
             None,
@@ -203,6 +203,7 @@ def _way(cfg: SimConfig, backend: FlowerConfig, grid: Grid, roster: Roster) -> t
         threads=threads,
         chunk_bytes=backend.chunk_bytes,
         silence_s=backend.silence_s,
+        start_s=backend.start_s,
     )
     return courier, service
 

@@ -46,6 +46,7 @@ class StreamCourier(Courier):
         threads: Of torch on devices.
         chunk_bytes: Of what goes up.
         silence_s: After which a device is lost.
+        start_s: The same before its first word in a round.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class StreamCourier(Courier):
         threads: int,
         chunk_bytes: int,
         silence_s: float,
+        start_s: float,
     ) -> None:
         self._grid, self._roster, self._text, self._service = grid, roster, text, service
         self._address, self._threads, self._chunk_bytes, self._silence_s = address, threads, chunk_bytes, silence_s
+        self._start_s = start_s
         self._outset = Outset("", 0, 0, (), {})
         self._asked: dict[str, int] = {}  # clients by message id
         self._looked_s = 0.0
@@ -119,8 +122,9 @@ class StreamCourier(Courier):
             if heard is not None:
                 return heard
             self._look()
-            if time.monotonic() - line.heard_s > self._silence_s:
-                raise DeviceLost(client, f"no word for {self._silence_s:g} s")
+            limit_s = self._silence_s if line.num_links else self._start_s
+            if time.monotonic() - line.heard_s > limit_s:
+                raise DeviceLost(client, f"no word for {limit_s:g} s")
 
     def _call(self, client: int, *, with_kept: bool) -> None:
         """Asks a device, by Flower, to open its stream."""

@@ -50,7 +50,13 @@ def _own_model(_tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def new_run(home: Home, path: Path, **changes: Any) -> tuple[Any, Run]:
-    backend = {"kind": "flower", "home": str(home.path), "silence_s": PATIENCE_S, **changes.pop("backend", {})}
+    backend = {
+        "kind": "flower",
+        "home": str(home.path),
+        "silence_s": PATIENCE_S,
+        "start_s": PATIENCE_S,
+        **changes.pop("backend", {}),
+    }
     cfg = config(num_clients=2, backend=backend, **changes)
     return cfg, Run.create(cfg, out=path, argv=["edgeai"], device="cpu", device_why="test")
 
@@ -81,7 +87,12 @@ def test_the_deployment_engine_changes_nothing(home: Home, tmp_path: Path) -> No
 def test_a_client_killed_in_a_round_is_left_out_and_comes_back(home: Home, tmp_path: Path) -> None:
     """What is expected is played here, with the same clients away in the same rounds as the notes say."""
     cfg, run = new_run(
-        home, tmp_path / "run", method="splitfed-v2", rounds=4, batch=8, backend={"silence_s": 20.0, "min_nodes": 1}
+        home,
+        tmp_path / "run",
+        method="splitfed-v2",
+        rounds=4,
+        batch=8,
+        backend={"silence_s": 15.0, "start_s": 75.0, "min_nodes": 1},
     )
     killed: list[int] = []
 

@@ -21,6 +21,7 @@ from edgeai.fedsplit.flower.flower_devices import FlowerDevices
 from edgeai.fedsplit.flower.roster import Roster
 from edgeai.fedsplit.flower.stream_courier import Address, StreamCourier
 from edgeai.fedsplit.flower.stream_service import StreamService
+from edgeai.fedsplit.flower.wire_records import get_message
 from edgeai.fedsplit.simulate import play_round
 
 from .conftest import NUM_CLIENTS, LoopGrid, config, outcome_of
@@ -33,15 +34,17 @@ class ThreadGrid(LoopGrid):
     def answer(self, message: Any) -> Any:
         if message.metadata.message_type == "query.hello":
             return super().answer(message)
-        thread = threading.Thread(target=self._play, args=(message,), daemon=True)
-        thread.start()
+        program = Program()
+        _, words = get_message(message.content, "ask")
+        program.workshop(words["config"], words["threads"])  # seeds torch, which threads share and processes do not
+        threading.Thread(target=self._play, args=(program, message), daemon=True).start()
         return None
 
-    def _play(self, message: Any) -> None:
+    def _play(self, program: Program, message: Any) -> None:
         from flwr.app import Message
 
         context = self.contexts[message.metadata.dst_node_id]
-        content = Program().round(message.content, context)
+        content = program.round(message.content, context)
         self.replies[message.metadata.message_id] = Message(content, reply_to=message)
 
     def pull_messages(self, ids: Any) -> list[Any]:
@@ -85,7 +88,7 @@ class Cutter:
 
 
 @contextlib.contextmanager
-def streaming(cfg: Any, cut_bytes: int | None = None, silence_s: float = 20.0) -> Iterator[Any]:
+def streaming(cfg: Any, cut_bytes: int | None = None, silence_s: float = 60.0) -> Iterator[Any]:
     """A run over streams; what is yielded has it as `sim`."""
     grid, traffic = ThreadGrid(), Traffic()
     service = StreamService("127.0.0.1", 0, NUM_CLIENTS, chunk_bytes=1000, traffic=traffic)
@@ -103,6 +106,7 @@ def streaming(cfg: Any, cut_bytes: int | None = None, silence_s: float = 20.0) -
         threads=0,
         chunk_bytes=1000,
         silence_s=silence_s,
+        start_s=silence_s,
     )
     sim = build_sim(cfg)
     try:
