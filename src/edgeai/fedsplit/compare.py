@@ -6,6 +6,7 @@ import concurrent.futures as futures
 import json
 import multiprocessing
 import os
+import threading
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,13 +131,22 @@ def _play(jobs: list[Job], run: Run, processes: int) -> Any:
 
 
 def _begin_worker() -> None:
-    """In a worker: one thread for each process, and Ctrl-C is the parent's affair."""
+    """In a worker: one thread for each process, Ctrl-C is the parent's affair, and nobody outlives the parent."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _play_one(config_text: str, folder: str, device: str) -> tuple[Result | None, str]:
