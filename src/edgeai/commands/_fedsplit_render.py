@@ -300,18 +300,27 @@ def _leakage(found: "Leakage") -> str:
     return "; ".join(parts)
 
 
-def show_up(path: Path, address: str, num_nodes: int) -> None:
+def show_up(path: Path, address: str, num_nodes: int, *, as_json: bool) -> None:
     """Where a Flower deployment is, and what to do with it."""
+    if as_json:
+        print_json({"home": str(path), "superlink": address, "num_nodes": num_nodes})
+        return
     print_fields({"home": path, "SuperLink": address, "SuperNodes": num_nodes})
     print(f"train: edgeai fedsplit sim -s backend.kind=flower -s num_clients={num_nodes} -s backend.home={path}")
     print(f"end:   edgeai fedsplit down {path}")
 
 
-def show_down(path: Path, num_ended: int) -> None:
+def show_down(path: Path, num_ended: int, *, as_json: bool) -> None:
     """How much was ended."""
-    print(f"ended {num_ended} processes of {path}" if num_ended else f"nothing was up in {path}")
+    if as_json:
+        print_json({"home": str(path), "num_ended": num_ended})
+    else:
+        print(f"ended {num_ended} processes of {path}" if num_ended else f"nothing was up in {path}")
 
 
-def show_exported(path: Path) -> None:
+def show_exported(path: Path, *, as_json: bool) -> None:
     """How to run an app."""
-    print(f"wrote {path}: run it with `flwr run {path}`")
+    if as_json:
+        print_json({"app": str(path)})
+    else:
+        print(f"wrote {path}: run it with `flwr run {path}`")

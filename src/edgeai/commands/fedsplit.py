@@ -187,6 +187,7 @@ def up(
     node_key: Annotated[
         list[Path] | None, typer.Option("--node-key", help="A SuperNode's private key; once for each.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Start Flower's SuperLink and SuperNodes on this machine, for backend.kind=flower.
 
@@ -201,15 +202,18 @@ def up(
         raise UsageError(f"{len(node_key)} --node-key for {nodes} SuperNodes", hint="give one for each")
     security = Security(certificate, key, root, tuple(node_key or ()))
     found = start(home, nodes, superlink=superlink, host=host, security=security, first=first)
-    show_up(found.path, found.address, found.num_nodes)
+    show_up(found.path, found.address, found.num_nodes, as_json=as_json)
 
 
 @app.command(epilog="Example: edgeai fedsplit down")
-def down(home: Annotated[Path, typer.Argument(help="Folder given to `up`.")] = Path("runs/flower")) -> None:
+def down(
+    home: Annotated[Path, typer.Argument(help="Folder given to `up`.")] = Path("runs/flower"),
+    as_json: JsonOption = False,
+) -> None:
     """End everything that `up` started, and what that started in turn."""
     from edgeai.fedsplit.flower.home import stop
 
-    show_down(home, stop(home))
+    show_down(home, stop(home), as_json=as_json)
 
 
 @app.command(name="export-app", epilog="Example: edgeai fedsplit export-app my-app -c fedsplit/smoke")
@@ -221,6 +225,7 @@ def export_app(
         str | None,
         typer.Option("--strategy", metavar="NAME", help="Aggregate by a strategy of Flower's.", show_default=False),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a Flower app that plays a run with `flwr run`, to go on in Flower's own tools."""
     from edgeai.fedsplit.schema import SimConfig
@@ -228,7 +233,7 @@ def export_app(
     cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
     from edgeai.fedsplit.flower.export import export
 
-    show_exported(export(cfg, folder, strategy))
+    show_exported(export(cfg, folder, strategy), as_json=as_json)
 
 
 @app.command(epilog="Example: edgeai fedsplit verify")
