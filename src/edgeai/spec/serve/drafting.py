@@ -18,7 +18,7 @@ from torch import Tensor
 from edgeai.spec.decoder import additive_mask, attend, rotate
 from edgeai.spec.drafters import Drafter
 from edgeai.spec.drafters.beam import grow
-from edgeai.spec.drafters.eagle3 import HeadLayer
+from edgeai.spec.drafters.eagle3 import HeadLayer, head_rotary
 from edgeai.spec.schema import TreeConfig
 from edgeai.spec.target import Target
 from edgeai.spec.tree import DraftTree
@@ -122,7 +122,7 @@ class Eagle3Pool:
         shape = layer.shape
         self.name, self.num_rows = name, num_rows
         self._layer = layer
-        self._cos, self._sin = target.rotary
+        self._cos, self._sin = head_rotary(shape, target)
         self._repeats = shape.num_heads // shape.num_kv_heads
         size = (num_rows, shape.num_kv_heads, capacity + max_tree.depth * max_tree.top_k, shape.head_dim)
         self._k, self._v = (torch.zeros(size, dtype=target.dtype, device=target.device) for _ in range(2))
