@@ -121,7 +121,7 @@ def test_a_client_killed_in_a_round_is_left_out_and_comes_back(home: Home, tmp_p
 
 
 def test_a_server_killed_and_started_again_goes_on(home: Home, tmp_path: Path) -> None:
-    cfg, run = new_run(home, tmp_path / "run", method="fedavg", rounds=3)
+    cfg, run = new_run(home, tmp_path / "run", method="fedavg", rounds=2)
 
     def kill() -> None:
         wait_for(lambda: (run.path / "state.pt").exists())
