@@ -148,7 +148,7 @@ class Eagle3Pool:
         """See `DraftPool`."""
         self._waiting[row].append(features.clone())  # not a view that keeps the whole pass alive
         if sum(part.shape[0] for part in self._waiting[row]) >= _FEED_ROWS:
-            self._confirm([row], [text])
+            self._confirm([row], [text[:-1]])  # the last pair waits: its query is where the next tree starts
 
     @torch.inference_mode()
     def propose(self, rows: Sequence[int], texts: Sequence[Sequence[int]], tree: TreeConfig) -> list[DraftTree]:

@@ -77,6 +77,20 @@ def test_greedy_texts_are_those_of_plain_decoding_whoever_the_neighbours_are(
         assert sum(heard.end.stats.num_accepted for heard in asked) > 0
 
 
+@pytest.mark.parametrize("num_tokens", [63, 64, 65, 90])
+def test_a_prompt_that_the_head_reads_at_once_leaves_it_where_to_start(
+    small_vocab_target, make_engine, ask, finish, num_tokens
+):
+    """From 64 waiting features on the head runs without being asked for a tree; the next tree still needs the last."""
+    rng = random.Random(num_tokens)
+    ids = [rng.randrange(1, 12) for _ in range(num_tokens)]
+    engine = make_engine(small_vocab_target)
+    heard = ask(engine, job(ids))
+    finish(engine, heard)
+    assert heard.ids == plain(small_vocab_target, ids)
+    assert heard.end.stats.num_draft_tokens > 0
+
+
 def test_trees_that_change_in_every_cycle_change_no_token(small_vocab_target, make_engine, ask, finish):
     texts = prompts(6, vocab=12, seed=5)
     policy = Restless(3)
