@@ -112,7 +112,8 @@ def test_a_wrong_commit_is_found(bench: Any, make_hf: Any, make_target: Any, mon
     commit = target.commit
     monkeypatch.setattr(target, "commit", lambda cache, path, row=0: commit(cache, torch.arange(len(path)), row))
     tree = TreeConfig(nodes=12, depth=3, top_k=4)
-    report = bench(target, repeats=1, tree=tree, draft=NgramDraft(max_ngram=1))
+    # long answers: one mistake may look like a tie, depending on how this processor rounds bfloat16; many do not
+    report = bench(target, repeats=1, tree=tree, draft=NgramDraft(max_ngram=1), max_tokens=100)
     assert not report.lossless.ok
 
 
