@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeai.core.config import dump_config, load_config
+from edgeai.core.device import num_cores
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
 from edgeai.fedsplit.compare_report import CompareReport, Result, compare_report
@@ -50,7 +51,7 @@ def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
     failures: dict[str, str] = {}
     num_done = len(jobs) - len(missing)
     run.metrics.progress("compare", num_done, len(jobs), unit="runs")
-    for name, result, failure in _play(missing, run, cfg.processes or num_processes()):
+    for name, result, failure in _play(missing, run, cfg.processes or num_cores()):
         num_done += 1
         if failure:
             failures[name] = failure
@@ -60,11 +61,6 @@ def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
     if not results:
         raise EdgeAIError(f"every run failed, the first one so: {next(iter(failures.values()))}")
     return compare_report([(job.label, job.cfg, results[job.name]) for job in jobs if job.name in results], failures)
-
-
-def num_processes() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _jobs(cfg: CompareConfig) -> dict[str, Job]:

@@ -17,12 +17,11 @@ from edgeai.fedsplit.ledger import Ledger
 from edgeai.fedsplit.message import EMPTY, Message
 from edgeai.fedsplit.split import SplitModel, Weights, clone
 from edgeai.fedsplit.transport import Reply, Request, Transport
+from edgeai.fedsplit.world import SERVER, World
 
 if TYPE_CHECKING:
     from edgeai.fedsplit.schema import SimConfig
-    from edgeai.fedsplit.world import World
 
-SERVER = -1
 Kept = Callable[[int], State]
 
 
