@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgeai.fedsplit.advise_schema import AdviseConfig
     from edgeai.fedsplit.compare import Job
     from edgeai.fedsplit.compare_report import CompareReport, Spread
+    from edgeai.fedsplit.flower.home import Home
     from edgeai.fedsplit.leakage import Leakage
     from edgeai.fedsplit.partition_report import PartitionReport
     from edgeai.fedsplit.plan import SimPlan
@@ -300,14 +301,22 @@ def _leakage(found: "Leakage") -> str:
     return "; ".join(parts)
 
 
-def show_up(path: Path, address: str, num_nodes: int, *, as_json: bool) -> None:
+def show_up(home: "Home", *, as_json: bool) -> None:
     """Where a Flower deployment is, and what to do with it."""
     if as_json:
-        print_json({"home": str(path), "superlink": address, "num_nodes": num_nodes})
+        found = {"home": str(home.path), "superlink": home.address, "num_nodes": home.num_nodes, "root": home.root}
+        print_json(found)
         return
-    print_fields({"home": path, "SuperLink": address, "SuperNodes": num_nodes})
-    print(f"train: edgeai fedsplit sim -s backend.kind=flower -s num_clients={num_nodes} -s backend.home={path}")
-    print(f"end:   edgeai fedsplit down {path}")
+    print_fields({"home": home.path, "SuperLink": home.address, "SuperNodes": home.num_nodes})
+    if home.has_superlink and home.root is not None:
+        print(f"copy {home.root} to each device, and there:")
+        print(f"       edgeai fedsplit up --superlink {home.address} --ssl-ca-certfile FILE --nodes 1 --first NUMBER")
+    if home.has_superlink:
+        num_clients = home.num_nodes or "N"
+        print(
+            f"train: edgeai fedsplit sim -s backend.kind=flower -s num_clients={num_clients} -s backend.home={home.path}"
+        )
+    print(f"end:   edgeai fedsplit down {home.path}")
 
 
 def show_down(path: Path, num_ended: int, *, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """`edgeai fedsplit`: train across devices, by federated learning, split learning or both, with all costs counted."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -167,7 +168,7 @@ def partition(
 @app.command(epilog="Example: edgeai fedsplit up --nodes 5")
 def up(
     home: Annotated[Path, typer.Argument(help="Folder of logs and state.")] = Path("runs/flower"),
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="SuperNodes, one a client.")] = 5,
+    nodes: Annotated[int, typer.Option("--nodes", min=0, help="SuperNodes here, one a client.")] = 5,
     superlink: Annotated[
         str | None,
         typer.Option(
@@ -180,12 +181,18 @@ def up(
     host: Annotated[
         str, typer.Option("--host", help="Where the SuperLink listens; other than 127.0.0.1 only with TLS.")
     ] = "127.0.0.1",
+    self_signed: Annotated[
+        bool, typer.Option("--self-signed", help="Make a TLS certificate for --host; devices need a copy of it.")
+    ] = False,
     first: Annotated[int, typer.Option("--first", min=0, help="Number of the first client.")] = 0,
     certificate: Annotated[Path | None, typer.Option("--ssl-certfile", help="TLS certificate.")] = None,
     key: Annotated[Path | None, typer.Option("--ssl-keyfile", help="Its private key.")] = None,
     root: Annotated[Path | None, typer.Option("--ssl-ca-certfile", help="Of the authority that is trusted.")] = None,
     node_key: Annotated[
         list[Path] | None, typer.Option("--node-key", help="A SuperNode's private key; once for each.")
+    ] = None,
+    trust: Annotated[
+        list[Path] | None, typer.Option("--trust", help="Public key of a SuperNode elsewhere; once for each.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -200,9 +207,18 @@ def up(
         raise UsageError("TLS needs all of --ssl-certfile, --ssl-keyfile and --ssl-ca-certfile")
     if node_key and len(node_key) != nodes:
         raise UsageError(f"{len(node_key)} --node-key for {nodes} SuperNodes", hint="give one for each")
-    security = Security(certificate, key, root, tuple(node_key or ()))
+    if nodes == 0 and superlink is not None:
+        raise UsageError("nothing to start: --nodes 0 beside --superlink")
+    if self_signed and (any(given) or superlink is not None):
+        raise UsageError("--self-signed makes the certificate of a SuperLink that is started here, where none is given")
+    security = Security(certificate, key, root)
+    if self_signed:
+        from edgeai.fedsplit.flower import certificates
+
+        security = certificates.self_signed(home, host)
+    security = replace(security, node_keys=tuple(node_key or ()), trusted=tuple(trust or ()))
     found = start(home, nodes, superlink=superlink, host=host, security=security, first=first)
-    show_up(found.path, found.address, found.num_nodes, as_json=as_json)
+    show_up(found, as_json=as_json)
 
 
 @app.command(epilog="Example: edgeai fedsplit down")

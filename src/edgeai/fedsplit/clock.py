@@ -144,6 +144,7 @@ class Clock:
         self._processors: dict[tuple[int, int], _Queue] = {}
         self._lines: dict[tuple[int, Direction], _Queue] = {}
         self._links: dict[int, Link] = {}
+        self._started: set[int] = set()
         self._spans: list[tuple[int, What, str, float, float, int]] = []
         self._num_spans = 0
 
@@ -164,6 +165,7 @@ class Clock:
             raise ValueError(f"round {self.round} has not ended")
         self.round, self._begin_s, self._is_open = number, self.now_s, True
         self._links.clear()
+        self._started.clear()
         self._spans.clear()
         self._num_spans = 0
         if not carry_over:
@@ -188,11 +190,16 @@ class Clock:
         if lane is None:
             lane = self._first_free_lane()
         queue = self._processors.get((who, lane)) or self._open_processor(who, lane)
-        begin_s = max(at_s, queue.free_s)
-        end_s = begin_s + flops / queue.flops_per_s
-        queue.add(begin_s, end_s)
-        self._remember((who, "compute", label, begin_s, end_s, lane))
-        return end_s
+        return self._busy(queue, (who, lane), flops / queue.flops_per_s, at_s, label)
+
+    def start(self, client: int, at_s: float) -> float:
+        """Starts a device that is asked for the first time in a round; returns when it is ready."""
+        start_s = self._world.device(client).start_s
+        if not start_s or client in self._started:
+            return at_s
+        self._started.add(client)
+        queue = self._processors.get((client, 0)) or self._open_processor(client, 0)
+        return self._busy(queue, (client, 0), start_s, at_s, "start")
 
     def send(self, client: int, direction: Direction, num_bytes: int, at_s: float, label: str = "") -> float:
         """Sends a message over a client's link, or with SERVER between servers.
@@ -275,6 +282,13 @@ class Clock:
         self._links.clear()
         self._spans.clear()
         self._num_spans = 0
+
+    def _busy(self, queue: _Queue, where: tuple[int, int], lasts_s: float, at_s: float, label: str) -> float:
+        begin_s = max(at_s, queue.free_s)
+        end_s = begin_s + lasts_s
+        queue.add(begin_s, end_s)
+        self._remember((where[0], "compute", label, begin_s, end_s, where[1]))
+        return end_s
 
     def _remember(self, span: tuple[int, What, str, float, float, int]) -> None:
         self._num_spans += 1

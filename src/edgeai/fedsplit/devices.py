@@ -90,6 +90,7 @@ class Devices(ABC):
             at_s = self._clock.send(client, "down", sum(map(wire.num_bytes, KINDS)), at_s, "down")
         elif not request.from_peer:
             at_s = self._cross(client, "down", wire, at_s)
+        at_s = self._clock.start(client, at_s)
         for answer in answers:
             at_s = self._clock.work(client, answer.flops, at_s, op)
             if answer.wire is None:

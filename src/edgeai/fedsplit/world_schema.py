@@ -24,6 +24,8 @@ class DeviceConfig(Config):
     """While it sends."""
     rx_w: float = Field(ge=0, allow_inf_nan=False)
     """While it receives."""
+    start_s: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Before its first word in a round, such as the start of a process."""
 
     @model_validator(mode="after")
     def _check(self) -> DeviceConfig:

@@ -74,6 +74,20 @@ def test_a_line_serves_one_message_at_a_time_and_directions_do_not_meet() -> Non
     assert clock.send(SERVER, "up", 1000, 2.0) == pytest.approx(3.5)
 
 
+def test_a_device_starts_once_a_round_before_its_first_work() -> None:
+    cfg = {"devices": [{**CLIENT, "start_s": 3.0}, CLIENT], "links": [LINK]}
+    clock = Clock(build_world(WorldConfig.model_validate(cfg), 2, 0), 0)
+    for number in (1, 2):
+        clock.begin_round(number)
+        begin_s = clock.now_s
+        ready_s = clock.start(0, begin_s + 1.0)
+        assert ready_s == begin_s + 4.0
+        assert clock.work(0, 20, begin_s) == ready_s + 2.0, "its processor is busy with it"
+        assert clock.start(0, begin_s + 1.5) == begin_s + 1.5
+        assert clock.start(1, begin_s + 1.0) == begin_s + 1.0
+        assert clock.end_round(begin_s + 10.0).clients[0].energy_j == 2 * 10 + 5 * 5
+
+
 def test_nothing_takes_no_time_even_behind_a_queue() -> None:
     clock = begun()
     clock.work(0, 100, 0.0)

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from edgeai.fedsplit.flower import events
 from edgeai.fedsplit.flower.courier import Courier, DeviceLost, Traffic
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
-from edgeai.fedsplit.flower.home import Home, marked
+from edgeai.fedsplit.flower.home import Home, flwr, marked
 from edgeai.fedsplit.flower.message_courier import MessageCourier
 from edgeai.fedsplit.flower.roster import Roster
 from edgeai.fedsplit.flower.stream_courier import Address, StreamCourier
@@ -80,7 +79,7 @@ def submit(home: Home, runs: list[Run], *, resume: bool = False) -> list[SimRepo
     try:
         return [_follow(home, run) for run in runs]
     except BaseException:
-        _flwr(home, "stop", number)
+        flwr(home, "stop", number)
         pid = _server(home, runs[0])
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
@@ -211,7 +210,7 @@ def _way(cfg: SimConfig, backend: FlowerConfig, grid: Grid, roster: Roster) -> t
 def _flwr_run(home: Home, runs: list[Run], *, resume: bool) -> str:
     folders = os.pathsep.join(str(run.path.absolute()) for run in runs)
     told = f'run-dirs="{folders}" resume={str(resume).lower()} owner={os.getpid()} answer="{_ANSWER}"'
-    done = _flwr(home, "run", str(home.app), "here", "--format", "json", "-c", told)
+    done = flwr(home, "run", str(home.app), "here", "--format", "json", "-c", told, limit_s=_BEGIN_S)
     try:
         number = json.loads(done.stdout[done.stdout.index("{") :])["run-id"]
     except (ValueError, KeyError):
@@ -222,12 +221,6 @@ def _flwr_run(home: Home, runs: list[Run], *, resume: bool) -> str:
             hint=f"see {home.path / 'superlink.log'}",
         )
     return str(number)
-
-
-def _flwr(home: Home, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["flwr", *words], env=home.environment(), cwd=home.path, capture_output=True, text=True, timeout=_BEGIN_S
-    )
 
 
 def _follow(home: Home, run: Run) -> SimReport:

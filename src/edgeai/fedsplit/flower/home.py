@@ -36,7 +36,9 @@ class Security:
     root: Path | None = None
     """Of the authority that SuperNodes and `flwr run` trust."""
     node_keys: tuple[Path, ...] = ()
-    """A private key for each SuperNode: they prove who they are."""
+    """A private key for each SuperNode here: they prove who they are."""
+    trusted: tuple[Path, ...] = ()
+    """Public keys of SuperNodes elsewhere."""
 
     @property
     def is_insecure(self) -> bool:
@@ -59,6 +61,9 @@ class Home:
     key: str | None = None
     root: str | None = None
     node_keys: tuple[str, ...] = ()
+    """Private, of the SuperNodes here."""
+    trusted: tuple[str, ...] = ()
+    """Public, of SuperNodes that may join."""
 
     @classmethod
     def open(cls, path: Path) -> Home:
@@ -72,8 +77,13 @@ class Home:
             found = json.loads((path / _FILE).read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
             raise UsageError(f"no Flower deployment is up in {path}", hint="start one: edgeai fedsplit up") from None
-        lists = {name: tuple(found[name]) for name in ("node_ports", "node_keys")}
+        lists = {name: tuple(found[name]) for name in ("node_ports", "node_keys", "trusted")}
         return cls(**{**found, "path": Path(found["path"]), **lists})
+
+    @property
+    def has_superlink(self) -> bool:
+        """Whether the SuperLink was started here too."""
+        return "superlink" in self.pids
 
     @property
     def app(self) -> Path:
@@ -128,7 +138,9 @@ def start(
     """
     path, security = path.absolute(), security or Security()
     if superlink is None and security.is_insecure and host not in ("127.0.0.1", "localhost"):
-        raise UsageError(f"a SuperLink on {host} without TLS is open to everyone", hint="give --ssl-certfile and so on")
+        raise UsageError(
+            f"a SuperLink on {host} without TLS is open to everyone", hint="give --self-signed, or --ssl-certfile ..."
+        )
     if marked(path):
         raise UsageError(f"a Flower deployment is up in {path}", hint=f"end it first: edgeai fedsplit down {path}")
     (path / "flwr").mkdir(parents=True, exist_ok=True)
@@ -143,12 +155,14 @@ def start(
         key=_text(security.key),
         root=_text(security.root),
         node_keys=tuple(str(key.absolute()) for key in security.node_keys),
+        trusted=tuple(str(key.absolute()) for key in security.trusted),
     )
     _write_app(home)
     try:
         if superlink is None:
             home.pids["superlink"] = _run(home, "superlink", superlink_command(home, port))
-            _wait(lambda: _listens(port), home, "superlink")
+            _wait(lambda: _listens(home.host, port), home, "superlink")
+            _register(home)
         for number in range(num_nodes):
             start_node(home, number, client=first + number)
         home.save()
@@ -168,13 +182,6 @@ def start_node(home: Home, number: int, *, client: int) -> None:
     home.pids[f"node{number}"] = _run(home, f"node{number}", command)
 
 
-def start_superlink(home: Home) -> None:
-    """Starts the SuperLink again, at its address."""
-    port = int(home.address.rpartition(":")[2])
-    home.pids["superlink"] = _run(home, "superlink", superlink_command(home, port))
-    _wait(lambda: _listens(port), home, "superlink")
-
-
 def superlink_command(home: Home, port: int) -> list[str]:
     """The SuperLink's command line."""
     command = [
@@ -188,7 +195,7 @@ def superlink_command(home: Home, port: int) -> list[str]:
     if home.certificate is None:
         return [*command, "--insecure"]
     command += ["--ssl-certfile", home.certificate, "--ssl-keyfile", str(home.key), "--ssl-ca-certfile", str(home.root)]
-    return [*command, "--enable-supernode-auth"] if home.node_keys else command
+    return [*command, "--enable-supernode-auth"] if home.node_keys or home.trusted else command
 
 
 def stop(path: Path) -> int:
@@ -218,18 +225,6 @@ def marked(path: Path) -> list[int]:
                     found.append(int(folder.name))
             except OSError:
                 continue
-    return found
-
-
-def programs(home: Home, name: str) -> list[int]:
-    """Processes of a home whose command line has a word, such as flwr-serverapp."""
-    found = []
-    for pid in marked(home.path):
-        try:
-            if name in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8"):
-                found.append(pid)
-        except OSError:
-            continue
     return found
 
 
@@ -268,9 +263,45 @@ def _wait(is_there: Callable[[], bool], home: Home, name: str) -> None:
         time.sleep(0.1)
 
 
-def _listens(port: int) -> bool:
+def flwr(home: Home, *words: str, limit_s: float = _PATIENCE_S) -> subprocess.CompletedProcess[str]:
+    """Flower's command line, pointed at the SuperLink."""
+    return subprocess.run(
+        ["flwr", *words], env=home.environment(), cwd=home.path, capture_output=True, text=True, timeout=limit_s
+    )
+
+
+def _register(home: Home) -> None:
+    """Makes the keys of SuperNodes known to the SuperLink."""
+    for number, key in enumerate((*map(_public_half, home.node_keys), *map(_read_key, home.trusted))):
+        file = home.path / f"node{number}.pub"
+        write_whole(file, key)
+        done = flwr(home, "supernode", "register", str(file), "here")
+        if done.returncode:
+            raise EdgeAIError(f"Flower does not take a SuperNode's key: {(done.stdout + done.stderr).strip()[-300:]}")
+
+
+def _public_half(file: str) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+
+    try:
+        key = load_ssh_private_key(_read_key(file).encode(), password=None).public_key()
+    except ValueError as error:
+        raise UsageError(
+            f"{file} is no private key: {error}", hint='make one: ssh-keygen -t ecdsa -b 384 -N "" -f FILE'
+        ) from None
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() + "\n"
+
+
+def _read_key(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read the key {file}: {error.strerror}") from None
+
+
+def _listens(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex(("127.0.0.1" if host == "0.0.0.0" else host, port)) == 0
 
 
 def _free_port() -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,14 +13,30 @@ from flwr.app import ConfigRecord, RecordDict
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
 
-from edgeai.core.errors import EdgeAIError
 from edgeai.fedsplit.devices import Answer
 from edgeai.fedsplit.flower.client_program import END
 from edgeai.fedsplit.flower.courier import Courier, DeviceLost, Outcome, Outset, Traffic
 from edgeai.fedsplit.flower.device import digest_of
+from edgeai.fedsplit.flower.packing import pack_message
 from edgeai.fedsplit.flower.roster import Roster
 from edgeai.fedsplit.flower.wire_records import get_message, payload_bytes, put_message
 from edgeai.fedsplit.message import EMPTY, Message
+
+
+@dataclass
+class _Talk:
+    """With one device, in one attempt at a round."""
+
+    attempt: int
+    first: bytes
+    """Names the request that it began with."""
+    number: int = 0
+    """Of the next exchange."""
+    asked_s: float | None = None
+    """When; None while no answer is due."""
+    answer: RecordDict | None = None
+    """To the last request but END."""
+    outcome: Outcome | None = None
 
 
 class MessageCourier(Courier):
@@ -49,11 +67,9 @@ class MessageCourier(Courier):
         self._threads = threads or torch.get_num_threads()
         self._interval_s, self._silence_s, self._is_logged = interval_s, silence_s, is_logged
         self._outset = Outset("", 0, 0, (), {})
-        self._number: dict[int, int] = {}  # of the next exchange, by client
-        self._asked: dict[str, tuple[int, str, Message]] = {}  # by message id: client, op, wire
-        self._pushed_s: dict[int, float] = {}
-        self._arrived: dict[int, RecordDict] = {}
-        self._outcomes: dict[int, Outcome] = {}
+        self._talks: dict[int, _Talk] = {}
+        self._before: dict[int, _Talk] = {}  # of the attempt before at this round
+        self._asked: dict[str, tuple[int, str, Message, _Talk]] = {}  # by message id: client, op, wire
         self.traffic = Traffic(by="message")
 
     def away(self, clients: Sequence[int]) -> set[int]:
@@ -62,40 +78,56 @@ class MessageCourier(Courier):
         return {client for client in clients if client not in self._roster.node_of}
 
     def begin(self, outset: Outset) -> None:
-        """See `Courier.begin`. What is still under way belongs to the past: nobody looks at it any more."""
-        self._outset = outset
-        for table in (self._number, self._asked, self._pushed_s, self._arrived, self._outcomes):
-            table.clear()
+        """See `Courier.begin`. Where devices are asked once a round, the next attempt at it takes the answers to the
+        same request, those to come included: the round ends with the rest, and nobody trains twice.
+        """
+        is_again = (outset.run, outset.round) == (self._outset.run, self._outset.round) and not self._is_logged
+        self._before, self._talks, self._outset = self._talks if is_again else {}, {}, outset
+        if not is_again:
+            self._asked.clear()  # nobody looks any more at what is still under way
 
     def push(self, op: str, wires: Mapping[int, Message]) -> None:
         """See `Courier.push`."""
         for client, wire in wires.items():
-            assert client not in self._pushed_s, f"client {client} has not answered its last request"
-            self._send(client, op, wire, with_kept=False)
+            if client not in self._talks:
+                request = hashlib.blake2b(pack_message(wire, op=op)).digest()
+                before = self._before.get(client)
+                if before is not None and before.first == request:
+                    self._talks[client] = before
+                    continue
+                self._talks[client] = _Talk(self._outset.attempt, request)
+            talk = self._talks[client]
+            assert talk.asked_s is None, f"client {client} has not answered its last request"
+            talk.outcome = None
+            self._send(client, op, wire, talk, with_kept=False)
 
     def pull(self, client: int) -> Iterator[Answer]:
         """See `Courier.pull`."""
-        for number in range(self._reply(client)["reply"]["num_answers"]):
-            wire, words = get_message(self._arrived[client], f"say{number}")
+        talk = self._wait(client)
+        records = talk.answer
+        assert records is not None
+        for number in range(records["reply"]["num_answers"]):
+            wire, words = get_message(records, f"say{number}")
             yield Answer(None if words["none"] else wire, words["flops"])
-        del self._arrived[client]
 
     def finish(self, clients: Sequence[int]) -> dict[int, Outcome]:
         """See `Courier.finish`. Small blobs are here already."""
-        missing = [client for client in clients if client not in self._outcomes]
+        missing = [client for client in clients if self._talks[client].outcome is None]
         self.push(END, dict.fromkeys(missing, EMPTY))
-        for client in missing:
-            for _ in self.pull(client):
-                pass
-        return {client: self._outcomes[client] for client in clients}
+        outcomes = {}
+        for client in clients:
+            outcome = self._wait(client).outcome
+            assert outcome is not None
+            outcomes[client] = outcome
+        return outcomes
 
-    def _send(self, client: int, op: str, wire: Message, *, with_kept: bool) -> None:
+    def _send(self, client: int, op: str, wire: Message, talk: _Talk, *, with_kept: bool) -> None:
         outset, blob = self._outset, self._outset.kept.get(client, b"")
         words: dict[str, Any] = {
             "run": outset.run,
             "round": outset.round,
-            "attempt": outset.attempt,
-            "number": self._number.get(client, 0),
+            "attempt": talk.attempt,
+            "number": talk.number,
             "client": client,
             "op": op,
             "positions": list(outset.positions),
@@ -112,60 +144,62 @@ class MessageCourier(Courier):
         if node is None:
             raise DeviceLost(client, "it is not there any more")
         [pushed] = self._grid.push_messages([FlowerMessage(records, node, "train.exchange")])
-        self._asked[pushed] = (client, op, wire)
-        self._pushed_s.setdefault(client, time.monotonic())
+        self._asked[pushed] = (client, op, wire, talk)
+        talk.asked_s = talk.asked_s or time.monotonic()
         self.traffic.down_sent += payload_bytes(records)
 
-    def _reply(self, client: int) -> RecordDict:
-        """Waits for a client's answer; takes in those of others on the way."""
-        while client not in self._arrived:
-            if client not in self._pushed_s:
-                raise AssertionError(f"client {client} was not asked anything")
-            if not self._look() and time.monotonic() - self._pushed_s[client] > self._silence_s:
+    def _wait(self, client: int) -> _Talk:
+        """Until a client has answered; takes in the answers of others on the way."""
+        talk = self._talks[client]
+        while talk.asked_s is not None:
+            if not self._look() and time.monotonic() - talk.asked_s > self._silence_s:
                 raise DeviceLost(client, f"no word for {self._silence_s:g} s")
-            if client not in self._arrived:
+            if talk.asked_s is not None:
                 time.sleep(self._interval_s)
-        return self._arrived[client]
+        return talk
 
     def _look(self) -> bool:
-        """Takes in what has arrived; returns whether anything has."""
+        """Takes in what has arrived, all of it even if a device is lost; returns whether anything has."""
         if not self._asked:
             return False
-        found = list(self._grid.pull_messages(list(self._asked)))
+        found, lost = list(self._grid.pull_messages(list(self._asked))), None
         for reply in found:
             asked = self._asked.pop(reply.metadata.reply_to_message_id, None)
             if asked is not None:  # otherwise it is a second copy
-                self._take(*asked, reply)
+                why = self._take(*asked, reply)
+                lost = lost or (DeviceLost(asked[0], why) if why else None)
+        if lost is not None:
+            raise lost
         return bool(found)
 
-    def _take(self, client: int, op: str, wire: Message, reply: FlowerMessage) -> None:
+    def _take(self, client: int, op: str, wire: Message, talk: _Talk, reply: FlowerMessage) -> str | None:
+        """One answer; returns why the device is lost, if it is."""
+        if talk is not self._talks.get(client):
+            if talk is not self._before.get(client):
+                return None  # of another time
+            if reply.has_error():
+                del self._before[client]
+                return None
         if reply.has_error():
-            raise DeviceLost(client, f"Flower says: {reply.error.reason}")
+            return f"Flower says: {reply.error.reason}"
         records = reply.content
         head = records["reply"]
-        outset = self._outset
-        if (head["attempt"], head["number"]) != (outset.attempt, self._number.get(client, 0)):
-            return  # of another time
+        if (head["attempt"], head["number"]) != (talk.attempt, talk.number):
+            return None
         if head["status"] == "stale":
-            self._send(client, op, wire, with_kept=True)
-            return
+            self._send(client, op, wire, talk, with_kept=True)
+            return None
         if head["status"] != "ok":
-            raise DeviceLost(client, "its process ended in the middle of the round")
-        del self._pushed_s[client]
-        self._number[client] = head["number"] + 1
-        self._arrived[client] = records
+            return "its process ended in the middle of the round"
+        talk.asked_s, talk.number = None, head["number"] + 1
+        if op != END:
+            talk.answer = records
         if "after" in records:
-            self._outcomes[client] = Outcome(records["after"]["blob"], head["peak_bytes"], head["held_bytes"])
-        else:
-            self._outcomes.pop(client, None)
+            talk.outcome = Outcome(records["after"]["blob"], head["peak_bytes"], head["held_bytes"])
         traffic = self.traffic
         traffic.num_exchanges += 1
         traffic.up_received += payload_bytes(records)
         traffic.up_sent += head["sent_bytes"]
         traffic.down_received += head["received_bytes"]
         traffic.replayed[head["pid"]] = head["replayed"]
-
-
-def ask_error(text: str) -> EdgeAIError:
-    """Where Flower itself does not do what it should."""
-    return EdgeAIError(f"Flower: {text}", hint="see the logs in the home folder of `edgeai fedsplit up`")
+        return None

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.app import Error
+from flwr.app import Message as FlowerMessage
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
 from edgeai.fedsplit.backend_schema import FlowerConfig
 from edgeai.fedsplit.build import build_sim
-from edgeai.fedsplit.flower.client_program import Program
+from edgeai.fedsplit.flower.client_program import END, Program
 from edgeai.fedsplit.flower.courier import DeviceLost
 from edgeai.fedsplit.flower.deployment import Retrying
+from edgeai.fedsplit.flower.wire_records import get_message
 from edgeai.fedsplit.history import History
 from edgeai.fedsplit.simulate import play_round
 
@@ -98,6 +102,54 @@ def test_a_round_in_which_a_device_is_lost_is_played_again_without_it(grid: Call
     assert history.report().to_json() == other.report().to_json()
     text = "client 1 is lost: no word for 0.1 s; round 1 is played again without it"
     assert text in (run.path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("method", ["fedavg", "scaffold", "cse-fsl"])
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_where_devices_are_asked_once_a_round_it_ends_with_the_rest(
+    method: str, is_silent: bool, grid: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Nobody trains twice because another one is lost: what was said counts, and what is still to come."""
+
+    class Losing(grid):  # type: ignore[misc]
+        late_until_s = 0.0
+
+        def answer(self, message: Any) -> Any:
+            if message.metadata.dst_node_id == 100 and message.metadata.message_type == "train.exchange" and lost:
+                return FlowerMessage(Error(1, "out of memory"), reply_to=message)
+            return super().answer(message)
+
+        def pull_messages(self, ids: Any) -> list[Any]:
+            late = {one.metadata.message_id for one in self.pushed if one.metadata.dst_node_id == 102}
+            is_late = not is_silent and time.monotonic() < self.late_until_s
+            return super().pull_messages([one for one in ids if not (is_late and one in late)])  # type: ignore[no-any-return]
+
+    lost = {100}
+    cfg = config(method=method, rounds=2)
+    loop = Losing()
+    sim = devices_on(loop, cfg, silence_s=0.2 if is_silent else 5.0)
+    if is_silent:
+        loop.silent |= lost
+    loop.late_until_s = time.monotonic() + 0.3
+    run = Run.create(cfg, out=tmp_path / "run", argv=["edgeai"], device="cpu", device_why="test")
+    play, history = Retrying(run, FlowerConfig(), 0), History(sim)
+    history.add(play(sim, 1, history), None)
+    asked = [
+        one.metadata.dst_node_id
+        for one in loop.pushed
+        if one.metadata.message_type == "train.exchange" and get_message(one.content, "ask")[1]["op"] != END
+    ]
+    assert sorted(asked) == [100, 101, 102]
+    assert "client 0 is lost" in (run.path / "log.txt").read_text()
+    lost.clear()
+    loop.silent.clear()
+    history.add(play(sim, 2, history), None)
+
+    expected = build_sim(cfg)
+    other = History(expected)
+    other.add(play_round(expected, 1, away={0}), None)
+    other.add(play_round(expected, 2), None)
+    assert history.report().to_json() == other.report().to_json()
 
 
 def test_too_few_devices_end_the_run(grid: Callable[..., Any], tmp_path: Path) -> None:
