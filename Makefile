@@ -49,8 +49,9 @@ demo: $(INSTALLED)
 	@echo "  $(BIN)/edgeai fedsplit compare    # ten ways to train the same net across devices, three seeds: minutes"
 	@echo "  $(BIN)/edgeai --help"
 
+# two processes of one thread each: tests are too small to keep two threads busy
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "(slow or data) and not gpu and not network"

@@ -69,7 +69,7 @@ def main() -> None:
             table[method["kind"]]["inproc"] = bench.seconds(run)
         backend = FlowerSimConfig()
         made = [bench.make(method, backend.model_dump()) for method in METHODS]
-        on_ray(backend, asked.clients, lambda grid: [train_on_ray(cfg, backend, run, grid) for cfg, run in made])
+        on_ray(backend, asked.clients, lambda grid, _: [train_on_ray(cfg, backend, run, grid) for cfg, run in made])
         for cfg, run in made:
             table[cfg.method.kind]["flower-sim"] = bench.seconds(run)
         home = start(Path(folder) / "home", asked.clients)

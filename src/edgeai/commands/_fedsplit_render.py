@@ -312,10 +312,8 @@ def show_up(home: "Home", *, as_json: bool) -> None:
         print(f"copy {home.root} to each device, and there:")
         print(f"       edgeai fedsplit up --superlink {home.address} --ssl-ca-certfile FILE --nodes 1 --first NUMBER")
     if home.has_superlink:
-        num_clients = home.num_nodes or "N"
-        print(
-            f"train: edgeai fedsplit sim -s backend.kind=flower -s num_clients={num_clients} -s backend.home={home.path}"
-        )
+        options = f"-s backend.kind=flower -s num_clients={home.num_nodes or 'N'} -s backend.home={home.path}"
+        print(f"train: edgeai fedsplit sim {options}")
     print(f"end:   edgeai fedsplit down {home.path}")
 
 

@@ -241,6 +241,9 @@ def export_app(
         str | None,
         typer.Option("--strategy", metavar="NAME", help="Aggregate by a strategy of Flower's.", show_default=False),
     ] = None,
+    secagg: Annotated[
+        bool, typer.Option("--secagg", help="Average by Flower's SecAgg+: the server sees sums only.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a Flower app that plays a run with `flwr run`, to go on in Flower's own tools."""
@@ -249,7 +252,7 @@ def export_app(
     cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
     from edgeai.fedsplit.flower.export import export
 
-    show_exported(export(cfg, folder, strategy), as_json=as_json)
+    show_exported(export(cfg, folder, strategy, is_secure=secagg), as_json=as_json)
 
 
 @app.command(epilog="Example: edgeai fedsplit verify")

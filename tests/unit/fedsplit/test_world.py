@@ -139,7 +139,7 @@ def test_a_device_that_is_not_complete(tmp_path: Path) -> None:
         world(1, catalogue=str(path))
     assert error.value.message == f"{path}:2: devices.board.rx_w: the key is required"
     assert error.value.hint == (
-        "devices: NAME: {...} with the keys flops_per_s, memory_bytes, compute_w, idle_w, tx_w, rx_w"
+        "devices: NAME: {...} with the keys flops_per_s, memory_bytes, compute_w, idle_w, tx_w, rx_w, start_s"
     )
 
 

@@ -23,7 +23,6 @@ from flwr.serverapp import Grid, ServerApp
 from edgeai.core.config import load_config
 from edgeai.core.run import Run
 from edgeai.fedsplit.flower.deployment import train_on_grid
-from edgeai.fedsplit.flower.federated import check_strategy
 from edgeai.fedsplit.schema import SimConfig
 
 app = ServerApp()
@@ -58,7 +57,6 @@ from flwr.serverapp import Grid, ServerApp
 
 from edgeai.core.config import load_config
 from edgeai.fedsplit.flower.federated import federate
-from edgeai.fedsplit.flower.federated import check_strategy
 from edgeai.fedsplit.schema import SimConfig
 
 app = ServerApp()
@@ -69,7 +67,8 @@ def main(grid: Grid, context: Context) -> None:
     """Options of the strategy are keywords of `federate`."""
     told = context.run_config
     cfg = load_config(SimConfig, Path(__file__).parent / "run.yaml", [f"rounds={told['rounds']}"])
-    print(federate(cfg, str(told["strategy"]), grid))
+    noise, clip = float(told["dp-noise"]), float(told["dp-clip"])
+    print(federate(cfg, str(told["strategy"]), grid, dp_noise=noise, dp_clip=clip))
 '''
 _STRATEGY_CLIENT = '''\
 """A device: trains the whole model on the data of its partition-id."""
@@ -79,34 +78,72 @@ from edgeai.fedsplit.flower.federated import client_app as app
 __all__ = ["app"]
 '''
 
+_SECURE_SERVER = '''\
+"""The server: federated averaging by Flower's SecAgg+, with the data, model and optimiser of run.yaml."""
 
-def export(cfg: SimConfig, folder: Path, strategy: str | None = None) -> Path:
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from edgeai.core.config import load_config
+from edgeai.fedsplit.flower.secure import federate_securely
+from edgeai.fedsplit.schema import SimConfig
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """The server learns the clients' mean, and no client's weights."""
+    told = context.run_config
+    cfg = load_config(SimConfig, Path(__file__).parent / "run.yaml", [f"rounds={told['rounds']}"])
+    _, accuracies = federate_securely(cfg, grid, context)
+    print(f"accuracy after each round: {accuracies}")
+'''
+_SECURE_CLIENT = '''\
+"""A device: trains the whole model on the data of its partition-id, and masks what it sends."""
+
+from edgeai.fedsplit.flower.secure import client_app as app
+
+__all__ = ["app"]
+'''
+
+
+def export(cfg: SimConfig, folder: Path, strategy: str | None = None, *, is_secure: bool = False) -> Path:
     """Writes the app.
 
     Args:
         cfg: Of the run; its backend is left out, since the app brings its own.
         folder: New, or empty.
         strategy: One of Flower's that takes the server's place; None leaves it to the method.
+        is_secure: Average by SecAgg+.
 
     Raises:
         UsageError: The folder holds something, or the strategy does not fit.
     """
     if strategy is not None:
         check_strategy(cfg, strategy)
+    if is_secure:
+        from edgeai.fedsplit.flower.secure import check_secure
+
+        check_secure(cfg)
+        if strategy not in (None, "FedAvg"):
+            raise UsageError(f"SecAgg+ averages, and {strategy} does something else", hint="leave --strategy out")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already, and not empty", hint="choose another folder")
     name = f"edgeai-{cfg.method.kind}"
     own = cfg.model_copy(update={"backend": FlowerConfig(transport="message", min_nodes=cfg.num_clients)})
-    out = str((folder / "runs").absolute())
-    write_app(
-        folder,
-        name,
-        f"{cfg.method.kind} among {cfg.num_clients} clients, by edgeai fedsplit",
-        {"rounds": str(cfg.rounds), **({"strategy": f'"{strategy}"'} if strategy else {"out": f'"{out}"'})},
-        {
-            "server_app.py": _STRATEGY_SERVER if strategy else _SERVER,
-            "client_app.py": _STRATEGY_CLIENT if strategy else _CLIENT,
-        },
-    )
+    keys = {"rounds": str(cfg.rounds)}
+    if is_secure:
+        server, client = _SECURE_SERVER, _SECURE_CLIENT
+    elif strategy:
+        server, client = _STRATEGY_SERVER, _STRATEGY_CLIENT
+        keys |= {"strategy": f'"{strategy}"', "dp-noise": "0.0", "dp-clip": "1.0"}
+    else:
+        server, client = _SERVER, _CLIENT
+        keys |= {"out": f'"{(folder / "runs").absolute()}"'}
+    about = f"{cfg.method.kind} among {cfg.num_clients} clients, by edgeai fedsplit"
+    write_app(folder, name, about, keys, {"server_app.py": server, "client_app.py": client})
     write_whole(folder / name.replace("-", "_") / "run.yaml", dump_config(own))
     return folder

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 client_app = ClientApp()
 _FEDERATED = ("fedavg", "fedprox")
 """Methods whose devices need nothing but the weights."""
+_DELTA = 1e-5
 
 
 def strategies() -> tuple[str, ...]:
@@ -52,13 +53,19 @@ def check_strategy(cfg: SimConfig, name: str) -> None:
         )
 
 
-def federate(cfg: SimConfig, name: str, grid: Grid, **options: Any) -> Result:
+def federate(
+    cfg: SimConfig, name: str, grid: Grid, *, dp_noise: float = 0.0, dp_clip: float = 1.0, **options: Any
+) -> Result:
     """Trains by a strategy of Flower's.
 
     Args:
         cfg: Data, partition, model, optimiser and rounds.
         name: Of the strategy, such as "FedAdam".
         grid: Flower's.
+        dp_noise: Noise multiplier of Flower's central differential privacy with fixed clipping; 0 leaves it out. All
+            clients weigh the same then, and Flower logs epsilon at delta = 1e-5 where its accountant knows the
+            strategy.
+        dp_clip: Each client's update is clipped to this norm then.
         options: Of the strategy's constructor.
 
     Raises:
@@ -76,7 +83,11 @@ def federate(cfg: SimConfig, name: str, grid: Grid, **options: Any) -> Result:
         score = evaluate(sim.method.evaluated(lambda _: {}), sim.dataset.test)
         return MetricRecord({"accuracy": score.accuracy, "loss": score.loss})
 
+    if dp_noise:
+        options["weighted_by_key"] = "one"
     made: Strategy = getattr(strategy, name)(fraction_evaluate=0.0, **options)
+    if dp_noise:
+        made = _private(made, dp_noise, dp_clip, cfg.num_clients)
     return made.start(
         grid=grid,
         initial_arrays=ArrayRecord(sim.method.global_model.model.state_dict()),
@@ -84,6 +95,17 @@ def federate(cfg: SimConfig, name: str, grid: Grid, **options: Any) -> Result:
         train_config=ConfigRecord({"edgeai": config_text(cfg)}),
         evaluate_fn=test,
     )
+
+
+def _private(made: Strategy, noise: float, clip: float, num_clients: int) -> Strategy:
+    from flwr.serverapp import NeighboringRelation, PrivacyConfig, RdpAccountant, SamplingMethod
+    from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
+
+    accountant = None
+    if type(made).aggregate_train is FedAvg.aggregate_train:
+        relation, sampling = NeighboringRelation.ADD_OR_REMOVE_ONE, SamplingMethod.NO_AMPLIFICATION
+        accountant = RdpAccountant(PrivacyConfig(_DELTA, num_clients, relation, sampling))
+    return DifferentialPrivacyServerSideFixedClipping(made, noise, clip, num_clients, accountant=accountant)
 
 
 @client_app.train()
@@ -97,18 +119,19 @@ def train_here(records: RecordDict, client: int) -> RecordDict:
     from edgeai.fedsplit.message import Message as Wire
 
     config = records["config"]
-    workshop = _workshop(config["edgeai"])
-    half = workshop.halves(client, int(config["server-round"]), {})
+    built = workshop(config["edgeai"])
+    half = built.halves(client, int(config["server-round"]), {})
     wire = Wire(weights=records["arrays"].to_torch_state_dict(), options={"mu": float(config.get("proximal-mu", 0.0))})
     [answer] = half.handle("train", wire)
-    num_samples = len(workshop.sim.clients[client])
-    metrics = MetricRecord({"num-examples": num_samples, "loss": float(answer.options["loss"])})  # type: ignore[arg-type]
+    num_samples = len(built.sim.clients[client])
+    loss = float(answer.options["loss"])  # type: ignore[arg-type]
+    metrics = MetricRecord({"num-examples": num_samples, "loss": loss, "one": 1})
     return RecordDict({"arrays": ArrayRecord(dict(answer.weights)), "metrics": metrics})
 
 
 @cache
-def _workshop(text: str) -> Workshop:
-    """This process's; the deployment engine starts one a message, Ray keeps it."""
+def workshop(text: str) -> Workshop:
+    """What devices of this process are built from; the deployment engine starts one a message, Ray keeps it."""
     from edgeai.fedsplit.flower.device import Workshop
 
     return Workshop(text, 0)

@@ -28,7 +28,7 @@ def run_on_flower(cfg: SimConfig, run: Run, *, resume: bool) -> SimReport:
     """Trains as the config says, with devices on Flower; see `run_sim`."""
     if isinstance(cfg.backend, FlowerSimConfig):
         backend = cfg.backend
-        return on_ray(backend, cfg.num_clients, lambda grid: train_on_ray(cfg, backend, run, grid, resume=resume))
+        return on_ray(backend, cfg.num_clients, lambda grid, _: train_on_ray(cfg, backend, run, grid, resume=resume))
     assert isinstance(cfg.backend, FlowerConfig)
     return run_on_deployment(cfg, cfg.backend, run, resume=resume)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from flwr.app import Context
+from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from edgeai.core.errors import EdgeAIError
@@ -42,13 +43,16 @@ class StoppableGrid:
         return getattr(self._grid, name)
 
 
-def on_ray(cfg: FlowerSimConfig, num_clients: int, work: Callable[[Grid], T]) -> T:
+def on_ray(
+    cfg: FlowerSimConfig, num_clients: int, work: Callable[[Grid, Context], T], app: ClientApp | None = None
+) -> T:
     """Runs the server's work as a ServerApp beside so many SuperNodes of the simulation engine.
 
     Args:
         cfg: Actors.
         num_clients: Nodes.
-        work: From Flower's grid to the outcome.
+        work: From Flower's grid and context to the outcome.
+        app: What devices run; None is the app of every run.
 
     Raises:
         EdgeAIError: Ray is missing, or what `work` raises.
@@ -72,7 +76,7 @@ def on_ray(cfg: FlowerSimConfig, num_clients: int, work: Callable[[Grid], T]) ->
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         try:
-            outcome.append(work(StoppableGrid(grid, stopped)))
+            outcome.append(work(StoppableGrid(grid, stopped), context))
         except BaseException as error:
             failures.append(error)
 
@@ -83,7 +87,7 @@ def on_ray(cfg: FlowerSimConfig, num_clients: int, work: Callable[[Grid], T]) ->
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            run_simulation(server, client_app.app, num_supernodes=num_clients, backend_config=options)
+            run_simulation(server, app or client_app.app, num_supernodes=num_clients, backend_config=options)
     except Exception as error:
         failures.append(error)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,11 +13,13 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from edgeai.core.run import Run
 from edgeai.fedsplit.build import build_sim
 from edgeai.fedsplit.flower.client_program import Program
 from edgeai.fedsplit.flower.deployment import ONCE_A_ROUND
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
+from edgeai.fedsplit.flower.home import Home
 from edgeai.fedsplit.flower.message_courier import MessageCourier
 from edgeai.fedsplit.flower.roster import Roster
 from edgeai.fedsplit.history import History
@@ -24,6 +27,7 @@ from edgeai.fedsplit.schema import SimConfig
 from edgeai.fedsplit.simulate import play_round
 
 NUM_CLIENTS = 3
+PATIENCE_S = 240.0
 
 
 class LoopGrid:
@@ -93,12 +97,31 @@ def devices_on(grid: Any, cfg: SimConfig, *, silence_s: float = 5.0) -> Any:
     return dataclasses.replace(sim, devices=FlowerDevices(sim, courier, "cpu"))
 
 
+def new_run(home: Home, path: Path, **changes: Any) -> tuple[SimConfig, Run]:
+    """A run of two clients on a deployment, and its directory."""
+    backend = {
+        "kind": "flower",
+        "home": str(home.path),
+        "silence_s": PATIENCE_S,
+        "start_s": PATIENCE_S,
+        **changes.pop("backend", {}),
+    }
+    cfg = config(num_clients=2, backend=backend, **changes)
+    return cfg, Run.create(cfg, out=path, argv=["edgeai"], device="cpu", device_why="test")
+
+
 def outcome_of(sim: Any) -> dict[str, Any]:
     """Plays all rounds; the report without the tests of accuracy."""
     history = History(sim)
     for number in range(1, sim.cfg.rounds + 1):
         history.add(play_round(sim, number), None)
     return history.report().to_json()
+
+
+@pytest.fixture(name="_true_model")
+def _true_model(_tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes build the model that the config names."""
+    monkeypatch.undo()
 
 
 @pytest.fixture(name="grid")

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,12 +23,10 @@ from edgeai.fedsplit.flower.deployment import PID, submit
 from edgeai.fedsplit.flower.home import Home, marked, start, start_node, stop
 from edgeai.fedsplit.simulate import play_round, train
 
-from .conftest import config
+from .conftest import PATIENCE_S, new_run
 from .test_parity import SIX
 
-pytestmark = pytest.mark.slow
-
-PATIENCE_S = 240.0
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_true_model")]
 
 
 @pytest.fixture(scope="module", name="home")
@@ -41,24 +38,6 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     finally:
         stop(path)
     assert marked(path) == []
-
-
-@pytest.fixture(autouse=True)
-def _own_model(_tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other processes build the model that the config names."""
-    monkeypatch.undo()
-
-
-def new_run(home: Home, path: Path, **changes: Any) -> tuple[Any, Run]:
-    backend = {
-        "kind": "flower",
-        "home": str(home.path),
-        "silence_s": PATIENCE_S,
-        "start_s": PATIENCE_S,
-        **changes.pop("backend", {}),
-    }
-    cfg = config(num_clients=2, backend=backend, **changes)
-    return cfg, Run.create(cfg, out=path, argv=["edgeai"], device="cpu", device_why="test")
 
 
 def wait_for(is_there: Callable[[], bool]) -> None:

@@ -54,6 +54,22 @@ def test_other_strategies_aggregate_otherwise(federated_grid: Any) -> None:
         torch.testing.assert_close(value, median)
 
 
+def test_flowers_privacy_clips_adds_noise_and_accounts(federated_grid: Any, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = config(method="fedavg", rounds=1)
+    before = build_sim(cfg).method.global_model.model.state_dict()
+
+    def moved(**privacy: float) -> torch.Tensor:
+        after = federate(cfg, "FedAvg", federated_grid, **privacy).arrays.to_torch_state_dict()
+        return torch.cat([(after[name] - before[name]).flatten() for name in before])
+
+    free, clipped = moved(), moved(dp_noise=1e-9, dp_clip=0.01)
+    assert free.norm() > 0.1
+    assert 0 < clipped.norm() <= 0.0101
+    noisy = moved(dp_noise=10.0, dp_clip=0.3)
+    assert noisy.std() == pytest.approx(10.0 * 0.3 / cfg.num_clients, rel=0.1), "sigma = z C / n"
+    assert "Privacy spent: epsilon=" in caplog.text
+
+
 def test_strategies_that_do_not_fit_are_refused(federated_grid: Any) -> None:
     with pytest.raises(UsageError) as caught:
         federate(config(method="fedavg"), "FedAdm", federated_grid)
@@ -64,9 +80,20 @@ def test_strategies_that_do_not_fit_are_refused(federated_grid: Any) -> None:
     assert str(caught.value) == "a strategy of Flower aggregates whole models, and relay is no method of that kind"
 
 
-@pytest.mark.parametrize("strategy", [None, "FedAdam"])
-def test_an_app_is_a_flower_app(strategy: str | None, tmp_path: Path) -> None:
-    folder = export(config(method="fedavg"), tmp_path / "app", strategy)
+def test_secure_sums_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    for changes, strategy, text in (
+        ({"method": "fedavg", "num_clients": 2}, None, "SecAgg+ among 2 clients hides nothing from them"),
+        ({"method": "psl"}, None, "SecAgg+ sums weights, and psl sends more than weights"),
+        ({"method": "fedavg"}, "FedAdam", "SecAgg+ averages, and FedAdam does something else"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            export(config(**changes), tmp_path / "app", strategy, is_secure=True)
+        assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(("strategy", "is_secure"), [(None, False), ("FedAdam", False), (None, True)])
+def test_an_app_is_a_flower_app(strategy: str | None, is_secure: bool, tmp_path: Path) -> None:
+    folder = export(config(method="fedavg"), tmp_path / "app", strategy, is_secure=is_secure)
     project = tomllib.loads((folder / "pyproject.toml").read_text())
     assert project["tool"]["flwr"]["app"]["components"] == {
         "serverapp": "edgeai_fedavg.server_app:app",

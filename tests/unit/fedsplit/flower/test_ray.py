@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from edgeai.core.config import dump_config
 from edgeai.core.run import Run
@@ -18,8 +19,9 @@ from edgeai.fedsplit.backend_schema import FlowerSimConfig
 from edgeai.fedsplit.build import build_sim
 from edgeai.fedsplit.flower.home import environment, marked
 from edgeai.fedsplit.flower.launch import train_on_ray
+from edgeai.fedsplit.flower.secure import client_app, federate_securely
 from edgeai.fedsplit.flower.simulation import on_ray
-from edgeai.fedsplit.simulate import train
+from edgeai.fedsplit.simulate import play_round, train
 
 from .conftest import NUM_CLIENTS, config
 from .test_parity import SIX
@@ -35,7 +37,7 @@ def test_the_simulation_engine_changes_nothing(tmp_path: Path, monkeypatch: pyte
     backend = FlowerSimConfig(actors=2)
     cfgs = [config(method=method, rounds=1, backend=backend.model_dump()) for method in SIX]
 
-    def work(grid: Any) -> list[dict[str, Any]]:
+    def work(grid: Any, context: Any) -> list[dict[str, Any]]:
         found = []
         for number, cfg in enumerate(cfgs):
             run = new_run(cfg, tmp_path / f"ray{number}")
@@ -47,6 +49,25 @@ def test_the_simulation_engine_changes_nothing(tmp_path: Path, monkeypatch: pyte
         run = new_run(cfg, tmp_path / f"here{number}")
         assert found[number] == train(build_sim(cfg), run).to_json(), cfg.method.kind
         assert (tmp_path / f"ray{number}" / "wire.json").exists()
+
+
+@pytest.mark.slow
+def test_secure_sums_are_those_of_federated_averaging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Flower's own SecAgg+: what the server adds up are masked fixed-point numbers."""
+    monkeypatch.undo()
+    cfg = config(method="fedavg", rounds=2)
+    expected = build_sim(cfg)
+    for number in (1, 2):
+        play_round(expected, number)
+    arrays, accuracies = on_ray(
+        FlowerSimConfig(actors=2),
+        NUM_CLIENTS,
+        lambda grid, context: federate_securely(cfg, grid, context),
+        app=client_app,
+    )
+    assert len(accuracies) == 2
+    for found, value in zip(arrays, expected.method.global_model.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(torch.from_numpy(found).float(), value, rtol=0, atol=2e-5)
 
 
 @pytest.mark.slow

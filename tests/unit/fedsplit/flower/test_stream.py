@@ -7,20 +7,23 @@ import dataclasses
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.fedsplit.build import build_sim
+from edgeai.fedsplit.flower.certificates import self_signed
 from edgeai.fedsplit.flower.chunks import Joiner, chunks
 from edgeai.fedsplit.flower.client_program import Program
 from edgeai.fedsplit.flower.courier import DeviceLost, Traffic
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
+from edgeai.fedsplit.flower.home import Security
 from edgeai.fedsplit.flower.roster import Roster
 from edgeai.fedsplit.flower.stream_courier import Address, StreamCourier
-from edgeai.fedsplit.flower.stream_service import StreamService
+from edgeai.fedsplit.flower.stream_service import Certificate, StreamService
 from edgeai.fedsplit.flower.wire_records import get_message
 from edgeai.fedsplit.simulate import play_round
 
@@ -88,14 +91,17 @@ class Cutter:
 
 
 @contextlib.contextmanager
-def streaming(cfg: Any, cut_bytes: int | None = None, silence_s: float = 60.0) -> Iterator[Any]:
+def streaming(
+    cfg: Any, cut_bytes: int | None = None, silence_s: float = 60.0, tls: Security | None = None, root: str = ""
+) -> Iterator[Any]:
     """A run over streams; what is yielded has it as `sim`."""
     grid, traffic = ThreadGrid(), Traffic()
-    service = StreamService("127.0.0.1", 0, NUM_CLIENTS, chunk_bytes=1000, traffic=traffic)
+    certificate = Certificate(tls.key, tls.certificate) if tls and tls.key and tls.certificate else None
+    service = StreamService("127.0.0.1", 0, NUM_CLIENTS, chunk_bytes=1000, traffic=traffic, certificate=certificate)
     cutter = Cutter(service.port, cut_bytes) if cut_bytes else None
     roster = Roster(grid, NUM_CLIENTS, interval_s=0.001, patience_s=5.0)  # type: ignore[arg-type]
     roster.wait_for(NUM_CLIENTS)
-    address = Address(f"127.0.0.1:{cutter.port if cutter else service.port}")
+    address = Address(f"127.0.0.1:{cutter.port if cutter else service.port}", root)
     courier = StreamCourier(
         grid,  # type: ignore[arg-type]
         roster,
@@ -138,6 +144,21 @@ def test_a_link_that_breaks_in_the_middle_changes_nothing(method: str) -> None:
         assert found == outcome_of(build_sim(cfg))
         assert cutter.num_cuts >= 2, "the case was not met"
         assert max(line.num_links for line in service.lines.values()) >= 2
+
+
+@pytest.mark.usefixtures("grid")
+def test_streams_over_tls_trust_the_right_certificate_only(tmp_path: Path) -> None:
+    cfg = config(method="splitfed-v2", rounds=1)
+    ours, other = (self_signed(tmp_path / name, "127.0.0.1") for name in ("ours", "other"))
+    assert ours.root is not None
+    assert other.root is not None
+    with streaming(cfg, tls=ours, root=ours.root.read_text()) as (sim, _, _, _):
+        assert outcome_of(sim) == outcome_of(build_sim(cfg))
+    with (
+        streaming(cfg, silence_s=1.0, tls=ours, root=other.root.read_text()) as (sim, _, _, _),
+        pytest.raises(DeviceLost),
+    ):
+        play_round(sim, 1)
 
 
 @pytest.mark.usefixtures("grid")
