@@ -79,7 +79,8 @@ def submit(home: Home, runs: list[Run], *, resume: bool = False) -> list[SimRepo
     try:
         return [_follow(home, run) for run in runs]
     except BaseException:
-        flwr(home, "stop", number)
+        if home.is_up:  # otherwise Flower would wait for it
+            flwr(home, "stop", number)
         pid = _server(home, runs[0])
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
@@ -228,6 +229,11 @@ def _follow(home: Home, run: Run) -> SimReport:
     until_s = time.monotonic() + _BEGIN_S
     while not (run.path / _ANSWER).exists():
         reader.read()
+        if not home.is_up:
+            raise EdgeAIError(
+                "Flower's SuperLink is gone",
+                hint=f"edgeai fedsplit down {home.path}, up again, and go on with --resume {run.path}",
+            )
         if _server(home, run) is not None:
             until_s = time.monotonic() + _GONE_S
         elif time.monotonic() > until_s:

@@ -86,6 +86,11 @@ class Home:
         return "superlink" in self.pids
 
     @property
+    def is_up(self) -> bool:
+        """Whether the SuperLink is running, as far as can be seen from here."""
+        return not self.has_superlink or self.pids["superlink"] in marked(self.path)
+
+    @property
     def app(self) -> Path:
         """The Flower app that runs are submitted as."""
         return self.path / "app"

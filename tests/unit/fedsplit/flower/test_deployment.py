@@ -117,6 +117,31 @@ def test_a_server_killed_and_started_again_goes_on(home: Home, tmp_path: Path) -
     assert report.to_json() == train(build_sim(cfg), here).to_json()
 
 
+def test_a_superlink_killed_and_started_again_goes_on(tmp_path: Path) -> None:
+    home = start(tmp_path / "home", 2)
+    try:
+        cfg, run = new_run(home, tmp_path / "run", method="fedavg", rounds=2)
+
+        def kill() -> None:
+            wait_for(lambda: (run.path / "state.pt").exists())
+            os.kill(home.pids["superlink"], signal.SIGKILL)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        with pytest.raises(EdgeAIError) as caught:
+            submit(home, [run])
+        thread.join()
+        assert str(caught.value) == "Flower's SuperLink is gone"
+        stop(home.path)
+        assert marked(home.path) == []
+        again = start(home.path, 2)
+        [report] = submit(again, [run], resume=True)
+    finally:
+        stop(home.path)
+    here = Run.create(cfg, out=tmp_path / "here", argv=["edgeai"], device="cpu", device_why="test")
+    assert report.to_json() == train(build_sim(cfg), here).to_json()
+
+
 def test_ctrl_c_ends_the_server_too(home: Home, tmp_path: Path) -> None:
     cfg, _ = new_run(home, tmp_path / "unused", method="fedavg", rounds=50)
     file, out = tmp_path / "cfg.yaml", tmp_path / "run"
