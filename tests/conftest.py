@@ -13,7 +13,8 @@ from torch import Tensor
 
 from edgeai.spec.head import DraftHead, HeadShape
 from edgeai.spec.schema import TreeConfig
-from edgeai.spec.target import DecoderTarget, Message, _to_decoder
+from edgeai.spec.target import DecoderTarget, Message
+from edgeai.spec.target_load import _to_decoder
 from edgeai.spec.tree import DraftTree, build_tree
 
 

@@ -17,7 +17,7 @@ from edgeai.spec.formats.export import export_head
 from edgeai.spec.formats.importing import import_head
 from edgeai.spec.prompts import builtin_prompts, select
 from edgeai.spec.schema import Eagle3Draft, ExportConfig, ImportConfig, SamplingConfig, TargetConfig, TreeConfig
-from edgeai.spec.target import load_target, model_folder
+from edgeai.spec.target_load import load_target, model_folder
 
 pytestmark = pytest.mark.network
 

@@ -18,8 +18,8 @@ from edgeai.collab.codec import decode_image
 from edgeai.collab.confusion import Labels
 from edgeai.collab.fusion import fuse
 from edgeai.collab.masks import MaskSource
+from edgeai.collab.model_schema import FusionConfig
 from edgeai.collab.models.seg_model import SegModel
-from edgeai.collab.schema import FusionConfig
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from typing import Any
 
 from edgeai.collab.compare_report import METRICS, CompareReport, Result, Results, compare_report
 from edgeai.collab.mining import Explorer
+from edgeai.collab.policy_schema import ExploreConfig
 from edgeai.collab.recorded import RecordedStream
 from edgeai.collab.run import Bench, play
-from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, ExploreConfig, StrategyName
+from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, StrategyName
 from edgeai.core.config import dump_config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text, write_whole

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageFilter
 
-from edgeai.collab.schema import DriftKind, DriftSegment
 from edgeai.collab.stream import Frame, Stream
+from edgeai.collab.stream_schema import DriftKind, DriftSegment
 from edgeai.collab.street import StreetStream
 from edgeai.core.errors import UsageError
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from edgeai.collab.confusion import Labels
 from edgeai.collab.mining import Miner, confidence, miner_input
 from edgeai.collab.models.seg_model import SegModel
+from edgeai.collab.policy_schema import MinerConfig, ScoreKind
 from edgeai.collab.push import apply_push
-from edgeai.collab.schema import MinerConfig, ScoreKind
 from edgeai.collab.version import Version, copy_state, trainable_net
 
 

@@ -18,7 +18,8 @@ from PIL import Image
 
 from edgeai.collab.classes import CAMVID, CITYSCAPES, CITYSCAPES_MAX_ID, STREET, TO_STREET, VOC
 from edgeai.collab.confusion import IGNORE
-from edgeai.collab.schema import (
+from edgeai.collab.stream import Frame, Stream, class_colours, resized
+from edgeai.collab.stream_schema import (
     CamvidConfig,
     CityscapesConfig,
     FolderSource,
@@ -27,7 +28,6 @@ from edgeai.collab.schema import (
     VideoConfig,
     VocConfig,
 )
-from edgeai.collab.stream import Frame, Stream, class_colours, resized
 from edgeai.collab.video import VideoStream
 from edgeai.core.assets import data_path
 from edgeai.core.errors import EdgeAIError, UsageError

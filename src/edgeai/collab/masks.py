@@ -16,9 +16,9 @@ import numpy as np
 from torch import Tensor
 
 from edgeai.collab.fusion import Mask
+from edgeai.collab.model_schema import MasksConfig, NoMasks, PythonMasks
 from edgeai.collab.regions import connected_regions
 from edgeai.collab.sam import SamMasks, build_sam
-from edgeai.collab.schema import MasksConfig, NoMasks, PythonMasks
 from edgeai.core.errors import EdgeAIError, UsageError
 
 

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeai.collab.confusion import IGNORE, Labels, confusion, seg_metrics
+from edgeai.collab.policy_schema import ExploreConfig, MinerConfig, ScoreKind
 from edgeai.collab.regions import connected_regions
-from edgeai.collab.schema import ExploreConfig, MinerConfig, ScoreKind
 
 SCORES: tuple[ScoreKind, ...] = ("max_prob", "margin", "entropy", "frac_above", "sedna_cross_entropy", "ibt")
 SURE = 0.9

@@ -16,8 +16,8 @@ from torch import nn
 
 from edgeai.collab.models.checkpoint import load_model, shipped_checkpoint
 from edgeai.collab.pretrain_parts import Part, SamTinyPart, SegPart
+from edgeai.collab.pretrain_schema import EdgePart, PretrainConfig, PretrainOptimConfig, SamPart, WideScenes
 from edgeai.collab.scenes import Scenes, draws_of
-from edgeai.collab.schema import EdgePart, PretrainConfig, PretrainOptimConfig, SamPart, WideScenes
 from edgeai.core.device import peak_memory_bytes
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run

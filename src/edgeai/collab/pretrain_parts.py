@@ -20,10 +20,10 @@ from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat, stack_images
 from edgeai.collab.models.seg_model import TorchModel
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
+from edgeai.collab.pretrain_schema import SamPart, StreetNetConfig
 from edgeai.collab.sam import SamMasks, SamShape, build_tiny, decode, load_tiny, save_tiny
 from edgeai.collab.sam_recipe import MaskLosses, mask_losses, sample_prompts, shrink_masks
 from edgeai.collab.scenes import LabelledScene
-from edgeai.collab.schema import SamPart, StreetNetConfig
 from edgeai.core.errors import UsageError
 
 VAL_SEED = 0x5A11  # prompts of the validation scenes are the same at every validation

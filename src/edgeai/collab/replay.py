@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeai.collab.confusion import IGNORE, Labels
-from edgeai.collab.schema import ReplayConfig
+from edgeai.collab.policy_schema import ReplayConfig
 
 _RESERVOIR_STREAM = 0x5E5A  # keeps the draws apart from others that use the same seed
 

@@ -22,6 +22,7 @@ from edgeai.collab.codec import encode_image
 from edgeai.collab.edge_device import EdgeDevice
 from edgeai.collab.in_play import InPlay
 from edgeai.collab.masks import build_masks
+from edgeai.collab.model_schema import CloudConfig, EdgeCopy, StreetNetModel
 from edgeai.collab.models import ModelConfig, SegModel, build_model, build_semantics
 from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat
@@ -32,7 +33,7 @@ from edgeai.collab.pipeline import MAX_PROBLEMS, Pipeline, Times, shadow_answer
 from edgeai.collab.probe import TransferProbe
 from edgeai.collab.records import OVERLAYS, RecordWriter
 from edgeai.collab.run_report import Cost, RunReport
-from edgeai.collab.schema import CloudConfig, CollabRunConfig, EdgeCopy, StreetNetModel
+from edgeai.collab.schema import CollabRunConfig
 from edgeai.collab.strategies import Parts, build_strategy, settled
 from edgeai.collab.stream import Stream, build_stream
 from edgeai.collab.theory import hard_latency_s, soft_latency_s

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeai.collab.drift import KINDS, apply
-from edgeai.collab.schema import StreamConfig, StreamSource, StreetConfig
 from edgeai.collab.stream import Frame, Stream, build_stream, resized
+from edgeai.collab.stream_schema import StreamConfig, StreamSource, StreetConfig
 from edgeai.collab.street import street_scene
 from edgeai.core.errors import UsageError
 

@@ -15,7 +15,7 @@ from PIL import Image
 from edgeai.collab.classes import palette_of
 
 if TYPE_CHECKING:
-    from edgeai.collab.schema import StreamConfig
+    from edgeai.collab.stream_schema import StreamConfig
 
 Array = np.ndarray
 
@@ -70,7 +70,7 @@ def build_stream(config: StreamConfig, seed: int) -> Stream:
     """
     from edgeai.collab.drift import DriftedStream  # these take Frame from here
     from edgeai.collab.folders import build_folder
-    from edgeai.collab.schema import StreetConfig
+    from edgeai.collab.stream_schema import StreetConfig
     from edgeai.collab.street import StreetStream
 
     source = config.source

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from edgeai.collab.schema import StreetConfig
 from edgeai.collab.stream import Frame, class_colours
+from edgeai.collab.stream_schema import StreetConfig
 from edgeai.collab.street_backdrop import ground_light, paint_crowns, paint_ground, paint_sky, paint_walls
 from edgeai.collab.street_objects import draw_objects
 from edgeai.collab.street_textures import CLASSES, PAVEMENT, ROAD

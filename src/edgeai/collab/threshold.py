@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edgeai.collab.schema import (
+from edgeai.collab.policy_schema import (
     CostThreshold,
     DualThreshold,
     FixedThreshold,

@@ -28,9 +28,9 @@ from edgeai.collab.confusion import IGNORE, confusion, seg_metrics
 from edgeai.collab.mining import Miner, agreement, confidence, miner_input
 from edgeai.collab.models.inputs import stack_images
 from edgeai.collab.models.seg_model import SegModel
+from edgeai.collab.policy_schema import UpdateConfig
 from edgeai.collab.push import apply_push, encode_push, largest_changes
 from edgeai.collab.replay import ReplayBuffer, ReplayItem
-from edgeai.collab.schema import UpdateConfig
 from edgeai.collab.version import Version, copy_state, trainable_net
 from edgeai.core.errors import EdgeAIError
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeai.collab.schema import VideoConfig
 from edgeai.collab.stream import Frame, class_colours, resized
+from edgeai.collab.stream_schema import VideoConfig
 from edgeai.core.assets import data_path
 from edgeai.core.errors import EdgeAIError, UsageError
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from edgeai.collab.evaluate import Part
     from edgeai.collab.latency import LatencySummary
     from edgeai.collab.pretrain import PretrainReport
+    from edgeai.collab.pretrain_schema import PretrainConfig
     from edgeai.collab.run_report import RunReport
-    from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
+    from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig
 
 
 def show_run(path: Path, report: "RunReport") -> None:

@@ -58,7 +58,7 @@ def run(
 
     Without -c it is collab/default: a generated street from day through night, fog, rain and new looks.
     """
-    from edgeai.collab.schema import CollabRunConfig  # schemas take longer than --help may
+    from edgeai.collab.schema import CollabRunConfig
 
     cfg = load_config(CollabRunConfig, config or "collab/default", set_ or ())
     if dry_run:
@@ -137,7 +137,7 @@ def pretrain(
     verbose: VerboseOption = False,
 ) -> None:
     """Train the edge net, the cloud net or sam-tiny on generated street scenes. --resume goes on after Ctrl-C."""
-    from edgeai.collab.schema import PretrainConfig
+    from edgeai.collab.pretrain_schema import PretrainConfig
 
     refuse_with_resume(resume, part or config, set_, out)
     if part is not None and config is not None:

@@ -79,7 +79,8 @@ def schema(
 
 def schemas() -> dict[str, type[Config]]:
     """Returns the schema of every verb that takes a config."""
-    from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, PretrainConfig
+    from edgeai.collab.pretrain_schema import PretrainConfig
+    from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig
     from edgeai.fedsplit import schema as fedsplit
     from edgeai.fedsplit.advise_schema import AdviseConfig
     from edgeai.spec.schema import (

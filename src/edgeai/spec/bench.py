@@ -40,7 +40,8 @@ from edgeai.spec.lossless import Difference, differences
 from edgeai.spec.peers import PeerAnswer, Peers
 from edgeai.spec.prompts import Prompt, builtin_prompts, load_prompts, select
 from edgeai.spec.schema import BenchConfig, Eagle3Draft, NoDraft, TreeConfig
-from edgeai.spec.target import Target, load_target
+from edgeai.spec.target import Target
+from edgeai.spec.target_load import load_target
 from edgeai.spec.tune import Choice
 
 _WARM_UP_TOKENS = 8

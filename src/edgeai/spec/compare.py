@@ -35,7 +35,8 @@ from edgeai.spec.prepare import settle_formats
 from edgeai.spec.prompts import Prompt, builtin_prompts, load_prompts, select
 from edgeai.spec.replay import Passage, replay
 from edgeai.spec.schema import CompareConfig, TargetConfig
-from edgeai.spec.target import DecoderTarget, Target, load_target
+from edgeai.spec.target import DecoderTarget, Target
+from edgeai.spec.target_load import load_target
 
 Texts = dict[tuple[str, float], list[Conversation]]
 """Answers by benchmark and temperature, in the order of the prompts; several to each where they are sampled."""

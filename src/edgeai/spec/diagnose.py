@@ -30,7 +30,7 @@ from edgeai.spec.drafters import Drafter, build_drafter
 from edgeai.spec.generate import chat_ids
 from edgeai.spec.prompts import builtin_prompts, load_prompts, select
 from edgeai.spec.schema import DiagnoseConfig, TreeConfig
-from edgeai.spec.target import load_target
+from edgeai.spec.target_load import load_target
 from edgeai.spec.tree import DraftTree
 
 

@@ -10,7 +10,8 @@ from edgeai.core.run import Run
 from edgeai.spec.decode import Generation, check_room, generate_ids
 from edgeai.spec.drafters import Drafter, build_drafter
 from edgeai.spec.schema import GenerateConfig, SamplingConfig, TreeConfig
-from edgeai.spec.target import Target, Tokenizer, load_target
+from edgeai.spec.target import Target, Tokenizer
+from edgeai.spec.target_load import load_target
 from edgeai.spec.tune import WIDE, Choice, tune
 
 __all__ = ["GenerateReport", "Generation", "chat_ids", "generate_ids", "run_generate", "settle_tree"]

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.target import Target, model_folder
+from edgeai.spec.target import Target
+from edgeai.spec.target_load import model_folder
 
 # transformers' documentation recommends this length for prompt lookup
 LOOKUP_TOKENS = 10

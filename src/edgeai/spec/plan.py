@@ -13,7 +13,8 @@ from edgeai.spec.gto import places
 from edgeai.spec.prepare import build_head, split, usable_conversations
 from edgeai.spec.prompts import builtin_prompts
 from edgeai.spec.schema import TrainConfig
-from edgeai.spec.target import DecoderTarget, load_target
+from edgeai.spec.target import DecoderTarget
+from edgeai.spec.target_load import load_target
 from edgeai.spec.train import plan_steps
 
 PREVIEW_TOKENS = 48

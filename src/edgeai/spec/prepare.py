@@ -21,7 +21,8 @@ from edgeai.spec.features import CachedFeatures, FeatureSource, OnlineFeatures, 
 from edgeai.spec.head import DraftHead, HeadShape, initialise
 from edgeai.spec.parallel import Ranks
 from edgeai.spec.schema import OptimConfig, TargetConfig, TrainConfig
-from edgeai.spec.target import DecoderTarget, load_target
+from edgeai.spec.target import DecoderTarget
+from edgeai.spec.target_load import load_target
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from torch import nn
 
 from edgeai.collab.cloud_answer import AnswerStore, CloudModels
 from edgeai.collab.fusion import Mask
+from edgeai.collab.policy_schema import MinerConfig, ReplayConfig, UpdateConfig
 from edgeai.collab.records import read_records
 from edgeai.collab.run import play
-from edgeai.collab.schema import CollabRunConfig, MinerConfig, ReplayConfig, UpdateConfig
+from edgeai.collab.schema import CollabRunConfig
 from edgeai.collab.stream import Frame
 from edgeai.core.link import LinkConfig
 from edgeai.core.metrics import Metrics

@@ -8,8 +8,9 @@ from edgeai.collab import compare
 from edgeai.collab.cloud_answer import AnswerStore, CloudModels
 from edgeai.collab.compare import drawn_rate, run_compare
 from edgeai.collab.mining import Explorer
+from edgeai.collab.policy_schema import ExploreConfig
 from edgeai.collab.records import read_records
-from edgeai.collab.schema import CollabCompareConfig, ExploreConfig
+from edgeai.collab.schema import CollabCompareConfig
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text
 

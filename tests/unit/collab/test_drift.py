@@ -10,8 +10,8 @@ from PIL import Image
 
 from edgeai.collab.drift import KINDS, DriftedStream, apply, schedule
 from edgeai.collab.folders import FolderStream, Item
-from edgeai.collab.schema import DriftKind, DriftSegment, StreamConfig, StreetConfig
 from edgeai.collab.stream import build_stream
+from edgeai.collab.stream_schema import DriftKind, DriftSegment, StreamConfig, StreetConfig
 from edgeai.collab.street import StreetStream
 from edgeai.core.errors import UsageError
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from edgeai.collab.classes import CAMVID, STREET, VOC
 from edgeai.collab.folders import build_folder
-from edgeai.collab.schema import (
+from edgeai.collab.stream import Frame, build_stream
+from edgeai.collab.stream_schema import (
     CamvidConfig,
     CityscapesConfig,
     FolderSource,
@@ -21,7 +22,6 @@ from edgeai.collab.schema import (
     VideoConfig,
     VocConfig,
 )
-from edgeai.collab.stream import Frame, build_stream
 from edgeai.core.errors import EdgeAIError, UsageError
 
 H, W = 32, 48

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from edgeai.collab.masks import NoMaskSource, PythonMaskSource, build_masks, innermost, uncertain_regions
+from edgeai.collab.model_schema import NoMasks, PythonMasks, SamMasksConfig
 from edgeai.collab.sam import SamShape, build_tiny, save_tiny
-from edgeai.collab.schema import NoMasks, PythonMasks, SamMasksConfig
 from edgeai.core.errors import EdgeAIError, UsageError
 
 IMAGE = np.zeros((12, 20, 3), dtype=np.uint8)

@@ -6,7 +6,7 @@ import torch
 
 from edgeai.collab.confusion import IGNORE
 from edgeai.collab.mining import SCORES, Decision, Explorer, Miner, agreement, confidence, miner_input
-from edgeai.collab.schema import ExploreConfig, MinerConfig
+from edgeai.collab.policy_schema import ExploreConfig, MinerConfig
 
 
 def probs_of(*pixels):

@@ -9,8 +9,8 @@ import torch
 
 from edgeai.collab.codec import HEADER_BYTES, decode_image, encode_image, encode_labels
 from edgeai.collab.confusion import confusion, seg_metrics
+from edgeai.collab.model_schema import FusionConfig
 from edgeai.collab.records import OVERLAYS
-from edgeai.collab.schema import FusionConfig
 from edgeai.collab.theory import upload_rate_bound
 from edgeai.core.files import json_text
 from edgeai.core.link import LinkConfig

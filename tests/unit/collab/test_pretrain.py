@@ -13,20 +13,19 @@ from edgeai.collab import pretrain, scenes
 from edgeai.collab.classes import STREET
 from edgeai.collab.models import load_model
 from edgeai.collab.pretrain import build_part, build_scenes, learning_rate, run_pretrain
-from edgeai.collab.sam import load_tiny
-from edgeai.collab.scenes import Scenes
-from edgeai.collab.schema import (
+from edgeai.collab.pretrain_schema import (
     CloudPart,
     EdgePart,
-    MaskFolderConfig,
     PretrainConfig,
     PretrainOptimConfig,
     SamPart,
     SamShapeConfig,
-    StreetConfig,
     StreetNetConfig,
 )
+from edgeai.collab.sam import load_tiny
+from edgeai.collab.scenes import Scenes
 from edgeai.collab.stream import Frame
+from edgeai.collab.stream_schema import MaskFolderConfig, StreetConfig
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import read_metrics
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from edgeai.collab.confusion import IGNORE
+from edgeai.collab.policy_schema import ReplayConfig
 from edgeai.collab.replay import ReplayBuffer
-from edgeai.collab.schema import ReplayConfig
 
 LABELS = np.arange(24, dtype=np.uint8).reshape(4, 6) % 3
 WEIGHT = np.linspace(0.1, 1, 24, dtype=np.float32).reshape(4, 6)

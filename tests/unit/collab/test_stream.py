@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgeai.collab.classes import CAMVID, CITYSCAPES, STREET, TO_STREET, VOC, _by_bits, palette_of
-from edgeai.collab.schema import StreamConfig, StreetConfig
 from edgeai.collab.stream import build_stream, class_colours, contact_sheet, paint_labels, resized
+from edgeai.collab.stream_schema import StreamConfig, StreetConfig
 
 
 def test_contact_sheet_shows_frames_above_their_labels() -> None:

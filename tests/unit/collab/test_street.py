@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgeai.collab.schema import StreetConfig
+from edgeai.collab.stream_schema import StreetConfig
 from edgeai.collab.street import StreetStream, _render, street_scene
 from edgeai.collab.street_cells import make_cell
 from edgeai.collab.street_looks import CAR_SHAPES, GROUNDS, LIGHTS, NEW_CAR_SHAPES

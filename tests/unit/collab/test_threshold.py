@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgeai.collab.mining import Explorer
-from edgeai.collab.schema import (
+from edgeai.collab.policy_schema import (
     CostThreshold,
     DualThreshold,
     ExploreConfig,

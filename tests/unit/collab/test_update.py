@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from edgeai.collab import update
 from edgeai.collab.confusion import IGNORE
 from edgeai.collab.mining import Miner, confidence, miner_input
+from edgeai.collab.policy_schema import MinerConfig, ReplayConfig, UpdateConfig
 from edgeai.collab.push import apply_push
-from edgeai.collab.schema import MinerConfig, ReplayConfig, UpdateConfig
 from edgeai.collab.update import Updater, weighted_cross_entropy
 from edgeai.collab.version import Version
 from edgeai.core.errors import UsageError

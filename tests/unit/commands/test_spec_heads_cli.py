@@ -12,7 +12,7 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.checkpoint import save_head
 from edgeai.spec.formats import export
 from edgeai.spec.schema import TargetConfig
-from edgeai.spec.target import load_target
+from edgeai.spec.target_load import load_target
 from edgeai.spec.tiny import write_tiny_model
 
 

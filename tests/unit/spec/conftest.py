@@ -12,7 +12,8 @@ from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.spec.answers import write_conversations
 from edgeai.spec.schema import DataConfig, HeadConfig, LossConfig, OptimConfig, TargetConfig, TrainConfig
-from edgeai.spec.target import DecoderTarget, load_target
+from edgeai.spec.target import DecoderTarget
+from edgeai.spec.target_load import load_target
 from edgeai.spec.tiny import write_tiny_model
 
 

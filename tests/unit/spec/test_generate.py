@@ -18,7 +18,7 @@ from edgeai.spec.schema import (
     TargetConfig,
     TreeConfig,
 )
-from edgeai.spec.target import load_target
+from edgeai.spec.target_load import load_target
 
 TREE = TreeConfig(nodes=7, depth=3, top_k=4)
 PROMPTS = ["Hello there", "To be, or not", "abcabcabc"]

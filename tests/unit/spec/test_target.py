@@ -7,7 +7,8 @@ import pytest
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.schema import TargetConfig
-from edgeai.spec.target import default_aux_layers, load_target
+from edgeai.spec.target import default_aux_layers
+from edgeai.spec.target_load import load_target
 from edgeai.spec.tiny import write_tiny_model
 
 HINT = "give a model folder, a .gguf file, a Hugging Face id (owner/name), or a name from `edgeai assets list`"

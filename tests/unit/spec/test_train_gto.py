@@ -13,7 +13,7 @@ from edgeai.core.run import Run
 from edgeai.spec.answers import Conversation
 from edgeai.spec.checkpoint import load_head
 from edgeai.spec.schema import GtoConfig, TrainConfig, TreeConfig
-from edgeai.spec.target import load_target
+from edgeai.spec.target_load import load_target
 from edgeai.spec.tiny import write_tiny_model
 from edgeai.spec.train import plan_steps, run_train
 

@@ -9,11 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from edgeai.collab.models.checkpoint import load_model, save_model, shipped_checkpoint
-from edgeai.collab.models.class_map import build_class_map
-from edgeai.collab.models.inputs import InputFormat
-from edgeai.collab.models.seg_model import SegModel, TorchModel
-from edgeai.collab.schema import (
+from edgeai.collab.model_schema import (
     EdgeCopy,
     HfModel,
     InputConfig,
@@ -22,6 +18,10 @@ from edgeai.collab.schema import (
     StreetNetModel,
     TorchFileModel,
 )
+from edgeai.collab.models.checkpoint import load_model, save_model, shipped_checkpoint
+from edgeai.collab.models.class_map import build_class_map
+from edgeai.collab.models.inputs import InputFormat
+from edgeai.collab.models.seg_model import SegModel, TorchModel
 from edgeai.core.errors import UsageError
 
 __all__ = ["ModelConfig", "SegModel", "TorchModel", "build_model", "build_semantics", "load_model", "save_model"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgeai.collab.schema import CollabRunConfig, ScoreKind, StrategyName
+from edgeai.collab.policy_schema import ScoreKind
+from edgeai.collab.schema import CollabRunConfig, StrategyName
 from edgeai.collab.strategies.bn_adapt import BnAdapt
 from edgeai.collab.strategies.cema import Cema
 from edgeai.collab.strategies.dcsb import Dcsb

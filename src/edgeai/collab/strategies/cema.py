@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeai.collab.schema import QuantileThreshold
+from edgeai.collab.policy_schema import QuantileThreshold
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.strategy import EdgeView, Verdict
 from edgeai.collab.strategies.taught import Taught

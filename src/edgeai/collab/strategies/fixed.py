@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeai.collab.mining import Explorer
-from edgeai.collab.schema import ExploreConfig
+from edgeai.collab.policy_schema import ExploreConfig
 from edgeai.collab.strategies.strategy import CloudOnly, EdgeOnly, EdgeView, Route, Verdict
 
 

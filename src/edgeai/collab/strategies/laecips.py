@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgeai.collab.schema import CollabRunConfig, MinerConfig, NoMasks, UpdateConfig
+from edgeai.collab.model_schema import NoMasks
+from edgeai.collab.policy_schema import MinerConfig, UpdateConfig
+from edgeai.collab.schema import CollabRunConfig
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.scored import NO_EXPLORING, Scored
 from edgeai.collab.strategies.strategy import EdgeView, Labelled

@@ -6,7 +6,8 @@ import copy
 from dataclasses import dataclass
 
 from edgeai.collab.edge_device import EdgeDevice
-from edgeai.collab.schema import CollabRunConfig, MinerConfig, UpdateConfig
+from edgeai.collab.policy_schema import MinerConfig, UpdateConfig
+from edgeai.collab.schema import CollabRunConfig
 from edgeai.collab.update import Updater
 
 

@@ -6,7 +6,7 @@ import math
 from collections import deque
 
 from edgeai.collab.confusion import Labels, confusion, seg_metrics
-from edgeai.collab.schema import UpdateConfig
+from edgeai.collab.policy_schema import UpdateConfig
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.strategy import EdgeView, Labelled, Verdict
 from edgeai.collab.strategies.taught import Taught

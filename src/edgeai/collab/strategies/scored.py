@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgeai.collab.mining import Explorer
-from edgeai.collab.schema import ExploreConfig, ScoreKind, ThresholdConfig
+from edgeai.collab.policy_schema import ExploreConfig, ScoreKind, ThresholdConfig
 from edgeai.collab.strategies.strategy import EdgeOnly, EdgeView, Verdict
 from edgeai.collab.threshold import build_policy
 from edgeai.core.errors import UsageError

@@ -22,7 +22,8 @@ from edgeai.spec.formats.referee import NUM_STEPS, Referee
 from edgeai.spec.head import DraftHead
 from edgeai.spec.rope import Rope, rope_of
 from edgeai.spec.schema import ExportConfig, TargetConfig, TrainConfig
-from edgeai.spec.target import DecoderTarget, load_target, model_config
+from edgeai.spec.target import DecoderTarget
+from edgeai.spec.target_load import load_target, model_config
 
 
 @dataclass(frozen=True)

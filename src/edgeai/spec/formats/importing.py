@@ -11,7 +11,7 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.checkpoint import load_head, read_files, save_head
 from edgeai.spec.formats.export import refuse_full, settle_target
 from edgeai.spec.schema import ImportConfig
-from edgeai.spec.target import load_target
+from edgeai.spec.target_load import load_target
 
 
 @dataclass(frozen=True)

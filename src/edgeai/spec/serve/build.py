@@ -21,7 +21,8 @@ from edgeai.spec.serve.asking import Served
 from edgeai.spec.serve.drafting import DraftPool, Eagle3Pool, TextPool
 from edgeai.spec.serve.policy import Adaptive, BatchCosts, FixedTree, Policy
 from edgeai.spec.serve.slots import bytes_per_token
-from edgeai.spec.target import DecoderTarget, load_target
+from edgeai.spec.target import DecoderTarget
+from edgeai.spec.target_load import load_target
 from edgeai.spec.tree import root_only
 from edgeai.spec.tune import WIDE, measure
 

@@ -28,7 +28,7 @@ from edgeai.core.run import Run
 from edgeai.spec.prompts import builtin_prompts, load_prompts, select
 from edgeai.spec.schema import LoadConfig
 from edgeai.spec.serve.ties import Checker
-from edgeai.spec.target import load_target
+from edgeai.spec.target_load import load_target
 
 _START_S = 1800.0
 _STOP_S = 60.0

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from edgeai.collab.model_schema import EdgeCopy, HfModel, InputConfig, OnnxFileModel, StreetNetModel, TorchFileModel
 from edgeai.collab.models import build_model, build_semantics, load_model, save_model
 from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat
 from edgeai.collab.models.seg_model import TorchModel, state_digest
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
-from edgeai.collab.schema import EdgeCopy, HfModel, InputConfig, OnnxFileModel, StreetNetModel, TorchFileModel
 from edgeai.core.errors import UsageError
 
 STREAM = ("sky", "road", "car")

@@ -9,11 +9,13 @@ import torch
 
 from edgeai.collab.edge_device import EdgeDevice, EdgeOutput
 from edgeai.collab.mining import SCORES
+from edgeai.collab.model_schema import NoMasks
 from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat
 from edgeai.collab.models.seg_model import TorchModel
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
-from edgeai.collab.schema import CollabRunConfig, FixedThreshold, MinerConfig, NoMasks, StrategyName
+from edgeai.collab.policy_schema import FixedThreshold, MinerConfig
+from edgeai.collab.schema import CollabRunConfig, StrategyName
 from edgeai.collab.strategies import STRATEGIES, Parts, build_strategy, settled
 from edgeai.collab.strategies.dcsb import coarsened, easiness
 from edgeai.collab.strategies.neurosurgeon import find_cuts
