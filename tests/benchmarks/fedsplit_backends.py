@@ -1,7 +1,6 @@
 """Seconds a round on the three backends, and split learning over streams against plain messages, in one go.
 
-    python tests/benchmarks/fedsplit_backends.py                 # minutes: every backend is started once
-    python tests/benchmarks/fedsplit_backends.py --clients 2 --batch 256 --rounds 2
+    python tests/benchmarks/fedsplit_backends.py                 # about 25 minutes, most of it plain messages
 
 A round's time is taken between the ends of two rounds, so that starting Ray and the SuperNodes does not count.
 """
@@ -10,7 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run
 from edgeai.fedsplit.backend_schema import FlowerSimConfig
 from edgeai.fedsplit.flower.deployment import submit
-from edgeai.fedsplit.flower.home import start, stop
+from edgeai.fedsplit.flower.home import Home, start, stop
 from edgeai.fedsplit.flower.launch import train_on_ray
 from edgeai.fedsplit.flower.simulation import on_ray
 from edgeai.fedsplit.schema import SimConfig
@@ -30,18 +33,18 @@ METHODS: tuple[dict[str, Any], ...] = ({"kind": "fedavg"}, {"kind": "splitfed-v2
 class Bench:
     """Runs and their times."""
 
-    def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
-        self.asked, self.folder, self.hashes = asked, folder, dict[str, set[str]]()
+    def __init__(self, folder: Path, clients: int, batch: int, rounds: int) -> None:
+        self.folder, self.clients, self.batch, self.rounds = folder, clients, batch, rounds
         self._num_runs = 0
 
-    def make(self, method: dict[str, Any], backend: dict[str, Any], rounds: int | None = None) -> tuple[Any, Run]:
+    def make(self, method: dict[str, Any], backend: dict[str, Any]) -> tuple[SimConfig, Run]:
         cfg = SimConfig.model_validate(
             {
                 "method": method,
                 "backend": backend,
-                "num_clients": self.asked.clients,
-                "batch": self.asked.batch,
-                "rounds": rounds or self.asked.rounds,
+                "num_clients": self.clients,
+                "batch": self.batch,
+                "rounds": self.rounds,
                 "eval_every": 1000,
             }
         )
@@ -49,53 +52,81 @@ class Bench:
         out = self.folder / f"run{self._num_runs}"
         return cfg, Run.create(cfg, out=out, argv=["bench"], device="cpu", device_why="bench")
 
-    def seconds(self, run: Run) -> float:
-        ends = [row["time_s"] for row in read_metrics(run.path)]
-        return (ends[-1] - ends[0]) / (len(ends) - 1)
+    def seconds(self, run: Run) -> list[float]:
+        """Of each round but the first."""
+        ends_s = [row["time_s"] for row in read_metrics(run.path)]
+        return [after - before for before, after in pairwise(ends_s)]
+
+
+@contextmanager
+def deployed(path: Path, clients: int) -> Iterator[tuple[Home, dict[str, Any]]]:
+    """A deployment, and the backend that uses it."""
+    home = start(path, clients)
+    try:
+        yield home, {"kind": "flower", "home": str(path), "silence_s": 900.0, "start_s": 900.0, "min_nodes": clients}
+    finally:
+        stop(path)
+
+
+def three_backends(folder: Path, asked: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Seconds of rounds by method and backend."""
+    bench = Bench(folder, asked.clients, asked.batch, asked.rounds)
+    table: dict[str, dict[str, list[float]]] = {method["kind"]: {} for method in METHODS}
+    for method in METHODS:
+        cfg, run = bench.make(method, {"kind": "inproc"})
+        run_sim(cfg, run)
+        table[method["kind"]]["inproc"] = bench.seconds(run)
+    backend = FlowerSimConfig()
+    made = [bench.make(method, backend.model_dump()) for method in METHODS]
+    on_ray(backend, asked.clients, lambda grid, _: [train_on_ray(cfg, backend, run, grid) for cfg, run in made])
+    for cfg, run in made:
+        table[cfg.method.kind]["flower-sim"] = bench.seconds(run)
+    with deployed(folder / "five", asked.clients) as (home, where):
+        made = [bench.make(method, where) for method in METHODS]
+        submit(home, [run for _, run in made])
+    for cfg, run in made:
+        table[cfg.method.kind]["flower"] = bench.seconds(run)
+    return table
+
+
+def two_ways(folder: Path, asked: argparse.Namespace) -> dict[str, tuple[list[float], int]]:
+    """Seconds of SplitFed V2's rounds by streams and by plain messages, and exchanges a round."""
+    bench, found = Bench(folder / "ways", asked.way_clients, asked.way_batch, 2), {}
+    with deployed(folder / "two", asked.way_clients) as (home, where):
+        both = [bench.make({"kind": "splitfed-v2"}, {**where, "transport": way}) for way in ("stream", "message")]
+        submit(home, [run for _, run in both])
+    for _, run in both:
+        wire = json.loads((run.path / "wire.json").read_text())
+        found[wire["transport"]] = (bench.seconds(run), wire["num_exchanges"] // 2)
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--way-clients", type=int, default=2, help="Of streams against messages.")
+    parser.add_argument("--way-batch", type=int, default=16)
     asked = parser.parse_args()
-    table: dict[str, dict[str, float]] = {method["kind"]: {} for method in METHODS}
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(asked, Path(folder))
-        for method in METHODS:
-            cfg, run = bench.make(method, {"kind": "inproc"})
-            run_sim(cfg, run)
-            table[method["kind"]]["inproc"] = bench.seconds(run)
-        backend = FlowerSimConfig()
-        made = [bench.make(method, backend.model_dump()) for method in METHODS]
-        on_ray(backend, asked.clients, lambda grid, _: [train_on_ray(cfg, backend, run, grid) for cfg, run in made])
-        for cfg, run in made:
-            table[cfg.method.kind]["flower-sim"] = bench.seconds(run)
-        home = start(Path(folder) / "home", asked.clients)
-        try:
-            where = {"kind": "flower", "home": str(home.path), "silence_s": 600.0, "start_s": 600.0}
-            made = [bench.make(method, where) for method in METHODS]
-            submit(home, [run for _, run in made])
-            for cfg, run in made:
-                table[cfg.method.kind]["flower"] = bench.seconds(run)
-            both = [bench.make(METHODS[1], {**where, "transport": way}, 2) for way in ("stream", "message")]
-            submit(home, [run for _, run in both])
-            per_exchange = {
-                way: bench.seconds(run) / (json.loads((run.path / "wire.json").read_text())["num_exchanges"] / 2)
-                for way, (_, run) in zip(("stream", "message"), both, strict=True)
-            }
-        finally:
-            stop(home.path)
-    print("| method | inproc | flower-sim | flower |\n|---|---|---|---|")
-    for kind, row in table.items():
-        cells = [
-            f"{row[name]:.2f} s ({row[name] / row['inproc']:.0f} x)" for name in ("inproc", "flower-sim", "flower")
-        ]
-        print(f"| {kind} | {' | '.join(cells)} |")
-    for way, seconds in per_exchange.items():
-        print(f"splitfed-v2, deployment engine, {way}: {1000 * seconds:.0f} ms an exchange")
-    print(f"stream over message: {per_exchange['message'] / per_exchange['stream']:.0f} times as fast")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "ways").mkdir()
+        table = three_backends(folder, asked)
+        print("| method | inproc | flower-sim | flower |\n|---|---|---|---|")
+        for kind, row in table.items():
+            cells = [_cell(row[name], statistics.median(row["inproc"])) for name in ("inproc", "flower-sim", "flower")]
+            print(f"| `{kind}` | {' | '.join(cells)} |", flush=True)
+        ways = two_ways(folder, asked)
+    for way, (seconds, num_exchanges) in ways.items():
+        print(f"splitfed-v2, deployment engine, {way}: {seconds} s a round of {num_exchanges} exchanges")
+    ratio = statistics.median(ways["message"][0]) / statistics.median(ways["stream"][0])
+    print(f"a round by stream is {ratio:.0f} times as fast")
+
+
+def _cell(seconds: list[float], inproc_s: float) -> str:
+    median_s = statistics.median(seconds)
+    return f"{median_s:.2f} s ({min(seconds):.2f}-{max(seconds):.2f}), {median_s / inproc_s:.1f} x"
 
 
 if __name__ == "__main__":
