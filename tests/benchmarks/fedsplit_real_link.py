@@ -28,9 +28,9 @@ from typing import Any
 
 from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run
-from edgeai.fedsplit.flower.certificates import self_signed
 from edgeai.fedsplit.flower.deployment import submit
 from edgeai.fedsplit.flower.home import Home, start, stop
+from edgeai.fedsplit.flower.keys import self_signed
 from edgeai.fedsplit.report import SimReport
 from edgeai.fedsplit.schema import SimConfig
 from edgeai.fedsplit.simulate import run_sim
@@ -41,6 +41,8 @@ SHAPES = ((300e3, 1.2e6), (300e3, 300e3))
 _CALIBRATION_ROUNDS = 6  # a SuperNode looks for messages every three seconds, so that single rounds differ
 GOODPUT_FRAC = 1448 / 1514
 """What TCP over IPv4 leaves of a full Ethernet frame; tc counts frames, the link model counts messages."""
+BURST_BYTES = 4096
+"""Of the token bucket."""
 SERVER = "10.77.0.1"
 POWER = {"compute_w": 5.0, "idle_w": 2.0, "tx_w": 3.0, "rx_w": 3.0, "memory_bytes": 1 << 30}
 
@@ -79,7 +81,7 @@ class Net:
                 (("tc", "-n", f"edgeai{device}"), "eth0", up_bps),
                 (("tc",), f"eedgeai{device}", down_bps),
             ):
-                bucket = f"tbf rate {int(bps)}bit burst 4kb latency 5s"
+                bucket = f"tbf rate {int(bps)}bit burst {BURST_BYTES} latency 5s"
                 _run(*tc, "qdisc", "replace", "dev", name, "root", *bucket.split())
 
     def drop(self) -> None:
@@ -100,7 +102,12 @@ class Bench:
         link = "perfect"
         if shape is not None:
             up_bps, down_bps = (GOODPUT_FRAC * bps for bps in shape)
-            link = {"up_bps": up_bps, "down_bps": down_bps, "delay_s": 0.0}
+            link = {
+                "up_bps": up_bps,
+                "down_bps": down_bps,
+                "delay_s": 0.0,
+                "burst_bytes": int(GOODPUT_FRAC * BURST_BYTES),
+            }
         board = {**POWER, "flops_per_s": device.flops_per_s, "start_s": device.start_s}
         server = {**POWER, "flops_per_s": device.flops_per_s}
         return SimConfig.model_validate(

@@ -313,6 +313,8 @@ def show_up(home: "Home", *, as_json: bool) -> None:
         print(f"       edgeai fedsplit up --superlink {home.address} --ssl-ca-certfile FILE --nodes 1 --first NUMBER")
     if home.has_superlink:
         options = f"-s backend.kind=flower -s num_clients={home.num_nodes or 'N'} -s backend.home={home.path}"
+        if home.root is not None:
+            options += f" -s backend.stream_host={home.host}"
         print(f"train: edgeai fedsplit sim {options}")
     print(f"end:   edgeai fedsplit down {home.path}")
 

@@ -179,9 +179,9 @@ def up(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option("--host", help="Where the SuperLink listens; other than 127.0.0.1 only with TLS.")
+        str, typer.Option("--host", help="Address of this machine where the SuperLink listens; others need TLS.")
     ] = "127.0.0.1",
-    self_signed: Annotated[
+    own_certificate: Annotated[
         bool, typer.Option("--self-signed", help="Make a TLS certificate for --host; devices need a copy of it.")
     ] = False,
     first: Annotated[int, typer.Option("--first", min=0, help="Number of the first client.")] = 0,
@@ -198,27 +198,23 @@ def up(
 ) -> None:
     """Start Flower's SuperLink and SuperNodes on this machine, for backend.kind=flower.
 
-    Without TLS everything listens on 127.0.0.1 only.
+    Without TLS everything listens on 127.0.0.1 only. Whoever reaches a SuperLink may run apps on it: keep machines that
+    are not yours away from its port.
     """
-    from edgeai.fedsplit.flower.home import Security, start
+    from edgeai.fedsplit.flower.home import check_free, start
+    from edgeai.fedsplit.flower.keys import Security, self_signed
 
-    given = [path is not None for path in (certificate, key, root)]
-    if any(given) and not all(given) and superlink is None:
-        raise UsageError("TLS needs all of --ssl-certfile, --ssl-keyfile and --ssl-ca-certfile")
-    if node_key and len(node_key) != nodes:
-        raise UsageError(f"{len(node_key)} --node-key for {nodes} SuperNodes", hint="give one for each")
-    if nodes == 0 and superlink is not None:
-        raise UsageError("nothing to start: --nodes 0 beside --superlink")
-    if self_signed and (any(given) or superlink is not None):
-        raise UsageError("--self-signed makes the certificate of a SuperLink that is started here, where none is given")
+    if superlink is not None and (nodes == 0 or own_certificate):
+        what = "--self-signed" if own_certificate else "--nodes 0"
+        raise UsageError(f"--superlink starts SuperNodes only, and {what} is of no use to them")
     security = Security(certificate, key, root)
-    if self_signed:
-        from edgeai.fedsplit.flower import certificates
-
-        security = certificates.self_signed(home, host)
+    if own_certificate:
+        if certificate or key or root:
+            raise UsageError("--self-signed makes a certificate, and one is given")
+        check_free(home)
+        security = self_signed(home, host)
     security = replace(security, node_keys=tuple(node_key or ()), trusted=tuple(trust or ()))
-    found = start(home, nodes, superlink=superlink, host=host, security=security, first=first)
-    show_up(found, as_json=as_json)
+    show_up(start(home, nodes, superlink=superlink, host=host, security=security, first=first), as_json=as_json)
 
 
 @app.command(epilog="Example: edgeai fedsplit down")

@@ -58,7 +58,7 @@ def write_runner(folder: Path) -> None:
         folder,
         "edgeai-runner",
         "Plays a run of edgeai fedsplit",
-        {"run-dirs": '""', "resume": "false", "owner": "0", "answer": '""'},
+        {"run-dirs": '""', "resume": "false", "owner": "0", "answer": '""', "cwd": '"."'},
         {
             "server_app.py": "from edgeai.fedsplit.flower.server_app import app\n\n__all__ = ['app']\n",
             "client_app.py": "from edgeai.fedsplit.flower.client_app import app\n\n__all__ = ['app']\n",

@@ -23,6 +23,15 @@ def chunks(payload: bytes, size: int) -> Iterator[bytes]:
         yield _HEAD.pack(len(payload), start, zlib.crc32(part)) + part
 
 
+def framed_bytes(payload: bytes, size: int) -> int:
+    """Of all chunks of a payload."""
+    return len(payload) + _HEAD.size * -(-len(payload) // size)
+
+
+class Damaged(EdgeAIError):
+    """What came is not what was sent."""
+
+
 class Joiner:
     """Puts chunks of one stream together again."""
 
@@ -34,16 +43,16 @@ class Joiner:
         """Takes the next chunk; returns the payload with its last one.
 
         Raises:
-            EdgeAIError: The chunk is damaged, or not the next one.
+            Damaged: The chunk is damaged, or not the next one.
         """
         if len(chunk) < _HEAD.size:
-            raise EdgeAIError("a chunk of a stream is too short")
+            raise Damaged("a chunk of a stream is too short")
         total, start, checksum = _HEAD.unpack_from(chunk)
         part = chunk[_HEAD.size :]
         if zlib.crc32(part) != checksum:
-            raise EdgeAIError("a chunk of a stream was damaged on its way: its checksum does not fit")
+            raise Damaged("a chunk of a stream was damaged on its way: its checksum does not fit")
         if start != self._num_bytes or start + len(part) > total:
-            raise EdgeAIError(f"a chunk of a stream is out of place: it begins at {start}, not at {self._num_bytes}")
+            raise Damaged(f"a chunk of a stream is out of place: it begins at {start}, not at {self._num_bytes}")
         self._parts.append(part)
         self._num_bytes += len(part)
         if self._num_bytes < total:

@@ -77,7 +77,9 @@ class Program:
         if not _bring(context, records, words):
             return _status(words, "stale")
         named = {name: words[name] for name in _MEETING}
-        stream = StreamClient(Meeting(words["address"], **named), self.wake(context, words), END)
+        stream = StreamClient(
+            Meeting(words["address"], **named), self.wake(context, words), END, payload_bytes(records)
+        )
         if not stream.serve():
             return _status(words, "late")
         assert stream.blob is not None
@@ -122,7 +124,7 @@ class Program:
             put_message(out, f"say{number}", answer.wire or EMPTY, flops=answer.flops, none=answer.wire is None)
         blob = entry.live.blob()
         peak_bytes, held_bytes = entry.live.memory_bytes
-        is_sent = words["op"] == END or len(blob) <= SMALL_BYTES
+        is_sent = words["op"] == END or words["single"] or len(blob) <= SMALL_BYTES
         if is_sent:
             context.state[_AFTER] = ConfigRecord({"blob": blob})
             out["after"] = ConfigRecord({"blob": blob})

@@ -10,6 +10,9 @@ from edgeai.core.errors import EdgeAIError
 from edgeai.fedsplit.devices import Answer
 from edgeai.fedsplit.message import Message
 
+ONCE_A_ROUND = ("fedavg", "fedprox", "fedsgd", "scaffold", "fedavgm", "fedadam", "local-loss", "cse-fsl")
+"""Methods that ask a device once a round: a Flower message does for them."""
+
 
 class DeviceLost(EdgeAIError):
     """A device has said nothing for too long, or cannot go on with its round."""
@@ -53,6 +56,8 @@ class Traffic:
     up_sent: int = 0
     up_received: int = 0
     num_exchanges: int = 0
+    first_round: int = 0
+    """Counted since then: a resumed run is another process."""
     by: str = ""
     """Which transport."""
     replayed: dict[int, int] = field(default_factory=dict)
@@ -67,6 +72,7 @@ class Traffic:
             "up_sent_bytes": self.up_sent,
             "up_received_bytes": self.up_received,
             "num_exchanges": self.num_exchanges,
+            "first_round": self.first_round,
             "num_replayed": sum(self.replayed.values()),
         }
 

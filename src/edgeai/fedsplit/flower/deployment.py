@@ -8,6 +8,8 @@ import os
 import pickle
 import signal
 import time
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,17 @@ from typing import Any
 import torch
 from flwr.serverapp import Grid
 
-from edgeai.core.errors import EdgeAIError
+from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.run import Run, is_alive
 from edgeai.fedsplit.backend_schema import FlowerConfig
 from edgeai.fedsplit.build import Sim, build_sim
 from edgeai.fedsplit.flower import events
-from edgeai.fedsplit.flower.courier import Courier, DeviceLost, Traffic
+from edgeai.fedsplit.flower.courier import ONCE_A_ROUND, Courier, DeviceLost, Traffic
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
-from edgeai.fedsplit.flower.home import Home, flwr, marked
+from edgeai.fedsplit.flower.home import HERE, Home, flwr
 from edgeai.fedsplit.flower.message_courier import MessageCourier
+from edgeai.fedsplit.flower.processes import kill, marked, own_home
 from edgeai.fedsplit.flower.roster import Roster
 from edgeai.fedsplit.flower.stream_courier import Address, StreamCourier
 from edgeai.fedsplit.flower.stream_service import Certificate, StreamService
@@ -35,9 +38,7 @@ from edgeai.fedsplit.report import SimReport
 from edgeai.fedsplit.schema import SimConfig
 from edgeai.fedsplit.simulate import play_round, train
 
-ONCE_A_ROUND = ("fedavg", "fedprox", "fedsgd", "scaffold", "fedavgm", "fedadam", "local-loss", "cse-fsl")
-"""Methods that exchange once a round: a Flower message does for them."""
-_ANSWER = "answer.pickle"
+_ANSWER = "answer-{}.pickle"
 PID = "server.pid"
 """Who plays the run."""
 _LOOK_S = 0.1
@@ -74,16 +75,18 @@ def submit(home: Home, runs: list[Run], *, resume: bool = False) -> list[SimRepo
     """Submits runs that follow one another, and follows them."""
     for run in runs:
         run.metrics.close()
+        _end_server(home, run)  # of a command that was killed itself
         _sweep(run)
-    number = _flwr_run(home, runs, resume=resume)
+    answer, number = _ANSWER.format(uuid.uuid4().hex), None
     try:
-        return [_follow(home, run) for run in runs]
+        number = _flwr_run(home, runs, answer, resume=resume)
+        return [_follow(home, run, answer) for run in runs]
     except BaseException:
-        if home.is_up:  # otherwise Flower would wait for it
-            flwr(home, "stop", number)
-        pid = _server(home, runs[0])
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+        for run in runs:
+            _end_server(home, run)
+        if number is not None and home.is_up:  # Flower would wait for a SuperLink that is gone
+            with suppress(EdgeAIError):
+                flwr(home, "stop", number)
         for run in runs:
             _sweep(run)
         raise
@@ -166,7 +169,7 @@ class Retrying:
 def _way(cfg: SimConfig, backend: FlowerConfig, grid: Grid, roster: Roster) -> tuple[Courier, StreamService | None]:
     text, threads = config_text(cfg), backend.threads or torch.get_num_threads()
     if transport_of(cfg, backend) == "message":
-        is_logged = cfg.method.kind not in ONCE_A_ROUND
+        is_single = cfg.method.kind in ONCE_A_ROUND
         return (
             MessageCourier(
                 grid,
@@ -175,11 +178,17 @@ def _way(cfg: SimConfig, backend: FlowerConfig, grid: Grid, roster: Roster) -> t
                 threads=threads,
                 interval_s=_LOOK_S,
                 silence_s=backend.silence_s + backend.start_s,
-                is_logged=is_logged,
+                is_logged=not is_single,
+                is_single=is_single,
             ),
             None,
         )
-    home, traffic = Home.open(backend.home), Traffic()
+    home, traffic = Home.open(own_home() or backend.home), Traffic()
+    if home.certificate is None and backend.stream_host not in HERE:
+        raise UsageError(
+            f"streams on {backend.stream_host} without TLS are open to everyone",
+            hint="edgeai fedsplit up --self-signed",
+        )
     certificate = None
     if home.certificate is not None:
         certificate = Certificate(Path(str(home.key)), Path(home.certificate))
@@ -208,9 +217,9 @@ def _way(cfg: SimConfig, backend: FlowerConfig, grid: Grid, roster: Roster) -> t
     return courier, service
 
 
-def _flwr_run(home: Home, runs: list[Run], *, resume: bool) -> str:
+def _flwr_run(home: Home, runs: list[Run], answer: str, *, resume: bool) -> str:
     folders = os.pathsep.join(str(run.path.absolute()) for run in runs)
-    told = f'run-dirs="{folders}" resume={str(resume).lower()} owner={os.getpid()} answer="{_ANSWER}"'
+    told = f'run-dirs="{folders}" resume={str(resume).lower()} owner={os.getpid()} answer="{answer}" cwd="{Path.cwd()}"'
     done = flwr(home, "run", str(home.app), "here", "--format", "json", "-c", told, limit_s=_BEGIN_S)
     try:
         number = json.loads(done.stdout[done.stdout.index("{") :])["run-id"]
@@ -224,10 +233,10 @@ def _flwr_run(home: Home, runs: list[Run], *, resume: bool) -> str:
     return str(number)
 
 
-def _follow(home: Home, run: Run) -> SimReport:
+def _follow(home: Home, run: Run, name: str) -> SimReport:
     reader = events.EventReader(run.path, run.metrics.listener)
     until_s = time.monotonic() + _BEGIN_S
-    while not (run.path / _ANSWER).exists():
+    while not (run.path / name).exists():
         reader.read()
         if not home.is_up:
             raise EdgeAIError(
@@ -243,7 +252,7 @@ def _follow(home: Home, run: Run) -> SimReport:
             )
         time.sleep(_LOOK_S)
     reader.read()
-    answer: Answer = pickle.loads((run.path / _ANSWER).read_bytes())
+    answer: Answer = pickle.loads((run.path / name).read_bytes())
     _sweep(run)
     if answer.error is not None:
         raise answer.error
@@ -261,9 +270,15 @@ def _server(home: Home, run: Run) -> int | None:
     return pid if pid in marked(home.path) else None
 
 
+def _end_server(home: Home, run: Run) -> None:
+    pid = _server(home, run)
+    if pid is not None:
+        kill(pid, signal.SIGKILL)
+
+
 def _sweep(run: Run) -> None:
-    for name in (_ANSWER, PID, events.NAME):
-        (run.path / name).unlink(missing_ok=True)
+    for path in (run.path / PID, run.path / events.NAME, *run.path.glob(_ANSWER.format("*"))):
+        path.unlink(missing_ok=True)
 
 
 def _frozen(state: dict[str, Any]) -> bytes:

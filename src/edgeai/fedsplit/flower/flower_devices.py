@@ -43,6 +43,7 @@ class FlowerDevices(Devices):
     def begin(self, number: int) -> None:
         """See `Devices.begin`."""
         self._round = number
+        self.courier.traffic.first_round = self.courier.traffic.first_round or number
         self._attempt += 1
         self._awake.clear()
         positions = self._sim.method.setup.positions

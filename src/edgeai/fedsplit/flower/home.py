@@ -1,18 +1,11 @@
-"""A deployment on this machine: the folder that says what `edgeai fedsplit up` started, and ends all of it.
-
-Flower's programs start others, some of them in sessions of their own, and leave them behind when they are killed. Every
-process of a home carries the home's mark in its environment; whoever carries it is ended.
-"""
+"""A deployment on this machine: the folder that says what `edgeai fedsplit up` started, and ends all of it."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,29 +13,13 @@ from pathlib import Path
 
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.files import json_text, write_whole
+from edgeai.fedsplit.flower.keys import Security, public_half, read_public
+from edgeai.fedsplit.flower.processes import end_all, environment, marked
 
+HERE = ("127.0.0.1", "localhost")
 _FILE = "up.json"
-_MARK = "EDGEAI_FLOWER_HOME"
 _PATIENCE_S = 90.0
-
-
-@dataclass(frozen=True)
-class Security:
-    """What Flower offers, passed through."""
-
-    certificate: Path | None = None
-    """The SuperLink's, PEM."""
-    key: Path | None = None
-    root: Path | None = None
-    """Of the authority that SuperNodes and `flwr run` trust."""
-    node_keys: tuple[Path, ...] = ()
-    """A private key for each SuperNode here: they prove who they are."""
-    trusted: tuple[Path, ...] = ()
-    """Public keys of SuperNodes elsewhere."""
-
-    @property
-    def is_insecure(self) -> bool:
-        return self.certificate is None
+_NODE_IS_UP = "SuperNode ID"  # Flower's words, in the log
 
 
 @dataclass(frozen=True)
@@ -72,7 +49,7 @@ class Home:
         Raises:
             UsageError: Nothing is up there.
         """
-        path = path.absolute()
+        path = path.resolve()
         try:
             found = json.loads((path / _FILE).read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
@@ -104,18 +81,14 @@ class Home:
         write_whole(self.path / _FILE, json_text({**asdict(self), "path": str(self.path)}) + "\n")
 
 
-def environment(path: Path) -> dict[str, str]:
-    """Of every process of a home."""
-    programs = Path(sys.executable).parent
-    return {
-        **os.environ,
-        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
-        "FLWR_HOME": str(path / "flwr"),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "PYTHONUNBUFFERED": "1",
-        _MARK: str(path),
-    }
+def check_free(path: Path) -> None:
+    """Refuses a home in which something is up.
+
+    Raises:
+        UsageError: See above.
+    """
+    if marked(path):
+        raise UsageError(f"a Flower deployment is up in {path}", hint=f"end it first: edgeai fedsplit down {path}")
 
 
 def start(
@@ -133,7 +106,7 @@ def start(
         path: Folder of logs and state.
         num_nodes: SuperNodes.
         superlink: Address of one that is up elsewhere; only SuperNodes are started then.
-        host: Where a SuperLink listens.
+        host: Address of this machine at which a SuperLink listens.
         security: TLS and keys; None leaves all open, which is for this machine only.
         first: Number of the first client.
 
@@ -141,18 +114,22 @@ def start(
         UsageError: Something is up there already, or would be open to other machines.
         EdgeAIError: It does not come up.
     """
-    path, security = path.absolute(), security or Security()
-    if superlink is None and security.is_insecure and host not in ("127.0.0.1", "localhost"):
+    path, security = path.resolve(), security or Security()
+    security.check(num_nodes, is_local=superlink is None)
+    if host == "0.0.0.0":
+        raise UsageError("a SuperLink needs one address", hint="give the one by which devices reach this machine")
+    if superlink is not None and security.root is None and superlink.rpartition(":")[0] not in HERE:
+        raise UsageError(f"SuperNodes would talk to {superlink} without TLS", hint="give --ssl-ca-certfile")
+    if superlink is None and security.certificate is None and host not in HERE:
         raise UsageError(
             f"a SuperLink on {host} without TLS is open to everyone", hint="give --self-signed, or --ssl-certfile ..."
         )
-    if marked(path):
-        raise UsageError(f"a Flower deployment is up in {path}", hint=f"end it first: edgeai fedsplit down {path}")
+    check_free(path)
     (path / "flwr").mkdir(parents=True, exist_ok=True)
     port = _free_port()
     home = Home(
         path,
-        superlink or f"{'127.0.0.1' if host == '0.0.0.0' else host}:{port}",
+        superlink or f"{host}:{port}",
         host=host,
         num_nodes=num_nodes,
         node_ports=tuple(_free_port() for _ in range(num_nodes)),
@@ -162,14 +139,16 @@ def start(
         node_keys=tuple(str(key.absolute()) for key in security.node_keys),
         trusted=tuple(str(key.absolute()) for key in security.trusted),
     )
+    keys = [public_half(key) for key in security.node_keys] + [read_public(key) for key in security.trusted]
     _write_app(home)
     try:
         if superlink is None:
             home.pids["superlink"] = _run(home, "superlink", superlink_command(home, port))
-            _wait(lambda: _listens(home.host, port), home, "superlink")
-            _register(home)
-        for number in range(num_nodes):
-            start_node(home, number, client=first + number)
+            _wait(lambda: _listens(host, port), home, "superlink")
+            _register(home, keys)
+        logs = [start_node(home, number, client=first + number) for number in range(num_nodes)]
+        for number, said in enumerate(logs):
+            _wait(lambda said=said: _NODE_IS_UP in said(), home, f"node{number}")  # type: ignore[misc]
         home.save()
     except BaseException:
         stop(path)
@@ -177,60 +156,58 @@ def start(
     return home
 
 
-def start_node(home: Home, number: int, *, client: int) -> None:
-    """Starts a SuperNode, or starts it again."""
+def start_node(home: Home, number: int, *, client: int) -> Callable[[], str]:
+    """Starts a SuperNode, or starts it again; returns what reads its log from now on."""
+    log = home.path / f"node{number}.log"
+    begin = log.stat().st_size if log.exists() else 0
     command = ["flower-supernode", "--superlink", home.address, "--port", str(home.node_ports[number])]
     command += ["--node-config", f"partition-id={client}"]
     command += ["--root-certificates", home.root] if home.root else ["--insecure"]
     if home.node_keys:
         command += ["--auth-supernode-private-key", home.node_keys[number]]
     home.pids[f"node{number}"] = _run(home, f"node{number}", command)
+    return lambda: log.read_bytes()[begin:].decode("utf-8", "replace")
 
 
 def superlink_command(home: Home, port: int) -> list[str]:
     """The SuperLink's command line."""
-    command = [
-        "flower-superlink",
-        "--disable-runtime-dependency-installation",
-        "--host",
-        home.host,
-        "--port",
-        str(port),
-    ]
+    command = ["flower-superlink", "--disable-runtime-dependency-installation"]
+    command += ["--host", home.host, "--port", str(port)]
     if home.certificate is None:
         return [*command, "--insecure"]
     command += ["--ssl-certfile", home.certificate, "--ssl-keyfile", str(home.key), "--ssl-ca-certfile", str(home.root)]
     return [*command, "--enable-supernode-auth"] if home.node_keys or home.trusted else command
 
 
+def flwr(home: Home, *words: str, limit_s: float = _PATIENCE_S) -> subprocess.CompletedProcess[str]:
+    """Flower's command line, pointed at the SuperLink.
+
+    Raises:
+        EdgeAIError: It does not end.
+    """
+    try:
+        return subprocess.run(["flwr", *words], env=home.environment(), capture_output=True, text=True, timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        raise EdgeAIError(
+            f"`flwr {words[0]}` does not end within {limit_s:g} s", hint=f"see {home.path / 'superlink.log'}"
+        ) from None
+
+
 def stop(path: Path) -> int:
     """Ends every process of a home; returns how many there were."""
-    path = path.absolute()
-    ended = set()
-    for sent, wait_s in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 10.0)):
-        until_s = time.monotonic() + wait_s
-        while time.monotonic() < until_s and (found := marked(path)):
-            for pid in found:
-                if pid not in ended or sent is signal.SIGKILL:
-                    ended.add(pid)
-                    _kill(pid, sent)
-            time.sleep(0.1)
+    num_ended = end_all(path)
     (path / _FILE).unlink(missing_ok=True)
-    return len(ended)
+    return num_ended
 
 
-def marked(path: Path) -> list[int]:
-    """Living processes of a home, this one left out."""
-    mark = f"{_MARK}={path.absolute()}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and int(folder.name) != os.getpid():
-            try:
-                if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-    return found
+def _register(home: Home, keys: Sequence[str]) -> None:
+    """Makes the keys of SuperNodes known to the SuperLink."""
+    for number, key in enumerate(keys):
+        file = home.path / f"known{number}.pub"
+        write_whole(file, key)
+        done = flwr(home, "supernode", "register", str(file), "here")
+        if done.returncode:
+            raise EdgeAIError(f"Flower does not take a SuperNode's key: {(done.stdout + done.stderr).strip()[-300:]}")
 
 
 def _write_app(home: Home) -> None:
@@ -251,7 +228,6 @@ def _run(home: Home, name: str, command: Sequence[str]) -> int:
         started = subprocess.Popen(
             [program, *command[1:]],
             env=home.environment(),
-            cwd=home.path,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -263,67 +239,25 @@ def _run(home: Home, name: str, command: Sequence[str]) -> int:
 def _wait(is_there: Callable[[], bool], home: Home, name: str) -> None:
     until_s = time.monotonic() + _PATIENCE_S
     while not is_there():
-        if time.monotonic() > until_s or not marked(home.path):
+        if time.monotonic() > until_s or home.pids[name] not in marked(home.path):
+            if is_there():
+                return
             raise EdgeAIError(f"the {name} does not come up", hint=f"see {home.path / name}.log")
         time.sleep(0.1)
 
 
-def flwr(home: Home, *words: str, limit_s: float = _PATIENCE_S) -> subprocess.CompletedProcess[str]:
-    """Flower's command line, pointed at the SuperLink."""
-    return subprocess.run(
-        ["flwr", *words], env=home.environment(), cwd=home.path, capture_output=True, text=True, timeout=limit_s
-    )
-
-
-def _register(home: Home) -> None:
-    """Makes the keys of SuperNodes known to the SuperLink."""
-    for number, key in enumerate((*map(_public_half, home.node_keys), *map(_read_key, home.trusted))):
-        file = home.path / f"node{number}.pub"
-        write_whole(file, key)
-        done = flwr(home, "supernode", "register", str(file), "here")
-        if done.returncode:
-            raise EdgeAIError(f"Flower does not take a SuperNode's key: {(done.stdout + done.stderr).strip()[-300:]}")
-
-
-def _public_half(file: str) -> str:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
-
-    try:
-        key = load_ssh_private_key(_read_key(file).encode(), password=None).public_key()
-    except ValueError as error:
-        raise UsageError(
-            f"{file} is no private key: {error}", hint='make one: ssh-keygen -t ecdsa -b 384 -N "" -f FILE'
-        ) from None
-    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() + "\n"
-
-
-def _read_key(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read the key {file}: {error.strerror}") from None
-
-
 def _listens(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1" if host == "0.0.0.0" else host, port)) == 0
+    try:
+        with socket.create_connection((host, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _kill(pid: int, sent: signal.Signals) -> None:
-    try:
-        os.kill(pid, sent)
-    except ProcessLookupError:
-        return
-    try:
-        os.waitpid(pid, os.WNOHANG)  # if it is ours, leave no zombie
-    except ChildProcessError:
-        return
 
 
 def _text(path: Path | None) -> str | None:

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 from edgeai.core.run import Run
 from edgeai.fedsplit.backend_schema import FlowerConfig, FlowerSimConfig
 from edgeai.fedsplit.build import build_sim
+from edgeai.fedsplit.flower.courier import ONCE_A_ROUND
 from edgeai.fedsplit.flower.deployment import run_on_deployment
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
@@ -36,6 +37,7 @@ def run_on_flower(cfg: SimConfig, run: Run, *, resume: bool) -> SimReport:
 def train_on_ray(cfg: SimConfig, backend: FlowerSimConfig, run: Run, grid: Grid, *, resume: bool = False) -> SimReport:
     roster = Roster(grid, cfg.num_clients, interval_s=_SIM_LOOK_S, patience_s=backend.silence_s)
     roster.wait_for(cfg.num_clients)
+    is_single = cfg.method.kind in ONCE_A_ROUND
     courier = MessageCourier(
         grid,
         roster,
@@ -43,7 +45,8 @@ def train_on_ray(cfg: SimConfig, backend: FlowerSimConfig, run: Run, grid: Grid,
         threads=backend.threads or torch.get_num_threads(),
         interval_s=_SIM_LOOK_S,
         silence_s=backend.silence_s,
-        is_logged=backend.actors > 1,
+        is_logged=backend.actors > 1 and not is_single,
+        is_single=is_single,
     )
     sim = build_sim(cfg, run.device)
     devices = FlowerDevices(sim, courier, run.device)

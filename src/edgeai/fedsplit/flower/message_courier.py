@@ -36,6 +36,8 @@ class _Talk:
     """When; None while no answer is due."""
     answer: RecordDict | None = None
     """To the last request but END."""
+    lost: str | None = None
+    """Why the device is lost, if it is."""
     outcome: Outcome | None = None
 
 
@@ -50,6 +52,7 @@ class MessageCourier(Courier):
         interval_s: Between two looks for answers.
         silence_s: After which a device is lost.
         is_logged: Devices write down a round's messages, to play it again in another process.
+        is_single: Devices are asked once a round: no request follows, and what a device keeps comes with its answer.
     """
 
     def __init__(
@@ -62,10 +65,12 @@ class MessageCourier(Courier):
         interval_s: float,
         silence_s: float,
         is_logged: bool,
+        is_single: bool,
     ) -> None:
         self._grid, self._roster, self._text = grid, roster, text
         self._threads = threads or torch.get_num_threads()
-        self._interval_s, self._silence_s, self._is_logged = interval_s, silence_s, is_logged
+        self._interval_s, self._silence_s = interval_s, silence_s
+        self._is_logged, self._is_single = is_logged, is_single
         self._outset = Outset("", 0, 0, (), {})
         self._talks: dict[int, _Talk] = {}
         self._before: dict[int, _Talk] = {}  # of the attempt before at this round
@@ -81,7 +86,7 @@ class MessageCourier(Courier):
         """See `Courier.begin`. Where devices are asked once a round, the next attempt at it takes the answers to the
         same request, those to come included: the round ends with the rest, and nobody trains twice.
         """
-        is_again = (outset.run, outset.round) == (self._outset.run, self._outset.round) and not self._is_logged
+        is_again = (outset.run, outset.round) == (self._outset.run, self._outset.round) and self._is_single
         self._before, self._talks, self._outset = self._talks if is_again else {}, {}, outset
         if not is_again:
             self._asked.clear()  # nobody looks any more at what is still under way
@@ -133,6 +138,7 @@ class MessageCourier(Courier):
             "positions": list(outset.positions),
             "kept": digest_of(blob),
             "log": self._is_logged,
+            "single": self._is_single,
             "threads": self._threads,
             "config": self._text,
         }
@@ -152,45 +158,42 @@ class MessageCourier(Courier):
         """Until a client has answered; takes in the answers of others on the way."""
         talk = self._talks[client]
         while talk.asked_s is not None:
-            if not self._look() and time.monotonic() - talk.asked_s > self._silence_s:
-                raise DeviceLost(client, f"no word for {self._silence_s:g} s")
+            is_news = self._look()
+            if talk.lost is None and not is_news and time.monotonic() - talk.asked_s > self._silence_s:
+                talk.lost = f"no word for {self._silence_s:g} s"
+            if talk.lost is not None:
+                raise DeviceLost(client, talk.lost)
             if talk.asked_s is not None:
                 time.sleep(self._interval_s)
         return talk
 
     def _look(self) -> bool:
-        """Takes in what has arrived, all of it even if a device is lost; returns whether anything has."""
+        """Takes in what has arrived; returns whether anything has. Who is lost is noticed when it is waited for."""
         if not self._asked:
             return False
-        found, lost = list(self._grid.pull_messages(list(self._asked))), None
+        found = list(self._grid.pull_messages(list(self._asked)))
         for reply in found:
             asked = self._asked.pop(reply.metadata.reply_to_message_id, None)
             if asked is not None:  # otherwise it is a second copy
-                why = self._take(*asked, reply)
-                lost = lost or (DeviceLost(asked[0], why) if why else None)
-        if lost is not None:
-            raise lost
+                self._take(*asked, reply)
         return bool(found)
 
-    def _take(self, client: int, op: str, wire: Message, talk: _Talk, reply: FlowerMessage) -> str | None:
-        """One answer; returns why the device is lost, if it is."""
-        if talk is not self._talks.get(client):
-            if talk is not self._before.get(client):
-                return None  # of another time
-            if reply.has_error():
-                del self._before[client]
-                return None
+    def _take(self, client: int, op: str, wire: Message, talk: _Talk, reply: FlowerMessage) -> None:
+        if talk not in (self._talks.get(client), self._before.get(client)):
+            return  # of another time
         if reply.has_error():
-            return f"Flower says: {reply.error.reason}"
+            talk.lost = f"Flower says: {reply.error.reason}"
+            return
         records = reply.content
         head = records["reply"]
         if (head["attempt"], head["number"]) != (talk.attempt, talk.number):
-            return None
+            return
         if head["status"] == "stale":
             self._send(client, op, wire, talk, with_kept=True)
-            return None
+            return
         if head["status"] != "ok":
-            return "its process ended in the middle of the round"
+            talk.lost = "its process ended in the middle of the round"
+            return
         talk.asked_s, talk.number = None, head["number"] + 1
         if op != END:
             talk.answer = records
@@ -202,4 +205,3 @@ class MessageCourier(Courier):
         traffic.up_sent += head["sent_bytes"]
         traffic.down_received += head["received_bytes"]
         traffic.replayed[head["pid"]] = head["replayed"]
-        return None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgeai.core.errors import EdgeAIError
+from edgeai.fedsplit.flower.chunks import Damaged
 from edgeai.fedsplit.message import KINDS, Kind, Message
 
 _DIGEST_BYTES = 16
@@ -39,11 +39,11 @@ def unpack_message(packed: bytes) -> tuple[Message, dict[str, Any]]:
     """The message, and the words beside it.
 
     Raises:
-        EdgeAIError: The bytes are not what was sent.
+        Damaged: The bytes are not what was sent.
     """
     digest, body = packed[:_DIGEST_BYTES], memoryview(packed)[_DIGEST_BYTES:]
     if hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() != digest:
-        raise EdgeAIError("a message was damaged on its way: its checksum does not fit", hint="see the link's logs")
+        raise Damaged("a message was damaged on its way: its checksum does not fit", hint="see the link's logs")
     [length] = _LENGTH.unpack_from(body)
     start = _LENGTH.size + length
     head = json.loads(bytes(body[_LENGTH.size : start]))

@@ -33,7 +33,8 @@ class Roster:
         there = set(self._grid.get_node_ids())
         self._ask([node for node in there if node not in self._client_of])
         self._listen()
-        self.node_of = {self._client_of[node]: node for node in sorted(there) if node in self._client_of}
+        # a client that was started again is where it said so last: Flower may not know yet that the old node is gone
+        self.node_of = {client: node for node, client in self._client_of.items() if node in there}
 
     def wait_for(self, num_wanted: int, *, at_least: int | None = None) -> None:
         """Waits until so many clients are there; in the end fewer will do, if that is said.

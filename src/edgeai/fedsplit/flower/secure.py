@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgeai.fedsplit.schema import SimConfig
 
 MIN_CLIENTS = 3
+_TIMEOUT_S = 600.0  # a client that says nothing for so long is lost
 _METHODS = ("fedavg", "fedprox")
 
 
@@ -40,10 +41,15 @@ def check_secure(cfg: SimConfig) -> None:
         raise UsageError(
             f"SecAgg+ sums weights, and {cfg.method.kind} sends more than weights", hint="use -s method.kind=fedavg"
         )
+    if getattr(cfg.model, "norm", None) == "batch":
+        raise UsageError(
+            "SecAgg+ sums fixed-point numbers up to 8, and BatchNorm's counts are larger",
+            hint="use -s model.norm=group",
+        )
 
 
 def federate_securely(cfg: SimConfig, grid: Grid, context: Context) -> tuple[list[np.ndarray], list[float]]:
-    """Trains; every round tolerates the loss of one client.
+    """Trains. A round makes up for a client that is lost in it; the next one waits until all are there.
 
     Args:
         cfg: Data, partition, model, optimiser and rounds.
@@ -93,6 +99,7 @@ def federate_securely(cfg: SimConfig, grid: Grid, context: Context) -> tuple[lis
         num_shares=cfg.num_clients,
         reconstruction_threshold=cfg.num_clients - 1,
         max_weight=float(max(sim.setup.num_samples)),
+        timeout=_TIMEOUT_S,
     )
     legacy = LegacyContext(context, ServerConfig(num_rounds=cfg.rounds), strategy)
     DefaultWorkflow(fit_workflow=secure)(grid, legacy)

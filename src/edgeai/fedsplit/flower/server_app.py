@@ -25,6 +25,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """All runs, one after the other; each one's outcome is left beside it."""
     told = context.run_config
+    os.chdir(str(told["cwd"]))  # paths in configs are those of the person who asked
     for folder in str(told["run-dirs"]).split(os.pathsep):
         (Path(folder) / PID).write_text(str(os.getpid()), encoding="ascii")
     rosters: dict[int, Roster] = {}

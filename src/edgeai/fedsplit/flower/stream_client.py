@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from edgeai.core.errors import EdgeAIError
-from edgeai.fedsplit.flower.chunks import Joiner, chunks
+from edgeai.fedsplit.flower.chunks import Damaged, Joiner, chunks, framed_bytes
 from edgeai.fedsplit.flower.device import LiveRound
 from edgeai.fedsplit.flower.packing import pack_message, unpack_message
 from edgeai.fedsplit.flower.stream_service import OPTIONS, PATH
 from edgeai.fedsplit.message import EMPTY, Message
 
+_OVER = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAUTHENTICATED)
 _PAUSE_S = 0.2  # between two tries to connect
 
 
@@ -44,9 +45,10 @@ class StreamClient:
         meeting: With whom.
         live: The device.
         end: The op that ends the round.
+        received_bytes: By Flower, before the stream.
     """
 
-    def __init__(self, meeting: Meeting, live: LiveRound, end: str) -> None:
+    def __init__(self, meeting: Meeting, live: LiveRound, end: str, received_bytes: int = 0) -> None:
         self._meeting, self._live, self._end = meeting, live, end
         self._number = -1  # of the last request
         self._said: list[bytes] = []  # to that request, the last word included
@@ -54,7 +56,7 @@ class StreamClient:
         self.blob: bytes | None = None
         """What the device keeps, once the round has ended."""
         self.sent_bytes = 0
-        self.received_bytes = 0
+        self.received_bytes = received_bytes
         self.num_links = 0
         self._was_heard = False
 
@@ -75,8 +77,8 @@ class StreamClient:
                 if ended is not None:
                     return ended
                 last_s = time.monotonic()
-            except grpc.RpcError as error:
-                if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAUTHENTICATED):
+            except (grpc.RpcError, Damaged) as error:
+                if isinstance(error, grpc.RpcError) and error.code() in _OVER:
                     return self.blob is not None
                 if self._was_heard:
                     last_s = time.monotonic()
@@ -94,11 +96,11 @@ class StreamClient:
         joiner = Joiner()
         for chunk in channel.stream_stream(PATH)(self._outgoing(self._out)):
             self.received_bytes += len(chunk)
-            self._was_heard = True
             payload = joiner.add(chunk)
             if payload is None:
                 continue
             message, words = unpack_message(payload)
+            self._was_heard = True
             if words["type"] == "gone":
                 self._out.put(None)
                 return self.blob is not None
@@ -123,9 +125,15 @@ class StreamClient:
             self.blob = self._live.blob()
             last = Message(side={"blob": torch.from_numpy(np.frombuffer(self.blob, np.uint8).copy())})
         peak_bytes, held_bytes = self._live.memory_bytes
-        done = {"number": self._number, "num_says": index, "peak_bytes": peak_bytes, "held_bytes": held_bytes}
-        done |= {"sent_bytes": self.sent_bytes, "received_bytes": self.received_bytes}
-        self._say(pack_message(last, type="done", **done))
+        done: dict[str, Any] = {
+            "number": self._number,
+            "num_says": index,
+            "peak_bytes": peak_bytes,
+            "held_bytes": held_bytes,
+        }
+        done |= {"received_bytes": self.received_bytes, "type": "done"}
+        own_bytes = framed_bytes(pack_message(last, sent_bytes=_digits(0), **done), self._meeting.chunk_bytes)
+        self._say(pack_message(last, sent_bytes=_digits(self.sent_bytes + own_bytes), **done))
 
     def _say(self, payload: bytes) -> None:
         self._said.append(payload)
@@ -144,3 +152,8 @@ class StreamClient:
         return grpc.secure_channel(
             meeting.address, grpc.ssl_channel_credentials(meeting.root.encode()), options=OPTIONS
         )
+
+
+def _digits(number: int) -> str:
+    """Of one length, so that a message can say how long it is itself."""
+    return f"{number:020d}"

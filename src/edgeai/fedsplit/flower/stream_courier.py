@@ -110,7 +110,7 @@ class StreamCourier(Courier):
             message, words = self._heard(client)
             blob = bytes(message.side["blob"].numpy().tobytes())
             outcomes[client] = Outcome(blob, words["peak_bytes"], words["held_bytes"])
-            self.traffic.up_sent += words["sent_bytes"]
+            self.traffic.up_sent += int(words["sent_bytes"])
             self.traffic.down_received += words["received_bytes"]
             self._service.lines[client].close()
         return outcomes
@@ -154,7 +154,6 @@ class StreamCourier(Courier):
         [pushed] = self._grid.push_messages([FlowerMessage(records, node, "train.round")])
         self._asked[pushed] = client
         self.traffic.down_sent += payload_bytes(records)
-        self.traffic.down_received += payload_bytes(records)
 
     def _look(self) -> None:
         """Whether Flower has something to say about a device."""

@@ -11,9 +11,11 @@ WIRE = "wire.json"
 
 
 def write_wire(run: Run, traffic: Traffic, report: SimReport) -> None:
-    """Sets what was handed to the transport, at both ends, against what the ledger charged.
+    """Sets what was handed to the transport, at both ends, against what the ledger charged in the same rounds.
 
-    The ledger's bytes are a lower bound: the rest is names, shapes, control words and the run's config.
+    The ledger's bytes are a lower bound: the rest is names, shapes, control words, the run's config, what devices keep,
+    and rounds that were played again.
     """
-    ledger = {"down_bytes": sum(report.bytes_down.values()), "up_bytes": sum(report.bytes_up.values())}
+    rounds = report.rounds[max(0, traffic.first_round - 1) :]
+    ledger = {"down_bytes": sum(row.bytes_down for row in rounds), "up_bytes": sum(row.bytes_up for row in rounds)}
     write_whole(run.path / WIRE, json_text({"ledger": ledger, **traffic.to_json()}) + "\n")

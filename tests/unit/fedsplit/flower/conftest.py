@@ -16,7 +16,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from edgeai.core.run import Run
 from edgeai.fedsplit.build import build_sim
 from edgeai.fedsplit.flower.client_program import Program
-from edgeai.fedsplit.flower.deployment import ONCE_A_ROUND
+from edgeai.fedsplit.flower.courier import ONCE_A_ROUND
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
 from edgeai.fedsplit.flower.home import Home
@@ -90,9 +90,16 @@ def devices_on(grid: Any, cfg: SimConfig, *, silence_s: float = 5.0) -> Any:
     sim = build_sim(cfg)
     roster = Roster(grid, cfg.num_clients, interval_s=0.001, patience_s=5.0)
     roster.wait_for(cfg.num_clients)
-    is_logged = cfg.method.kind not in ONCE_A_ROUND
+    is_single = cfg.method.kind in ONCE_A_ROUND
     courier = MessageCourier(
-        grid, roster, config_text(cfg), threads=0, interval_s=0.001, silence_s=silence_s, is_logged=is_logged
+        grid,
+        roster,
+        config_text(cfg),
+        threads=0,
+        interval_s=0.001,
+        silence_s=silence_s,
+        is_logged=not is_single,
+        is_single=is_single,
     )
     return dataclasses.replace(sim, devices=FlowerDevices(sim, courier, "cpu"))
 

@@ -20,7 +20,8 @@ from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
 from edgeai.fedsplit.build import build_sim, hash_weights
 from edgeai.fedsplit.flower.deployment import PID, submit
-from edgeai.fedsplit.flower.home import Home, marked, start, start_node, stop
+from edgeai.fedsplit.flower.home import Home, start, start_node, stop
+from edgeai.fedsplit.flower.processes import marked
 from edgeai.fedsplit.simulate import play_round, train
 
 from .conftest import PATIENCE_S, new_run

@@ -15,7 +15,8 @@ from flwr.app import Message as FlowerMessage
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
 from edgeai.fedsplit.backend_schema import FlowerConfig
-from edgeai.fedsplit.build import build_sim
+from edgeai.fedsplit.build import build_sim, hash_weights
+from edgeai.fedsplit.flower import client_program
 from edgeai.fedsplit.flower.client_program import END, Program
 from edgeai.fedsplit.flower.courier import DeviceLost
 from edgeai.fedsplit.flower.deployment import Retrying
@@ -152,6 +153,24 @@ def test_where_devices_are_asked_once_a_round_it_ends_with_the_rest(
     assert history.report().to_json() == other.report().to_json()
 
 
+def test_two_that_fail_at_once_are_both_left_out(grid: Callable[..., Any], tmp_path: Path) -> None:
+    class Failing(grid):  # type: ignore[misc]
+        def answer(self, message: Any) -> Any:
+            if message.metadata.dst_node_id in (100, 102) and message.metadata.message_type == "train.exchange":
+                return FlowerMessage(Error(1, "out of memory"), reply_to=message)
+            return super().answer(message)
+
+    cfg = config(method="fedavg", rounds=1)
+    sim = devices_on(Failing(), cfg, silence_s=30.0)
+    run = Run.create(cfg, out=tmp_path / "run", argv=["edgeai"], device="cpu", device_why="test")
+    begin_s = time.monotonic()
+    Retrying(run, FlowerConfig(), 0)(sim, 1, History(sim))
+    assert time.monotonic() - begin_s < 10, "nobody waits for who has failed"
+    expected = build_sim(cfg)
+    play_round(expected, 1, away={0, 2})
+    assert hash_weights(sim.method) == hash_weights(expected.method)
+
+
 def test_too_few_devices_end_the_run(grid: Callable[..., Any], tmp_path: Path) -> None:
     cfg = config(method="fedavg")
     loop = grid()
@@ -163,11 +182,17 @@ def test_too_few_devices_end_the_run(grid: Callable[..., Any], tmp_path: Path) -
     assert str(caught.value) == "only 1 clients are left, fewer than backend.min_nodes (2)"
 
 
-def test_a_process_without_memory_plays_the_round_again(grid: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("method", ["relay", "splitfed-v3", "fedavg", "scaffold", "local-loss"])
+def test_a_process_without_memory_plays_the_round_again(
+    method: str, grid: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the deployment engine, where every message starts one."""
+
     class Forgetful(grid):  # type: ignore[misc]
         def answer(self, message: Any) -> Any:
             self.programs = [Program()]
             return super().answer(message)
 
-    cfg = config(method="relay", rounds=1)
+    monkeypatch.setattr(client_program, "SMALL_BYTES", 0)  # nothing that is kept counts as small
+    cfg = config(method=method, rounds=2)
     assert outcome_of(devices_on(Forgetful(), cfg)) == outcome_of(build_sim(cfg))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.flower.home import Home, Security, environment, marked, start, stop, superlink_command
+from edgeai.fedsplit.flower.home import Home, start, stop, superlink_command
+from edgeai.fedsplit.flower.processes import environment, marked
 
 FOREVER = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('there', flush=True); time.sleep(99)"
@@ -63,8 +64,8 @@ def test_a_second_deployment_in_a_home_is_refused(tmp_path: Path) -> None:
 
 def test_a_superlink_open_to_everyone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        start(tmp_path, 1, host="0.0.0.0")
-    assert str(caught.value) == "a SuperLink on 0.0.0.0 without TLS is open to everyone"
+        start(tmp_path, 1, host="192.0.2.7")
+    assert str(caught.value) == "a SuperLink on 192.0.2.7 without TLS is open to everyone"
 
 
 def test_tls_and_node_keys_are_passed_on(tmp_path: Path) -> None:
@@ -75,4 +76,3 @@ def test_tls_and_node_keys_are_passed_on(tmp_path: Path) -> None:
         *("--ssl-certfile", "c", "--ssl-keyfile", "k", "--ssl-ca-certfile", "r"),
         "--enable-supernode-auth",
     ]
-    assert Security().is_insecure

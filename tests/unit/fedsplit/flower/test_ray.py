@@ -17,8 +17,8 @@ from edgeai.core.config import dump_config
 from edgeai.core.run import Run
 from edgeai.fedsplit.backend_schema import FlowerSimConfig
 from edgeai.fedsplit.build import build_sim
-from edgeai.fedsplit.flower.home import environment, marked
 from edgeai.fedsplit.flower.launch import train_on_ray
+from edgeai.fedsplit.flower.processes import environment, marked
 from edgeai.fedsplit.flower.secure import client_app, federate_securely
 from edgeai.fedsplit.flower.simulation import on_ray
 from edgeai.fedsplit.simulate import play_round, train

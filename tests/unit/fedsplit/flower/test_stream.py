@@ -14,13 +14,13 @@ import pytest
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.fedsplit.build import build_sim
-from edgeai.fedsplit.flower.certificates import self_signed
+from edgeai.fedsplit.flower import stream_service
 from edgeai.fedsplit.flower.chunks import Joiner, chunks
 from edgeai.fedsplit.flower.client_program import Program
 from edgeai.fedsplit.flower.courier import DeviceLost, Traffic
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
-from edgeai.fedsplit.flower.home import Security
+from edgeai.fedsplit.flower.keys import Security, self_signed
 from edgeai.fedsplit.flower.roster import Roster
 from edgeai.fedsplit.flower.stream_courier import Address, StreamCourier
 from edgeai.fedsplit.flower.stream_service import Certificate, StreamService
@@ -143,6 +143,26 @@ def test_a_link_that_breaks_in_the_middle_changes_nothing(method: str) -> None:
         found = outcome_of(sim)
         assert found == outcome_of(build_sim(cfg))
         assert cutter.num_cuts >= 2, "the case was not met"
+        assert max(line.num_links for line in service.lines.values()) >= 2
+
+
+@pytest.mark.usefixtures("grid")
+def test_damage_on_the_way_down_is_repaired_by_a_new_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged: list[int] = []
+
+    def chunks_with_damage(payload: bytes, size: int) -> Iterator[bytes]:
+        for number, chunk in enumerate(chunks(payload, size)):
+            if number == 2 and len(damaged) < 3:
+                damaged.append(number)
+                yield chunk[:-1] + bytes([chunk[-1] ^ 1])
+            else:
+                yield chunk
+
+    monkeypatch.setattr(stream_service, "chunks", chunks_with_damage)
+    cfg = config(method="splitfed-v2", rounds=1)
+    with streaming(cfg) as (sim, _, _, service):
+        assert outcome_of(sim) == outcome_of(build_sim(cfg))
+        assert len(damaged) == 3, "the case was not met"
         assert max(line.num_links for line in service.lines.values()) >= 2
 
 
