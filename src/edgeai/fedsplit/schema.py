@@ -100,4 +100,6 @@ class CompareConfig(Config):
             items = [str(item) for item in getattr(self, name)]
             if twice := next((item for item in items if items.count(item) > 1), None):
                 raise ValueError(f"{name}: {twice} is given twice")
+        if self.sim.backend.kind != "inproc":
+            raise ValueError("sim.backend: runs of a comparison are processes of their own; only inproc goes there")
         return self

@@ -65,6 +65,11 @@ def test_the_same_twice_is_refused(lists):
         CompareConfig.model_validate(lists)
 
 
+def test_a_comparison_on_flower_is_refused():
+    with pytest.raises(ValidationError, match=r"sim\.backend: runs of a comparison are processes of their own"):
+        CompareConfig.model_validate({"sim": {"backend": {"kind": "flower-sim"}}})
+
+
 def test_a_spread_is_mean_and_range():
     assert spread([1.0, 4.0, 1.0]) == Spread(2.0, 1.0, 4.0)
     assert spread([]) is None
