@@ -14,7 +14,7 @@ from pathlib import Path
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.files import json_text, write_whole
 from edgeai.fedsplit.flower.keys import Security, public_half, read_public
-from edgeai.fedsplit.flower.processes import end_all, environment, marked
+from edgeai.fedsplit.flower.processes import end_all, environment, is_gone, marked
 
 HERE = ("127.0.0.1", "localhost")
 _FILE = "up.json"
@@ -239,9 +239,7 @@ def _run(home: Home, name: str, command: Sequence[str]) -> int:
 def _wait(is_there: Callable[[], bool], home: Home, name: str) -> None:
     until_s = time.monotonic() + _PATIENCE_S
     while not is_there():
-        if time.monotonic() > until_s or home.pids[name] not in marked(home.path):
-            if is_there():
-                return
+        if time.monotonic() > until_s or is_gone(home.pids[name]):
             raise EdgeAIError(f"the {name} does not come up", hint=f"see {home.path / name}.log")
         time.sleep(0.1)
 

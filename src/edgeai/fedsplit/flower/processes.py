@@ -49,6 +49,15 @@ def marked(path: Path) -> list[int]:
     return found
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended. Its mark would not tell: it cannot be read while the process is being made."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in ("Z", "X")
+
+
 def end_all(path: Path) -> int:
     """Ends every process of a home; returns how many there were."""
     ended = set()

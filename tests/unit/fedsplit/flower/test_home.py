@@ -11,7 +11,7 @@ import pytest
 
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.flower.home import Home, start, stop, superlink_command
-from edgeai.fedsplit.flower.processes import environment, marked
+from edgeai.fedsplit.flower.processes import environment, is_gone, marked
 
 FOREVER = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('there', flush=True); time.sleep(99)"
@@ -42,6 +42,17 @@ def test_down_ends_every_process_of_a_home_and_no_other(tmp_path: Path) -> None:
             one.wait()
             assert one.stdout is not None
             one.stdout.close()
+
+
+def test_a_process_is_gone_once_it_has_ended(tmp_path: Path) -> None:
+    for _ in range(50):  # just made, it must not look like one that has ended
+        with subprocess.Popen(["sleep", "60"], env=environment(tmp_path)) as one:
+            assert not is_gone(one.pid)
+            one.kill()
+            while one.pid in marked(tmp_path):
+                time.sleep(0.001)
+            assert is_gone(one.pid), "also while nobody has waited for it"
+    assert is_gone(one.pid)
 
 
 def test_nothing_is_up(tmp_path: Path) -> None:
