@@ -144,12 +144,14 @@ def test_a_superlink_killed_and_started_again_goes_on(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_the_server_too(home: Home, tmp_path: Path) -> None:
-    cfg, _ = new_run(home, tmp_path / "unused", method="fedavg", rounds=50)
+    """Asked as a person does it: by a path of the home that holds in their folder only, and here by streams."""
+    where = {"home": home.path.name}
+    cfg, _ = new_run(home, tmp_path / "unused", method="splitfed-v2", rounds=50, backend=where)
     file, out = tmp_path / "cfg.yaml", tmp_path / "run"
     file.write_text(dump_config(cfg))
     command = [sys.executable, "-m", "edgeai", "fedsplit", "sim", "-c", str(file), "--out", str(out), "--quiet"]
-    with subprocess.Popen(command) as asked:
-        wait_for(lambda: (out / PID).exists())
+    with subprocess.Popen(command, cwd=home.path.parent) as asked:
+        wait_for(lambda: asked.poll() is not None or (out / "state.pt").exists())
         server = int((out / PID).read_text())
         assert server in marked(home.path)
         asked.send_signal(signal.SIGINT)
