@@ -169,7 +169,6 @@ class Retrying:
 def _way(cfg: SimConfig, backend: FlowerConfig, grid: Grid, roster: Roster) -> tuple[Courier, StreamService | None]:
     text, threads = config_text(cfg), backend.threads or torch.get_num_threads()
     if transport_of(cfg, backend) == "message":
-        is_single = cfg.method.kind in ONCE_A_ROUND
         return (
             MessageCourier(
                 grid,
@@ -178,8 +177,8 @@ def _way(cfg: SimConfig, backend: FlowerConfig, grid: Grid, roster: Roster) -> t
                 threads=threads,
                 interval_s=_LOOK_S,
                 silence_s=backend.silence_s + backend.start_s,
-                is_logged=not is_single,
-                is_single=is_single,
+                is_logged=True,
+                is_single=cfg.method.kind in ONCE_A_ROUND,
             ),
             None,
         )

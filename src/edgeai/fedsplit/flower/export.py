@@ -12,8 +12,18 @@ from edgeai.fedsplit.flower.app_files import write_app
 from edgeai.fedsplit.flower.federated import check_strategy
 from edgeai.fedsplit.schema import SimConfig
 
-_SERVER = '''\
-"""The server: plays the run of run.yaml among the nodes that are there, by Flower's messages."""
+
+def _server(about: str, imports: str, main: str, body: str) -> str:
+    """The text of a server_app.py: what all of them share around what one of them does.
+
+    Args:
+        about: The module's docstring.
+        imports: From edgeai, sorted.
+        main: Docstring of the entry point.
+        body: What becomes of `cfg`, with `told` being the run's config.
+    """
+    return f'''\
+"""{about}"""
 
 from pathlib import Path
 
@@ -21,8 +31,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from edgeai.core.config import load_config
-from edgeai.core.run import Run
-from edgeai.fedsplit.flower.deployment import train_on_grid
+{imports}
 from edgeai.fedsplit.schema import SimConfig
 
 app = ServerApp()
@@ -30,15 +39,24 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Change what you like: `train_on_grid` is the whole of edgeai's part."""
+    """{main}"""
     told = context.run_config
-    cfg = load_config(SimConfig, Path(__file__).parent / "run.yaml", [f"rounds={told['rounds']}"])
+    cfg = load_config(SimConfig, Path(__file__).parent / "run.yaml", [f"rounds={{told['rounds']}}"])
+{body}
+'''
+
+
+_SERVER = _server(
+    "The server: plays the run of run.yaml among the nodes that are there, by Flower's messages.",
+    "from edgeai.core.run import Run\nfrom edgeai.fedsplit.flower.deployment import train_on_grid",
+    "Change what you like: `train_on_grid` is the whole of edgeai's part.",
+    """\
     out = Path(told["out"]) / f"run-{context.run_id}"
     run = Run.create(cfg, out=out, argv=["flwr", "run"], device="cpu", device_why="a Flower app")
     report = train_on_grid(cfg, run, grid, resume=False)
     run.finish("done", report.to_json())
-    print(f"accuracy {report.accuracy}, weights {report.weights_hash[:16]}, all of it in {run.path}")
-'''
+    print(f"accuracy {report.accuracy}, weights {report.weights_hash[:16]}, all of it in {run.path}")""",
+)
 _CLIENT = '''\
 """A device: the half of the model that the run's method gives it, on the data of its partition-id."""
 
@@ -47,29 +65,14 @@ from edgeai.fedsplit.flower.client_app import app
 __all__ = ["app"]
 '''
 
-_STRATEGY_SERVER = '''\
-"""The server: one of Flower's strategies, with the data, model and optimiser of run.yaml."""
-
-from pathlib import Path
-
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
-
-from edgeai.core.config import load_config
-from edgeai.fedsplit.flower.federated import federate
-from edgeai.fedsplit.schema import SimConfig
-
-app = ServerApp()
-
-
-@app.main()
-def main(grid: Grid, context: Context) -> None:
-    """Options of the strategy are keywords of `federate`."""
-    told = context.run_config
-    cfg = load_config(SimConfig, Path(__file__).parent / "run.yaml", [f"rounds={told['rounds']}"])
+_STRATEGY_SERVER = _server(
+    "The server: one of Flower's strategies, with the data, model and optimiser of run.yaml.",
+    "from edgeai.fedsplit.flower.federated import federate",
+    "Options of the strategy are keywords of `federate`.",
+    """\
     noise, clip = float(told["dp-noise"]), float(told["dp-clip"])
-    print(federate(cfg, str(told["strategy"]), grid, dp_noise=noise, dp_clip=clip))
-'''
+    print(federate(cfg, str(told["strategy"]), grid, dp_noise=noise, dp_clip=clip))""",
+)
 _STRATEGY_CLIENT = '''\
 """A device: trains the whole model on the data of its partition-id."""
 
@@ -78,29 +81,14 @@ from edgeai.fedsplit.flower.federated import client_app as app
 __all__ = ["app"]
 '''
 
-_SECURE_SERVER = '''\
-"""The server: federated averaging by Flower's SecAgg+, with the data, model and optimiser of run.yaml."""
-
-from pathlib import Path
-
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
-
-from edgeai.core.config import load_config
-from edgeai.fedsplit.flower.secure import federate_securely
-from edgeai.fedsplit.schema import SimConfig
-
-app = ServerApp()
-
-
-@app.main()
-def main(grid: Grid, context: Context) -> None:
-    """The server learns the clients' mean, and no client's weights."""
-    told = context.run_config
-    cfg = load_config(SimConfig, Path(__file__).parent / "run.yaml", [f"rounds={told['rounds']}"])
+_SECURE_SERVER = _server(
+    "The server: federated averaging by Flower's SecAgg+, with the data, model and optimiser of run.yaml.",
+    "from edgeai.fedsplit.flower.secure import federate_securely",
+    "The server learns the clients' mean, and no client's weights.",
+    """\
     _, accuracies = federate_securely(cfg, grid, context)
-    print(f"accuracy after each round: {accuracies}")
-'''
+    print(f"accuracy after each round: {accuracies}")""",
+)
 _SECURE_CLIENT = '''\
 """A device: trains the whole model on the data of its partition-id, and masks what it sends."""
 

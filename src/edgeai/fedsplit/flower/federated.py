@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgeai.fedsplit.schema import SimConfig
 
 client_app = ClientApp()
-_FEDERATED = ("fedavg", "fedprox")
+FEDERATED = ("fedavg", "fedprox")
 """Methods whose devices need nothing but the weights."""
 _DELTA = 1e-5
 
@@ -46,10 +46,10 @@ def check_strategy(cfg: SimConfig, name: str) -> None:
         raise UsageError(
             f'Flower has no strategy "{name}" for weights', hint=f"{hint}there are: {', '.join(strategies())}"
         )
-    if cfg.method.kind not in _FEDERATED:
+    if cfg.method.kind not in FEDERATED:
         raise UsageError(
             f"a strategy of Flower aggregates whole models, and {cfg.method.kind} is no method of that kind",
-            hint=f"use -s method.kind={_FEDERATED[0]}, which leaves training to the devices",
+            hint=f"use -s method.kind={FEDERATED[0]}, which leaves training to the devices",
         )
 
 

@@ -37,7 +37,6 @@ def run_on_flower(cfg: SimConfig, run: Run, *, resume: bool) -> SimReport:
 def train_on_ray(cfg: SimConfig, backend: FlowerSimConfig, run: Run, grid: Grid, *, resume: bool = False) -> SimReport:
     roster = Roster(grid, cfg.num_clients, interval_s=_SIM_LOOK_S, patience_s=backend.silence_s)
     roster.wait_for(cfg.num_clients)
-    is_single = cfg.method.kind in ONCE_A_ROUND
     courier = MessageCourier(
         grid,
         roster,
@@ -45,8 +44,8 @@ def train_on_ray(cfg: SimConfig, backend: FlowerSimConfig, run: Run, grid: Grid,
         threads=backend.threads or torch.get_num_threads(),
         interval_s=_SIM_LOOK_S,
         silence_s=backend.silence_s,
-        is_logged=backend.actors > 1 and not is_single,
-        is_single=is_single,
+        is_logged=backend.actors > 1,
+        is_single=cfg.method.kind in ONCE_A_ROUND,
     )
     sim = build_sim(cfg, run.device)
     devices = FlowerDevices(sim, courier, run.device)

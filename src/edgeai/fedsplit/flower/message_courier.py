@@ -23,7 +23,7 @@ from edgeai.fedsplit.flower.wire_records import get_message, payload_bytes, put_
 from edgeai.fedsplit.message import EMPTY, Message
 
 
-@dataclass
+@dataclass(eq=False)
 class _Talk:
     """With one device, in one attempt at a round."""
 
@@ -52,7 +52,8 @@ class MessageCourier(Courier):
         interval_s: Between two looks for answers.
         silence_s: After which a device is lost.
         is_logged: Devices write down a round's messages, to play it again in another process.
-        is_single: Devices are asked once a round: no request follows, and what a device keeps comes with its answer.
+        is_single: Devices are asked once a round: no request follows, nothing is written down, and what a device keeps
+            comes with its answer.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class MessageCourier(Courier):
         self._grid, self._roster, self._text = grid, roster, text
         self._threads = threads or torch.get_num_threads()
         self._interval_s, self._silence_s = interval_s, silence_s
-        self._is_logged, self._is_single = is_logged, is_single
+        self._is_logged, self._is_single = is_logged and not is_single, is_single
         self._outset = Outset("", 0, 0, (), {})
         self._talks: dict[int, _Talk] = {}
         self._before: dict[int, _Talk] = {}  # of the attempt before at this round

@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from edgeai.core.errors import UsageError
+from edgeai.fedsplit.flower.federated import FEDERATED, train_here, workshop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 MIN_CLIENTS = 3
 _TIMEOUT_S = 600.0  # a client that says nothing for so long is lost
-_METHODS = ("fedavg", "fedprox")
 
 
 def check_secure(cfg: SimConfig) -> None:
@@ -37,7 +37,7 @@ def check_secure(cfg: SimConfig) -> None:
             f"SecAgg+ among {cfg.num_clients} clients hides nothing from them",
             hint=f"num_clients={MIN_CLIENTS} or more",
         )
-    if cfg.method.kind not in _METHODS:
+    if cfg.method.kind not in FEDERATED:
         raise UsageError(
             f"SecAgg+ sums weights, and {cfg.method.kind} sends more than weights", hint="use -s method.kind=fedavg"
         )
@@ -120,8 +120,6 @@ class Trainer(NumPyClient):
     def fit(self, parameters: list[np.ndarray], config: dict[str, Any]) -> tuple[list[np.ndarray], int, dict[str, Any]]:
         """One round: weights in, weights out."""
         from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-
-        from edgeai.fedsplit.flower.federated import train_here, workshop
 
         names = workshop(config["edgeai"]).sim.method.global_model.model.state_dict()
         arrays = ArrayRecord({name: Array(array) for name, array in zip(names, parameters, strict=True)})

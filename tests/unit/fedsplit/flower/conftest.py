@@ -90,7 +90,6 @@ def devices_on(grid: Any, cfg: SimConfig, *, silence_s: float = 5.0) -> Any:
     sim = build_sim(cfg)
     roster = Roster(grid, cfg.num_clients, interval_s=0.001, patience_s=5.0)
     roster.wait_for(cfg.num_clients)
-    is_single = cfg.method.kind in ONCE_A_ROUND
     courier = MessageCourier(
         grid,
         roster,
@@ -98,8 +97,8 @@ def devices_on(grid: Any, cfg: SimConfig, *, silence_s: float = 5.0) -> Any:
         threads=0,
         interval_s=0.001,
         silence_s=silence_s,
-        is_logged=not is_single,
-        is_single=is_single,
+        is_logged=True,
+        is_single=cfg.method.kind in ONCE_A_ROUND,
     )
     return dataclasses.replace(sim, devices=FlowerDevices(sim, courier, "cpu"))
 
