@@ -69,7 +69,7 @@ smoke: $(INSTALLED)
 	$(BIN)/python -m edgeai.spec.tiny $(SMOKE)/model
 	# a random model seldom writes a usable prompt of its own: give it some
 	$(BIN)/edgeai spec train -c spec/smoke -s target.model=$(SMOKE)/model -s data.self_prompt=0 \
-	    -s 'data.prompts=[src/edgeai/spec/prompts_builtin.txt]' --out $(SMOKE)/train
+	    -s 'data.prompts=[src/edgeai/spec/data/prompts_builtin.txt]' --out $(SMOKE)/train
 	$(BIN)/edgeai spec generate $(SMOKE_TARGET) -s max_tokens=32 --out $(SMOKE)/generate "Hello"
 	$(BIN)/edgeai spec bench $(SMOKE_TARGET) -s max_tokens=32 -s max_prompts=2 -s repeats=1 --out $(SMOKE)/bench
 	$(BIN)/edgeai spec export $(SMOKE)/train --format speculators --out $(SMOKE)/exported
@@ -79,7 +79,7 @@ smoke: $(INSTALLED)
 	    -s memory_requests=0 --out $(SMOKE)/load
 	echo Hello | $(BIN)/edgeai spec chat $(SMOKE_TARGET) -s max_tokens=16 --out $(SMOKE)/chat
 	$(BIN)/edgeai spec compare -c spec/compare-smoke -s train.target.model=$(SMOKE)/model -s train.data.self_prompt=0 \
-	    -s 'train.data.prompts=[src/edgeai/spec/prompts_builtin.txt]' --out $(SMOKE)/compare
+	    -s 'train.data.prompts=[src/edgeai/spec/data/prompts_builtin.txt]' --out $(SMOKE)/compare
 	# collab: every verb with untrained nets on a short drive
 	$(BIN)/edgeai collab run -c collab/smoke --out $(SMOKE)/collab
 	$(BIN)/edgeai collab compare -c collab/compare-smoke --out $(SMOKE)/collab-compare

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeai.spec.head import DraftHead, HeadShape
-from edgeai.spec.schema import TreeConfig
-from edgeai.spec.target import DecoderTarget, Message
-from edgeai.spec.target_load import _to_decoder
-from edgeai.spec.tree import DraftTree, build_tree
+from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.draft.head import DraftHead, HeadShape
+from edgeai.spec.draft.tree import DraftTree, build_tree
+from edgeai.spec.target.loading import _to_decoder
+from edgeai.spec.target.target import DecoderTarget, Message
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeai.fedsplit.build import Sim, assemble
+from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
-from edgeai.fedsplit.schema import SimConfig
-from edgeai.fedsplit.simulate import play_round
+from edgeai.fedsplit.sim.build import Sim, assemble
+from edgeai.fedsplit.sim.simulate import play_round
 
 NUM_CLIENTS, BATCH, LR = 5, 64, 0.05
 

@@ -28,12 +28,12 @@ from typing import Any
 
 from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run
+from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.flower.deployment import submit
-from edgeai.fedsplit.flower.home import Home, start, stop
-from edgeai.fedsplit.flower.keys import self_signed
-from edgeai.fedsplit.report import SimReport
-from edgeai.fedsplit.schema import SimConfig
-from edgeai.fedsplit.simulate import run_sim
+from edgeai.fedsplit.flower.local.deployment_folder import Home, start, stop
+from edgeai.fedsplit.flower.local.keys import self_signed
+from edgeai.fedsplit.reports.run_report import SimReport
+from edgeai.fedsplit.sim.simulate import run_sim
 
 METHODS = ("splitfed-v2", "psl")
 SHAPES = ((300e3, 1.2e6), (300e3, 300e3))

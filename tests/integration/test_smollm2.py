@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from edgeai.cli import app
 from edgeai.core.metrics import Metrics
-from edgeai.spec.checkpoint import SHIPPED
-from edgeai.spec.decode import generate_ids
-from edgeai.spec.drafters import build_drafter
+from edgeai.spec.config.schema import Eagle3Draft, ExportConfig, ImportConfig, SamplingConfig, TargetConfig, TreeConfig
+from edgeai.spec.data.prompts import builtin_prompts, select
+from edgeai.spec.decoding.decode import generate_ids
+from edgeai.spec.draft.build import build_drafter
+from edgeai.spec.draft.checkpoint import SHIPPED
 from edgeai.spec.formats.export import export_head
 from edgeai.spec.formats.importing import import_head
-from edgeai.spec.prompts import builtin_prompts, select
-from edgeai.spec.schema import Eagle3Draft, ExportConfig, ImportConfig, SamplingConfig, TargetConfig, TreeConfig
-from edgeai.spec.target_load import load_target, model_folder
+from edgeai.spec.target.loading import load_target, model_folder
 
 pytestmark = pytest.mark.network
 

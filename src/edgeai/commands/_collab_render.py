@@ -8,14 +8,14 @@ from edgeai.commands._render import amount, print_fields, print_json, print_tabl
 from edgeai.core.config import dump_config
 
 if TYPE_CHECKING:
-    from edgeai.collab.compare import ComparePlan
-    from edgeai.collab.compare_report import CompareReport, Spread
-    from edgeai.collab.evaluate import Part
-    from edgeai.collab.latency import LatencySummary
-    from edgeai.collab.pretrain import PretrainReport
-    from edgeai.collab.pretrain_schema import PretrainConfig
-    from edgeai.collab.run_report import RunReport
-    from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig
+    from edgeai.collab.config.pretrain import PretrainConfig
+    from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig
+    from edgeai.collab.metrics.evaluate import Part
+    from edgeai.collab.metrics.latency import LatencySummary
+    from edgeai.collab.pretrain.train import PretrainReport
+    from edgeai.collab.reports.compare_report import CompareReport, Spread
+    from edgeai.collab.reports.run_report import RunReport
+    from edgeai.collab.sim.compare import ComparePlan
 
 
 def show_run(path: Path, report: "RunReport") -> None:

@@ -8,16 +8,16 @@ from edgeai.commands._render import amount, print_fields, print_json, print_tabl
 from edgeai.core.config import dump_config
 
 if TYPE_CHECKING:
-    from edgeai.fedsplit.advise_report import AdviseReport, Choice
-    from edgeai.fedsplit.advise_schema import AdviseConfig
-    from edgeai.fedsplit.compare import Job
-    from edgeai.fedsplit.compare_report import CompareReport, Spread
-    from edgeai.fedsplit.flower.home import Home
-    from edgeai.fedsplit.leakage import Leakage
-    from edgeai.fedsplit.partition_report import PartitionReport
-    from edgeai.fedsplit.plan import SimPlan
-    from edgeai.fedsplit.report import RoundRow, SimReport
-    from edgeai.fedsplit.verify import VerifyReport
+    from edgeai.fedsplit.config.advise import AdviseConfig
+    from edgeai.fedsplit.flower.local.deployment_folder import Home
+    from edgeai.fedsplit.privacy.leakage import Leakage
+    from edgeai.fedsplit.reports.advise_report import AdviseReport, Choice
+    from edgeai.fedsplit.reports.compare_report import CompareReport, Spread
+    from edgeai.fedsplit.reports.partition_report import PartitionReport
+    from edgeai.fedsplit.reports.run_report import RoundRow, SimReport
+    from edgeai.fedsplit.sim.compare import Job
+    from edgeai.fedsplit.sim.plan import SimPlan
+    from edgeai.fedsplit.sim.verify import VerifyReport
 
 _MAX_ROUNDS = 20
 _MAX_CLIENTS = 40

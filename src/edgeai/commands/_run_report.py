@@ -76,24 +76,24 @@ def _words(cell: Cell) -> str:
 def _found(run: Run, report: Mapping[str, Any]) -> list[Block]:
     """A verb that knows how to show its report does; any other report is listed field by field."""
     if run.info["verb"] == "collab run":
-        from edgeai.collab.page import run_blocks  # imports numpy
+        from edgeai.collab.reports.run_page import run_blocks  # imports numpy
 
         return run_blocks(run.path, report)
     if run.info["verb"] == "collab compare":
-        from edgeai.collab.compare_page import compare_blocks  # imports numpy
+        from edgeai.collab.reports.compare_page import compare_blocks  # imports numpy
 
         return compare_blocks(run.path, report)
     if run.info["verb"] == "fedsplit sim":
-        from edgeai.fedsplit.page import sim_blocks  # imports torch
+        from edgeai.fedsplit.reports.run_page import sim_blocks  # imports torch
 
         return sim_blocks(run.path, report)
     if run.info["verb"] == "fedsplit compare":
-        from edgeai.fedsplit import compare_page  # imports torch
+        from edgeai.fedsplit.reports import compare_page  # imports torch
 
         return compare_page.compare_blocks(report)
     if run.info["verb"] == "fedsplit advise":
-        from edgeai.fedsplit.advise_page import advise_blocks  # imports torch
-        from edgeai.fedsplit.advise_report import AdviseReport
+        from edgeai.fedsplit.reports.advise_page import advise_blocks  # imports torch
+        from edgeai.fedsplit.reports.advise_report import AdviseReport
 
         return advise_blocks(AdviseReport.from_json(report))
     return _outcome(report)

@@ -11,19 +11,19 @@ from rich.text import Text
 from edgeai.commands._render import amount, print_fields, print_json, print_table, seconds
 from edgeai.core.config import Config, dump_config
 from edgeai.core.files import json_text
-from edgeai.spec.schema import BenchConfig, DiagnoseConfig, GenerateConfig
+from edgeai.spec.config.schema import BenchConfig, DiagnoseConfig, GenerateConfig
 
 if TYPE_CHECKING:
-    from edgeai.spec.bench import BenchPlan
-    from edgeai.spec.bench_report import BenchReport, Lossless, Spread
-    from edgeai.spec.compare import ComparePlan
-    from edgeai.spec.compare_report import Cell, CompareReport
-    from edgeai.spec.diagnose import DiagnoseReport
+    from edgeai.spec.decoding.generate import GenerateReport
+    from edgeai.spec.evaluation.bench import BenchPlan
+    from edgeai.spec.evaluation.bench_report import BenchReport, Lossless, Spread
+    from edgeai.spec.evaluation.compare import ComparePlan
+    from edgeai.spec.evaluation.compare_report import Cell, CompareReport
+    from edgeai.spec.evaluation.diagnose import DiagnoseReport
     from edgeai.spec.formats.export import ExportPlan, ExportReport
     from edgeai.spec.formats.importing import ImportReport
-    from edgeai.spec.generate import GenerateReport
-    from edgeai.spec.plan import TrainPlan
-    from edgeai.spec.train import TrainReport
+    from edgeai.spec.training.plan import TrainPlan
+    from edgeai.spec.training.train import TrainReport
 
 _BAR_WIDTH = 40
 _MAX_DIFFERENCES = 8

@@ -24,13 +24,13 @@ from edgeai.commands._run import running
 from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.schema import ChatConfig, LoadConfig, ServeConfig
+from edgeai.spec.config.schema import ChatConfig, LoadConfig, ServeConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.serve.build import ServePlan
-    from edgeai.spec.serve.load import LoadReport
-    from edgeai.spec.serve.server import ServeReport
-    from edgeai.spec.serve.talk import Ended, Partner
+    from edgeai.spec.serve.chat import Ended, Partner
+    from edgeai.spec.serve.http.server import ServeReport
+    from edgeai.spec.serve.load_test import LoadReport
 
 ApiKeyOption = Annotated[
     str,
@@ -68,7 +68,7 @@ def serve(
     if dry_run:
         _show_plan(_plan(cfg, device, quiet), as_json=as_json)
         return
-    from edgeai.spec.serve.server import run_serve  # imports torch
+    from edgeai.spec.serve.http.server import run_serve  # imports torch
 
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_serve(cfg, run, api_key=api_key)
@@ -93,7 +93,7 @@ def chat(
     """Talk to a model in the terminal and see what was foreseen. /on and /off switch speculation, /new starts over."""
     short = [f"url={json.dumps(url)}"] if url is not None else []
     cfg = load_config(ChatConfig, config, [*short, *(set_ or ())])
-    from edgeai.spec.serve.talk import find_partner  # imports torch
+    from edgeai.spec.serve.chat import find_partner  # imports torch
 
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         partner = find_partner(cfg, run, api_key=api_key)
@@ -119,7 +119,7 @@ def load(
     wrong.
     """
     cfg = load_config(LoadConfig, config, set_ or ())
-    from edgeai.spec.serve.load import run_load  # imports torch
+    from edgeai.spec.serve.load_test import run_load  # imports torch
 
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_load(cfg, run)
@@ -194,7 +194,7 @@ def _say(
     partner: "Partner", messages: list[dict[str, str]], speculates: bool, *, shows: bool
 ) -> tuple[str, "Ended | None"]:
     """One answer, printed as it comes. Ctrl-C stops the answer, not the conversation."""
-    from edgeai.spec.serve.talk import Said
+    from edgeai.spec.serve.chat import Said
 
     text, ended = [], None
     answer = partner.answer(messages, speculates=speculates)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeai.commands._run import running
-from edgeai.spec.schema import TrainConfig
+from edgeai.spec.config.schema import TrainConfig
 
 if TYPE_CHECKING:
-    from edgeai.spec.train import TrainReport
+    from edgeai.spec.training.train import TrainReport
 
 
 def train_everywhere(
@@ -22,8 +22,8 @@ def train_everywhere(
     from edgeai.core.device import choose_device  # imports torch
     from edgeai.core.metrics import Metrics
     from edgeai.core.run import Run
-    from edgeai.spec.parallel import process_group
-    from edgeai.spec.train import run_train
+    from edgeai.spec.training.distributed import process_group
+    from edgeai.spec.training.train import run_train
 
     chosen = choose_device(device).torch_device
     launched = "TORCHELASTIC_RUN_ID" in os.environ

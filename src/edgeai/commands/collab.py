@@ -58,13 +58,13 @@ def run(
 
     Without -c it is collab/default: a generated street from day through night, fog, rain and new looks.
     """
-    from edgeai.collab.schema import CollabRunConfig
+    from edgeai.collab.config.run import CollabRunConfig
 
     cfg = load_config(CollabRunConfig, config or "collab/default", set_ or ())
     if dry_run:
         show_run_plan(cfg, as_json=as_json)
         return
-    from edgeai.collab.run import run_collab  # imports torch
+    from edgeai.collab.sim.run import run_collab  # imports torch
 
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_collab(cfg, run)
@@ -94,13 +94,13 @@ def compare(
     Every run is kept as soon as it is done: --resume after Ctrl-C plays what is missing. Without -c it is
     collab/compare.
     """
-    from edgeai.collab.schema import CollabCompareConfig
+    from edgeai.collab.config.run import CollabCompareConfig
 
     refuse_with_resume(resume, config, set_, out)
     cfg = load_config(
         CollabCompareConfig, Run.open(resume).config_path if resume else config or "collab/compare", set_ or ()
     )
-    from edgeai.collab.compare import plan_compare, run_compare  # imports torch
+    from edgeai.collab.sim.compare import plan_compare, run_compare  # imports torch
 
     if dry_run:
         from edgeai.core.device import choose_device
@@ -137,7 +137,7 @@ def pretrain(
     verbose: VerboseOption = False,
 ) -> None:
     """Train the edge net, the cloud net or sam-tiny on generated street scenes. --resume goes on after Ctrl-C."""
-    from edgeai.collab.pretrain_schema import PretrainConfig
+    from edgeai.collab.config.pretrain import PretrainConfig
 
     refuse_with_resume(resume, part or config, set_, out)
     if part is not None and config is not None:
@@ -147,7 +147,7 @@ def pretrain(
     if dry_run:
         show_pretrain_plan(cfg, as_json=as_json)
         return
-    from edgeai.collab.pretrain import run_pretrain  # imports torch
+    from edgeai.collab.pretrain.train import run_pretrain  # imports torch
 
     with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_pretrain(cfg, run, resume=resume is not None)

@@ -79,11 +79,11 @@ def schema(
 
 def schemas() -> dict[str, type[Config]]:
     """Returns the schema of every verb that takes a config."""
-    from edgeai.collab.pretrain_schema import PretrainConfig
-    from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig
-    from edgeai.fedsplit import schema as fedsplit
-    from edgeai.fedsplit.advise_schema import AdviseConfig
-    from edgeai.spec.schema import (
+    from edgeai.collab.config.pretrain import PretrainConfig
+    from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig
+    from edgeai.fedsplit.config import run as fedsplit
+    from edgeai.fedsplit.config.advise import AdviseConfig
+    from edgeai.spec.config.schema import (
         BenchConfig,
         ChatConfig,
         CompareConfig,

@@ -59,16 +59,16 @@ def sim(
 
     Without -c it is fedsplit/default: SplitFed V2 on the digits that come with scikit-learn.
     """
-    from edgeai.fedsplit.schema import SimConfig  # the schemas take a third of a second: too long for --help
+    from edgeai.fedsplit.config.run import SimConfig  # the schemas take a third of a second: too long for --help
 
     refuse_with_resume(resume, config, set_, out)
     cfg = load_config(SimConfig, Run.open(resume).config_path if resume else config or "fedsplit/default", set_ or ())
     if dry_run:
-        from edgeai.fedsplit.plan import plan_sim  # imports torch
+        from edgeai.fedsplit.sim.plan import plan_sim  # imports torch
 
         show_sim_plan(plan_sim(cfg), as_json=as_json)
         return
-    from edgeai.fedsplit.simulate import run_sim  # imports torch
+    from edgeai.fedsplit.sim.simulate import run_sim  # imports torch
 
     with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_sim(cfg, run, resume=resume is not None)
@@ -93,12 +93,12 @@ def compare(
     Every run is kept as soon as it is done: --resume after Ctrl-C does what is missing. Without -c it is
     fedsplit/compare.
     """
-    from edgeai.fedsplit.schema import CompareConfig
+    from edgeai.fedsplit.config.run import CompareConfig
 
     refuse_with_resume(resume, config, set_, out)
     source = Run.open(resume).config_path if resume else config or "fedsplit/compare"
     cfg = load_config(CompareConfig, source, set_ or ())
-    from edgeai.fedsplit.compare import plan_compare, run_compare  # imports torch
+    from edgeai.fedsplit.sim.compare import plan_compare, run_compare  # imports torch
 
     if dry_run:
         show_compare_plan(*plan_compare(cfg, resume), as_json=as_json)
@@ -126,13 +126,13 @@ def advise(
 
     Without -c it is fedsplit/advise.
     """
-    from edgeai.fedsplit.advise_schema import AdviseConfig
+    from edgeai.fedsplit.config.advise import AdviseConfig
 
     cfg = load_config(AdviseConfig, config or "fedsplit/advise", set_ or ())
     if dry_run:
         show_advise_plan(cfg, as_json=as_json)
         return
-    from edgeai.fedsplit.advise import advise as weigh  # imports torch
+    from edgeai.fedsplit.advise.advise import advise as weigh  # imports torch
 
     with running(cfg, out=out, device="cpu", quiet=quiet, verbose=verbose) as run:
         report = weigh(cfg)
@@ -151,15 +151,15 @@ def partition(
     as_json: JsonOption = False,
 ) -> None:
     """Show who would hold what under the data and the partition of a sim config; nothing is trained."""
-    from edgeai.fedsplit.partition_report import describe_partition  # imports torch
-    from edgeai.fedsplit.schema import SimConfig
+    from edgeai.fedsplit.config.run import SimConfig
+    from edgeai.fedsplit.reports.partition_report import describe_partition  # imports torch
 
     cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
 
     report = describe_partition(cfg.data, cfg.partition, num_clients=cfg.num_clients, seed=cfg.seed)
     if page is not None:
         from edgeai.core.report import render_page
-        from edgeai.fedsplit.partition_page import partition_blocks
+        from edgeai.fedsplit.reports.partition_page import partition_blocks
 
         write_whole(page, render_page("fedsplit partition", partition_blocks(report.to_json())))
     print_json(report.to_json()) if as_json else show_partition(report, page)
@@ -201,8 +201,8 @@ def up(
     Without TLS everything listens on 127.0.0.1 only. Whoever reaches a SuperLink may run apps on it: keep machines that
     are not yours away from its port.
     """
-    from edgeai.fedsplit.flower.home import check_free, start
-    from edgeai.fedsplit.flower.keys import Security, self_signed
+    from edgeai.fedsplit.flower.local.deployment_folder import check_free, start
+    from edgeai.fedsplit.flower.local.keys import Security, self_signed
 
     if superlink is not None and (nodes == 0 or own_certificate):
         what = "--self-signed" if own_certificate else "--nodes 0"
@@ -223,7 +223,7 @@ def down(
     as_json: JsonOption = False,
 ) -> None:
     """End everything that `up` started, and what that started in turn."""
-    from edgeai.fedsplit.flower.home import stop
+    from edgeai.fedsplit.flower.local.deployment_folder import stop
 
     show_down(home, stop(home), as_json=as_json)
 
@@ -243,7 +243,7 @@ def export_app(
     as_json: JsonOption = False,
 ) -> None:
     """Write a Flower app that plays a run with `flwr run`, to go on in Flower's own tools."""
-    from edgeai.fedsplit.schema import SimConfig
+    from edgeai.fedsplit.config.run import SimConfig
 
     cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
     from edgeai.fedsplit.flower.export import export
@@ -254,7 +254,7 @@ def export_app(
 @app.command(epilog="Example: edgeai fedsplit verify")
 def verify(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Check eleven facts that must hold, most of them to the bit; exit 1 if one does not."""
-    from edgeai.fedsplit.verify import verify as check  # imports torch
+    from edgeai.fedsplit.sim.verify import verify as check  # imports torch
 
     with listening(quiet=quiet, verbose=False) as listener:
         report = check(Metrics(None, listener=listener))

@@ -44,8 +44,7 @@ from edgeai.core.config import load_config
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
-from edgeai.spec.prompts import load_prompts
-from edgeai.spec.schema import (
+from edgeai.spec.config.schema import (
     BenchConfig,
     CompareConfig,
     DiagnoseConfig,
@@ -54,9 +53,10 @@ from edgeai.spec.schema import (
     ImportConfig,
     TrainConfig,
 )
+from edgeai.spec.data.prompts import load_prompts
 
 if TYPE_CHECKING:
-    from edgeai.spec.plan import TrainPlan
+    from edgeai.spec.training.plan import TrainPlan
 
 HeadOutOption = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="New folder for the head.", show_default=False)
@@ -115,7 +115,7 @@ def generate(
     if dry_run:
         show_generate_plan(cfg, texts, as_json=as_json)
         return
-    from edgeai.spec.generate import run_generate  # imports torch
+    from edgeai.spec.decoding.generate import run_generate  # imports torch
 
     streams = not as_json and sys.stdout.isatty()
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose, notes_only=streams) as run:
@@ -148,7 +148,7 @@ def bench(
     short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
     short += ["peers=true"] if peers else []
     cfg = load_config(BenchConfig, config, [*short, *(set_ or ())])
-    from edgeai.spec.bench import plan_bench, run_bench  # imports torch
+    from edgeai.spec.evaluation.bench import plan_bench, run_bench  # imports torch
 
     if dry_run:
         show_bench_plan(cfg, plan_bench(cfg), as_json=as_json)
@@ -184,7 +184,7 @@ def diagnose(
     if dry_run:
         show_diagnose_plan(cfg, as_json=as_json)
         return
-    from edgeai.spec.diagnose import run_diagnose  # imports torch
+    from edgeai.spec.evaluation.diagnose import run_diagnose  # imports torch
 
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_diagnose(cfg, run)
@@ -224,7 +224,7 @@ def compare(
         given.append(f"train.target={target.model_dump_json()}")
     source = Run.open(resume).config_path if resume else config
     cfg = load_config(CompareConfig, source, [*given, *(set_ or ())])
-    from edgeai.spec.compare import plan_compare, run_compare  # imports torch
+    from edgeai.spec.evaluation.compare import plan_compare, run_compare  # imports torch
 
     if dry_run:
         show_compare_plan(plan_compare(cfg, resume or out or Path("runs/spec-compare")), as_json=as_json)
@@ -347,7 +347,7 @@ def _wanted(out: Path | None) -> Path:
 
 def _plan_train(cfg: TrainConfig, device: str, quiet: bool) -> "TrainPlan":
     from edgeai.core.device import choose_device  # imports torch
-    from edgeai.spec.plan import plan
+    from edgeai.spec.training.plan import plan
 
     with listening(quiet=quiet) as listener:
         return plan(cfg, device=choose_device(device).torch_device, metrics=Metrics(None, listener=listener))

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from edgeai.collab.cloud_answer import AnswerStore, CloudModels
-from edgeai.collab.fusion import Mask
-from edgeai.collab.policy_schema import MinerConfig, ReplayConfig, UpdateConfig
-from edgeai.collab.records import read_records
-from edgeai.collab.run import play
-from edgeai.collab.schema import CollabRunConfig
-from edgeai.collab.stream import Frame
+from edgeai.collab.cloud.answer import AnswerStore, CloudModels
+from edgeai.collab.cloud.fusion import Mask
+from edgeai.collab.config.policy import MinerConfig, ReplayConfig, UpdateConfig
+from edgeai.collab.config.run import CollabRunConfig
+from edgeai.collab.reports.frame_records import read_records
+from edgeai.collab.sim.run import play
+from edgeai.collab.streams.stream import Frame
 from edgeai.core.link import LinkConfig
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from edgeai.cli import main
-from edgeai.collab import run as collab_run
-from edgeai.collab.records import read_records
+from edgeai.collab.reports.frame_records import read_records
+from edgeai.collab.sim import run as collab_run
 
 SHORT = ["-c", "collab/smoke", "--device=cpu", "-s", "stream.source.num_frames=12", "-s", "miner.steps=1"]
 CALM = ["-s", "probe_frames=0", "-s", "strategy=edge-only", "-s", "shadow_cloud=false"]
@@ -91,7 +91,7 @@ def test_what_cannot_run_is_refused_in_one_line(collab, options, message):
 
 
 def test_the_default_config_is_what_it_says(collab):
-    from edgeai.collab.schema import CollabRunConfig
+    from edgeai.collab.config.run import CollabRunConfig
     from edgeai.core.config import load_config
 
     cfg = load_config(CollabRunConfig, "collab/default")

@@ -109,7 +109,7 @@ def test_what_does_not_go_together_is_refused(call, words, message):
 
 
 def test_shipped_comparisons_are_complete_and_play_the_default_drive():
-    from edgeai.collab.schema import CollabCompareConfig, CollabRunConfig, StrategyName
+    from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig, StrategyName
 
     names = set(StrategyName.__args__)
     compare = load_config(CollabCompareConfig, "collab/compare")

@@ -8,7 +8,7 @@ import yaml
 from torch import nn
 
 from edgeai.cli import main
-from edgeai.collab.records import read_records
+from edgeai.collab.reports.frame_records import read_records
 from edgeai.core.config import find_config
 
 NAMES = ["heaven", "tarmac", "house", "vehicle"]  # the net's own words, not the street's

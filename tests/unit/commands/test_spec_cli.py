@@ -10,14 +10,14 @@ import pytest
 from edgeai.cli import main
 from edgeai.commands import _spec_render
 from edgeai.core.plot import Line
-from edgeai.spec import decode
-from edgeai.spec.answers import Conversation
-from edgeai.spec.compare_report import Cell, CompareReport, Ratio, TrainingCost, TreeShape
-from edgeai.spec.diagnose import DiagnoseReport
-from edgeai.spec.plan import PreviewToken, TrainPlan, TreePlan, plan_trees
-from edgeai.spec.schema import GtoConfig, TrainConfig, TreeConfig
+from edgeai.spec.config.schema import GtoConfig, TrainConfig, TreeConfig
+from edgeai.spec.data.answers import Conversation
+from edgeai.spec.decoding import decode
+from edgeai.spec.decoding.verify import Accepted
+from edgeai.spec.evaluation.compare_report import Cell, CompareReport, Ratio, TrainingCost, TreeShape
+from edgeai.spec.evaluation.diagnose import DiagnoseReport
 from edgeai.spec.tiny import write_tiny_model
-from edgeai.spec.verify import Accepted
+from edgeai.spec.training.plan import PreviewToken, TrainPlan, TreePlan, plan_trees
 
 PROMPT = "abcabcabcabc"
 

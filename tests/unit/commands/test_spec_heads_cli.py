@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from edgeai.cli import main
 from edgeai.core.metrics import Metrics
-from edgeai.spec.checkpoint import save_head
+from edgeai.spec.config.schema import TargetConfig
+from edgeai.spec.draft.checkpoint import save_head
 from edgeai.spec.formats import export
-from edgeai.spec.schema import TargetConfig
-from edgeai.spec.target_load import load_target
+from edgeai.spec.target.loading import load_target
 from edgeai.spec.tiny import write_tiny_model
 
 

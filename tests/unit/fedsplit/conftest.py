@@ -13,13 +13,13 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from edgeai.fedsplit.build import Sim, assemble
+from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
-from edgeai.fedsplit.evaluate import evaluate
-from edgeai.fedsplit.history import History
-from edgeai.fedsplit.report import SimReport
-from edgeai.fedsplit.schema import SimConfig
-from edgeai.fedsplit.simulate import play_round
+from edgeai.fedsplit.reports.run_report import SimReport
+from edgeai.fedsplit.sim.build import Sim, assemble
+from edgeai.fedsplit.sim.evaluate import evaluate
+from edgeai.fedsplit.sim.history import History
+from edgeai.fedsplit.sim.simulate import play_round
 
 SIZES = (40, 56, 33)
 """Samples of the three clients: short last batches at batch 16."""
@@ -99,7 +99,7 @@ def play(sizes: Sequence[int] = SIZES, *, resume_after: int | None = None, **con
 @pytest.fixture(autouse=True)
 def _tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Methods are tested with the tiny model, whatever the config names."""
-    monkeypatch.setattr("edgeai.fedsplit.build.build_model", tiny_model)
+    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", tiny_model)
 
 
 Play = Callable[..., Played]

@@ -10,10 +10,10 @@ import pytest
 
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
-from edgeai.spec.answers import write_conversations
-from edgeai.spec.schema import DataConfig, HeadConfig, LossConfig, OptimConfig, TargetConfig, TrainConfig
-from edgeai.spec.target import DecoderTarget
-from edgeai.spec.target_load import load_target
+from edgeai.spec.config.schema import DataConfig, HeadConfig, LossConfig, OptimConfig, TargetConfig, TrainConfig
+from edgeai.spec.data.answers import write_conversations
+from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.target import DecoderTarget
 from edgeai.spec.tiny import write_tiny_model
 
 

@@ -7,7 +7,7 @@ import sys
 import torch
 from safetensors.torch import load_file
 
-from edgeai.spec.answers import Job, decode_jobs, load_conversations
+from edgeai.spec.data.answers import Job, decode_jobs, load_conversations
 from edgeai.spec.tiny import write_tiny_model
 
 

@@ -7,12 +7,12 @@ from collections import deque
 
 import numpy as np
 
-from edgeai.collab.batchnorm import BatchNormPrior, refresh_batchnorm
+from edgeai.collab.learning.batchnorm import BatchNormPrior, refresh_batchnorm
+from edgeai.collab.learning.trainer import UpdateResult
+from edgeai.collab.learning.version import Version, trainable_net
 from edgeai.collab.models.inputs import stack_images
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.strategy import EdgeOnly, EdgeView, Verdict
-from edgeai.collab.update import UpdateResult
-from edgeai.collab.version import Version, trainable_net
 
 _BATCH = 8
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeai.collab.policy_schema import QuantileThreshold
+from edgeai.collab.config.policy import QuantileThreshold
+from edgeai.collab.policy.thresholds import Quantile
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.strategy import EdgeView, Verdict
 from edgeai.collab.strategies.taught import Taught
-from edgeai.collab.threshold import Quantile
 
 ENTROPY_MIN, ENTROPY_MAX = 0.02, 0.4
 """Of the entropy over ln C."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from edgeai.collab.policy_schema import ThresholdConfig
-from edgeai.collab.regions import connected_regions
+from edgeai.collab.config.policy import ThresholdConfig
+from edgeai.collab.models.regions import connected_regions
 from edgeai.collab.strategies.scored import NO_EXPLORING, Scored
 from edgeai.collab.strategies.strategy import EdgeView, Verdict
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeai.collab.mining import Explorer
-from edgeai.collab.policy_schema import ExploreConfig
+from edgeai.collab.config.policy import ExploreConfig
+from edgeai.collab.policy.mining import Explorer
 from edgeai.collab.strategies.strategy import CloudOnly, EdgeOnly, EdgeView, Route, Verdict
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgeai.collab.model_schema import NoMasks
-from edgeai.collab.policy_schema import MinerConfig, UpdateConfig
-from edgeai.collab.schema import CollabRunConfig
+from edgeai.collab.config.models import NoMasks
+from edgeai.collab.config.policy import MinerConfig, UpdateConfig
+from edgeai.collab.config.run import CollabRunConfig
+from edgeai.collab.learning.trainer import UpdateResult
+from edgeai.collab.learning.version import Version
+from edgeai.collab.policy.thresholds import FixedThreshold
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.scored import NO_EXPLORING, Scored
 from edgeai.collab.strategies.strategy import EdgeView, Labelled
 from edgeai.collab.strategies.taught import Taught
-from edgeai.collab.threshold import FixedThreshold
-from edgeai.collab.update import UpdateResult
-from edgeai.collab.version import Version
 
 WARM_UP = 32
 """Labelled frames on which appealnet's gate is fitted."""

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgeai.collab.codec import HEADER_BYTES
 from edgeai.collab.models.inputs import stack_images
 from edgeai.collab.models.seg_model import SegModel
 from edgeai.collab.models.street_net import StreetNet
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.strategy import EdgeFirst, EdgeOnly, Route, Split
+from edgeai.collab.wire.codec import HEADER_BYTES
 
 CLOUD_SPEEDUP = 10.0
 """How many times faster than the edge the cloud runs the same layer (ours)."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from edgeai.collab.edge_device import EdgeDevice
-from edgeai.collab.policy_schema import MinerConfig, UpdateConfig
-from edgeai.collab.schema import CollabRunConfig
-from edgeai.collab.update import Updater
+from edgeai.collab.config.policy import MinerConfig, UpdateConfig
+from edgeai.collab.config.run import CollabRunConfig
+from edgeai.collab.edge.device import EdgeDevice
+from edgeai.collab.learning.trainer import Updater
 
 
 @dataclass(frozen=True)

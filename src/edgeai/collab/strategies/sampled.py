@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from edgeai.collab.confusion import Labels, confusion, seg_metrics
-from edgeai.collab.policy_schema import UpdateConfig
+from edgeai.collab.config.policy import UpdateConfig
+from edgeai.collab.learning.trainer import UpdateResult
+from edgeai.collab.learning.version import Version
+from edgeai.collab.metrics.confusion import Labels, confusion, seg_metrics
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.strategy import EdgeView, Labelled, Verdict
 from edgeai.collab.strategies.taught import Taught
-from edgeai.collab.update import UpdateResult
-from edgeai.collab.version import Version
 
 TRAIN_EVERY_S = 10.0
 PUSH_FRAC = 0.1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgeai.collab.mining import Explorer
-from edgeai.collab.policy_schema import ExploreConfig, ScoreKind, ThresholdConfig
+from edgeai.collab.config.policy import ExploreConfig, ScoreKind, ThresholdConfig
+from edgeai.collab.policy.mining import Explorer
+from edgeai.collab.policy.thresholds import build_policy
 from edgeai.collab.strategies.strategy import EdgeOnly, EdgeView, Verdict
-from edgeai.collab.threshold import build_policy
 from edgeai.core.errors import UsageError
 
 NO_EXPLORING = ExploreConfig(explore_frac=0.0)

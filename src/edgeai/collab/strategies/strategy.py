@@ -20,10 +20,10 @@ from typing import Literal
 
 import numpy as np
 
-from edgeai.collab.cloud_answer import CloudAnswer
-from edgeai.collab.edge_device import EdgeOutput
-from edgeai.collab.update import UpdateResult
-from edgeai.collab.version import Version
+from edgeai.collab.cloud.answer import CloudAnswer
+from edgeai.collab.edge.device import EdgeOutput
+from edgeai.collab.learning.trainer import UpdateResult
+from edgeai.collab.learning.version import Version
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from edgeai.collab.learning.trainer import Updater, UpdateResult
+from edgeai.collab.learning.version import Version
 from edgeai.collab.strategies.strategy import EdgeOnly, Labelled
-from edgeai.collab.update import Updater, UpdateResult
-from edgeai.collab.version import Version
 
 
 class Taught(EdgeOnly):

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from edgeai.core.assets import data_path
 from edgeai.core.errors import UsageError
+from edgeai.fedsplit.config.data import AudioConfig
 from edgeai.fedsplit.data.npz import read_arrays
 from edgeai.fedsplit.data.raw import Array, Raw, finish, split
 from edgeai.fedsplit.data.samples import Dataset
-from edgeai.fedsplit.data_schema import AudioConfig
 
 _BATCH = 256
 _FLOOR = 1e-6  # of power: quieter is silence

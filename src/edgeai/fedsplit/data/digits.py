@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgeai.fedsplit.config.data import DigitsConfig
 from edgeai.fedsplit.data.raw import Raw, finish, split
 from edgeai.fedsplit.data.samples import Dataset
-from edgeai.fedsplit.data_schema import DigitsConfig
 
 _TEST_FRAC = 0.2
 _SPLIT_SEED = 0  # the test set is always the same

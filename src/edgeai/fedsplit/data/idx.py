@@ -11,10 +11,10 @@ import numpy as np
 
 from edgeai.core.assets import data_path
 from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.fedsplit.config.data import IdxConfig
 from edgeai.fedsplit.data.npz import pictures_first
 from edgeai.fedsplit.data.raw import Array, Raw, finish
 from edgeai.fedsplit.data.samples import Dataset
-from edgeai.fedsplit.data_schema import IdxConfig
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 

@@ -11,9 +11,9 @@ from PIL import Image, UnidentifiedImageError
 
 from edgeai.core import assets
 from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.fedsplit.config.data import ImagesConfig
 from edgeai.fedsplit.data.raw import Array, Raw, finish, split
 from edgeai.fedsplit.data.samples import Dataset
-from edgeai.fedsplit.data_schema import ImagesConfig
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _FORMAT = 1  # of the file in the cache

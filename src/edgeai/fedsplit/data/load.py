@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from edgeai.fedsplit.data.samples import Dataset
-from edgeai.fedsplit.data_schema import (
+from edgeai.fedsplit.config.data import (
     AudioConfig,
     CsvConfig,
     DataConfig,
@@ -13,6 +12,7 @@ from edgeai.fedsplit.data_schema import (
     ImagesConfig,
     NpzConfig,
 )
+from edgeai.fedsplit.data.samples import Dataset
 
 
 def load_data(cfg: DataConfig) -> Dataset:

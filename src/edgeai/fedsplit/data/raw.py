@@ -15,8 +15,8 @@ from torch import Tensor
 
 from edgeai.core.errors import UsageError
 from edgeai.core.problems import nearest
+from edgeai.fedsplit.config.data import Level, SourceConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
-from edgeai.fedsplit.data_schema import Level, SourceConfig
 
 Array = np.ndarray[Any, Any]
 

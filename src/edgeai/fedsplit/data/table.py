@@ -16,9 +16,9 @@ import numpy as np
 
 from edgeai.core.assets import data_path
 from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.fedsplit.config.data import CsvConfig
 from edgeai.fedsplit.data.raw import Array, Raw, finish, no_array, split
 from edgeai.fedsplit.data.samples import Dataset
-from edgeai.fedsplit.data_schema import CsvConfig
 
 MISSING = "?"
 

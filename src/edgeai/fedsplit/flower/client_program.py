@@ -14,12 +14,12 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Context, RecordDict
 
-from edgeai.fedsplit.devices import Answer
 from edgeai.fedsplit.flower.device import NOTHING, LiveRound, Workshop, digest_of
-from edgeai.fedsplit.flower.packing import pack_message, unpack_message
-from edgeai.fedsplit.flower.stream_client import Meeting, StreamClient
-from edgeai.fedsplit.flower.wire_records import get_message, payload_bytes, put_message
-from edgeai.fedsplit.message import EMPTY, Message
+from edgeai.fedsplit.flower.transport.packing import pack_message, unpack_message
+from edgeai.fedsplit.flower.transport.stream_client import Meeting, StreamClient
+from edgeai.fedsplit.flower.transport.wire_records import get_message, payload_bytes, put_message
+from edgeai.fedsplit.protocol.devices import Answer
+from edgeai.fedsplit.protocol.message import EMPTY, Message
 
 SMALL_BYTES = 16_384
 """A blob up to here goes with every reply, which saves an exchange at the round's end."""

@@ -19,24 +19,24 @@ from flwr.serverapp import Grid
 
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.run import Run, is_alive
-from edgeai.fedsplit.backend_schema import FlowerConfig
-from edgeai.fedsplit.build import Sim, build_sim
-from edgeai.fedsplit.flower import events
-from edgeai.fedsplit.flower.courier import ONCE_A_ROUND, Courier, DeviceLost, Traffic
+from edgeai.fedsplit.config.backend import FlowerConfig
+from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
-from edgeai.fedsplit.flower.home import HERE, Home, flwr
-from edgeai.fedsplit.flower.message_courier import MessageCourier
-from edgeai.fedsplit.flower.processes import kill, marked, own_home
-from edgeai.fedsplit.flower.roster import Roster
-from edgeai.fedsplit.flower.stream_courier import Address, StreamCourier
-from edgeai.fedsplit.flower.stream_service import Certificate, StreamService
-from edgeai.fedsplit.flower.wire_report import write_wire
-from edgeai.fedsplit.history import History
-from edgeai.fedsplit.method import Round
-from edgeai.fedsplit.report import SimReport
-from edgeai.fedsplit.schema import SimConfig
-from edgeai.fedsplit.simulate import play_round, train
+from edgeai.fedsplit.flower.local import events
+from edgeai.fedsplit.flower.local.deployment_folder import HERE, Home, flwr
+from edgeai.fedsplit.flower.local.processes import kill, marked, own_home
+from edgeai.fedsplit.flower.transport.courier import ONCE_A_ROUND, Courier, DeviceLost, Traffic
+from edgeai.fedsplit.flower.transport.message_courier import MessageCourier
+from edgeai.fedsplit.flower.transport.roster import Roster
+from edgeai.fedsplit.flower.transport.stream_courier import Address, StreamCourier
+from edgeai.fedsplit.flower.transport.stream_service import Certificate, StreamService
+from edgeai.fedsplit.flower.transport.wire_report import write_wire
+from edgeai.fedsplit.methods.method import Round
+from edgeai.fedsplit.reports.run_report import SimReport
+from edgeai.fedsplit.sim.build import Sim, build_sim
+from edgeai.fedsplit.sim.history import History
+from edgeai.fedsplit.sim.simulate import play_round, train
 
 _ANSWER = "answer-{}.pickle"
 PID = "server.pid"

@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
-from edgeai.fedsplit.backend_schema import InprocConfig
-from edgeai.fedsplit.build import Halves, build_sim
-from edgeai.fedsplit.channel import build_ends
-from edgeai.fedsplit.devices import Answer
-from edgeai.fedsplit.halves import State
-from edgeai.fedsplit.inproc import answers
-from edgeai.fedsplit.message import Message
-from edgeai.fedsplit.protect import Protect, build_protect
-from edgeai.fedsplit.schema import SimConfig
+from edgeai.fedsplit.config.backend import InprocConfig
+from edgeai.fedsplit.config.run import SimConfig
+from edgeai.fedsplit.privacy.protection import Protect, build_protect
+from edgeai.fedsplit.protocol.channel import build_ends
+from edgeai.fedsplit.protocol.devices import Answer
+from edgeai.fedsplit.protocol.halves import State
+from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.sim.build import Halves, build_sim
+from edgeai.fedsplit.sim.inproc import answers
 
 NOTHING = b""
 """The blob of a device that has kept nothing yet."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from edgeai.core.config import dump_config
 from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
-from edgeai.fedsplit.backend_schema import FlowerConfig
-from edgeai.fedsplit.flower.app_files import write_app
+from edgeai.fedsplit.config.backend import FlowerConfig
+from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.flower.federated import check_strategy
-from edgeai.fedsplit.schema import SimConfig
+from edgeai.fedsplit.flower.local.app_files import write_app
 
 
 def _server(about: str, imports: str, main: str, body: str) -> str:
@@ -32,7 +32,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from edgeai.core.config import load_config
 {imports}
-from edgeai.fedsplit.schema import SimConfig
+from edgeai.fedsplit.config.run import SimConfig
 
 app = ServerApp()
 

@@ -19,8 +19,8 @@ from edgeai.core.problems import nearest
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Result, Strategy
 
+    from edgeai.fedsplit.config.run import SimConfig
     from edgeai.fedsplit.flower.device import Workshop
-    from edgeai.fedsplit.schema import SimConfig
 
 client_app = ClientApp()
 FEDERATED = ("fedavg", "fedprox")
@@ -71,9 +71,9 @@ def federate(
     Raises:
         UsageError: See `check_strategy`.
     """
-    from edgeai.fedsplit.build import build_sim
-    from edgeai.fedsplit.evaluate import evaluate
     from edgeai.fedsplit.flower.device import config_text
+    from edgeai.fedsplit.sim.build import build_sim
+    from edgeai.fedsplit.sim.evaluate import evaluate
 
     check_strategy(cfg, name)
     sim = build_sim(cfg)
@@ -116,7 +116,7 @@ def train(message: Message, context: Context) -> Message:
 
 def train_here(records: RecordDict, client: int) -> RecordDict:
     """Trains the weights that came down; the same device as in `method.kind: fedavg`."""
-    from edgeai.fedsplit.message import Message as Wire
+    from edgeai.fedsplit.protocol.message import Message as Wire
 
     config = records["config"]
     built = workshop(config["edgeai"])

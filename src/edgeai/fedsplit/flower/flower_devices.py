@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError
-from edgeai.fedsplit.build import Sim
-from edgeai.fedsplit.channel import build_ends
-from edgeai.fedsplit.devices import Answer, Devices
-from edgeai.fedsplit.flower.courier import Courier, Outset
 from edgeai.fedsplit.flower.device import read_blob
-from edgeai.fedsplit.flower.packing import moved
-from edgeai.fedsplit.halves import State
-from edgeai.fedsplit.message import Message
-from edgeai.fedsplit.transport import Reply, Request
+from edgeai.fedsplit.flower.transport.courier import Courier, Outset
+from edgeai.fedsplit.flower.transport.packing import moved
+from edgeai.fedsplit.protocol.channel import build_ends
+from edgeai.fedsplit.protocol.devices import Answer, Devices
+from edgeai.fedsplit.protocol.halves import State
+from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.transport import Reply, Request
+from edgeai.fedsplit.sim.build import Sim
 
 
 class FlowerDevices(Devices):

@@ -8,19 +8,19 @@ import torch
 from flwr.serverapp import Grid
 
 from edgeai.core.run import Run
-from edgeai.fedsplit.backend_schema import FlowerConfig, FlowerSimConfig
-from edgeai.fedsplit.build import build_sim
-from edgeai.fedsplit.flower.courier import ONCE_A_ROUND
+from edgeai.fedsplit.config.backend import FlowerConfig, FlowerSimConfig
+from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.flower.deployment import run_on_deployment
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
-from edgeai.fedsplit.flower.message_courier import MessageCourier
-from edgeai.fedsplit.flower.roster import Roster
 from edgeai.fedsplit.flower.simulation import on_ray
-from edgeai.fedsplit.flower.wire_report import write_wire
-from edgeai.fedsplit.report import SimReport
-from edgeai.fedsplit.schema import SimConfig
-from edgeai.fedsplit.simulate import train
+from edgeai.fedsplit.flower.transport.courier import ONCE_A_ROUND
+from edgeai.fedsplit.flower.transport.message_courier import MessageCourier
+from edgeai.fedsplit.flower.transport.roster import Roster
+from edgeai.fedsplit.flower.transport.wire_report import write_wire
+from edgeai.fedsplit.reports.run_report import SimReport
+from edgeai.fedsplit.sim.build import build_sim
+from edgeai.fedsplit.sim.simulate import train
 
 _SIM_LOOK_S = 0.002
 

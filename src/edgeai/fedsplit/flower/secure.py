@@ -20,7 +20,7 @@ from edgeai.fedsplit.flower.federated import FEDERATED, train_here, workshop
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgeai.fedsplit.schema import SimConfig
+    from edgeai.fedsplit.config.run import SimConfig
 
 MIN_CLIENTS = 3
 _TIMEOUT_S = 600.0  # a client that says nothing for so long is lost
@@ -68,9 +68,9 @@ def federate_securely(cfg: SimConfig, grid: Grid, context: Context) -> tuple[lis
     from flwr.server.strategy import FedAvg
     from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
 
-    from edgeai.fedsplit.build import build_sim
-    from edgeai.fedsplit.evaluate import evaluate
     from edgeai.fedsplit.flower.device import config_text
+    from edgeai.fedsplit.sim.build import build_sim
+    from edgeai.fedsplit.sim.evaluate import evaluate
 
     check_secure(cfg)
     sim, text = build_sim(cfg), config_text(cfg)

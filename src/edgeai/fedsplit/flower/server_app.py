@@ -13,10 +13,10 @@ from flwr.serverapp import Grid, ServerApp
 from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
+from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.flower.deployment import PID, Answer, new_roster, train_on_grid
-from edgeai.fedsplit.flower.events import EventWriter
-from edgeai.fedsplit.flower.roster import Roster
-from edgeai.fedsplit.schema import SimConfig
+from edgeai.fedsplit.flower.local.events import EventWriter
+from edgeai.fedsplit.flower.transport.roster import Roster
 
 app = ServerApp()
 

@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from edgeai.core.errors import EdgeAIError
-from edgeai.fedsplit.backend_schema import FlowerSimConfig
+from edgeai.fedsplit.config.backend import FlowerSimConfig
 
 T = TypeVar("T")
 

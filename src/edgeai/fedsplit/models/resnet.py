@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgeai.fedsplit.models.shapes import chain, norm_layers
+from edgeai.fedsplit.models.input_shapes import chain, norm_layers
 
 _NUM_GROUPS = 32  # Wu and He 2018
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.model_schema import TransformerConfig
-from edgeai.fedsplit.models.shapes import chain, wrong_shape
+from edgeai.fedsplit.config.models import TransformerConfig
+from edgeai.fedsplit.models.input_shapes import chain, wrong_shape
 
 _POSITION_STD = 0.02
 

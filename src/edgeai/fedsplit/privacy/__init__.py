@@ -1,1 +1,1 @@
-"""Protections of a client's data, and what each of them guarantees."""
+"""Client-side protection, its guarantees, and measured leakage."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from edgeai.fedsplit.config.privacy import DpSgdConfig, LabelConfig, NoiseConfig, PrivacyConfig
 from edgeai.fedsplit.privacy.accountant import sampled_epsilon, shuffled_epsilon
 from edgeai.fedsplit.privacy.label_privacy import keep_probability
 from edgeai.fedsplit.privacy.noise import gaussian_epsilon, laplace_epsilon
-from edgeai.fedsplit.privacy_schema import DpSgdConfig, LabelConfig, NoiseConfig, PrivacyConfig
 
 _GAUSSIAN_DELTA = 1e-5
 _TELLING_EPSILON = 10.0

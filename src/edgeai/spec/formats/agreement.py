@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgeai.spec.decoding.generate import chat_ids
+from edgeai.spec.draft.head import DraftHead
+from edgeai.spec.draft.rope import Rope
 from edgeai.spec.formats.referee import NUM_STEPS, Referee
-from edgeai.spec.generate import chat_ids
-from edgeai.spec.head import DraftHead
-from edgeai.spec.rope import Rope
-from edgeai.spec.target import DecoderTarget
-from edgeai.spec.unroll import Unroll
+from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.training.unroll import Unroll
 
 PROMPT = "Why is the sky blue?"
 # float32 sums in another order differ by some 1e-6 of the largest logit; a wrong layer, norm or base by 1e-2 and more

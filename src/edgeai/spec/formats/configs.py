@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from edgeai.spec.config.schema import HeadFormat
+from edgeai.spec.draft.head import HeadShape
+from edgeai.spec.draft.rope import Rope
 from edgeai.spec.formats.layout import LAYOUTS, layer_id_keys
-from edgeai.spec.head import HeadShape
-from edgeai.spec.rope import Rope
-from edgeai.spec.schema import HeadFormat
 
 SPECULATORS_VERSION = "0.7.0"
 SPECULATIVE_TOKENS = 3  # what servers draft unless told otherwise: a short chain gains most when many requests share

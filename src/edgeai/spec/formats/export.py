@@ -14,16 +14,16 @@ from torch import Tensor
 from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.checkpoint import HeadInfo, find_head, load_head, read_files, write_files
+from edgeai.spec.config.schema import ExportConfig, TargetConfig, TrainConfig
+from edgeai.spec.draft.checkpoint import HeadInfo, find_head, load_head, read_files, write_files
+from edgeai.spec.draft.head import DraftHead
+from edgeai.spec.draft.rope import Rope, rope_of
 from edgeai.spec.formats.agreement import Agreement, compare
 from edgeai.spec.formats.configs import ModelFacts, config_for
 from edgeai.spec.formats.layout import LAYOUTS, file_tensors, misfits
 from edgeai.spec.formats.referee import NUM_STEPS, Referee
-from edgeai.spec.head import DraftHead
-from edgeai.spec.rope import Rope, rope_of
-from edgeai.spec.schema import ExportConfig, TargetConfig, TrainConfig
-from edgeai.spec.target import DecoderTarget
-from edgeai.spec.target_load import load_target, model_config
+from edgeai.spec.target.loading import load_target, model_config
+from edgeai.spec.target.target import DecoderTarget
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.checkpoint import load_head, read_files, save_head
+from edgeai.spec.config.schema import ImportConfig
+from edgeai.spec.draft.checkpoint import load_head, read_files, save_head
 from edgeai.spec.formats.export import refuse_full, settle_target
-from edgeai.spec.schema import ImportConfig
-from edgeai.spec.target_load import load_target
+from edgeai.spec.target.loading import load_target
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from edgeai.spec.head import HeadShape
-from edgeai.spec.rope import Rope
-from edgeai.spec.schema import HeadFormat
+from edgeai.spec.config.schema import HeadFormat
+from edgeai.spec.draft.head import HeadShape
+from edgeai.spec.draft.rope import Rope
 
 LAYER_IDS = "eagle_aux_hidden_state_layer_ids"
 OWN_LAYER = "midlayer."

@@ -11,20 +11,20 @@ import torch
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.costs import measure_verify
-from edgeai.spec.drafters import Drafter, build_drafter
-from edgeai.spec.drafters.eagle3 import Eagle3
-from edgeai.spec.drafters.ngram import Ngram
-from edgeai.spec.schema import Draft, NgramDraft, SamplingConfig, ServeConfig, TreeConfig
-from edgeai.spec.segments import run_segments, tree_segment
-from edgeai.spec.serve.asking import Served
-from edgeai.spec.serve.drafting import DraftPool, Eagle3Pool, TextPool
-from edgeai.spec.serve.policy import Adaptive, BatchCosts, FixedTree, Policy
-from edgeai.spec.serve.slots import bytes_per_token
-from edgeai.spec.target import DecoderTarget
-from edgeai.spec.target_load import load_target
-from edgeai.spec.tree import root_only
-from edgeai.spec.tune import WIDE, measure
+from edgeai.spec.config.schema import Draft, NgramDraft, SamplingConfig, ServeConfig, TreeConfig
+from edgeai.spec.decoding.costs import measure_verify
+from edgeai.spec.decoding.tree_tuning import WIDE, measure
+from edgeai.spec.draft.build import Drafter, build_drafter
+from edgeai.spec.draft.eagle3 import Eagle3
+from edgeai.spec.draft.ngram import Ngram
+from edgeai.spec.draft.tree import root_only
+from edgeai.spec.serve.engine.drafting import DraftPool, Eagle3Pool, TextPool
+from edgeai.spec.serve.engine.policy import Adaptive, BatchCosts, FixedTree, Policy
+from edgeai.spec.serve.engine.slots import bytes_per_token
+from edgeai.spec.serve.http.requests import Served
+from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.segments import run_segments, tree_segment
+from edgeai.spec.target.target import DecoderTarget
 
 _LONG_PASSES = (64, 96, 128, 192)
 """Tokens of passes that only serving makes."""

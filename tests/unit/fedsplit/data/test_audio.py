@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from edgeai.core.errors import UsageError
+from edgeai.fedsplit.config.data import AudioConfig
 from edgeai.fedsplit.data.audio import log_mel, mel_bank
 from edgeai.fedsplit.data.load import load_data
-from edgeai.fedsplit.data_schema import AudioConfig
 
 RATE_HZ = 8000
 

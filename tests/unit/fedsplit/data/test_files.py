@@ -11,8 +11,8 @@ import pytest
 from sklearn import datasets as sklearn_datasets
 
 from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.fedsplit.config.data import DigitsConfig, IdxConfig, NpzConfig
 from edgeai.fedsplit.data.load import load_data
-from edgeai.fedsplit.data_schema import DigitsConfig, IdxConfig, NpzConfig
 
 PIXELS = np.arange(4 * 3 * 2, dtype=np.uint8).reshape(4, 3, 2)
 LABELS = np.array([0, 1, 0, 1], dtype=np.uint8)

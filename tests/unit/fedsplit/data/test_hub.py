@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.fedsplit.config.data import HfConfig
 from edgeai.fedsplit.data.load import load_data
-from edgeai.fedsplit.data_schema import HfConfig
 
 PIXELS = np.arange(4 * 3 * 2, dtype=np.uint8).reshape(4, 3, 2)
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.fedsplit.config.data import ImagesConfig
 from edgeai.fedsplit.data.load import load_data
-from edgeai.fedsplit.data_schema import ImagesConfig
 
 RNG = np.random.default_rng(0)
 

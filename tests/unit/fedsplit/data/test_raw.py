@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from edgeai.core.errors import UsageError
+from edgeai.fedsplit.config.data import DigitsConfig, Level
 from edgeai.fedsplit.data.raw import Raw, finish, pick, split
 from edgeai.fedsplit.data.samples import Dataset
-from edgeai.fedsplit.data_schema import DigitsConfig, Level
 
 PLAIN = DigitsConfig(mean=0.0, std=1.0)
 

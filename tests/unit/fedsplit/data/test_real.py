@@ -7,8 +7,8 @@ import torch
 
 from edgeai.core.assets import data_path
 from edgeai.core.errors import UsageError
+from edgeai.fedsplit.config.data import AudioConfig, CsvConfig, NpzConfig
 from edgeai.fedsplit.data.load import load_data
-from edgeai.fedsplit.data_schema import AudioConfig, CsvConfig, NpzConfig
 
 pytestmark = pytest.mark.data
 

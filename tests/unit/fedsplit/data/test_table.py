@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgeai.core.errors import UsageError
+from edgeai.fedsplit.config.data import CsvConfig
 from edgeai.fedsplit.data.load import load_data
-from edgeai.fedsplit.data_schema import CsvConfig
 
 TRAIN = """\
 age,city,size,class

@@ -14,17 +14,17 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from edgeai.core.run import Run
-from edgeai.fedsplit.build import build_sim
+from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.flower.client_program import Program
-from edgeai.fedsplit.flower.courier import ONCE_A_ROUND
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
-from edgeai.fedsplit.flower.home import Home
-from edgeai.fedsplit.flower.message_courier import MessageCourier
-from edgeai.fedsplit.flower.roster import Roster
-from edgeai.fedsplit.history import History
-from edgeai.fedsplit.schema import SimConfig
-from edgeai.fedsplit.simulate import play_round
+from edgeai.fedsplit.flower.local.deployment_folder import Home
+from edgeai.fedsplit.flower.transport.courier import ONCE_A_ROUND
+from edgeai.fedsplit.flower.transport.message_courier import MessageCourier
+from edgeai.fedsplit.flower.transport.roster import Roster
+from edgeai.fedsplit.sim.build import build_sim
+from edgeai.fedsplit.sim.history import History
+from edgeai.fedsplit.sim.simulate import play_round
 
 NUM_CLIENTS = 3
 PATIENCE_S = 240.0

@@ -18,11 +18,11 @@ import pytest
 from edgeai.core.config import dump_config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
-from edgeai.fedsplit.build import build_sim, hash_weights
 from edgeai.fedsplit.flower.deployment import PID, submit
-from edgeai.fedsplit.flower.home import Home, start, start_node, stop
-from edgeai.fedsplit.flower.processes import marked
-from edgeai.fedsplit.simulate import play_round, train
+from edgeai.fedsplit.flower.local.deployment_folder import Home, start, start_node, stop
+from edgeai.fedsplit.flower.local.processes import marked
+from edgeai.fedsplit.sim.build import build_sim, hash_weights
+from edgeai.fedsplit.sim.simulate import play_round, train
 
 from .conftest import PATIENCE_S, new_run
 from .test_parity import SIX

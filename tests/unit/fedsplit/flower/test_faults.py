@@ -14,15 +14,15 @@ from flwr.app import Message as FlowerMessage
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
-from edgeai.fedsplit.backend_schema import FlowerConfig
-from edgeai.fedsplit.build import build_sim, hash_weights
+from edgeai.fedsplit.config.backend import FlowerConfig
 from edgeai.fedsplit.flower import client_program
 from edgeai.fedsplit.flower.client_program import END, Program
-from edgeai.fedsplit.flower.courier import DeviceLost
 from edgeai.fedsplit.flower.deployment import Retrying
-from edgeai.fedsplit.flower.wire_records import get_message
-from edgeai.fedsplit.history import History
-from edgeai.fedsplit.simulate import play_round
+from edgeai.fedsplit.flower.transport.courier import DeviceLost
+from edgeai.fedsplit.flower.transport.wire_records import get_message
+from edgeai.fedsplit.sim.build import build_sim, hash_weights
+from edgeai.fedsplit.sim.history import History
+from edgeai.fedsplit.sim.simulate import play_round
 
 from .conftest import config, devices_on, outcome_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgeai.fedsplit.build import build_sim
+from edgeai.fedsplit.sim.build import build_sim
 
 from .conftest import config, devices_on, outcome_of
 

@@ -15,13 +15,13 @@ import torch
 
 from edgeai.core.config import dump_config
 from edgeai.core.run import Run
-from edgeai.fedsplit.backend_schema import FlowerSimConfig
-from edgeai.fedsplit.build import build_sim
+from edgeai.fedsplit.config.backend import FlowerSimConfig
 from edgeai.fedsplit.flower.launch import train_on_ray
-from edgeai.fedsplit.flower.processes import environment, marked
+from edgeai.fedsplit.flower.local.processes import environment, marked
 from edgeai.fedsplit.flower.secure import client_app, federate_securely
 from edgeai.fedsplit.flower.simulation import on_ray
-from edgeai.fedsplit.simulate import play_round, train
+from edgeai.fedsplit.sim.build import build_sim
+from edgeai.fedsplit.sim.simulate import play_round, train
 
 from .conftest import NUM_CLIENTS, config
 from .test_parity import SIX

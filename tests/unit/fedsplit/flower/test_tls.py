@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from edgeai.core.errors import EdgeAIError, UsageError
-from edgeai.fedsplit.build import build_sim
 from edgeai.fedsplit.flower.deployment import submit
-from edgeai.fedsplit.flower.home import start, stop
-from edgeai.fedsplit.flower.keys import Security, self_signed
-from edgeai.fedsplit.simulate import train
+from edgeai.fedsplit.flower.local.deployment_folder import start, stop
+from edgeai.fedsplit.flower.local.keys import Security, self_signed
+from edgeai.fedsplit.sim.build import build_sim
+from edgeai.fedsplit.sim.simulate import train
 
 from .conftest import new_run
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from edgeai.fedsplit.build import Sim, build_sim
-from edgeai.fedsplit.ledger import LedgerTotals
-from edgeai.fedsplit.message import KINDS
-from edgeai.fedsplit.methods import METHODS
-from edgeai.fedsplit.models import build_model
-from edgeai.fedsplit.schema import SimConfig
-from edgeai.fedsplit.simulate import play_round
+from edgeai.fedsplit.config.run import SimConfig
+from edgeai.fedsplit.methods.build import METHODS
+from edgeai.fedsplit.models.build import build_model
+from edgeai.fedsplit.protocol.message import KINDS
+from edgeai.fedsplit.sim.build import Sim, build_sim
+from edgeai.fedsplit.sim.ledger import LedgerTotals
+from edgeai.fedsplit.sim.simulate import play_round
 
 VARIANTS: list[dict[str, Any]] = [
     {"kind": "adasplit", "local_rounds": 0},
@@ -36,7 +36,7 @@ SILENT = {"kind": "adasplit"}
 
 @pytest.fixture(autouse=True)
 def _real_models(_tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeai.fedsplit.build.build_model", build_model)
+    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", build_model)
 
 
 def first_round(method: dict[str, Any]) -> Sim:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from edgeai.core.errors import EdgeAIError, UsageError
-from edgeai.fedsplit.model_schema import CustomConfig
-from edgeai.fedsplit.models import build_model
+from edgeai.fedsplit.config.models import CustomConfig
+from edgeai.fedsplit.models.build import build_model
 
 SOURCE = """
 import math

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.model_schema import ModelConfig, TransformerConfig
-from edgeai.fedsplit.models import build_model
+from edgeai.fedsplit.config.models import ModelConfig, TransformerConfig
+from edgeai.fedsplit.models.build import build_model
 from edgeai.fedsplit.models.transformer import Block
 
 

@@ -1,7 +1,7 @@
 import math
 
+from edgeai.fedsplit.config.privacy import DpSgdConfig, LabelConfig, NoiseConfig, NopeekConfig, PrivacyConfig
 from edgeai.fedsplit.privacy.guarantee import guarantee
-from edgeai.fedsplit.privacy_schema import DpSgdConfig, LabelConfig, NoiseConfig, NopeekConfig, PrivacyConfig
 
 
 def say(**parts):

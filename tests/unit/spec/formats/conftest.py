@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from edgeai.core.metrics import Metrics
-from edgeai.spec.checkpoint import save_head
+from edgeai.spec.config.schema import ExportConfig, HeadFormat, TargetConfig
+from edgeai.spec.draft.checkpoint import save_head
+from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.formats.export import ExportReport, export_head
-from edgeai.spec.head import DraftHead
-from edgeai.spec.schema import ExportConfig, HeadFormat, TargetConfig
-from edgeai.spec.target import DecoderTarget
+from edgeai.spec.target.target import DecoderTarget
 
 PLAIN = {"fc_norm": False, "norm_output": False}
 

@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from edgeai.core.config import dump_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.checkpoint import SHIPPED, load_head, save_head
-from edgeai.spec.drafters.eagle3 import Eagle3
+from edgeai.spec.config.schema import ExportConfig, ImportConfig, TargetConfig, TrainConfig, TreeConfig
+from edgeai.spec.draft.checkpoint import SHIPPED, load_head, save_head
+from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.formats import export
 from edgeai.spec.formats.export import export_head, plan_export, settle_target
 from edgeai.spec.formats.importing import import_head
 from edgeai.spec.formats.layout import LAYOUTS, file_tensors
-from edgeai.spec.schema import ExportConfig, ImportConfig, TargetConfig, TrainConfig, TreeConfig
 
 FORMATS = ("sglang", "vllm", "speculators", "eagle")
 PLAIN = {"fc_norm": False, "norm_output": False}

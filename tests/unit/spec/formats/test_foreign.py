@@ -6,11 +6,11 @@ from safetensors.torch import load_file, save_file
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.checkpoint import load_head
-from edgeai.spec.drafters import build_drafter
+from edgeai.spec.config.schema import Eagle3Draft, ImportConfig, TargetConfig
+from edgeai.spec.draft.build import build_drafter
+from edgeai.spec.draft.checkpoint import load_head
+from edgeai.spec.draft.rope import Rope
 from edgeai.spec.formats.importing import import_head
-from edgeai.spec.rope import Rope
-from edgeai.spec.schema import Eagle3Draft, ImportConfig, TargetConfig
 
 IDS = "eagle_aux_hidden_state_layer_ids"
 PLAIN = {"fc_norm": False, "norm_output": False}

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgeai.spec.checkpoint import load_head
+from edgeai.spec.draft.checkpoint import load_head
+from edgeai.spec.draft.rope import Rope
 from edgeai.spec.formats.agreement import compare, head_logits, states_entering
 from edgeai.spec.formats.referee import Referee, _angles
-from edgeai.spec.rope import Rope
 
 IDS = "eagle_aux_hidden_state_layer_ids"
 ODD = {"aux_layers": (1, 3, 6)}

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from edgeai.spec.drafters.eagle3 import Eagle3
-from edgeai.spec.drafters.ngram import Ngram
-from edgeai.spec.schema import ServeConfig, TreeConfig
-from edgeai.spec.serve.api import build_app
-from edgeai.spec.serve.asking import Served
-from edgeai.spec.serve.drafting import Eagle3Pool, TextPool
-from edgeai.spec.serve.engine import Engine
-from edgeai.spec.serve.jobs import Cancelled, Done, Failed, Text
-from edgeai.spec.serve.metrics import ServerMetrics
-from edgeai.spec.serve.policy import FixedTree
-from edgeai.spec.serve.server import Server, uvicorn_config
-from edgeai.spec.target import DecoderTarget
+from edgeai.spec.config.schema import ServeConfig, TreeConfig
+from edgeai.spec.draft.eagle3 import Eagle3
+from edgeai.spec.draft.ngram import Ngram
+from edgeai.spec.serve.engine.drafting import Eagle3Pool, TextPool
+from edgeai.spec.serve.engine.engine import Engine
+from edgeai.spec.serve.engine.jobs import Cancelled, Done, Failed, Text
+from edgeai.spec.serve.engine.policy import FixedTree
+from edgeai.spec.serve.http.api import build_app
+from edgeai.spec.serve.http.metrics import ServerMetrics
+from edgeai.spec.serve.http.requests import Served
+from edgeai.spec.serve.http.server import Server, uvicorn_config
+from edgeai.spec.target.target import DecoderTarget
 
 TREE = TreeConfig(nodes=6, depth=3, top_k=3)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from edgeai.core.metrics import Metrics
-from edgeai.spec.decode import generate_ids
-from edgeai.spec.schema import NgramDraft, SamplingConfig, ServeConfig, TargetConfig, TreeConfig
+from edgeai.spec.config.schema import NgramDraft, SamplingConfig, ServeConfig, TargetConfig, TreeConfig
+from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.serve.build import build_parts
-from edgeai.spec.serve.policy import REASONS, Adaptive
-from edgeai.spec.serve.server import build_engine
+from edgeai.spec.serve.engine.policy import REASONS, Adaptive
+from edgeai.spec.serve.http.server import build_engine
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_auto_chooses_by_timings_and_serves_the_plain_text(config, tmp_path, mon
         assert decision.speedup > 0
     _, engine = build_engine(cfg, parts)
     prompts = [parts.target.tokenizer.encode(text) for text in ("abcabc", "hello there", "123123")]
-    from edgeai.spec.serve.jobs import Job
+    from edgeai.spec.serve.engine.jobs import Job
 
     asked = [ask(engine, Job(tuple(ids), 30, SamplingConfig())) for ids in prompts]
     finish(engine, *asked)

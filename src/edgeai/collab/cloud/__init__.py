@@ -1,0 +1,1 @@
+"""The cloud: its answer to a frame, mask fusion, and its server queue."""

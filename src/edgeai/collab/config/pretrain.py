@@ -1,0 +1,108 @@
+"""Configs of `edgeai collab pretrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgeai.collab.config.streams import StreamSource, StreetConfig
+from edgeai.core.config import Config
+
+
+class StreetNetConfig(Config):
+    """Size of a street net."""
+
+    width: int = Field(128, ge=8, multiple_of=4)
+    """Channels at stride 8; a half at stride 4, a quarter at stride 2."""
+    depth: int = Field(8, ge=1)
+    """Residual blocks at stride 8."""
+    separable: bool = True
+    """Depthwise-separable convolutions, or full ones."""
+
+
+class EdgePart(Config):
+    """The edge net: small, and trained on clear days and base looks only, as nets on devices are."""
+
+    kind: Literal["edge"] = "edge"
+    net: StreetNetConfig = StreetNetConfig()
+
+
+class WideScenes(Config):
+    """What a large model has seen that the edge net has not."""
+
+    drift_frac: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of scenes under a random drift."""
+    max_level: float = Field(3.0, ge=0.0, le=3.0)
+    """Strongest of them."""
+    new_looks_frac: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of generated scenes with the new houses, cars and clothes."""
+
+
+class CloudPart(WideScenes):
+    """The cloud's semantic net: larger, and it has seen bad weather and new looks."""
+
+    kind: Literal["cloud"] = "cloud"
+    net: StreetNetConfig = StreetNetConfig(separable=False)
+
+
+class SamShapeConfig(Config):
+    """Size of sam-tiny, in the terms of the segment_anything package."""
+
+    image_px: int = Field(192, ge=32)
+    """Longer side of its input, to which frames are scaled; the shorter one is padded."""
+    patch_px: int = Field(8, ge=4)
+    encoder_width: int = Field(160, ge=8)
+    encoder_depth: int = Field(8, ge=1)
+    encoder_heads: int = Field(5, ge=1)
+    window: int = Field(8, ge=1)
+    """Side of the attention windows, in patches; every fourth block sees the whole image."""
+    decoder_width: int = Field(96, ge=8, multiple_of=8)
+    decoder_heads: int = Field(8, ge=1)
+
+
+class SamPart(WideScenes):
+    """sam-tiny, with the recipe of Segment Anything (arXiv 2304.02643, appendix A) on regions of street scenes."""
+
+    kind: Literal["sam"] = "sam"
+    net: SamShapeConfig = SamShapeConfig()
+    prompts: int = Field(8, ge=1)
+    """Regions prompted in each image; half by a point, half by a box."""
+    min_region_px: int = Field(16, ge=1)
+    """Smaller regions are not asked for."""
+    box_noise_frac: float = Field(0.1, ge=0.0)
+    """Standard deviation of a box corner, as a share of the box side (the paper's), at most 20 px."""
+    focal_weight: float = Field(20.0, ge=0.0)
+    """Weight of the focal loss beside the dice loss (the paper's 20:1)."""
+    naming_weight: float = Field(1.0, ge=0.0)
+    """Weight of the encoder's loss in naming classes (ours; 0 leaves it out)."""
+
+
+class PretrainOptimConfig(Config):
+    """AdamW with linear warm-up, then cosine decay to zero."""
+
+    lr: float = Field(1e-3, gt=0.0)
+    warmup_frac: float = Field(0.05, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.01, ge=0.0)
+    clip_norm: float = Field(1.0, gt=0.0)
+    batch: int = Field(8, ge=1)
+    """Scenes of one step."""
+
+
+class PretrainConfig(Config):
+    """`edgeai collab pretrain`: train the edge net, the cloud net or sam-tiny on random scenes."""
+
+    verb: Literal["collab pretrain"] = "collab pretrain"
+    part: Annotated[EdgePart | CloudPart | SamPart, Field(discriminator="kind")] = EdgePart()
+    source: StreamSource = StreetConfig()
+    """Scenes to learn from: the generated street, or any source with labels."""
+    optim: PretrainOptimConfig = PretrainOptimConfig()
+    steps: int = Field(3000, ge=1)
+    val_scenes: int = Field(64, ge=1)
+    """Scenes held back for validation; the seeds of training scenes never meet theirs."""
+    val_every: int = Field(250, ge=1)
+    """Steps between validations (and checkpoints)."""
+    init_from: Literal["shipped"] | Path | None = None
+    """Folder of weights, or a run, that training starts from; shipped: the weights that come with edgeai."""
+    seed: int = 0

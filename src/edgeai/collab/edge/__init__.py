@@ -1,0 +1,1 @@
+"""The edge: the deployed model, its frame queue, and the uplink."""

@@ -1,0 +1,1 @@
+"""Continual learning in the cloud: replay buffer, trainer, BatchNorm adaptation and model versions."""

@@ -1,0 +1,1 @@
+"""Metrics of a run: confusion matrices, latency quantiles, and theoretical bounds."""

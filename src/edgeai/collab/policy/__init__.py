@@ -1,0 +1,1 @@
+"""Upload policies: confidence scores, hard-input mining, exploration and thresholds."""

@@ -1,0 +1,110 @@
+"""Pictures of chosen frames for a page: frame, edge, cloud, fused, truth, and where edge and cloud disagree.
+
+Shapes: H x W pixels, C classes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from edgeai.collab.metrics.confusion import IGNORE
+from edgeai.collab.reports.frame_records import OVERLAYS
+from edgeai.collab.streams.stream import Array, class_colours, paint_labels
+from edgeai.core.plot import draw_figure
+from edgeai.core.report import Figure, Strip, StripImage
+
+MAX_STRIPS = 12
+"""More would make a page of many megabytes."""
+DIFFERENT = np.array([230, 40, 40], dtype=np.uint8)
+KEY_COLUMNS = 4
+NAMES = {"edge": "edge", "semantics": "cloud", "fused": "fused with masks", "truth": "truth"}
+"""Label maps in the order of a strip, and what they are called."""
+
+
+def overlay_strips(folder: Path, classes: Sequence[str], about: Mapping[int, str]) -> list[Strip]:
+    """Strips of the frames whose pictures a run has kept, at most 12 of them.
+
+    Args:
+        folder: Run directory.
+        classes: The stream's C classes.
+        about: What is to be said of a frame, by number.
+    """
+    files = sorted((folder / OVERLAYS).glob("*.npz"))
+    return [_strip(path, classes, about.get(int(path.stem), "")) for path in spread(files, MAX_STRIPS)]
+
+
+def spread(items: Sequence[Path], num: int) -> list[Path]:
+    """At most `num` items, evenly over all."""
+    if len(items) <= num:
+        return list(items)
+    return [items[place * len(items) // num] for place in range(num)]
+
+
+def disagreement(frame: Array, edge: Array, other: Array) -> Array:
+    """The frame in grey, and red where two label maps differ [H,W,3]; ignored pixels do not differ."""
+    grey = (frame.astype(np.float32).mean(2, keepdims=True) * 0.5 + 100).clip(0, 255).astype(np.uint8)
+    differs = (edge != other) & (edge != IGNORE) & (other != IGNORE)
+    return np.where(differs[..., None], DIFFERENT, grey.repeat(3, 2))
+
+
+def colour_key(classes: Sequence[str]) -> Figure:
+    """Which colour is which class."""
+    colours = class_colours(tuple(classes)) / 255
+
+    def draw(axes: Any) -> None:
+        axes.axis("off")
+        columns = KEY_COLUMNS
+        rows = -(-len(classes) // columns)
+        for place, (name, colour) in enumerate(zip(classes, colours, strict=True)):
+            x, y = place % columns, rows - 1 - place // columns
+            axes.add_patch(_square(x, y, colour))
+            axes.text(x + 0.22, y, name, va="center", ha="left")
+        axes.set_xlim(-0.1, columns)
+        axes.set_ylim(-0.6, rows - 0.4)
+
+    height_in = 0.1 + 0.26 * -(-len(classes) // KEY_COLUMNS)
+    return draw_figure(
+        draw, caption="Colours of the classes.", alt=f"Classes: {', '.join(classes)}.", size_in=(5.2, height_in)
+    )
+
+
+def _square(x: float, y: float, colour: Iterable[float]) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x, y - 0.32), 0.16, 0.64, facecolor=tuple(colour), linewidth=0)
+
+
+def _strip(path: Path, classes: Sequence[str], about: str) -> Strip:
+    with np.load(path, allow_pickle=False) as kept:
+        planes = {name: kept[name] for name in kept.files}
+    palette = class_colours(tuple(classes))
+    images = [StripImage(_jpeg(planes["frame"]), "frame")]
+    for name, label in NAMES.items():
+        if name in planes:
+            images.append(StripImage(_png(paint_labels(planes[name], palette)), label))
+    other = planes.get("fused")
+    if other is not None and "edge" in planes:
+        picture = disagreement(planes["frame"], planes["edge"], other)
+        images.append(StripImage(_jpeg(picture), "edge and cloud differ"))
+    number = int(path.stem)
+    return Strip(images, f"Frame {number}{': ' if about else ''}{about}")
+
+
+def _jpeg(image: Array) -> bytes:
+    return _encoded(image, "JPEG", quality=88)
+
+
+def _png(image: Array) -> bytes:
+    return _encoded(image, "PNG", optimize=True)
+
+
+def _encoded(image: Array, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, kind, **options)
+    return stream.getvalue()

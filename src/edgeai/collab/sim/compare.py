@@ -1,0 +1,227 @@
+"""`edgeai collab compare`: many strategies on the same recorded streams.
+
+All strategies of a seed see the same frames and hear the same answers of the cloud, which are worked out once. Each
+result is kept as soon as it is there, so that an interrupted comparison goes on where it stopped.
+
+Run directory: STRATEGY-SEED/ (config.yaml that was played, frames.jsonl, overlays/, and report.json once it is done).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeai.collab.config.policy import ExploreConfig
+from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig, StrategyName
+from edgeai.collab.policy.mining import Explorer
+from edgeai.collab.reports.compare_report import METRICS, CompareReport, Result, Results, compare_report
+from edgeai.collab.sim.run import Bench, play
+from edgeai.collab.streams.recorded import RecordedStream
+from edgeai.core.config import dump_config
+from edgeai.core.errors import EdgeAIError
+from edgeai.core.files import json_text, write_whole
+from edgeai.core.link import Link, find_link
+from edgeai.core.metrics import Metrics
+from edgeai.core.run import Run
+
+MAX_RECORDED_BYTES = 512 << 20
+MAX_ANSWER_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class ComparePlan:
+    """What a comparison would do."""
+
+    num_runs: int
+    missing: tuple[str, ...]
+    """STRATEGY-SEED that are not played yet."""
+    num_frames: int | None
+    """Of each stream; None where only its end tells."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def plan_compare(cfg: CollabCompareConfig, folder: Path | None, device: str) -> ComparePlan:
+    """Works out what is left to do, and opens stream and models as the runs would.
+
+    Raises:
+        UsageError: The stream or a model cannot be used.
+        EdgeAIError: A package that they need is missing.
+    """
+    bench = Bench(_of(cfg, cfg.strategies[0], cfg.seeds[0]), device)
+    names = [_name(strategy, seed) for seed in cfg.seeds for strategy in cfg.strategies]
+    missing = [name for name in names if folder is None or not (folder / name / "report.json").exists()]
+    return ComparePlan(len(names), tuple(missing), bench.stream.num_frames)
+
+
+def run_compare(cfg: CollabCompareConfig, run: Run) -> CompareReport:
+    """Plays what is missing. Stopped by Ctrl-C, it reports the runs until then.
+
+    Args:
+        cfg: What to compare.
+        run: Run directory, of which a part may be there already.
+
+    Raises:
+        UsageError: The stream or a model cannot be used.
+        EdgeAIError: A package that they need is missing, or every run failed.
+    """
+    results: dict[str, dict[int, Result]] = {strategy: {} for strategy in cfg.strategies}
+    failures: dict[str, str] = {}
+    interrupted = False
+    try:
+        for seed in cfg.seeds:
+            _play_seed(cfg, run, seed, results, failures)
+    except KeyboardInterrupt:
+        interrupted = True
+        if not any(results.values()):
+            raise
+    if not any(results.values()):
+        raise EdgeAIError(f"every run failed, the first one so: {next(iter(failures.values()))}")
+    return compare_report(results, seeds=cfg.seeds, against=cfg.against, failures=failures, interrupted=interrupted)
+
+
+def _play_seed(
+    cfg: CollabCompareConfig,
+    run: Run,
+    seed: int,
+    results: dict[str, dict[int, Result]],
+    failures: dict[str, str],
+) -> None:
+    """All strategies on one stream."""
+    bench: Bench | None = None
+    for strategy in _in_order(cfg):
+        name = _name(strategy, seed)
+        folder = run.path / name
+        try:
+            played = _settled(cfg, strategy, seed, results, failures)
+            kept = _kept(folder, played)
+            if kept is None:
+                bench = bench or _bench(cfg, seed, run.device)
+                kept = _play(bench, played, folder, run, done=sum(map(len, results.values())), cfg=cfg)
+        except EdgeAIError as error:
+            if bench is None:  # stream and models are the same for all: no other strategy would fare better
+                raise
+            failures[name] = error.message
+            run.metrics.note(f"{name}: failed: {error.message}")
+            continue
+        results[strategy][seed] = kept
+
+
+def _in_order(cfg: CollabCompareConfig) -> list[StrategyName]:
+    """The one whose upload rate random takes comes first."""
+    return sorted(cfg.strategies, key=lambda strategy: strategy != cfg.equal_rate)
+
+
+def _bench(cfg: CollabCompareConfig, seed: int, device: str) -> Bench:
+    """What all share; refuses here what no strategy could use."""
+    bench = Bench(_of(cfg, cfg.strategies[0], seed), device, max_bytes=MAX_ANSWER_BYTES)
+    bench.stream = RecordedStream(bench.stream, max_bytes=MAX_RECORDED_BYTES)
+    bench.cloud(cfg.run.cloud)
+    Link(find_link(cfg.run.link), seed)
+    return bench
+
+
+def _play(
+    bench: Bench, played: CollabRunConfig, folder: Path, run: Run, *, done: int, cfg: CollabCompareConfig
+) -> Result:
+    """Plays one strategy and keeps its report.
+
+    Raises:
+        KeyboardInterrupt: It was stopped, and is not kept.
+    """
+    folder.mkdir(exist_ok=True)
+    (folder / "report.json").unlink(missing_ok=True)
+    write_whole(folder / "config.yaml", dump_config(played))
+    report = play(bench, played, folder=folder, metrics=Metrics(None, listener=_Progress(run.metrics, folder.name)))
+    if report.interrupted:
+        raise KeyboardInterrupt
+    text = json_text(report.to_json()) + "\n"
+    write_whole(folder / "report.json", text)
+    result: Result = json.loads(text)
+    run.metrics.log(done + 1, asdict(report.cost))
+    run.metrics.note(f"{folder.name}: {_in_short(result)}")
+    run.metrics.progress("compare", done + 1, len(cfg.strategies) * len(cfg.seeds), unit="runs")
+    return result
+
+
+def _in_short(result: Result) -> str:
+    shown = {name: METRICS[metric](result) for name, metric in (("mIoU", "miou"), ("upload rate", "upload_rate"))}
+    return ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
+
+
+def _kept(folder: Path, played: CollabRunConfig) -> Result | None:
+    """The result of an earlier call, if it is of the same config."""
+    report, config = folder / "report.json", folder / "config.yaml"
+    if not report.exists() or not config.exists() or config.read_text(encoding="utf-8") != dump_config(played):
+        return None
+    found: Result = json.loads(report.read_text(encoding="utf-8"))
+    return found
+
+
+def _settled(
+    cfg: CollabCompareConfig,
+    strategy: StrategyName,
+    seed: int,
+    results: Results,
+    failures: Mapping[str, str],
+) -> CollabRunConfig:
+    """What one strategy is played with.
+
+    Raises:
+        EdgeAIError: random's model failed.
+    """
+    played = _of(cfg, strategy, seed)
+    if strategy != "random" or cfg.equal_rate not in cfg.strategies:
+        return played
+    assert cfg.equal_rate is not None
+    if _name(cfg.equal_rate, seed) in failures:
+        raise EdgeAIError(f"it needs the upload rate of {cfg.equal_rate}, which failed")
+    total = results[cfg.equal_rate][seed]["evaluation"]["total"]
+    return played.model_copy(update={"upload_rate": drawn_rate(total["num_uploads"], total["num_frames"], seed)})
+
+
+def drawn_rate(num_uploads: int, num_frames: int, seed: int) -> float:
+    """The probability at which `random` draws exactly so many of so many frames with this seed.
+
+    Its lots do not depend on the rate: the frames with the smallest ones are drawn.
+
+    Args:
+        num_uploads: At most num_frames.
+        num_frames: Of the stream.
+        seed: Of the run.
+    """
+    explorer = Explorer(ExploreConfig(explore_frac=0.0), seed)
+    lots = sorted(explorer.lot(index) for index in range(num_frames))
+    edges = [0.0, *lots, 1.0]
+    return (edges[num_uploads] + edges[num_uploads + 1]) / 2
+
+
+def _of(cfg: CollabCompareConfig, strategy: StrategyName, seed: int) -> CollabRunConfig:
+    return cfg.run.model_copy(update={"strategy": strategy, "seed": seed})
+
+
+def _name(strategy: str, seed: int) -> str:
+    return f"{strategy}-{seed}"
+
+
+class _Progress:
+    """Tells the comparison's listener how far one of its runs is."""
+
+    def __init__(self, metrics: Metrics, name: str) -> None:
+        self._metrics, self._name = metrics, name
+
+    def on_progress(
+        self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
+    ) -> None:
+        self._metrics.progress(self._name, done, total, unit=unit, **fields)
+
+    def on_note(self, text: str) -> None:
+        self._metrics.note(text)
+
+    def on_log(self, step: int, values: Mapping[str, float]) -> None:
+        """Steps of one run are in its frames.jsonl."""

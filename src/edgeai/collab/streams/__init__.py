@@ -1,0 +1,1 @@
+"""Frame streams: recorded folders and videos, and drift applied to them."""

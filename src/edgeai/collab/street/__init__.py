@@ -1,0 +1,1 @@
+"""The generated street: an endless drive with exact labels and depth."""

@@ -1,0 +1,109 @@
+"""What can stand or move on the generated street, as plain records.
+
+Axes: x to the right of the middle of the road, y up, z along the road; metres. In a `Scene` all x and z are relative to
+the camera. Bends are drawn, not built: at distance z the whole world is shifted sideways by bend * z^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeai.collab.street.looks import CarShape, Colour, Dress, Light
+
+FAR_M = 110.0
+"""How far things are drawn; the skyline is beyond."""
+
+
+@dataclass(frozen=True)
+class Wall:
+    """A house, hedge or garden wall: a front along the road and the gable that closes it towards the camera."""
+
+    x_m: float
+    z0_m: float
+    z1_m: float
+    height_m: float
+    roof_m: float
+    texture: int
+    roof: int
+    along_m: float
+    """Where its texture starts, so that it does not slide over the wall."""
+    depth_m: float
+    hipped: bool = False
+    """Its roof slopes on all four sides; else it ends at the neighbour's."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    x_m: float
+    z_m: float
+    height_m: float
+    width_m: float
+    crown: int
+
+
+@dataclass(frozen=True)
+class Pole:
+    kind: Literal["lamp", "round", "triangle", "board", "signal", "post"]
+    x_m: float
+    z_m: float
+    height_m: float
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class Car:
+    x_m: float
+    z_m: float
+    heading: int
+    """1 drives away from the camera, -1 towards it."""
+    shape: CarShape
+    colour: Colour
+    second: Colour
+    braking: bool = False
+
+
+@dataclass(frozen=True)
+class Person:
+    x_m: float
+    z_m: float
+    height_m: float
+    dress: Dress
+    top: Colour
+    trousers: Colour
+    skin: Colour
+    hair: Colour
+    stride: float
+    """Where in the step, radians."""
+    sideways: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All there is to draw in one frame."""
+
+    camera_z_m: float
+    camera_x_m: float
+    camera_height_m: float
+    bend: float
+    pan_rad: float
+    tilt_rad: float
+    yaw_rad: float
+    mirrored: bool
+    light: Light
+    sun_side: int
+    shadow: float
+    reach: float
+    """Length of a shadow for each metre of height."""
+    gain: float
+    sky: int
+    """Which sky and skyline."""
+    ground: int
+    """Which road and pavement."""
+    cells: tuple[int, ...]
+    """Kind of ground of each cell from the camera's own on."""
+    walls: tuple[Wall, ...]
+    trees: tuple[Tree, ...]
+    poles: tuple[Pole, ...]
+    cars: tuple[Car, ...]
+    people: tuple[Person, ...]

@@ -1,0 +1,115 @@
+"""The camera of the generated street: from metres to pixels, and the buffers that a frame is drawn into.
+
+Everything is drawn twice as fine as the frame and averaged down, so that edges are soft in the picture; labels are the
+class of one of the four samples, and stay hard.
+
+Shapes: R rows and K columns of the fine canvas, R = 2 H and K = 2 W.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from edgeai.collab.street.textures import CLASSES
+from edgeai.collab.street.things import FAR_M, Scene
+
+Array = np.ndarray
+
+FINE = 2
+NEAR_M = 0.9
+SKY_M = 1000.0
+"""Depth written where there is nothing but sky and skyline."""
+_FOCAL_PER_WIDTH = 0.95  # 56 degrees from left to right
+_HORIZON_FRAC = 0.50
+_FIRST_ID = len(CLASSES)
+
+
+class View:
+    """Projection of one scene and its canvas.
+
+    Args:
+        scene: What is seen.
+        height: Of the frame, pixels.
+        width: Of the frame, pixels.
+    """
+
+    def __init__(self, scene: Scene, height: int, width: int) -> None:
+        self.rows, self.columns = FINE * height, FINE * width
+        self.focal_px = _FOCAL_PER_WIDTH * self.columns
+        self.centre = self.columns / 2 - scene.yaw_rad * self.focal_px
+        self.horizon = _HORIZON_FRAC * self.rows + scene.tilt_rad * self.focal_px
+        self.eye_m = scene.camera_height_m
+        self.bend = scene.bend
+        self.texels = np.zeros((self.rows, self.columns), dtype=np.uint32)  # RGB and class, see street_textures.pack
+        self.depth = np.full((self.rows, self.columns), SKY_M, dtype=np.float32)
+
+    def column(self, x: float, z: float) -> float:
+        """Column of a point, counted from the left edge of the canvas."""
+        return self.centre + self.focal_px * (x / z + self.bend * z)
+
+    def row(self, y: float, z: float) -> float:
+        """Row of a point at height y, counted from the upper edge of the canvas."""
+        return self.horizon + self.focal_px * (self.eye_m - y) / z
+
+    def point(self, x: float, y: float, z: float) -> tuple[float, float]:
+        """Column and row; points behind the camera are pulled before it, far outside the picture."""
+        z = max(z, NEAR_M)
+        return self.column(x, z), self.row(y, z)
+
+    def distance(self, x: float, columns: Array) -> Array:
+        """Where the lines of sight of these columns meet the plane at x: z = 2x / (q + sign(x) sqrt(q^2 - 4 bend x)).
+
+        It solves q = x / z + bend z for the nearer z, without dividing by a bend that may be 0.
+        """
+        q = (columns + 0.5 - self.centre) / self.focal_px
+        root = np.sqrt(np.maximum(q * q - 4 * self.bend * x, 0.0))
+        bottom = q + math.copysign(1.0, x) * root
+        with np.errstate(divide="ignore"):
+            z = 2 * x / bottom
+        return np.where(z > 0, z, np.inf)
+
+
+class Pen:
+    """Draws polygons with PIL into the view's canvas; the fourth byte says which thing a pixel belongs to.
+
+    Things must come farthest first. `finish` turns the numbers back into classes and depths.
+    """
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        canvas = view.texels.view(np.uint8).reshape(view.rows, view.columns, 4)
+        self._image = Image.frombytes("CMYK", (view.columns, view.rows), canvas.tobytes())  # four plain bytes a pixel
+        self._draw = ImageDraw.Draw(self._image)
+        self._labels = list(range(_FIRST_ID))
+        self._depths = [0.0] * _FIRST_ID
+        self._id = 0
+
+    def begin(self, label: int, z: float) -> bool:
+        """Starts the next thing; False when the picture holds as many as a byte can count."""
+        if len(self._labels) == 256 or z >= FAR_M:
+            return False
+        self._id = len(self._labels)
+        self._labels.append(label)
+        self._depths.append(z)
+        return True
+
+    def polygon(self, points: list[tuple[float, float]], colour: tuple[float, float, float]) -> None:
+        self._draw.polygon(points, fill=(int(colour[0]), int(colour[1]), int(colour[2]), self._id))
+
+    def disc(self, column: float, row: float, half_w: float, half_h: float, colour: tuple[float, float, float]) -> None:
+        box = (column - half_w, row - half_h, column + half_w, row + half_h)
+        self._draw.ellipse(box, fill=(int(colour[0]), int(colour[1]), int(colour[2]), self._id))
+
+    def finish(self) -> None:
+        """Writes what was drawn, its classes and depths into the view."""
+        canvas = (
+            np.frombuffer(self._image.tobytes(), dtype=np.uint8).reshape(self.view.rows, self.view.columns, 4).copy()
+        )
+        ids = canvas[..., 3]
+        depths = np.asarray(self._depths, dtype=np.float32)[ids]
+        np.copyto(self.view.depth, depths, where=ids >= _FIRST_ID)
+        canvas[..., 3] = np.asarray(self._labels, dtype=np.uint8)[ids]
+        self.view.texels = canvas.view(np.uint32)[..., 0]

@@ -1,0 +1,1 @@
+"""What crosses the link as bytes: frames, class maps and model updates."""

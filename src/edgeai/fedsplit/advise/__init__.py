@@ -1,0 +1,1 @@
+"""Costs of every cut and method from shapes alone, and a recommendation."""

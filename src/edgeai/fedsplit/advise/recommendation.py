@@ -1,0 +1,130 @@
+"""The recommendation of `edgeai fedsplit advise`, in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from edgeai.fedsplit.advise.crossover import Crossover
+from edgeai.fedsplit.reports.advise_report import Choice
+
+NOTES = (
+    "Costs are of one round, in which every client passes over its samples local_epochs times.",
+    "How many rounds a method needs for the same accuracy is not known from shapes: compare the best few with "
+    "edgeai fedsplit compare.",
+    "What smashed data give away is not measured here: that more or fewer values cross says little about it. "
+    "Measure it with edgeai fedsplit sim -s leakage.dcor=true.",
+    "Links run at their mean rate, without jitter and outages, and nobody drops out.",
+)
+
+
+def recommend(choices: Sequence[Choice], crossovers: Sequence[Crossover], num_samples: int) -> tuple[str, ...]:
+    """Says which choices to look at, and why.
+
+    Args:
+        choices: With the Pareto set marked.
+        crossovers: Of every cut.
+        num_samples: Of a client and round.
+    """
+    fitting = [choice for choice in choices if choice.fits]
+    lines = [_about_memory(choices, fitting)]
+    pool = fitting or list(choices)
+    overall = balanced(pool)
+    lines.append(
+        f"Balanced choice: {overall.name}: {in_seconds(overall.seconds)}, {in_bytes(overall.total_bytes)} and "
+        f"{in_joules(overall.total_j)} a round, {in_bytes(overall.client_memory_bytes)} of memory on a client."
+    )
+    lines += [
+        _extreme("Fastest", pool, overall, lambda choice: choice.seconds, in_seconds),
+        _extreme("Fewest bytes", pool, overall, lambda choice: choice.total_bytes, in_bytes),
+        _extreme("Least energy", pool, overall, lambda choice: choice.total_j, in_joules),
+        _extreme("Least memory on a client", pool, overall, lambda choice: choice.client_memory_bytes, in_bytes),
+    ]
+    lines.append(_about_crossover(crossovers, num_samples))
+    if overall.cut and not overall.client_flops_frac:
+        lines.append(
+            f"Up to {overall.cut} nothing is multiplied, only looked up or moved: inputs can be read off what crosses "
+            "there. Cut deeper if they are private."
+        )
+    if not overall.averages_clients:
+        lines.append(f"{overall.method} never averages the clients' parts: every client ends with a model of its own.")
+    if overall.labels_leave:
+        lines.append(f"With {overall.method} the server sees labels; where it must not, take fedavg or ushape.")
+    return tuple(lines)
+
+
+def balanced(choices: Sequence[Choice]) -> Choice:
+    """Returns the choice with the smallest product of seconds, bytes and joules: what it loses in one it wins twice."""
+
+    def product(choice: Choice) -> float:
+        return sum(math.log(max(1e-12, cost)) for cost in (choice.seconds, choice.total_bytes, choice.total_j))
+
+    return min(choices, key=product)
+
+
+def in_bytes(num_bytes: float) -> str:
+    """Three digits with a decimal unit."""
+    return _scaled(num_bytes, 1000, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def in_joules(energy_j: float) -> str:
+    """Three digits with a decimal unit."""
+    return _scaled(energy_j, 1000, ("J", "kJ", "MJ", "GJ"))
+
+
+def in_seconds(seconds: float) -> str:
+    """Three digits in the unit that people use."""
+    for limit_s, unit_s, unit in ((1, 1e-3, "ms"), (120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit_s:
+            return f"{seconds / unit_s:.3g} {unit}"
+    return f"{seconds / 86_400:,.3g} days" if seconds < 86_400_000 else f"{seconds / 86_400:,.0f} days"
+
+
+def _about_memory(choices: Sequence[Choice], fitting: Sequence[Choice]) -> str:
+    if len(fitting) == len(choices):
+        return f"All {len(choices)} choices fit the memory of clients and server."
+    if fitting:
+        return (
+            f"{len(fitting)} of {len(choices)} choices fit the memory of clients and server; the others are left out."
+        )
+    least = min(choices, key=lambda choice: choice.client_memory_bytes)
+    return (
+        f"No choice fits the memory of clients and server. On the clients, {least.name} needs least: "
+        f"{in_bytes(least.client_memory_bytes)}, with {in_bytes(least.server_memory_bytes)} at the server. "
+        "A smaller batch needs less."
+    )
+
+
+def _extreme(
+    title: str, pool: Sequence[Choice], overall: Choice, cost: Callable[[Choice], float], show: Callable[[float], str]
+) -> str:
+    best = min(pool, key=cost)
+    if cost(best) == cost(overall):
+        return f"{title}: the same, {show(cost(overall))}."
+    times = cost(overall) / cost(best)
+    return f"{title}: {best.name}, {show(cost(best))}, {times:.3g} times less."
+
+
+def _about_crossover(crossovers: Sequence[Crossover], num_samples: int) -> str:
+    """Where the samples there are stand among the cuts' crossovers."""
+    cheaper = [item for item in crossovers if num_samples < item.samples_by_ledger]
+    last = max(crossovers, key=lambda item: item.samples_by_ledger)
+    limit = f"{last.samples_by_ledger:,.0f} samples a client and round (cut after {last.cut})"
+    if cheaper:
+        names = ", ".join(item.cut for item in cheaper[:5]) + (" ..." if len(cheaper) > 5 else "")
+        return (
+            f"With {num_samples:,} samples a client, splitting after {names} moves fewer bytes than fedavg; "
+            f"up to {limit} some cut does."
+        )
+    return (
+        f"With {num_samples:,} samples a client, fedavg moves fewer bytes than full-gradient splitting at any cut; "
+        f"below {limit} that turns round."
+    )
+
+
+def _scaled(value: float, base: int, units: Sequence[str]) -> str:
+    number = 0
+    while value >= 999.5 and number < len(units) - 1:
+        value /= base
+        number += 1
+    return f"{value:.3g} {units[number]}"

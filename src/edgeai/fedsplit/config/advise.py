@@ -1,0 +1,122 @@
+"""Config of `edgeai fedsplit advise`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from edgeai.core.config import Config
+from edgeai.fedsplit.config.codec import CodecConfig
+from edgeai.fedsplit.config.methods import (
+    CSEFSLConfig,
+    FedAvgConfig,
+    FSLSageConfig,
+    HSFLConfig,
+    LocalLossConfig,
+    PSLConfig,
+    RelayConfig,
+    SFLGConfig,
+    SGLRConfig,
+    SplitFedV1Config,
+    SplitFedV2Config,
+    SplitFedV3Config,
+    UShapeConfig,
+)
+from edgeai.fedsplit.config.models import LeNet5Config, ModelConfig
+from edgeai.fedsplit.config.run import OptimConfig
+from edgeai.fedsplit.config.world import WorldConfig
+
+
+class TransformerShapeConfig(Config):
+    """A Llama by its shape alone, without weights; the default is Llama 2 with 7B parameters."""
+
+    kind: Literal["transformer-shape"] = "transformer-shape"
+    layers: int = Field(32, ge=1)
+    width: int = Field(4096, ge=2)
+    heads: int = Field(32, ge=1)
+    kv_heads: int = Field(32, ge=1)
+    """Heads of keys and values; fewer than heads with grouped queries."""
+    ffn: int = Field(11008, ge=1)
+    vocab: int = Field(32000, ge=2)
+    seq: int = Field(2048, ge=1)
+    """Tokens of a sample."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TransformerShapeConfig:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is no multiple of twice the {self.heads} heads")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}")
+        return self
+
+
+AdviseModel = Annotated[ModelConfig | TransformerShapeConfig, Field(discriminator="kind")]
+
+AdviseMethod = Annotated[
+    FedAvgConfig
+    | RelayConfig
+    | UShapeConfig
+    | SplitFedV1Config
+    | SplitFedV2Config
+    | SplitFedV3Config
+    | SFLGConfig
+    | PSLConfig
+    | LocalLossConfig
+    | CSEFSLConfig
+    | FSLSageConfig
+    | SGLRConfig
+    | HSFLConfig,
+    Field(discriminator="kind"),
+]
+"""The methods whose costs have a closed form here."""
+
+DEFAULT_METHODS: tuple[AdviseMethod, ...] = (
+    FedAvgConfig(),
+    RelayConfig(),
+    UShapeConfig(),
+    SplitFedV1Config(),
+    SplitFedV2Config(),
+    SplitFedV3Config(),
+    PSLConfig(),
+    LocalLossConfig(),
+    CSEFSLConfig(),
+    FSLSageConfig(),
+    SGLRConfig(),
+    HSFLConfig(),
+)
+
+
+class AdviseConfig(Config):
+    """Every cut of a model and many methods, weighed for given devices and links; nothing is trained."""
+
+    verb: Literal["fedsplit advise"] = "fedsplit advise"
+    seed: int = Field(0, ge=0)
+    """Of the spread of device speeds."""
+    model: AdviseModel = LeNet5Config()
+    sample_shape: tuple[Annotated[int, Field(ge=1)], ...] = (1, 28, 28)
+    """Of one input; a transformer-shape knows its own."""
+    tokens: bool = False
+    """Inputs are whole numbers. Models with a vocabulary know that by themselves."""
+    num_classes: int = Field(10, ge=2)
+    """Outputs; a transformer-shape knows its own."""
+    num_clients: int = Field(5, ge=1, le=100_000)
+    samples_per_client: int = Field(600, ge=1)
+    local_epochs: int = Field(1, ge=1)
+    batch: int = Field(64, ge=1)
+    optim: OptimConfig = OptimConfig()
+    """For the memory of its state."""
+    methods: tuple[AdviseMethod, ...] = Field(DEFAULT_METHODS, min_length=1)
+    """By name, or with settings of their own."""
+    count_samples: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Also play a round of one client with so many random samples, with fedavg and with relay learning at up to five
+    cuts, and show what the ledger counts beside the crossover's formulas. Empty plays nothing."""
+    codec: CodecConfig = CodecConfig()
+    world: WorldConfig = WorldConfig()
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [{"kind": item} if isinstance(item, str) else item for item in value]
+        return value

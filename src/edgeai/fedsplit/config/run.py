@@ -1,0 +1,105 @@
+"""Configs of the `edgeai fedsplit` verbs; each subject has a file of its own beside this one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edgeai.core.config import Config
+from edgeai.fedsplit.config.backend import BackendConfig, InprocConfig
+from edgeai.fedsplit.config.codec import CodecConfig
+from edgeai.fedsplit.config.data import DataConfig, DigitsConfig, IidConfig, PartitionConfig
+from edgeai.fedsplit.config.methods import Cut, FedAvgConfig, MethodConfig, SplitFedV2Config
+from edgeai.fedsplit.config.models import CnnConfig, ModelConfig
+from edgeai.fedsplit.config.privacy import LeakageConfig, PrivacyConfig
+from edgeai.fedsplit.config.world import WorldConfig
+
+
+class OptimConfig(Config):
+    """The optimiser of every part."""
+
+    kind: Literal["sgd", "adam"] = "sgd"
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class AresCut(Config):
+    """Each client's cut by its expected time and energy, chosen before every round (ARES)."""
+
+    kind: Literal["ares"] = "ares"
+    time_weight: float = Field(1.0, ge=0, le=1)
+    """lambda: time against energy."""
+
+
+class FedAdaptCut(Config):
+    """Each group of like clients learns its cut from the round times it saw (FedAdapt)."""
+
+    kind: Literal["fedadapt"] = "fedadapt"
+    groups: int = Field(2, ge=1)
+    explore_frac: float = Field(0.2, ge=0, le=1)
+
+
+AdaptiveCut = Annotated[AresCut | FedAdaptCut, Field(discriminator="kind")]
+
+
+class SimConfig(Config):
+    """One simulated training run."""
+
+    verb: Literal["fedsplit sim"] = "fedsplit sim"
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DigitsConfig()
+    partition: PartitionConfig = IidConfig()
+    num_clients: int = Field(5, ge=1)
+    model: ModelConfig = CnnConfig()
+    cut: Cut | tuple[Cut, ...] | AdaptiveCut = 1
+    """The layer that the cut follows, by name or number from 1; a list gives every client its own, in turn."""
+    method: MethodConfig = SplitFedV2Config()
+    rounds: int = Field(3, ge=1)
+    local_epochs: int = Field(1, ge=1)
+    batch: int = Field(64, ge=1)
+    optim: OptimConfig = OptimConfig()
+    codec: CodecConfig = CodecConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    leakage: LeakageConfig = LeakageConfig()
+    world: WorldConfig = WorldConfig()
+    backend: BackendConfig = InprocConfig()
+    eval_every: int = Field(1, ge=1)
+    """Rounds between two tests."""
+    target_accuracy: float | None = Field(None, gt=0, le=1)
+    """Rounds, bytes, seconds and joules until this test accuracy are reported."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SimConfig:
+        if self.method.kind == "vertical" and self.partition.kind != "vertical":
+            raise ValueError("method vertical needs partition.kind vertical: every client holds all samples, in part")
+        if self.partition.kind == "vertical" and self.method.kind != "vertical":
+            raise ValueError(f"partition vertical fits only method vertical, not {self.method.kind}")
+        return self
+
+
+class CompareConfig(Config):
+    """Many runs beside each other: every method with every cut, partition and seed."""
+
+    verb: Literal["fedsplit compare"] = "fedsplit compare"
+    sim: SimConfig = SimConfig()
+    """What all runs have in common; its method, cut, partition and seed are replaced by the lists below."""
+    methods: tuple[MethodConfig, ...] = Field((FedAvgConfig(), SplitFedV2Config()), min_length=1)
+    cuts: tuple[Cut, ...] = ()
+    """Empty: the cut of `sim`. Methods without a cut run once."""
+    partitions: tuple[PartitionConfig, ...] = ()
+    """Empty: the partition of `sim`."""
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    processes: int = Field(0, ge=0)
+    """Runs at the same time; 0 takes one a core."""
+
+    @model_validator(mode="after")
+    def _check(self) -> CompareConfig:
+        for name in ("methods", "cuts", "partitions", "seeds"):
+            items = [str(item) for item in getattr(self, name)]
+            if twice := next((item for item in items if items.count(item) > 1), None):
+                raise ValueError(f"{name}: {twice} is given twice")
+        if self.sim.backend.kind != "inproc":
+            raise ValueError("sim.backend: runs of a comparison are processes of their own; only inproc goes there")
+        return self

@@ -1,0 +1,230 @@
+"""Cuts that change from round to round, each client's on its own.
+
+ARES: Samikwa, Di Maio & Braun, "ARES: Adaptive Resource-Aware Split Learning for Internet of Things", Computer Networks
+2022. Each client cuts where lambda T(c) + (1 - lambda) E(c) is least, T and E being the time and the energy that a
+round with cut c should take with the throughput that was measured in the last one.
+FedAdapt: Wu et al., "FedAdapt: Adaptive Offloading for IoT Devices in Federated Learning", IEEE Internet of Things
+Journal 2022. Groups of like clients learn their cuts from the times that rounds took.
+
+Differs from the papers. ARES: time and energy are each divided by their largest value over the cuts, so that lambda
+weighs numbers without a unit; the speed of a device is taken as known. FedAdapt: a bandit in place of PPO, which needs
+many more rounds than a simulation has: a group tries every cut once, then takes the best one so far, or now and then a
+random one; groups are made once, of neighbours in speed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from edgeai.core.errors import UsageError
+from edgeai.fedsplit.advise.time import energy_j, line_s, mean_link
+from edgeai.fedsplit.config.run import AresCut, FedAdaptCut, SimConfig
+from edgeai.fedsplit.cuts.policy import CutPolicy
+from edgeai.fedsplit.methods.method import Round, Setup
+from edgeai.fedsplit.protocol.halves import derived_seed
+from edgeai.fedsplit.sim.ledger import Ledger
+
+_METHODS = (
+    "relay",
+    "splitfed-v1",
+    "splitfed-v2",
+    "sflg",
+    "psl",
+    "mergesfl",
+    "cyclesl",
+    "cpsl",
+    "hierarchical",
+    "hsfl",
+)
+"""Those whose client parts are one model's, so that a layer may be on this side today and on that side tomorrow."""
+_EXPLORE = 60  # what a draw is for
+
+
+class Ares(CutPolicy):
+    """By expected time and energy."""
+
+    def __init__(self, cfg: SimConfig, setup: Setup) -> None:
+        super().__init__(cfg, setup)
+        assert isinstance(cfg.cut, AresCut)
+        self.time_weight = cfg.cut.time_weight
+        clients = range(cfg.num_clients)
+        self.links = [mean_link(setup.world.link_config(client)) for client in clients]
+        """As they were last seen; before that, as they are on average."""
+        self.num_bytes = [(0, 0) for _ in clients]
+        """Up and down so far."""
+
+    def choose(self, number: int) -> tuple[int, ...]:
+        """The least weighted sum; among equals the shallowest."""
+        return tuple(self.best(client) for client in range(self.cfg.num_clients))
+
+    def best(self, client: int) -> int:
+        """One client's cut."""
+        seconds, joules = zip(*(self.weigh(client, position) for position in self.choices), strict=True)
+        scores = [
+            self.time_weight * duration_s / (max(seconds) or 1.0)
+            + (1 - self.time_weight) * energy / (max(joules) or 1.0)
+            for duration_s, energy in zip(seconds, joules, strict=True)
+        ]
+        return self.choices[scores.index(min(scores))]
+
+    def weigh(self, client: int, position: int) -> tuple[float, float]:
+        """Seconds and joules of a client's round."""
+        load, times = self.expected(client, position, self.links[client])
+        tx_s, rx_s = line_s(load, self.links[client])
+        compute_s = times.forward_s + times.backward_s
+        device = self.setup.world.device(client)
+        return times.chain_s, energy_j(device, times.chain_s, compute_s=compute_s, tx_s=tx_s, rx_s=rx_s)
+
+    def learn(self, rnd: Round, ledger: Ledger) -> None:
+        """Measures the throughput of everyone who took part."""
+        assert rnd.use is not None
+        for client in rnd.clients:
+            if client not in rnd.use.clients:
+                continue
+            use, totals, before = rnd.use.clients[client], ledger.of_client(client), self.num_bytes[client]
+            self.num_bytes[client] = (totals.up_bytes, totals.down_bytes)
+            if client in rnd.late:
+                continue  # not all of its bytes were on the line when the round ended
+            link = self.links[client]
+            self.links[client] = replace(
+                link,
+                up_bps=_rate(totals.up_bytes - before[0], use.tx_s) or link.up_bps,
+                down_bps=_rate(totals.down_bytes - before[1], use.rx_s) or link.down_bps,
+            )
+
+    def memory(self) -> dict[str, Any]:
+        """Rates, and bytes so far."""
+        return {
+            "bps": [[link.up_bps, link.down_bps] for link in self.links],
+            "num_bytes": [list(both) for both in self.num_bytes],
+        }
+
+    def remember(self, state: dict[str, Any]) -> None:
+        """Puts them back."""
+        self.links = [
+            replace(link, up_bps=up_bps, down_bps=down_bps)
+            for link, (up_bps, down_bps) in zip(self.links, state["bps"], strict=True)
+        ]
+        self.num_bytes = [(up, down) for up, down in state["num_bytes"]]
+
+
+@dataclass
+class Arm:
+    """What a group saw of one cut."""
+
+    num_rounds: int = 0
+    sample_s: float = math.inf
+    """Mean seconds a sample."""
+
+
+class FedAdapt(CutPolicy):
+    """By the times that rounds took."""
+
+    def __init__(self, cfg: SimConfig, setup: Setup) -> None:
+        super().__init__(cfg, setup)
+        assert isinstance(cfg.cut, FedAdaptCut)
+        self.explore_frac = cfg.cut.explore_frac
+        self.groups = neighbours_in_speed(setup, cfg.cut.groups)
+        self.arms = [{position: Arm() for position in self.choices} for _ in self.groups]
+
+    def choose(self, number: int) -> tuple[int, ...]:
+        """Each group's cut, for all of its clients."""
+        positions = list(self.positions)
+        for group, clients in enumerate(self.groups):
+            position = self.pick(number, group)
+            for client in clients:
+                positions[client] = position
+        return tuple(positions)
+
+    def pick(self, number: int, group: int) -> int:
+        """A cut that was not tried yet, or the best one, or now and then a random one."""
+        arms = self.arms[group]
+        untried = [position for position, arm in arms.items() if not arm.num_rounds]
+        if untried:
+            return untried[0]
+        random = np.random.default_rng(derived_seed(self.cfg.seed, number, group, _EXPLORE))
+        if random.random() < self.explore_frac:
+            return self.choices[random.integers(len(self.choices))]
+        return min(arms, key=lambda position: arms[position].sample_s)
+
+    def learn(self, rnd: Round, ledger: Ledger) -> None:
+        """Adds what each group's clients needed to its cut's mean."""
+        for group, clients in enumerate(self.groups):
+            seconds = [self.sample_s(rnd, client) for client in clients if client in rnd.clients]
+            if seconds:
+                arm = self.arms[group][self.positions[clients[0]]]
+                total_s = arm.num_rounds * arm.sample_s if arm.num_rounds else 0.0
+                arm.num_rounds += 1
+                arm.sample_s = (total_s + sum(seconds) / len(seconds)) / arm.num_rounds
+
+    def sample_s(self, rnd: Round, client: int) -> float:
+        """Seconds a sample: computing and bytes on the line as seen, the server's computing as expected.
+
+        Who was too late counts for the whole round, at least.
+        """
+        assert rnd.use is not None
+        use = rnd.use.clients.get(client)
+        _, times = self.expected(client, self.positions[client], mean_link(self.setup.world.link_config(client)))
+        seen_s = use.compute_s + use.tx_s + use.rx_s if use else 0.0
+        if client in rnd.late:
+            seen_s = max(seen_s, rnd.use.end_s - rnd.use.begin_s)
+        return (seen_s + times.server_s) / (self.setup.num_samples[client] * self.cfg.local_epochs)
+
+    def memory(self) -> dict[str, Any]:
+        """What each group saw of each cut."""
+        return {"arms": [[[position, a.num_rounds, a.sample_s] for position, a in arms.items()] for arms in self.arms]}
+
+    def remember(self, state: dict[str, Any]) -> None:
+        """Puts it back."""
+        self.arms = [{position: Arm(num, mean_s) for position, num, mean_s in arms} for arms in state["arms"]]
+
+
+def build_policy(cfg: SimConfig, setup: Setup) -> CutPolicy | None:
+    """What chooses the cuts; None where they stay.
+
+    Raises:
+        UsageError: The method, or the protection, needs cuts that stay; or the codec fits no cut.
+    """
+    if not isinstance(cfg.cut, AresCut | FedAdaptCut):
+        return None
+    kind = cfg.cut.kind
+    if cfg.method.kind not in _METHODS:
+        raise UsageError(
+            f"cut {kind} changes from round to round, and method {cfg.method.kind} needs cuts that stay",
+            hint=f"give a layer as cut, or use one of {', '.join(_METHODS)}",
+        )
+    if not getattr(cfg.method, "sync", True):
+        raise UsageError(
+            f"cut {kind} changes from round to round, and client parts without sync are private",
+            hint="set method.sync to true, or give a layer as cut",
+        )
+    for name in ("noise", "dp_sgd"):
+        if getattr(cfg.privacy, name) is not None:
+            raise UsageError(
+                f"privacy.{name} protects at a cut that stays, and cut {kind} changes from round to round",
+                hint=f"give a layer as cut, or leave privacy.{name} empty",
+            )
+    return Ares(cfg, setup) if isinstance(cfg.cut, AresCut) else FedAdapt(cfg, setup)
+
+
+def neighbours_in_speed(setup: Setup, num_groups: int) -> list[list[int]]:
+    """Groups of like devices and links, fastest first; sizes differ by one at most."""
+    world = setup.world
+
+    def speed(client: int) -> tuple[float, float]:
+        return world.device(client).flops_per_s, mean_link(world.link_config(client)).up_bps
+
+    clients = sorted(range(len(setup.num_samples)), key=speed, reverse=True)
+    num_groups = min(num_groups, len(clients))
+    edges: Sequence[int] = [len(clients) * number // num_groups for number in range(num_groups + 1)]
+    return [clients[start:stop] for start, stop in pairwise(edges)]
+
+
+def _rate(num_bytes: int, seconds: float) -> float:
+    return 8 * num_bytes / seconds if num_bytes and seconds else 0.0

@@ -1,0 +1,137 @@
+"""A sequential model seen as layers between which it can be cut.
+
+A position counts layers: position 0 lies before the first layer, position p behind layer p. A cut is named by the layer
+that it follows. Weights go by the names that they have in the whole model, whatever part they are in.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgeai.core.errors import UsageError
+from edgeai.core.problems import nearest
+from edgeai.fedsplit.cuts.meter import PartCost, measure_part
+
+Weights = dict[str, Tensor]
+"""Parameters and buffers by their name in the whole model."""
+Cut = str | int
+"""The layer that the cut follows: its name, or its number from 1."""
+
+
+class SplitModel:
+    """A model, its layers, and what each stretch of them costs.
+
+    Args:
+        model: Children in order; the module itself is used, not a copy.
+        sample_shape: Of one input, without the batch.
+        dtype: Of the input; integers for tokens.
+    """
+
+    def __init__(self, model: nn.Sequential, sample_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
+        self.model = model
+        self.names = tuple(name for name, _ in model.named_children())
+        self.sample_shape, self.dtype = tuple(sample_shape), dtype
+        self._costs: dict[tuple[int, int], PartCost] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def copy(self) -> SplitModel:
+        """The same layers with weights of their own; what was measured is shared."""
+        twin = SplitModel(copy.deepcopy(self.model), self.sample_shape, self.dtype)
+        twin._costs = self._costs
+        return twin
+
+    def position(self, cut: Cut) -> int:
+        """Where a cut lies.
+
+        Raises:
+            UsageError: There is no such layer, or nothing would be left on one side.
+        """
+        if isinstance(cut, str) and cut not in self.names:
+            near = nearest(cut, self.names)
+            hint = f'did you mean "{near}"? ' if near else ""
+            raise UsageError(f'cut: no layer "{cut}"', hint=f"{hint}the layers are {', '.join(self.names)}")
+        at = self.names.index(cut) + 1 if isinstance(cut, str) else cut
+        if not 0 < at < len(self):
+            side = "client" if at <= 0 else "server"
+            name = f'"{cut}"' if isinstance(cut, str) else str(cut)
+            raise UsageError(
+                f"cut: {name} leaves the {side} without a layer", hint=f"cut after one of {', '.join(self.names[:-1])}"
+            )
+        return at
+
+    def part(self, start: int, stop: int) -> nn.Sequential:
+        """The layers between two positions; shares their weights."""
+        view = nn.Sequential()
+        for name in self.names[start:stop]:
+            view.add_module(name, getattr(self.model, name))
+        view.train(self.model.training)
+        return view
+
+    def cost(self, start: int, stop: int) -> PartCost:
+        """What the layers between two positions cost; measured once."""
+        if (start, stop) not in self._costs:
+            self._costs[start, stop] = measure_part(
+                self.part(start, stop), self.shape_at(start), self.dtype if start == 0 else torch.float32
+            )
+        return self._costs[start, stop]
+
+    def shape_at(self, position: int) -> tuple[int, ...]:
+        """Shape of one sample at a position."""
+        return self.cost(0, position).output_shape if position else self.sample_shape
+
+    def weights(self, start: int = 0, stop: int | None = None) -> Weights:
+        """The weights between two positions, not copied."""
+        return dict(self.part(start, len(self) if stop is None else stop).state_dict())
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Sets the weights that are named, leaving the others.
+
+        Raises:
+            KeyError: The model has no such weight.
+        """
+        own = self.model.state_dict()
+        with torch.no_grad():
+            for name, value in weights.items():
+                own[name].copy_(value)
+
+    def layer_of(self, weight: str) -> int:
+        """The number, from 0, of the layer that a weight belongs to."""
+        return self.names.index(weight.partition(".")[0])
+
+
+def clone(weights: Mapping[str, Tensor]) -> Weights:
+    """A copy of weights, detached."""
+    return {name: value.detach().clone() for name, value in weights.items()}
+
+
+def average(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> Weights:
+    """The weighted mean of weights (McMahan et al. 2017, algorithm 1). Counters, which are no numbers, are the first's.
+
+    A tensor that is the same object in several states counts once with all their shares, so that what all share stays
+    as it is to the bit.
+
+    Args:
+        states: The same names in each.
+        shares: Add up to 1.
+    """
+    return {name: _mean([state[name] for state in states], shares) for name in states[0]}
+
+
+def _mean(values: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    share_of: dict[int, float] = {}
+    for value, share in zip(values, shares, strict=True):
+        share_of[id(value)] = share_of.get(id(value), 0.0) + share
+    if len(share_of) == 1 or not values[0].is_floating_point():
+        return values[0].detach().clone()
+    distinct = {id(value): value for value in values}
+    parts = [distinct[key].detach() * share for key, share in share_of.items()]
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total

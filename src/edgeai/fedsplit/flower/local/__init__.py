@@ -1,0 +1,1 @@
+"""A Flower deployment on this machine: processes, keys and files."""

@@ -1,0 +1,1 @@
+"""Messages between server and devices on Flower: plain messages and gRPC streams."""

@@ -1,0 +1,159 @@
+"""A device's side of its stream: answers the server's requests until the round ends, over as many links as it takes."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+import torch
+
+from edgeai.core.errors import EdgeAIError
+from edgeai.fedsplit.flower.device import LiveRound
+from edgeai.fedsplit.flower.transport.chunks import Damaged, Joiner, chunks, framed_bytes
+from edgeai.fedsplit.flower.transport.packing import pack_message, unpack_message
+from edgeai.fedsplit.flower.transport.stream_service import OPTIONS, PATH
+from edgeai.fedsplit.protocol.message import EMPTY, Message
+
+_OVER = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAUTHENTICATED)
+_PAUSE_S = 0.2  # between two tries to connect
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where and as whom a device calls."""
+
+    address: str
+    token: str
+    client: int
+    attempt: int
+    chunk_bytes: int
+    silence_s: float
+    """The device gives up when it has had no link for so long."""
+    root: str = ""
+    """Certificate that the service's comes from, PEM; empty for an open link."""
+
+
+class StreamClient:
+    """One device in one attempt at a round.
+
+    Args:
+        meeting: With whom.
+        live: The device.
+        end: The op that ends the round.
+        received_bytes: By Flower, before the stream.
+    """
+
+    def __init__(self, meeting: Meeting, live: LiveRound, end: str, received_bytes: int = 0) -> None:
+        self._meeting, self._live, self._end = meeting, live, end
+        self._number = -1  # of the last request
+        self._said: list[bytes] = []  # to that request, the last word included
+        self._out: queue.Queue[bytes | None] = queue.Queue()
+        self.blob: bytes | None = None
+        """What the device keeps, once the round has ended."""
+        self.sent_bytes = 0
+        self.received_bytes = received_bytes
+        self.num_links = 0
+        self._was_heard = False
+
+    def serve(self) -> bool:
+        """Answers until the round ends.
+
+        Returns:
+            Whether it ended; False where the server has given this attempt up.
+
+        Raises:
+            EdgeAIError: There was no link for too long.
+        """
+        last_s = time.monotonic()
+        while True:
+            try:
+                with self._channel() as channel:
+                    ended = self._talk(channel)
+                if ended is not None:
+                    return ended
+                last_s = time.monotonic()
+            except (grpc.RpcError, Damaged) as error:
+                if isinstance(error, grpc.RpcError) and error.code() in _OVER:
+                    return self.blob is not None
+                if self._was_heard:
+                    last_s = time.monotonic()
+                if time.monotonic() - last_s > self._meeting.silence_s:
+                    raise EdgeAIError(f"no link to {self._meeting.address} for {self._meeting.silence_s:g} s") from None
+                time.sleep(_PAUSE_S)
+
+    def _talk(self, channel: grpc.Channel) -> bool | None:
+        """One link. Returns None when it ends without a word."""
+        meeting = self._meeting
+        self._out, self._was_heard = queue.Queue(), False
+        hello = {"client": meeting.client, "attempt": meeting.attempt, "token": meeting.token}
+        self._out.put(pack_message(EMPTY, type="hello", num_seen=self._number + 1, **hello))
+        self.num_links += 1
+        joiner = Joiner()
+        for chunk in channel.stream_stream(PATH)(self._outgoing(self._out)):
+            self.received_bytes += len(chunk)
+            payload = joiner.add(chunk)
+            if payload is None:
+                continue
+            message, words = unpack_message(payload)
+            self._was_heard = True
+            if words["type"] == "gone":
+                self._out.put(None)
+                return self.blob is not None
+            if words["type"] == "welcome":
+                if words["number"] == self._number:
+                    for said in self._said[words["num_says"] :]:
+                        self._out.put(said)
+            elif words["number"] == self._number + 1:
+                self._answer(message, words)
+        return None
+
+    def _answer(self, wire: Message, words: dict[str, Any]) -> None:
+        self._number, self._said = words["number"], []
+        index = 0
+        if words["op"] != self._end:
+            for answer in self._live.exchange(words["op"], wire):
+                said = {"number": self._number, "index": index, "flops": answer.flops, "none": answer.wire is None}
+                self._say(pack_message(answer.wire or EMPTY, type="say", **said))
+                index += 1
+        last = EMPTY
+        if words["op"] == self._end:
+            self.blob = self._live.blob()
+            last = Message(side={"blob": torch.from_numpy(np.frombuffer(self.blob, np.uint8).copy())})
+        peak_bytes, held_bytes = self._live.memory_bytes
+        done: dict[str, Any] = {
+            "number": self._number,
+            "num_says": index,
+            "peak_bytes": peak_bytes,
+            "held_bytes": held_bytes,
+        }
+        done |= {"received_bytes": self.received_bytes, "type": "done"}
+        own_bytes = framed_bytes(pack_message(last, sent_bytes=_digits(0), **done), self._meeting.chunk_bytes)
+        self._say(pack_message(last, sent_bytes=_digits(self.sent_bytes + own_bytes), **done))
+
+    def _say(self, payload: bytes) -> None:
+        self._said.append(payload)
+        self._out.put(payload)
+
+    def _outgoing(self, out: queue.Queue[bytes | None]) -> Iterator[bytes]:
+        while (payload := out.get()) is not None:
+            for chunk in chunks(payload, self._meeting.chunk_bytes):
+                self.sent_bytes += len(chunk)
+                yield chunk
+
+    def _channel(self) -> grpc.Channel:
+        meeting = self._meeting
+        if not meeting.root:
+            return grpc.insecure_channel(meeting.address, options=OPTIONS)
+        return grpc.secure_channel(
+            meeting.address, grpc.ssl_channel_credentials(meeting.root.encode()), options=OPTIONS
+        )
+
+
+def _digits(number: int) -> str:
+    """Of one length, so that a message can say how long it is itself."""
+    return f"{number:020d}"

@@ -1,0 +1,1 @@
+"""Federated methods: every client trains the whole model."""

@@ -1,0 +1,1 @@
+"""Methods that combine split and federated learning."""

@@ -1,0 +1,287 @@
+"""AdaSplit: devices learn from a contrastive loss, a few at a time also teach the server, which keeps a mask for each.
+
+Chopra et al., "AdaSplit: Adaptive Trade-offs for Resource-constrained Distributed Deep Learning", 2021. Contrastive
+loss: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, equation 2.
+
+Client: the layers before its cut and a projection, both its own and never sent, data. Server: one half, and for each
+client a mask over its weights. Local phase (`local_rounds`): devices pull samples of one class together at the cut,
+nothing crosses. Global phase: they go on with that; for each batch an orchestrator chooses the share `select_frac` of
+them by the upper confidence bound of the server's loss on them, those send smashed data, and the server's weights w and
+the client's mask m learn from CE of the layers with weights w * m. No gradient comes back.
+Crosses, per client and round of the global phase: at most E n_k (q s + l) up, about eta of that on average.
+
+In use a client's layers go with the server's, masked by its mask. All devices wait for the orchestrator's word.
+
+Differs from the paper: masks are kept sparse by soft thresholding after each step, which gives true zeros; the
+confidence bound counts pulls, discounting only the losses; the projection is Flatten + Linear.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from edgeai.core.errors import UsageError
+from edgeai.fedsplit.config.methods import AdaSplitConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel, Weights
+from edgeai.fedsplit.methods.auxiliary_heads import build_beside, copy_part, of_model, of_tag, private_model, tagged
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.methods.split.psl import lock_steps
+from edgeai.fedsplit.protocol.halves import Kit, Part, ServerHalf, SplitClient
+from edgeai.fedsplit.protocol.message import EMPTY, Message
+from edgeai.fedsplit.protocol.transport import Reply, Request
+
+_PROJECTION, _WIDTH = "projection", 64
+_PROJECTION_SEED = 15  # what a draw is for
+
+
+class ContrastiveClient(SplitClient):
+    """Learns alone; sends smashed data where it is asked for them."""
+
+    waits = False
+
+    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
+        super().__init__(kit, parts)
+        if self.kept:
+            self.load("client", of_model(self.kept))
+            self.load(_PROJECTION, of_tag(_PROJECTION, self.kept))
+        self.optim = self.optimiser("client", _PROJECTION)
+
+    def on_local(self, message: Message) -> Message:
+        """A round without the server; says only how large its loss was."""
+        loss, num_samples = 0.0, 0
+        for _, x, y in self.batches():
+            self.smash(x)
+            loss += len(y) * self.learn(y, message)
+            num_samples += len(y)
+        self.on_end(EMPTY)
+        return Message(options={"loss": loss / num_samples})
+
+    def on_step(self, message: Message) -> Message:
+        """One batch; its smashed data, from before the step, go up if the server wants them."""
+        batch = self.batch()
+        assert batch is not None, "there are no more batches in this round"
+        _, x, y = batch
+        z = self.smash(x)
+        self.learn(y, message)
+        return Message(activations={"z": z}, labels={"y": y}) if message.options["send"] else EMPTY
+
+    def on_end(self, message: Message) -> None:
+        """Ends the round; all weights stay."""
+        self.kept = {**self.weights("client"), **tagged(_PROJECTION, self.weights(_PROJECTION))}
+
+    def learn(self, y: Tensor, message: Message) -> float:
+        """One step on the contrastive loss of the pending batch; returns that loss."""
+        assert self.pending is not None, "there is no batch to learn from"
+        pending, self.pending = self.pending, None
+        leaf = pending.z.detach().requires_grad_()
+        temperature = float(message.options["temperature"])  # type: ignore[arg-type]
+        self.optim.zero_grad()
+        loss = contrastive_loss(self.parts[_PROJECTION].module(leaf), y, temperature)
+        loss.backward()
+        assert leaf.grad is not None
+        self.backward(pending, leaf.grad)
+        self.count(_PROJECTION, len(y), forward=1, backward=1)
+        self.count("client", len(y), backward=1)
+        self.optim.step()
+        return float(loss.detach())
+
+
+class AdaSplit(Method):
+    """See the head of this file."""
+
+    cfg: AdaSplitConfig
+    client_half = ContrastiveClient
+    signature = Signature(activations_up=True, labels_up=True)
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        if setup.cfg.privacy.dp_sgd is not None:
+            raise UsageError(
+                "adasplit's contrastive loss ties the samples of a batch, so there is no gradient of one to clip",
+                hint="leave privacy.dp_sgd empty, or choose another method",
+            )
+        self.projections = {
+            position: build_beside(setup, position, _projection_of(setup, position), _PROJECTION_SEED)
+            for position in sorted(set(setup.positions))
+        }
+        """As every client starts with."""
+        self.masks: dict[int, Weights] = {}
+        """Of the clients that taught the server so far, by the weights' names."""
+        self.orchestrator = Orchestrator(self.cfg.discount)
+
+    def client_parts(self, client: int) -> dict[str, Part]:
+        """The layers before the cut, and the projection."""
+        projection = self.projections[self.setup.positions[client]]
+        return {**super().client_parts(client), _PROJECTION: copy_part(projection)}
+
+    def extra(self) -> dict[str, Any]:
+        """Masks, and what the orchestrator knows."""
+        return {"masks": self.masks, "orchestrator": self.orchestrator.state()}
+
+    def load_extra(self, extra: dict[str, Any]) -> None:
+        """Puts back what `extra` gave."""
+        self.masks = extra["masks"]
+        self.orchestrator.load_state(extra["orchestrator"])
+
+    def round(self, rnd: Round) -> None:
+        """Of the local phase or the global one."""
+        if rnd.number <= self.cfg.local_rounds:
+            self.local_round(rnd)
+        else:
+            self.global_round(rnd)
+
+    def local_round(self, rnd: Round) -> None:
+        """Devices learn alone."""
+        message = Message(options={"temperature": self.cfg.temperature})
+        replies = rnd.ask("local", {client: Request(message, rnd.begin_s) for client in rnd.clients})
+        for client, reply in replies.items():
+            rnd.loss(float(reply.message.options["loss"]), self.setup.num_samples[client])  # type: ignore[arg-type]
+        rnd.accept(replies)
+
+    def global_round(self, rnd: Round) -> None:
+        """Batch by batch: choose, learn on the devices, learn at the server."""
+        server = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
+        ready_s = dict.fromkeys(rnd.clients, rnd.begin_s)
+        for clients in lock_steps(self.setup, rnd.clients, "shrink"):
+            chosen = self.orchestrator.choose(clients, math.ceil(self.cfg.select_frac * len(clients)))
+            options = {"temperature": self.cfg.temperature}
+            requests = {
+                client: Request(Message(options={**options, "send": client in chosen}), ready_s[client])
+                for client in clients
+            }
+            replies = rnd.ask("step", requests)
+            word_s = max([rnd.begin_s, *(self.learn(rnd, server, replies[client]) for client in chosen)])
+            ready_s |= {client: max(word_s, reply.client_s) for client, reply in replies.items()}
+        num_masked = sum(mask.numel() * mask.element_size() for one in self.masks.values() for mask in one.values())
+        rnd.hold(server.memory_bytes(self.setup.cfg.batch) + num_masked)
+        rnd.notes["mask_density_frac"] = self.density_frac()
+        rnd.accept(rnd.ask("end", {client: Request(at_s=ready_s[client]) for client in rnd.clients}))
+
+    def learn(self, rnd: Round, server: ServerHalf, reply: Reply) -> float:
+        """A step of weights and mask on one client's batch; returns when it is done."""
+        client, position = reply.client, self.setup.positions[reply.client]
+        tail, cfg = server.tail(position), self.setup.cfg.optim
+        weights = {name: weight for name, weight in tail.named_parameters() if weight.requires_grad}
+        if client not in self.masks:
+            self.masks[client] = {name: torch.ones_like(weight).detach() for name, weight in weights.items()}
+        masks = {name: mask.requires_grad_() for name, mask in self.masks[client].items()}
+        z, y = reply.message.activations["z"], reply.message.labels["y"]
+        masked = {name: weight * masks[name] for name, weight in weights.items()}
+        loss = F.cross_entropy(functional_call(tail, masked, (z,)), y)
+        server.optim.zero_grad()
+        slopes = torch.autograd.grad(loss, [*weights.values(), *masks.values()], allow_unused=True)
+        for weight, slope in zip(weights.values(), slopes, strict=False):
+            weight.grad = slope
+        server.optim.step()
+        self.masks[client] = {
+            name: mask.detach()
+            if slope is None
+            else _shrunk(mask.detach() - cfg.lr * slope, cfg.lr * self.cfg.sparsity)
+            for (name, mask), slope in zip(masks.items(), slopes[len(weights) :], strict=True)
+        }
+        self.orchestrator.saw(client, float(loss.detach()))
+        rnd.loss(loss.detach(), len(y))
+        return rnd.work(len(y) * server.cost(position).train_flops, reply.at_s)
+
+    def density_frac(self) -> float:
+        """Share of all masks' values that are not zero."""
+        values = [mask for one in self.masks.values() for mask in one.values()]
+        return sum(int(mask.count_nonzero()) for mask in values) / max(1, sum(mask.numel() for mask in values))
+
+    def masked_model(self, client: int, kept: Kept) -> SplitModel:
+        """One client's layers with the server's under its mask."""
+        own = private_model(self, client, kept)
+        weights = own.weights()
+        own.load({name: weights[name] * mask for name, mask in self.masks.get(client, {}).items()})
+        return own
+
+    def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
+        """Every client's own model."""
+        clients = range(len(self.setup.positions))
+        return [Evaluated(self.whole(self.masked_model(client, kept)), client) for client in clients]
+
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """Likewise."""
+        return self.masked_model(client, kept)
+
+
+class Orchestrator:
+    """Chooses those clients on which the server does worst, or about which it knows least (UCB).
+
+    Args:
+        discount: Of losses, for each later choice.
+    """
+
+    def __init__(self, discount: float) -> None:
+        self._discount = discount
+        self._num_choices = 0
+        self._known: dict[int, list[float]] = {}  # by client: sum of losses, of their weights, pulls
+
+    def choose(self, clients: Sequence[int], num: int) -> list[int]:
+        """The clients of one iteration, rising."""
+        self._num_choices += 1
+        for known in self._known.values():
+            known[0] *= self._discount
+            known[1] *= self._discount
+        best = sorted(clients, key=lambda client: (-self.score(client), client))
+        return sorted(best[:num])
+
+    def score(self, client: int) -> float:
+        """Discounted mean loss plus sqrt(2 log t / pulls); infinite before the first pull."""
+        if client not in self._known:
+            return math.inf
+        loss, weight, num_pulls = self._known[client]
+        return loss / weight + math.sqrt(2 * math.log(self._num_choices) / num_pulls)
+
+    def saw(self, client: int, loss: float) -> None:
+        """Takes in the server's loss on a client that was chosen."""
+        known = self._known.setdefault(client, [0.0, 0.0, 0.0])
+        known[0] += loss
+        known[1] += 1
+        known[2] += 1
+
+    def state(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return {"num_choices": self._num_choices, "known": {client: list(one) for client, one in self._known.items()}}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` gave."""
+        self._num_choices = state["num_choices"]
+        self._known = {client: list(one) for client, one in state["known"].items()}
+
+
+def contrastive_loss(features: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss: mean over samples that have a companion of their class in the batch.
+
+    Args:
+        features: [b, d], of any length.
+        y: [b].
+        temperature: Divides the cosines.
+    """
+    unit = F.normalize(features)
+    is_self = torch.eye(len(y), dtype=torch.bool, device=y.device)
+    logits = (unit @ unit.T / temperature).masked_fill(is_self, -math.inf)
+    companion_mask = (y[:, None] == y[None, :]) & ~is_self
+    log_share = (logits - logits.logsumexp(1, keepdim=True)).masked_fill(~companion_mask, 0.0)
+    num_companions = companion_mask.sum(1)
+    anchor_mask = num_companions > 0
+    if not anchor_mask.any():
+        return features.sum() * 0.0
+    return -(log_share.sum(1)[anchor_mask] / num_companions[anchor_mask]).mean()
+
+
+def _projection_of(setup: Setup, position: int) -> Any:
+    size = math.prod(setup.model.shape_at(position))
+    return lambda: nn.Sequential(nn.Flatten(), nn.Linear(size, _WIDTH))
+
+
+def _shrunk(mask: Tensor, step: float) -> Tensor:
+    """Soft thresholding: the proximal step of the L1 norm."""
+    return mask.sign() * (mask.abs() - step).clamp(min=0)

@@ -1,0 +1,59 @@
+"""CPSL: clusters of clients train one after the other, the clients of a cluster in parallel on merged batches.
+
+Wu et al., "Split Learning over Wireless Networks: Parallel Design and Resource Management", IEEE JSAC 2023. Client: the
+layers before its cut, data. Server: one half, labels as sent. A cluster is sent the client part, trains in lock-step
+for the local epochs, and its client parts are averaged by n_k / n of the cluster; the next one goes on from there.
+Crosses, per client and round: E n_k (q s + l) up, E n_k q s down, and the client part both ways.
+One cluster is PSL, a cluster for each client is relay, both to the bit.
+
+Differs from the paper: clusters are of clients that are alike in their expected time for a sample, so that nobody waits
+long in lock-step, and keep to that; the paper searches them by Gibbs sampling together with the spectrum in each round,
+and the cut by sample average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from edgeai.fedsplit.config.methods import CPSLConfig
+from edgeai.fedsplit.methods.method import Method, Round, Signature
+from edgeai.fedsplit.methods.pace import seconds_per_sample
+from edgeai.fedsplit.methods.split.psl import lock_steps, merged_step
+from edgeai.fedsplit.methods.steps import hand_out, stitched, weights_served
+from edgeai.fedsplit.protocol.halves import ServerHalf, SplitClient
+
+
+class CPSL(Method):
+    """See the head of this file."""
+
+    cfg: CPSLConfig
+    client_half = SplitClient
+    signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
+
+    def round(self, rnd: Round) -> None:
+        """Cluster by cluster."""
+        server = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
+        at_s = rnd.begin_s
+        for clients in self.clusters(rnd.clients):
+            rnd.hold(server.memory_bytes(self.setup.cfg.batch * len(clients)))
+            at_s = self.cluster(rnd, server, clients, at_s)
+
+    def clusters(self, clients: Sequence[int]) -> list[list[int]]:
+        """The fastest first; sizes differ by one at most."""
+        num = min(self.cfg.clusters, len(clients))
+        by_pace = sorted(clients, key=lambda client: seconds_per_sample(self.setup, client))
+        edges = [len(clients) * number // num for number in range(num + 1)]
+        return [sorted(by_pace[start:stop]) for start, stop in pairwise(edges)]
+
+    def cluster(self, rnd: Round, server: ServerHalf, clients: list[int], at_s: float) -> float:
+        """Trains one cluster; returns when the next one can begin."""
+        requests = hand_out(rnd, self.setup, self.global_model, clients, at_s)
+        for present in lock_steps(self.setup, clients, self.cfg.uneven):
+            replies = rnd.ask("step", {client: requests[client] for client in present})
+            requests |= merged_step(rnd, self.setup, server, replies, rescale=True)
+        replies = rnd.ask("unload", requests)
+        counted = rnd.accept(replies)
+        if counted:
+            self.global_model.load(stitched(self.setup, counted, weights_served(dict.fromkeys(counted, server))))
+        return max(reply.at_s for reply in (counted or replies).values())

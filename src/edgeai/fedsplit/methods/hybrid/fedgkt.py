@@ -1,0 +1,185 @@
+"""FedGKT: knowledge goes both ways as logits; neither weights nor gradients cross.
+
+He, Annavaram & Avestimehr, "Group Knowledge Transfer: Federated Learning of Large CNNs at the Edge", NeurIPS 2020,
+algorithm 1.
+
+Client: the layers before its cut and a head, both its own and never sent, data, the server's logits for its samples.
+Server: the layers behind the cut, all features of a round. A device trains with
+CE(head(z), y) + alpha T^2 KL(server's softmax(. / T) | its own), then sends features, logits and labels of all its
+samples; the server trains on them with CE(server(z), y) + alpha T^2 KL(client's | its own), and sends its logits back.
+Crosses, per client and round: n_k (q s + c s + l) up and n_k c s down, c classes, once, whatever the local epochs.
+
+In use a client's layers go with the server's. Logits that a client missed are those of the last round it was in time.
+
+Differs from the paper: the device's head is Flatten + Linear; optimisers start anew in each round; the server's logits
+are computed when it has learnt, without dropout and with running statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgeai.fedsplit.config.methods import FedGKTConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.methods.auxiliary_heads import (
+    HEAD,
+    build_head,
+    copy_part,
+    of_model,
+    of_tag,
+    private_model,
+    private_models,
+    tagged,
+)
+from edgeai.fedsplit.methods.feature_pool import Pool
+from edgeai.fedsplit.methods.hybrid.local_loss import LocalLossClient
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.protocol.halves import Kit, Part, ServerHalf, derived_seed
+from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.transport import Reply, Request, arrivals
+
+_LOGITS = "server/logits"
+_SHUFFLE_SEED = 14  # what a draw is for
+
+
+class TaughtClient(LocalLossClient):
+    """Learns from labels and from the server's logits; keeps layers, head and logits."""
+
+    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
+        super().__init__(kit, parts)
+        self.teacher: Tensor | None = None
+        self.temperature, self.alpha = 1.0, 0.0
+        if self.kept:
+            self.load("client", of_model(self.kept))
+            self.load("head", of_tag(HEAD, self.kept))
+
+    def on_train(self, message: Message) -> Iterator[Message]:
+        """The whole round: trains, then sends what it makes of each of its samples."""
+        self.temperature = float(message.options["temperature"])  # type: ignore[arg-type]
+        self.alpha = float(message.options["alpha"])  # type: ignore[arg-type]
+        while (batch := self.batch()) is not None:
+            indices, x, y = batch
+            self.teacher = self.kept[_LOGITS][indices] if _LOGITS in self.kept else None
+            self.learn(self.smash(x), y)
+        self.kept |= {**self.weights("client"), **tagged(HEAD, self.weights("head"))}
+        for indices in torch.arange(len(self.kit.samples.y)).split(self.kit.batch):
+            yield self.told(indices)
+
+    def on_logits(self, message: Message) -> None:
+        """Keeps what the server makes of its samples."""
+        self.kept[_LOGITS] = message.side["logits"]
+
+    def local_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        """Labels, and the server's logits where there are any yet."""
+        logits = self.parts["head"].module(z)
+        return distilled(logits, y, self.teacher, self.temperature, self.alpha)
+
+    @torch.no_grad()
+    def told(self, indices: Tensor) -> Message:
+        """Features, logits and labels of some samples."""
+        protect, y = self.kit.protect, self.kit.samples.y[indices]
+        z = self.parts["client"].module(self.kit.samples.x[indices])
+        if protect is not None:
+            z, y = protect.smashed(z), protect.labels(indices, y)
+        logits = self.parts["head"].module(z)
+        for role in ("client", "head"):
+            self.count(role, len(y), forward=1)
+        return Message(activations={"z": z}, side={"logits": logits}, labels={"y": y})
+
+
+class FedGKT(Method):
+    """See the head of this file."""
+
+    cfg: FedGKTConfig
+    client_half = TaughtClient
+    signature = Signature(activations_up=True, labels_up=True, side_up=True, side_down=True)
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.heads = {position: build_head(setup, position) for position in sorted(set(setup.positions))}
+        """As every client starts with."""
+
+    def client_parts(self, client: int) -> dict[str, Part]:
+        """The layers before the cut, and the head."""
+        head = self.heads[self.setup.positions[client]]
+        return {**super().client_parts(client), "head": copy_part(head)}
+
+    def warnings(self) -> tuple[str, ...]:
+        """What DP-SGD does not cover."""
+        if self.setup.cfg.privacy.dp_sgd is None:
+            return ()
+        return ("DP-SGD covers the layers before the cut, not the heads, whose logits are sent",)
+
+    def round(self, rnd: Round) -> None:
+        """The devices learn and tell; the server learns from those in time, and tells them."""
+        options = {"temperature": self.cfg.temperature, "alpha": self.cfg.alpha}
+        requests = {client: Request(Message(options=options), rnd.begin_s) for client in rnd.clients}
+        told: dict[int, list[Reply]] = {client: [] for client in rnd.clients}
+        for reply in arrivals(rnd.stream("train", requests)):
+            told[reply.client].append(reply)
+        last = rnd.accept({client: replies[-1] for client, replies in told.items()})
+        if not last:
+            return
+        server = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
+        at_s = self.learn(rnd, server, {client: told[client] for client in last})
+        answers = {client: self.answer(rnd, server, told[client], at_s) for client in last}
+        rnd.end_s = max(rnd.end_s, *rnd.tell("logits", answers).values())
+
+    def learn(self, rnd: Round, server: ServerHalf, told: Mapping[int, Sequence[Reply]]) -> float:
+        """The server learns from features and logits; returns when it is done."""
+        cfg, pool = self.setup.cfg, Pool()
+        for client, replies in told.items():
+            for message in (reply.message for reply in replies):
+                columns = (message.activations["z"], message.labels["y"], message.side["logits"])
+                pool.add(self.setup.positions[client], *columns)
+        rnd.hold(server.memory_bytes(cfg.batch) + pool.num_bytes)
+        at_s = max(replies[-1].at_s for replies in told.values())
+        for epoch in range(self.cfg.server_epochs):
+            seed = derived_seed(cfg.seed, rnd.number, epoch, _SHUFFLE_SEED)
+            for position, (z, y, logits) in pool.batches(cfg.batch, seed):
+                loss = distilled(server.tail(position)(z), y, logits, self.cfg.temperature, self.cfg.alpha)
+                server.optim.zero_grad()
+                loss.backward()
+                server.optim.step()
+                rnd.loss(loss.detach(), len(y))
+                at_s = rnd.work(len(y) * server.cost(position).train_flops, at_s)
+        return at_s
+
+    @torch.no_grad()
+    def answer(self, rnd: Round, server: ServerHalf, told: Sequence[Reply], at_s: float) -> Request:
+        """The server's logits for all samples of one client, in their order."""
+        position = self.setup.positions[told[0].client]
+        tail = server.tail(position).eval()
+        logits = torch.cat([tail(reply.message.activations["z"]) for reply in told])
+        tail.train()
+        done_s = rnd.work(len(logits) * server.cost(position).forward_flops, at_s)
+        return Request(Message(side={"logits": logits}), done_s)
+
+    def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
+        """Every client's own layers with the server's."""
+        return private_models(self, kept)
+
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """Likewise."""
+        return private_model(self, client, kept)
+
+
+def distilled(logits: Tensor, y: Tensor, teacher: Tensor | None, temperature: float, alpha: float) -> Tensor:
+    """Mean of cross-entropy and alpha T^2 KL(teacher | student) (Hinton et al. 2015).
+
+    Args:
+        logits: [b, c], of the student.
+        y: [b].
+        teacher: [b, c] logits; None where there is no teacher.
+        temperature: T, divides both logits.
+        alpha: Weight of the second term.
+    """
+    loss = F.cross_entropy(logits, y)
+    if teacher is None or not alpha:
+        return loss
+    student, target = (logits / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
+    return loss + alpha * temperature**2 * F.kl_div(student, target, reduction="batchmean", log_target=True)

@@ -1,0 +1,166 @@
+"""FSL-SAGE: local heads that are fitted, at the server, to give the server's own gradient at the cut.
+
+Nair et al., "FSL-SAGE: Accelerating Federated Split Learning via Smashed Activation Gradient Estimation", ICML 2025.
+
+Client: the layers before its cut, a head that it does not train, data. Server: the layers behind the cut, a copy of
+each client's head, the smashed data that it saw last. A client learns from d CE(head(z), y) / dz; every `align_every`
+rounds, from the first on, the server fits each head so that this comes close to d CE(server(z), y) / dz on what it
+remembers. Crosses, per client and round, with a bytes of head: E n_k (q s + l) / h up at the cut and nothing down; the
+client part both ways; a down in the first round that the client takes part in after a fit.
+
+Differs from the paper: gradients are fitted sample by sample (of the sum over a batch, not its mean), so that the fit
+does not depend on the batch size; every fit starts a new Adam and takes whole passes over what is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeai.fedsplit.config.methods import FSLSageConfig
+from edgeai.fedsplit.cuts.split_model import Weights, clone
+from edgeai.fedsplit.methods.auxiliary_heads import HEAD, copy_part, of_model, of_tag, tagged
+from edgeai.fedsplit.methods.hybrid.local_loss import Decoupled, LocalLossClient
+from edgeai.fedsplit.methods.method import Method, Round, Setup
+from edgeai.fedsplit.methods.steps import stitched, weights_served
+from edgeai.fedsplit.protocol.halves import Kit, Part, ServerHalf
+from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.transport import Reply
+
+
+class SageClient(LocalLossClient):
+    """Trains the layers before the cut only; the head comes from the server, and stays."""
+
+    trained = ("client",)
+
+    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
+        super().__init__(kit, parts)
+        if self.kept:
+            self.load("head", of_tag(HEAD, self.kept))
+
+    def take(self, message: Message) -> None:
+        """Takes over the layers, and a head if one came."""
+        self.load("client", of_model(message.weights))
+        if head := of_tag(HEAD, message.weights):
+            self.load("head", head)
+            self.kept = tagged(HEAD, self.weights("head"))
+
+    def result(self) -> dict[str, Tensor]:
+        """The layers alone."""
+        return self.weights("client")
+
+    def local_gradient(self, z: Tensor, y: Tensor) -> Tensor:
+        """The head's estimate of the server's gradient."""
+        leaf = z.detach().requires_grad_()
+        [gradient] = torch.autograd.grad(self.local_loss(leaf, y), leaf)
+        return gradient
+
+
+class FSLSage(Decoupled):
+    """See the head of this file."""
+
+    cfg: FSLSageConfig
+    client_half = SageClient
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.fitted: dict[int, Weights] = {}
+        """Heads that differ from the first one, by client."""
+        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
+        """z [n, ...] and y [n] that each client sent last."""
+        self.unsent: set[int] = set()
+        """Clients whose head was fitted since they got one."""
+
+    @property
+    def every(self) -> int:
+        """The paper's h."""
+        return self.cfg.h
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The model; heads are in `extra`."""
+        return Method.modules(self)
+
+    def extra(self) -> dict[str, Any]:
+        """Heads, what they are fitted on, and who lacks the newest."""
+        seen = {client: list(pair) for client, pair in self.seen.items()}
+        return {"fitted": self.fitted, "seen": seen, "unsent": sorted(self.unsent)}
+
+    def load_extra(self, extra: dict[str, Any]) -> None:
+        """Puts back what `extra` gave."""
+        self.fitted = extra["fitted"]
+        self.seen = {client: (z, y) for client, (z, y) in extra["seen"].items()}
+        self.unsent = set(extra["unsent"])
+
+    def warnings(self) -> tuple[str, ...]:
+        """Nothing: devices train no head."""
+        return ()
+
+    def round(self, rnd: Round) -> None:
+        """As with every local loss; then, now and then, the heads are fitted."""
+        super().round(rnd)
+        num_bytes = sum(z.numel() * z.element_size() + y.numel() * y.element_size() for z, y in self.seen.values())
+        half = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
+        rnd.hold(half.memory_bytes(self.setup.cfg.batch) + num_bytes)
+        if (rnd.number - 1) % self.cfg.align_every == 0:
+            errors = [self.align(rnd, half, client) for client in rnd.clients if client in self.seen]
+            if errors:
+                rnd.notes["gradient_error"] = sum(errors) / len(errors)
+
+    def send(self, client: int) -> Message:
+        """The layers, and the head if it is news."""
+        weights = self.global_model.weights(0, self.setup.positions[client])
+        if client in self.unsent:
+            self.unsent.remove(client)
+            weights |= tagged(HEAD, self.fitted[client])
+        return Message(weights=weights, options={"every": self.every})
+
+    def served(self, rnd: Round, reply: Reply) -> None:
+        """Remembers the newest smashed data."""
+        z, y = reply.message.activations["z"].detach(), reply.message.labels["y"]
+        if reply.client in self.seen:
+            before_z, before_y = self.seen[reply.client]
+            z, y = torch.cat([before_z, z]), torch.cat([before_y, y])
+        self.seen[reply.client] = z[-self.cfg.remember :], y[-self.cfg.remember :]
+
+    def aggregate(self, replies: Mapping[int, Reply], servers: Mapping[int, ServerHalf]) -> None:
+        """Averages client parts; heads are each client's own."""
+        self.global_model.load(stitched(self.setup, replies, weights_served(servers)))
+
+    def align(self, rnd: Round, half: ServerHalf, client: int) -> float:
+        """Fits one client's head.
+
+        Returns:
+            Squared error of its gradients over their squared size, after the fit.
+        """
+        position = self.setup.positions[client]
+        z, y = self.seen[client]
+        target = gradient_at(half.tail(position), z, y)
+        head = copy_part(self.heads[position])
+        if client in self.fitted:
+            head.module.load_state_dict(self.fitted[client])
+        optim = torch.optim.Adam(head.module.parameters(), lr=self.cfg.align_lr)
+        for _ in range(self.cfg.align_steps):
+            optim.zero_grad()
+            (_squared_error(head.module, z, y, target) / len(z)).backward()
+            optim.step()
+        self.fitted[client] = clone(head.module.state_dict())
+        self.unsent.add(client)
+        passes = 2 * self.cfg.align_steps  # a gradient, and the gradient of its error
+        rnd.work(len(z) * (half.cost(position).train_flops + passes * head.cost.train_flops), rnd.end_s, label="align")
+        return float(_squared_error(head.module, z, y, target).detach() / target.square().sum())
+
+
+def gradient_at(module: nn.Module, z: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
+    """The gradient [n, ...] of each sample's loss at the cut."""
+    leaf = z.detach().requires_grad_()
+    loss = F.cross_entropy(module(leaf), y, reduction="sum")
+    [gradient] = torch.autograd.grad(loss, leaf, create_graph=create_graph)
+    return gradient
+
+
+def _squared_error(head: nn.Module, z: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    return (gradient_at(head, z, y, create_graph=True) - target).square().sum()

@@ -1,0 +1,131 @@
+"""Hierarchical SplitFed: clients below edge servers below a cloud.
+
+Liu et al., "Client-Edge-Cloud Hierarchical Federated Learning", ICC 2020 (HierFAVG), with split clients: every edge
+runs SplitFed V2 with the clients below it, and averages their layers; every `cloud_every` rounds the cloud averages the
+edges' whole models and hands the mean back.
+Client: the layers before its cut, data. Edge: the layers behind the cut of its clients, labels as sent, the average of
+their layers. Cloud: the average of the edges. Crosses, per client and round: as in SplitFed V2. Between edges and
+cloud, every `cloud_every` rounds: N s up for each edge that learnt since, N s down for each edge, over one backhaul.
+
+With one edge this is SplitFed V2 to the bit; with `cloud_every` 1 it is SFLG up to rounding. An edge counts by the
+samples it learnt from since the cloud's last average, which are those of its clients where everyone is always there.
+
+Lanes of the server stand for edges: with as many lanes as edges each computes on its own.
+Between two averages in the cloud every client has the model of its edge, and the mean of those is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from edgeai.fedsplit.config.methods import HierarchicalConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel, average
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.methods.steps import hand_out, interleave, stitched, weights_served
+from edgeai.fedsplit.protocol.halves import ServerHalf, SplitClient
+from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.transport import Reply, Request
+
+
+class Hierarchical(Method):
+    """See the head of this file."""
+
+    cfg: HierarchicalConfig
+    client_half = SplitClient
+    signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.edges = [setup.model.copy() for _ in range(min(self.cfg.edges, len(setup.num_samples)))]
+        """The model of each edge."""
+        self.num_learnt = [0] * len(self.edges)
+        """Samples that each edge learnt from since the cloud's last average."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """Edges that wait for each other."""
+        num_edges, lanes = len(self.edges), self.setup.world.lanes
+        if lanes >= num_edges:
+            return ()
+        return (f"{num_edges} edges share {lanes} of the server's lanes: set world.server.lanes to {num_edges}",)
+
+    def edge_of(self, client: int) -> int:
+        """The edge above a client: neighbours share one; sizes differ by one at most."""
+        return client * len(self.edges) // len(self.setup.num_samples)
+
+    def round(self, rnd: Round) -> None:
+        """A round of V2 below each edge; in some rounds the cloud's average."""
+        servers = self.servers(rnd)
+        ready: dict[int, Request] = {}
+        for client in rnd.clients:
+            ready |= hand_out(rnd, self.setup, self.edges[self.edge_of(client)], [client])
+        replies = rnd.accept(rnd.ask("unload", interleave(rnd, self.setup, servers, ready)))
+        for edge, model in enumerate(self.edges):
+            mine = self.below(edge, replies)
+            if mine:
+                model.load(stitched(self.setup, mine, weights_served(servers)))
+                self.num_learnt[edge] += sum(self.setup.num_samples[client] for client in mine)
+        if rnd.number % self.cfg.cloud_every == 0 and any(self.num_learnt):
+            self.average_in_cloud(rnd, replies)
+
+    def servers(self, rnd: Round) -> dict[int, ServerHalf]:
+        """A half at every edge, by client."""
+        setup = self.setup
+        edges = sorted({self.edge_of(client) for client in rnd.clients})
+        halves = {edge: ServerHalf(self.edges[edge].copy(), setup.first, setup.cfg.optim) for edge in edges}
+        rnd.hold(sum(half.memory_bytes(setup.cfg.batch) for half in halves.values()))
+        return {client: halves[self.edge_of(client)] for client in rnd.clients}
+
+    def below(self, edge: int, replies: Mapping[int, Reply]) -> dict[int, Reply]:
+        """What came from the clients below an edge."""
+        return {client: reply for client, reply in replies.items() if self.edge_of(client) == edge}
+
+    def average_in_cloud(self, rnd: Round, replies: Mapping[int, Reply]) -> None:
+        """Edges up, average, down; an edge sends as soon as it has heard from all it waits for."""
+        learnt = [edge for edge, num_samples in enumerate(self.num_learnt) if num_samples]
+        weights = [edge.weights() for edge in self.edges]
+        arrived_s = [
+            rnd.pass_on(Message(weights=weights[edge]), at_s=self.ready_s(rnd, edge, replies), direction="up")
+            for edge in learnt
+        ]
+        total = sum(self.num_learnt)
+        self.global_model.load(
+            average([weights[edge] for edge in learnt], [self.num_learnt[edge] / total for edge in learnt])
+        )
+        for edge in self.edges:
+            there_s = rnd.pass_on(Message(weights=self.global_model.weights()), at_s=max(arrived_s))
+            rnd.end_s = max(rnd.end_s, there_s)
+            edge.load(self.global_model.weights())
+        self.num_learnt = [0] * len(self.edges)
+
+    def ready_s(self, rnd: Round, edge: int, replies: Mapping[int, Reply]) -> float:
+        """When an edge has all that counts: with the last of its clients; where one is missing, when the round ends."""
+        mine = self.below(edge, replies)
+        if len(mine) < sum(self.edge_of(client) == edge for client in rnd.clients):
+            return rnd.end_s
+        return max((reply.at_s for reply in mine.values()), default=rnd.begin_s)
+
+    def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
+        """The cloud's model while the edges have it too, otherwise each client's, which is its edge's."""
+        if not any(self.num_learnt):
+            return super().evaluated(kept)
+        models = [self.whole(edge) for edge in self.edges]
+        return [Evaluated(models[self.edge_of(client)], client) for client in range(len(self.setup.num_samples))]
+
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """The model of the edge above a client."""
+        return self.edges[self.edge_of(client)]
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The cloud's model and the edges'."""
+        return {**super().modules(), **{f"edge.{number}": edge.model for number, edge in enumerate(self.edges)}}
+
+    def extra(self) -> dict[str, Any]:
+        """What each edge learnt from."""
+        return {"num_learnt": list(self.num_learnt)}
+
+    def load_extra(self, extra: dict[str, Any]) -> None:
+        """Puts it back."""
+        self.num_learnt = list(extra["num_learnt"])

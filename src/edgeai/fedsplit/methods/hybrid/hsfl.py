@@ -1,0 +1,99 @@
+"""HSFL: in one round some clients train the whole model (FL mode), others split it (SL mode); one average of all.
+
+Liu, Deng & Mahmoodi, "Wireless Distributed Learning: A New Hybrid Split and Federated Learning Approach", IEEE
+Transactions on Wireless Communications 2022. FL client: all layers, data, labels. SL client: the layers before its
+cut, data. Server: a replica of the layers behind the cut for every SL client, labels as sent.
+Crosses, per round: N s down and up for an FL client; E n_k (q s + l) up, E n_k q s down, and the client part both ways
+for an SL client. With no client in SL mode this is FedAvg, with all of them SplitFed V1, both to the bit.
+
+Differs from the paper: modes are given out once, the slowest devices split; the paper chooses clients and modes before
+every round, by a bandit over channel states and the norms of their updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from edgeai.core.errors import UsageError
+from edgeai.fedsplit.config.methods import HSFLConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel, Weights
+from edgeai.fedsplit.methods.federated.fedavg import FullClient, note_losses
+from edgeai.fedsplit.methods.method import Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.methods.steps import hand_out, interleave, stitched, weights_served
+from edgeai.fedsplit.protocol.halves import Kit, Part, ServerHalf, SplitClient
+from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.transport import Reply, Request
+
+
+class HybridClient(SplitClient, FullClient):
+    """A device in either mode: what it has been given to hold tells which."""
+
+    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
+        [self.role] = parts
+        super().__init__(kit, parts)
+
+
+class HSFL(Method):
+    """See the head of this file."""
+
+    cfg: HSFLConfig
+    client_half = HybridClient
+    signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.splitting = frozenset(slowest(setup, self.cfg.split_frac))
+        """Clients in SL mode."""
+        if not self.splitting:
+            self.signature = Signature(weights_up=True, weights_down=True)
+        if setup.cfg.privacy.noise is not None and len(self.splitting) < len(setup.num_samples):
+            raise UsageError(
+                "privacy.noise acts on smashed data, and hsfl has clients that send none",
+                hint="set method.split_frac to 1, or leave privacy.noise empty",
+            )
+
+    def client_parts(self, client: int) -> dict[str, Part]:
+        """The layers before the cut, or all."""
+        if client in self.splitting:
+            return super().client_parts(client)
+        return {"model": self.fresh_part(0, len(self.setup.model))}
+
+    def round(self, rnd: Round) -> None:
+        """Both modes side by side, then one average."""
+        whole = Message(weights=self.global_model.weights())
+        full = rnd.ask("train", {k: Request(whole, rnd.begin_s) for k in rnd.clients if k not in self.splitting})
+        servers = self.servers(rnd)
+        ready = hand_out(rnd, self.setup, self.global_model, list(servers))
+        split = rnd.ask("unload", interleave(rnd, self.setup, servers, ready))
+        both = full | split
+        replies = rnd.accept({client: both[client] for client in rnd.clients})
+        note_losses(rnd, self.setup, {client: reply for client, reply in replies.items() if client in full})
+        if replies:
+            self.global_model.load(stitched(self.setup, replies, whole_models(full) | weights_served(servers)))
+
+    def servers(self, rnd: Round) -> dict[int, ServerHalf]:
+        """A replica for every client that splits."""
+        clients = [client for client in rnd.clients if client in self.splitting]
+        first = min((self.setup.positions[client] for client in clients), default=0)
+        halves = {client: ServerHalf(self.global_model.copy(), first, self.setup.cfg.optim) for client in clients}
+        model_bytes = self.setup.model.cost(0, len(self.setup.model)).weight_bytes
+        num_full = len(rnd.clients) - len(clients)
+        rnd.hold(sum(h.memory_bytes(self.setup.cfg.batch) for h in halves.values()) + num_full * model_bytes)
+        return halves
+
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """Nothing crosses at the cut of a client in FL mode."""
+        return super().model_of(client, kept) if client in self.splitting else None
+
+
+def slowest(setup: Setup, frac: float) -> list[int]:
+    """The slowest devices, so many of all; among equals those that come first."""
+    clients = range(len(setup.num_samples))
+    by_speed = sorted(clients, key=lambda client: setup.world.device(client).flops_per_s)
+    return by_speed[: round(Fraction(frac).limit_denominator(10**6) * len(by_speed))]
+
+
+def whole_models(replies: Mapping[int, Reply]) -> dict[int, Weights]:
+    """What came up as whole models, by client."""
+    return {client: dict(reply.message.weights) for client, reply in replies.items()}

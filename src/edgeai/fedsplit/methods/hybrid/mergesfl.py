@@ -1,0 +1,159 @@
+"""MergeSFL: merged batches, to which each client adds as much as its speed allows; clients chosen for balanced labels.
+
+Liao et al., "MergeSFL: Split Federated Learning with Feature Merging and Batch Size Regulation", ICDE 2024 (arXiv
+2311.13348). Client: the layers before its cut, data. Server: one half, stepped on the merged batch; it knows how many
+samples of each class a client has, and how long a client is expected to need for one.
+A round: batch sizes are set inversely to that time, around the configured one; clients are chosen so that the merged
+batch has the classes in the proportions of all data; they train in lock-step; their parts are averaged by batch size.
+Everyone goes as many steps as it takes all of them together to see as many samples as they have: fast clients go over
+theirs more than once. Crosses, per chosen client, with b its batch: steps b (q s + l) up, steps b q s down, and the
+client part both ways; 8 bytes a class up, once, from every client.
+
+Differs from the paper: the choice is greedy, from the client that was chosen least often on, adding whoever lowers the
+Kullback-Leibler divergence most; the paper searches by a genetic algorithm, and also caps the server's incoming
+traffic. Times are those expected from devices and links, not moving averages of measured ones. Batches are not tuned
+further after the choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgeai.core.errors import UsageError
+from edgeai.fedsplit.config.methods import MergeSFLConfig
+from edgeai.fedsplit.methods.method import Method, Round, Setup, Signature
+from edgeai.fedsplit.methods.pace import seconds_per_sample
+from edgeai.fedsplit.methods.split.psl import merged_step
+from edgeai.fedsplit.methods.steps import stitched, weights_served
+from edgeai.fedsplit.protocol.halves import ServerHalf, SplitClient
+from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.transport import Request
+
+
+class MergeClient(SplitClient):
+    """Is told its batch size and its number of steps; begins anew when it has gone over its samples."""
+
+    def on_describe(self, message: Message) -> Message:
+        """How many samples of each class it has, with the labels as it gives them away."""
+        y = self.kit.samples.y
+        if self.kit.protect is not None:
+            y = self.kit.protect.labels(torch.arange(len(y)), y)
+        num_classes = int(message.options["num_classes"])  # type: ignore[arg-type]
+        return Message(side={"histogram": torch.bincount(y, minlength=num_classes)})
+
+    def on_load(self, message: Message) -> None:
+        """Weights, batch size and steps."""
+        super().on_load(message)
+        batch, steps = (int(message.options[name]) for name in ("batch", "steps"))  # type: ignore[arg-type]
+        epochs = math.ceil(steps / math.ceil(len(self.kit.samples) / batch))
+        self.kit = replace(self.kit, batch=batch, epochs=epochs)
+        self._order = self._batches()
+
+
+class MergeSFL(Method):
+    """See the head of this file."""
+
+    cfg: MergeSFLConfig
+    client_half = MergeClient
+    signature = Signature(
+        activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True, side_up=True
+    )
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        if setup.cfg.privacy.dp_sgd is not None:
+            raise UsageError(
+                "privacy.dp_sgd counts batches of one size, and method mergesfl changes them",
+                hint="leave privacy.dp_sgd empty, or choose method psl",
+            )
+        self.histograms: dict[int, list[int]] = {}
+        self.num_chosen: dict[int, int] = {}
+
+    def round(self, rnd: Round) -> None:
+        """Batch sizes, choice, lock-step, average by batch size."""
+        at_s = self.learn_histograms(rnd)
+        sizes = batch_sizes(self.setup, rnd.clients, self.cfg.max_batch_factor)
+        clients = self.choose(rnd.clients, sizes)
+        samples = [self.setup.num_samples[client] for client in clients]
+        per_step = sum(sizes[client] for client in clients)
+        num_steps = max(1, round(self.setup.cfg.local_epochs * sum(samples) / per_step))
+        server = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim)
+        rnd.hold(server.memory_bytes(per_step))
+        requests = self.start(rnd, {client: sizes[client] for client in clients}, num_steps, at_s)
+        for _ in range(num_steps):
+            requests = merged_step(rnd, self.setup, server, rnd.ask("step", requests), rescale=True)
+        replies = rnd.accept(rnd.ask("unload", requests))
+        if replies:
+            counted = sum(sizes[client] for client in replies)
+            shares = [sizes[client] / counted for client in replies]
+            served = weights_served(dict.fromkeys(replies, server))
+            self.global_model.load(stitched(self.setup, replies, served, shares))
+
+    def learn_histograms(self, rnd: Round) -> float:
+        """Asks those clients that have not said; returns when all have."""
+        message = Message(options={"num_classes": self.setup.num_classes})
+        unknown = [client for client in rnd.clients if client not in self.histograms]
+        replies = rnd.ask("describe", {client: Request(message, rnd.begin_s) for client in unknown})
+        for client, reply in replies.items():
+            self.histograms[client] = reply.message.side["histogram"].tolist()
+        return max((reply.at_s for reply in replies.values()), default=rnd.begin_s)
+
+    def choose(self, clients: Sequence[int], sizes: Mapping[int, int]) -> list[int]:
+        """The clients of a round, rising."""
+        num = max(1, round(self.cfg.select_frac * len(clients)))
+        rest = sorted(clients, key=lambda client: (self.num_chosen.get(client, 0), client))
+        chosen = [rest.pop(0)]
+        while len(chosen) < num:
+            gains = [divergence([*chosen, client], sizes, self.histograms) for client in rest]
+            chosen.append(rest.pop(int(np.argmin(gains))))
+        for client in chosen:
+            self.num_chosen[client] = self.num_chosen.get(client, 0) + 1
+        return sorted(chosen)
+
+    def start(self, rnd: Round, sizes: Mapping[int, int], num_steps: int, at_s: float) -> dict[int, Request]:
+        """Sends the client parts, with each client's batch size."""
+        messages = {}
+        for client, size in sizes.items():
+            weights = self.global_model.weights(0, self.setup.positions[client])
+            messages[client] = Request(Message(weights=weights, options={"batch": size, "steps": num_steps}), at_s)
+        return {client: Request(at_s=there_s) for client, there_s in rnd.tell("load", messages).items()}
+
+    def extra(self) -> dict[str, Any]:
+        """What the server learned of the clients, and how often each was chosen."""
+        return {"histograms": dict(self.histograms), "num_chosen": dict(self.num_chosen)}
+
+    def load_extra(self, extra: dict[str, Any]) -> None:
+        """Likewise."""
+        self.histograms, self.num_chosen = dict(extra["histograms"]), dict(extra["num_chosen"])
+
+
+def batch_sizes(setup: Setup, clients: Sequence[int], max_factor: float) -> dict[int, int]:
+    """Inversely to the time that each client needs for a sample, the configured size in the mean.
+
+    Args:
+        setup: Devices, links, cuts, samples, and the configured size.
+        clients: Among whom.
+        max_factor: No size is more than so many times the configured one, or less than that part of it.
+    """
+    batch = setup.cfg.batch
+    speeds = np.array([1 / seconds_per_sample(setup, client) for client in clients])
+    wanted = np.clip(batch * speeds / speeds.mean(), batch / max_factor, batch * max_factor)
+    return {
+        client: max(1, min(round(float(size)), setup.num_samples[client]))
+        for client, size in zip(clients, wanted, strict=True)
+    }
+
+
+def divergence(clients: Sequence[int], sizes: Mapping[int, int], histograms: Mapping[int, Sequence[int]]) -> float:
+    """Kullback-Leibler divergence, in nats, of the classes of a merged batch from those of all known samples."""
+    everything = np.sum(list(histograms.values()), axis=0)
+    merged = np.sum([sizes[k] * np.array(histograms[k]) / sum(histograms[k]) for k in clients], axis=0)
+    p, q = merged / merged.sum(), everything / everything.sum()
+    there = p > 0
+    return float((p[there] * np.log(p[there] / q[there])).sum())

@@ -1,0 +1,1 @@
+"""Split learning methods: the model is divided between clients and server."""

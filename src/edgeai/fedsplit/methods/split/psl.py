@@ -1,0 +1,174 @@
+"""Parallel split learning in lock-step: one server step on the merged batch of all clients.
+
+Jeon & Kim, "Privacy-Sensitive Parallel Split Learning", ICOIN 2020; the merged batch is also the core of SplitAVG and
+MergeSFL. Client: the layers before its cut, data. Server: one half, which holds all batches of a step at once.
+Crosses, per client and round: E n_k (q s + l) up and E n_k q s down, and the client part both ways with `sync`.
+
+The server's loss is the mean over the merged batch, so slice k of its gradient is b_k / sum(b) of what client k's own
+mean loss would give; `rescale` makes up for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from edgeai.fedsplit.config.methods import LockStepConfig, PSLConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.methods.steps import hand_out, own_model, own_models, stitched, weights_served
+from edgeai.fedsplit.protocol.halves import ClientHalf, PrivateClient, ServerHalf, SplitClient
+from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.transport import Reply, Request
+
+
+class LockStep(Method):
+    """Clients in lock-step with one server half; their layers stay private. Variants say what they are answered."""
+
+    cfg: LockStepConfig
+    client_half: type[ClientHalf] = PrivateClient
+    signature = Signature(activations_up=True, gradients_down=True, labels_up=True)
+
+    def round(self, rnd: Round) -> None:
+        """Step by step until the clients run out of batches, as `uneven` says."""
+        server = self.open(rnd)
+        self.train(rnd, server, {client: Request(at_s=rnd.begin_s) for client in rnd.clients}, "end")
+        self.global_model.load(server.weights())
+
+    def open(self, rnd: Round) -> ServerHalf:
+        """Makes the server's half."""
+        server = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim)
+        rnd.hold(server.memory_bytes(self.setup.cfg.batch * len(rnd.clients)))
+        return server
+
+    def train(
+        self, rnd: Round, server: ServerHalf, requests: dict[int, Request], last_op: Literal["end", "unload"]
+    ) -> dict[int, Reply]:
+        """All steps of a round.
+
+        Args:
+            rnd: The round.
+            server: Its half.
+            requests: What starts each client; changed.
+            last_op: How the clients end.
+
+        Returns:
+            The last answers of those that count.
+        """
+        for clients in lock_steps(self.setup, list(requests), self.cfg.uneven):
+            replies = rnd.ask("step", {client: requests[client] for client in clients})
+            requests |= self.answer(rnd, server, replies)
+        return rnd.accept(rnd.ask(last_op, requests))
+
+    def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
+        """A step of the server on what the clients sent, and what each of them gets for it."""
+        return merged_step(rnd, self.setup, server, replies, rescale=True)
+
+    def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
+        """Every client's own model."""
+        return own_models(self, kept)
+
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """Likewise."""
+        return own_model(self, client, kept)
+
+
+class PSL(LockStep):
+    """See the head of this file."""
+
+    cfg: PSLConfig
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        if self.cfg.sync:
+            self.client_half = SplitClient
+            self.signature = Signature(
+                activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True
+            )
+
+    def round(self, rnd: Round) -> None:
+        """With sync, client parts go down before and are averaged after."""
+        if not self.cfg.sync:
+            super().round(rnd)
+            return
+        server = self.open(rnd)
+        replies = self.train(rnd, server, hand_out(rnd, self.setup, self.global_model, rnd.clients), "unload")
+        if replies:
+            served = weights_served(dict.fromkeys(replies, server))
+            self.global_model.load(stitched(self.setup, replies, served))
+
+    def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
+        """Each client gets its slice of the gradient."""
+        return merged_step(rnd, self.setup, server, replies, rescale=self.cfg.rescale)
+
+    def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
+        """Without sync every client has a model of its own."""
+        return Method.evaluated(self, kept) if self.cfg.sync else super().evaluated(kept)
+
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """Likewise."""
+        return Method.model_of(self, client, kept) if self.cfg.sync else super().model_of(client, kept)
+
+
+def lock_steps(setup: Setup, clients: Sequence[int], uneven: Literal["stop", "shrink"]) -> list[list[int]]:
+    """Who takes part in each step of a round."""
+    left = {client: setup.num_batches(client) for client in clients}
+    if uneven == "stop":
+        return [list(clients)] * min(left.values())
+    return [[client for client in clients if step < left[client]] for step in range(max(left.values()))]
+
+
+@dataclass(frozen=True)
+class Slices:
+    """What one step on a merged batch gave."""
+
+    gradients: dict[int, Tensor]
+    """By client: its rows of the gradient at the cut, [b_k, ...], of the mean loss over the merged batch."""
+    num_samples: int
+    """In the merged batch."""
+    done_s: float
+
+
+def merged_step(
+    rnd: Round, setup: Setup, server: ServerHalf, replies: Mapping[int, Reply], *, rescale: bool
+) -> dict[int, Request]:
+    """One step of the server on what several clients sent; clients with the same cut are merged into one pass.
+
+    Returns:
+        Each client's slice of the gradient.
+    """
+    slices = step_on_merged(rnd, setup, server, replies)
+    requests = {}
+    for client, gradient in slices.gradients.items():
+        scaled = gradient * (slices.num_samples / len(gradient)) if rescale else gradient
+        requests[client] = Request(Message(gradients={"z": scaled}), slices.done_s)
+    return requests
+
+
+def step_on_merged(rnd: Round, setup: Setup, server: ServerHalf, replies: Mapping[int, Reply]) -> Slices:
+    """The same, without saying what becomes of the gradient."""
+    groups = by_cut(setup, replies)
+    sent = {client: reply.message for client, reply in replies.items()}
+    inputs = {at: torch.cat([sent[client].activations["z"] for client in group]) for at, group in groups.items()}
+    labels = {at: torch.cat([sent[client].labels["y"] for client in group]) for at, group in groups.items()}
+    step = server.step_merged(inputs, labels)
+    total = sum(len(y) for y in labels.values())
+    rnd.loss(step.loss, total)
+    done_s = rnd.work(step.flops, max(reply.at_s for reply in replies.values()))
+    gradients: dict[int, Tensor] = {}
+    for at, group in groups.items():
+        sizes = [len(sent[client].labels["y"]) for client in group]
+        gradients |= dict(zip(group, step.gradients[at].split(sizes), strict=True))
+    return Slices(gradients, total, done_s)
+
+
+def by_cut(setup: Setup, clients: Iterable[int]) -> dict[int, list[int]]:
+    """Clients that are cut at the same place, by that place."""
+    groups: dict[int, list[int]] = {}
+    for client in clients:
+        groups.setdefault(setup.positions[client], []).append(client)
+    return groups

@@ -1,0 +1,1 @@
+"""Methods for data divided by features or along a sequence."""

@@ -1,0 +1,183 @@
+"""Vertical split learning: clients hold different features of the same samples, the server joins what they send.
+
+Vepakomma et al., "Split learning for health: Distributed deep learning without sharing raw patient data", 2018
+(vertically partitioned data); merges: Ceballos et al., "SplitNN-driven Vertical Partitioning", 2020. Client: layers of
+its own for its features. Server: labels and the layers behind the merge. A client's layers are those before the cut,
+fitted to its share of the inputs; the layers behind the cut are fitted to what the merge gives.
+Crosses, per client and round: E n q_k s up and down, q_k values a sample; no labels, no weights.
+
+Samples must be aligned: all clients know them in the same order (in practice by private set intersection), and shuffle
+them by a shared seed, so that no indices cross. Pictures are joined where they were cut apart, everything else on its
+last axis. A client that is away is zeros to concat, and is left out of sum, mean and max.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgeai.core.errors import UsageError
+from edgeai.fedsplit.config.data import VerticalPartitionConfig
+from edgeai.fedsplit.config.methods import VerticalConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.methods.vertical.merging import Merge, fitted
+from edgeai.fedsplit.partition.views import take_inputs
+from edgeai.fedsplit.protocol.halves import Part, PrivateClient, ServerHalf, derived_seed
+from edgeai.fedsplit.protocol.message import EMPTY, Message
+from edgeai.fedsplit.protocol.transport import Reply, Request
+
+_ORDER, _CLIENT, _TOP = 10, 11, 12
+"""What seeds are for: the common order of samples, a client's start weights, those of the server."""
+
+
+def common_order(seed: int, number: int, num_samples: int, batch: int, epochs: int) -> Iterator[Tensor]:
+    """Every party's batches of a round, as indices int64."""
+    for epoch in range(epochs):
+        generator = torch.Generator().manual_seed(derived_seed(seed, number, epoch, _ORDER))
+        yield from torch.randperm(num_samples, generator=generator).split(batch)
+
+
+class VerticalClient(PrivateClient):
+    """Its own features of every sample, in the common order; labels it may know, but does not send."""
+
+    def on_step(self, message: Message) -> Message:
+        """As in other split methods, without labels."""
+        self.apply(message)
+        batch = self.batch()
+        if batch is None:
+            return EMPTY
+        return Message(activations={"z": self.smash(batch[1])})
+
+    def _batches(self) -> Iterator[Tensor]:
+        kit = self.kit
+        return common_order(kit.seed, kit.round, len(kit.samples), kit.batch, kit.epochs)
+
+
+class Vertical(Method):
+    """See the head of this file."""
+
+    cfg: VerticalConfig
+    client_half = VerticalClient
+    signature = Signature(activations_up=True, gradients_down=True)
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        if len(set(setup.positions)) > 1:
+            raise UsageError("method vertical has one cut for all clients", hint="give a single layer as cut")
+        partition = setup.cfg.partition
+        assert isinstance(partition, VerticalPartitionConfig)
+        self.partition = partition
+        self.bottoms = [_bottom(setup, client) for client in range(len(setup.num_samples))]
+        shapes = [bottom.shape_at(setup.first) for bottom in self.bottoms]
+        is_like_input = len(shapes[0]) == len(setup.model.sample_shape)
+        self.merge = Merge(self.cfg.merge, shapes, -2 if is_like_input and partition.axis == "rows" else -1)
+        self.top = _top(setup, self.merge.output_shape)
+
+    def client_parts(self, client: int) -> dict[str, Part]:
+        """Layers for its own features."""
+        bottom = self.bottoms[client].copy()
+        return {"client": Part(bottom.model, bottom.cost(0, len(bottom)))}
+
+    def round(self, rnd: Round) -> None:
+        """Lock-step over all samples."""
+        cfg = self.setup.cfg
+        assert self.setup.labels is not None
+        server = ServerHalf(self.top, 0, cfg.optim)
+        rnd.hold(server.memory_bytes(cfg.batch))
+        requests = {client: Request(at_s=rnd.begin_s) for client in rnd.clients}
+        for rows in common_order(cfg.seed, rnd.number, len(self.setup.labels), cfg.batch, cfg.local_epochs):
+            requests = self.step(rnd, server, rnd.ask("step", requests), self.setup.labels[rows])
+        rnd.accept(rnd.ask("end", requests))
+
+    def step(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply], y: Tensor) -> dict[int, Request]:
+        """One step on the merged features; each client gets the gradient of what it sent."""
+        z = {client: reply.message.activations["z"].requires_grad_() for client, reply in replies.items()}
+        merged = self.merge(z)
+        step = server.step(0, merged, y)
+        merged.backward(step.gradient)
+        rnd.loss(step.loss, len(y))
+        done_s = rnd.work(step.flops, max(reply.at_s for reply in replies.values()))
+        gradients = {client: one.grad for client, one in z.items() if one.grad is not None}
+        return {client: Request(Message(gradients={"z": gradient}), done_s) for client, gradient in gradients.items()}
+
+    def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
+        """All clients' layers, the merge and the server's, on whole samples."""
+        bottoms = []
+        for client, start in enumerate(self.bottoms):
+            bottom = start.copy()
+            bottom.load(kept(client))
+            bottoms.append(bottom.model)
+        return (Evaluated(Joined(bottoms, self.setup.inputs, self.partition, self.setup.at_cut, self.merge, self.top)),)
+
+    def model_of(self, client: int, kept: Kept) -> SplitModel | None:
+        """There is no such model: a client's layers take its features only."""
+        return None
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The server's layers."""
+        return {"top": self.top.model}
+
+
+class Joined(nn.Module):
+    """Everybody's layers in one, for whole samples [b, ...].
+
+    Args:
+        bottoms: Of each client.
+        inputs: Each client's places on the axis that was dealt out.
+        partition: Which axis that is.
+        at_cut: What protection does to smashed data in use.
+        merge: Of what the clients send.
+        top: Of the server.
+    """
+
+    def __init__(
+        self,
+        bottoms: Sequence[nn.Module],
+        inputs: Sequence[Tensor],
+        partition: VerticalPartitionConfig,
+        at_cut: nn.Module | None,
+        merge: Merge,
+        top: SplitModel,
+    ) -> None:
+        super().__init__()
+        self.bottoms = nn.ModuleList(bottoms)
+        self.at_cut, self.merge, self.top = at_cut, merge, top.model
+        self._inputs, self._partition = inputs, partition
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [b, classes]."""
+        parts = {}
+        for client, (bottom, inputs) in enumerate(zip(self.bottoms, self._inputs, strict=True)):
+            z = bottom(take_inputs(x, self._partition, inputs.to(x.device)))
+            parts[client] = z if self.at_cut is None else self.at_cut(z)
+        logits: Tensor = self.top(self.merge(parts))
+        return logits
+
+
+def _bottom(setup: Setup, client: int) -> SplitModel:
+    """The layers before the cut, for one client's share of the inputs."""
+    shape = setup.input_shapes[client]
+    layers = fitted(
+        setup.model.part(0, setup.first),
+        shape,
+        derived_seed(setup.cfg.seed, client, _CLIENT),
+        dtype=setup.model.dtype,
+        complaint=f"the layers before the cut do not take client {client}'s share of the inputs, {list(shape)}",
+        hint="lower num_clients, or deal the inputs out otherwise: partition.axis, partition.columns",
+    )
+    return SplitModel(layers, shape, setup.model.dtype)
+
+
+def _top(setup: Setup, shape: tuple[int, ...]) -> SplitModel:
+    """The layers behind the cut, for merged samples."""
+    layers = fitted(
+        setup.model.part(setup.first, len(setup.model)),
+        shape,
+        derived_seed(setup.cfg.seed, 0, _TOP),
+        complaint=f"the layers behind the cut do not take merged samples, {list(shape)}",
+        hint="set method.merge to sum, mean or max, or cut elsewhere",
+    )
+    return SplitModel(layers, shape)

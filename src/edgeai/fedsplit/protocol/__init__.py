@@ -1,0 +1,1 @@
+"""What crosses between clients and server: messages, codecs, channels, and the two halves of a model."""

@@ -1,0 +1,31 @@
+"""From a config to a codec."""
+
+from __future__ import annotations
+
+from edgeai.fedsplit.config.codec import Direction, FedliteConfig, Fp16Config, RandtopkConfig, TopkConfig, UniformConfig
+from edgeai.fedsplit.protocol.codec.codec import Codec
+from edgeai.fedsplit.protocol.codec.fedlite import FedLite
+from edgeai.fedsplit.protocol.codec.fp16 import Fp16
+from edgeai.fedsplit.protocol.codec.randtopk import RandTopK
+from edgeai.fedsplit.protocol.codec.topk import TopK
+from edgeai.fedsplit.protocol.codec.uniform import Uniform
+
+
+def build_codec(cfg: Direction) -> Codec | None:
+    """The codec of one direction; None where tensors cross as they are."""
+    if isinstance(cfg, Fp16Config):
+        return Fp16()
+    if isinstance(cfg, UniformConfig):
+        return Uniform(bits=cfg.bits, per_channel=cfg.per == "channel", stochastic=cfg.stochastic)
+    if isinstance(cfg, TopkConfig):
+        return TopK(cfg)
+    if isinstance(cfg, RandtopkConfig):
+        return RandTopK(cfg)
+    if isinstance(cfg, FedliteConfig):
+        return FedLite(
+            num_subvectors=cfg.num_subvectors,
+            groups=cfg.groups,
+            centroids=cfg.centroids,
+            iterations=cfg.iterations,
+        )
+    return None

@@ -1,0 +1,1 @@
+"""Results of the `edgeai fedsplit` verbs and their HTML pages."""

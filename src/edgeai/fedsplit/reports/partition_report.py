@@ -1,0 +1,132 @@
+"""What a partition looks like: sizes, classes, and how far each client is from the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgeai.fedsplit.config.data import DataConfig, PartitionConfig, VerticalPartitionConfig
+from edgeai.fedsplit.data.load import load_data
+from edgeai.fedsplit.data.samples import Dataset
+from edgeai.fedsplit.partition.partition import deal
+from edgeai.fedsplit.partition.views import vertical_inputs
+
+
+@dataclass(frozen=True)
+class ClientPart:
+    """What one client holds."""
+
+    client: int
+    num_samples: int
+    class_counts: tuple[int, ...]
+    """Samples of each class."""
+    label_distance: float
+    """Total variation between its classes and those of all samples: 0 is the same, 1 has nothing in common."""
+    groups: tuple[str, ...] = ()
+    """Natural clients whose samples it holds."""
+    inputs: tuple[str, ...] = ()
+    """Vertical: its columns, or the strip of a picture."""
+
+
+@dataclass(frozen=True)
+class PartitionSummary:
+    """All clients side by side."""
+
+    clients: tuple[ClientPart, ...]
+    num_samples: int
+    """Training samples that there are."""
+    num_unused: int
+    """Those that no client holds."""
+    class_counts: tuple[int, ...]
+    """Of all training samples."""
+    mean_label_distance: float
+    """Weighed by samples."""
+    size_gini: float
+    """Gini coefficient of the sizes: 0 where all are equal, towards 1 where one client holds everything."""
+
+
+@dataclass(frozen=True)
+class PartitionReport:
+    """The result of `edgeai fedsplit partition`."""
+
+    dataset: str
+    kind: str
+    num_clients: int
+    seed: int
+    classes: tuple[str, ...]
+    sample_shape: tuple[int, ...]
+    summary: PartitionSummary
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def describe_partition(data: DataConfig, cfg: PartitionConfig, *, num_clients: int, seed: int) -> PartitionReport:
+    """Deals out a data set and says what came of it.
+
+    Args:
+        data: The data set.
+        cfg: How to deal it out.
+        num_clients: To so many.
+        seed: As in a run: the same seed deals the same.
+
+    Raises:
+        UsageError: The data cannot be read, or not be dealt out so.
+        EdgeAIError: A file cannot be read.
+    """
+    dataset = load_data(data)
+    summary = summarise(dataset, cfg, num_clients, seed)
+    return PartitionReport(dataset.name, cfg.kind, num_clients, seed, dataset.classes, dataset.sample_shape, summary)
+
+
+def summarise(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: int) -> PartitionSummary:
+    """Counts what each client holds."""
+    rows = deal(dataset, cfg, num_clients, seed)
+    inputs: Sequence[tuple[str, ...]] = [()] * num_clients
+    if isinstance(cfg, VerticalPartitionConfig):
+        inputs = [_input_names(dataset, cfg, part) for part in vertical_inputs(dataset, cfg, num_clients)]
+    every = _counts(dataset, dataset.train.y)
+    clients = []
+    for client, (found, names) in enumerate(zip(rows, inputs, strict=True)):
+        counts = _counts(dataset, dataset.train.y[found])
+        groups: tuple[str, ...] = ()
+        if dataset.groups is not None and cfg.kind == "natural":
+            groups = tuple(dataset.group_names[group] for group in dataset.groups[found].unique().tolist())
+        clients.append(ClientPart(client, len(found), counts, total_variation(counts, every), groups, names))
+    sizes = [part.num_samples for part in clients]
+    return PartitionSummary(
+        clients=tuple(clients),
+        num_samples=len(dataset.train),
+        num_unused=len(dataset.train) - len(torch.cat(rows).unique()),
+        class_counts=every,
+        mean_label_distance=sum(part.label_distance * part.num_samples for part in clients) / sum(sizes),
+        size_gini=gini(sizes),
+    )
+
+
+def total_variation(counts: Sequence[int], others: Sequence[int]) -> float:
+    """Half the sum of the differences between two distributions, given by counts."""
+    total, other_total = sum(counts), sum(others)
+    return sum(abs(a / total - b / other_total) for a, b in zip(counts, others, strict=True)) / 2
+
+
+def gini(sizes: Sequence[int]) -> float:
+    """Mean difference between two sizes, in twice the mean size."""
+    weighed = sum((2 * rank - len(sizes) - 1) * size for rank, size in enumerate(sorted(sizes), 1))
+    return weighed / (len(sizes) * sum(sizes))
+
+
+def _counts(dataset: Dataset, y: Tensor) -> tuple[int, ...]:
+    return tuple(torch.bincount(y, minlength=dataset.num_classes).tolist())
+
+
+def _input_names(dataset: Dataset, cfg: VerticalPartitionConfig, places: Tensor) -> tuple[str, ...]:
+    if dataset.columns:
+        return tuple(dict.fromkeys(dataset.columns[place] for place in places.tolist()))
+    first, last = int(places[0]), int(places[-1])
+    return (f"{cfg.axis} {first} to {last}",)

@@ -1,0 +1,1 @@
+"""Simulated runs: virtual clock, byte ledger, devices, history and verification."""

@@ -1,0 +1,121 @@
+"""`edgeai fedsplit sim`: rounds in virtual time, tested and kept as they go, resumed exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+
+from edgeai.core.errors import EdgeAIError
+from edgeai.core.files import json_text, write_whole
+from edgeai.core.run import Run
+from edgeai.fedsplit.config.run import SimConfig
+from edgeai.fedsplit.methods.method import Round
+from edgeai.fedsplit.reports.run_report import RoundRow, SimReport
+from edgeai.fedsplit.sim.build import Sim, build_sim
+from edgeai.fedsplit.sim.checkpoint import load_state, save_state
+from edgeai.fedsplit.sim.evaluate import evaluate
+from edgeai.fedsplit.sim.history import History
+
+TIMELINE = "timeline.json"
+"""What everyone did in the first round, for the report's Gantt chart."""
+
+
+def run_sim(cfg: SimConfig, run: Run, *, resume: bool = False) -> SimReport:
+    """Trains as the config says.
+
+    Args:
+        cfg: All of it.
+        run: Run directory; the state after each round is kept there.
+        resume: Go on from that state. A round that was interrupted is done again from its start, with the same outcome.
+
+    Raises:
+        UsageError: The config cannot be carried out.
+        EdgeAIError: The loss is no number any more; report.json holds the rounds before.
+    """
+    if cfg.backend.kind == "inproc":
+        return train(build_sim(cfg, run.device), run, resume=resume)
+    from edgeai.fedsplit.flower.launch import run_on_flower
+
+    return run_on_flower(cfg, run, resume=resume)
+
+
+Play = Callable[[Sim, int, History], Round]
+"""Plays one round."""
+
+
+def train(sim: Sim, run: Run, *, resume: bool = False, play: Play | None = None) -> SimReport:
+    """Trains, wherever the devices are; see `run_sim`."""
+    cfg, history = sim.cfg, History(sim)
+    if resume:
+        state = load_state(run.path)
+        if state is not None:  # otherwise it was interrupted in its first round
+            history.restore(state)
+        run.metrics.rewind(len(history.rows))
+    for warning in history.warnings:
+        run.metrics.note(warning)
+    for number in range(len(history.rows) + 1, cfg.rounds + 1):
+        rnd = play(sim, number, history) if play else play_round(sim, number)
+        is_tested = number % cfg.eval_every == 0 or number == cfg.rounds
+        if number == 1:
+            write_whole(run.path / TIMELINE, json_text([asdict(span) for span in sim.clock.spans], indent=None) + "\n")
+        history.add(rnd, evaluate(sim.method.evaluated(sim.devices.kept), sim.dataset.test) if is_tested else None)
+        if rnd.num_samples and not math.isfinite(rnd.mean_loss):
+            run.finish("failed", history.report().to_json())
+            raise EdgeAIError(
+                f"the training loss is {rnd.mean_loss} in round {number}; the rounds until then are in {run.path}",
+                hint=f"lower optim.lr (now {cfg.optim.lr:g})",
+            )
+        save_state(run.path, history.state())
+        run.metrics.log(number, _logged(history.rows[-1]))
+        run.metrics.note(_in_short(history.rows[-1], cfg.rounds))
+        run.metrics.progress("train", number, cfg.rounds, unit="rounds")
+    return history.report(measure=True)
+
+
+def play_round(sim: Sim, number: int, away: Collection[int] = ()) -> Round:
+    """One round of the method among those who take part; the clock moves to its end.
+
+    Args:
+        sim: The run.
+        number: Of the round, from 1.
+        away: Clients that cannot be reached.
+    """
+    if sim.policy is not None:
+        sim.policy.set_cuts(sim.method, number)
+    cohort = sim.world.cohort(number)
+    selected = [client for client in cohort.selected if client not in away]
+    sim.clock.begin_round(number, carry_over=sim.method.carries_over)
+    sim.devices.begin(number)
+    rnd = Round(
+        number,
+        selected,
+        sim.devices,
+        sim.clock,
+        sim.ledger,
+        wanted=min(cohort.num_wanted, len(selected)),
+        deadline_s=sim.world.deadline_s,
+        lost=cohort.drops,
+    )
+    if selected:
+        sim.method.round(rnd)
+    sim.devices.end()
+    rnd.use = sim.clock.end_round(rnd.end_s)
+    if sim.policy is not None:
+        sim.policy.observe(rnd, sim.ledger)
+    return rnd
+
+
+def _logged(row: RoundRow) -> dict[str, float]:
+    """What is kept in metrics.jsonl."""
+    return {name: value for name, value in asdict(row).items() if value is not None and name != "round"}
+
+
+def _in_short(row: RoundRow, num_rounds: int) -> str:
+    parts = [f"round {row.round}/{num_rounds}"]
+    if row.loss is not None:
+        parts.append(f"loss {row.loss:.4f}")
+    if row.accuracy is not None:
+        parts.append(f"accuracy {row.accuracy:.2%}")
+    parts.append(f"{(row.bytes_up + row.bytes_down) / 1e6:,.1f} MB and {row.end_s:,.1f} virtual seconds so far")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""Configs of the `edgeai spec` verbs, one file a verb."""

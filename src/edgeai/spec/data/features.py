@@ -1,0 +1,277 @@
+"""What the target computes about training text: features, final states and its own choice at every position.
+
+Cached, they are written once as safetensors shards and read back row by row; online, they are recomputed for each
+batch.
+
+Shapes: B sequences, T positions, H hidden.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.files import write_whole
+from edgeai.core.metrics import Metrics
+from edgeai.core.run import is_alive
+from edgeai.spec.data.answers import Conversation
+from edgeai.spec.target.target import Target
+from edgeai.spec.training.losses import TrainBatch
+
+SHARD_TOKENS = 65536
+
+
+class FeatureSource(Protocol):
+    """Gives the training batch of some conversations."""
+
+    def batch(self, numbers: Sequence[int]) -> TrainBatch:
+        """Batch of the conversations with these numbers."""
+
+
+class OnlineFeatures:
+    """Runs the target for every batch."""
+
+    def __init__(self, target: Target, conversations: Sequence[Conversation]) -> None:
+        self._target = target
+        self._conversations = conversations
+
+    def batch(self, numbers: Sequence[int]) -> TrainBatch:
+        """See `FeatureSource`."""
+        chosen = [self._conversations[n] for n in numbers]
+        ids = _pad_ids(chosen).to(self._target.device)
+        features, hidden, best = _run_target(self._target, ids)
+        return TrainBatch(ids, features.clone(), hidden.clone(), best.clone(), *queries_of(chosen, ids.device))
+
+
+class CachedFeatures:
+    """Reads shards written by `cache_features`."""
+
+    def __init__(self, folder: Path, conversations: Sequence[Conversation], device: torch.device) -> None:
+        self._conversations = conversations
+        self._device = device
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        self._places = {
+            int(number): (folder / shard["file"], start)
+            for shard in index["shards"]
+            for number, start in shard["starts"].items()
+        }
+
+    def batch(self, numbers: Sequence[int]) -> TrainBatch:
+        """See `FeatureSource`."""
+        chosen = [self._conversations[n] for n in numbers]
+        ids = _pad_ids(chosen)
+        columns: dict[str, Tensor] = {}
+        for row, number in enumerate(numbers):
+            file, start = self._places[number]
+            length = len(self._conversations[number].ids)
+            # opened anew each time: a mapping kept open would count every page ever read as our memory
+            with safe_open(file, framework="pt") as shard:
+                for name in ("features", "hidden", "best"):
+                    part = shard.get_slice(name)[start : start + length]
+                    if name not in columns:
+                        columns[name] = part.new_zeros((*ids.shape, *part.shape[1:]))
+                    columns[name][row, :length] = part
+        device = self._device
+        return TrainBatch(
+            ids.to(device),
+            columns["features"].to(device),
+            columns["hidden"].to(device),
+            columns["best"].long().to(device),
+            *queries_of(chosen, device),
+        )
+
+
+def cache_bytes(target: Target, conversations: Sequence[Conversation]) -> int:
+    """Disk space the cached features of these conversations take."""
+    return sum(len(c.ids) for c in conversations) * bytes_per_token(target)
+
+
+def bytes_per_token(target: Target) -> int:
+    """Disk space of one token's features, final state and choice."""
+    width = (len(target.aux_layers) + 1) * target.shape.hidden_size
+    return width * torch.finfo(target.dtype).bits // 8 + 4
+
+
+def cache_features(
+    target: Target, conversations: Sequence[Conversation], *, folder: Path, batch_tokens: int, metrics: Metrics
+) -> CachedFeatures:
+    """Run the target once over all conversations and store the result; finished shards are kept on a second call.
+
+    Several processes may do so in one folder at once: shards and index appear whole, and what the others have finished
+    is not computed again.
+
+    Args:
+        target: The model to be drafted for.
+        conversations: Their order decides what is in which shard.
+        folder: Receives shards and index.json.
+        batch_tokens: Tokens per target pass.
+        metrics: Receives progress.
+
+    Raises:
+        UsageError: The folder holds features of other text, another target or other layers.
+        EdgeAIError: The disk is full; finished shards stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_torn_shards(folder)
+    origin = fingerprint(target, conversations)
+    found = _origin_of(folder)
+    if found not in ("", origin):
+        raise UsageError(
+            f"{folder} holds features of other text, another target or other layers",
+            hint="set data.features_dir to another folder, or leave it empty",
+        )
+    layout, total = _shard_members(conversations), sum(len(c.ids) for c in conversations)
+    starts = [np.cumsum([0, *(len(conversations[m].ids) for m in members)]).tolist() for members in layout]
+    shards = [
+        {"file": f"{number:05d}.safetensors", "starts": {str(m): s for m, s in zip(members, begins, strict=False)}}
+        for number, (members, begins) in enumerate(zip(layout, starts, strict=True))
+    ]
+    index = json.dumps({"fingerprint": origin, "shards": shards})
+    unknown = not found and any(folder.glob("*.safetensors"))  # nobody says what of: they are computed again
+    if not unknown:
+        write_whole(folder / "index.json", index)
+    done = 0
+    for number, (members, begins) in enumerate(zip(layout, starts, strict=True)):
+        file = folder / f"{number:05d}.safetensors"
+        if unknown or not file.exists():
+            _save_shard(_shard_tensors(target, [conversations[m] for m in members], batch_tokens), file)
+        done += begins[-1]
+        metrics.progress("features", done, total, unit="tokens")
+    write_whole(folder / "index.json", index)
+    return CachedFeatures(folder, conversations, target.device)
+
+
+def fingerprint(target: Target, conversations: Sequence[Conversation]) -> str:
+    """Short hash of all that features depend on: the target, its layers and number format, and the text in order."""
+    digest = hashlib.sha256(repr((target.fingerprint, tuple(target.aux_layers), str(target.dtype))).encode())
+    for conversation in conversations:
+        digest.update(repr((conversation.id, conversation.ids)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _origin_of(folder: Path) -> str:
+    """The fingerprint in a folder's index; "" if there is none."""
+    try:
+        return str(json.loads((folder / "index.json").read_text(encoding="utf-8")).get("fingerprint", ""))
+    except (FileNotFoundError, ValueError):
+        return ""
+
+
+def _save_shard(tensors: dict[str, Tensor], file: Path) -> None:
+    partial = file.with_suffix(f".{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial)
+        partial.replace(file)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise EdgeAIError(
+            f"cannot write features to {file.parent}: {error}",
+            hint="free some space and continue with --resume, or set data.features=online",
+        ) from error
+
+
+def _remove_torn_shards(folder: Path) -> None:
+    """What processes that are gone have left half written."""
+    for partial in folder.glob("*.partial"):
+        owner = partial.stem.rpartition(".")[2]
+        if not (owner.isdigit() and is_alive(int(owner))):
+            partial.unlink(missing_ok=True)
+
+
+def _shard_members(conversations: Sequence[Conversation]) -> list[list[int]]:
+    """Cut the conversations into runs of about SHARD_TOKENS."""
+    shards: list[list[int]] = [[]]
+    size = 0
+    for number, conversation in enumerate(conversations):
+        if shards[-1] and size + len(conversation.ids) > SHARD_TOKENS:
+            shards.append([])
+            size = 0
+        shards[-1].append(number)
+        size += len(conversation.ids)
+    return shards
+
+
+def _shard_tensors(target: Target, conversations: Sequence[Conversation], batch_tokens: int) -> dict[str, Tensor]:
+    """Features of a shard's conversations, end to end in their order; computed in batches of equal length."""
+    parts: list[tuple[Tensor, Tensor, Tensor] | None] = [None] * len(conversations)
+    order = sorted(range(len(conversations)), key=lambda n: len(conversations[n].ids))
+    for members in pack_in_order(conversations, order, batch_tokens):
+        ids = _pad_ids([conversations[m] for m in members]).to(target.device)
+        outputs = _run_target(target, ids)
+        for row, member in enumerate(members):
+            length = len(conversations[member].ids)
+            features, hidden, best = (out[row, :length].cpu() for out in outputs)
+            parts[member] = (features.clone(), hidden.clone(), best.to(torch.int32))
+    columns = zip(*(part for part in parts if part is not None), strict=True)
+    return {name: torch.cat(column) for name, column in zip(("features", "hidden", "best"), columns, strict=True)}
+
+
+def _run_target(target: Target, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    features, hidden = target.features(ids)
+    with torch.inference_mode():
+        # max is several times faster than argmax in bfloat16 on a CPU
+        parts = hidden.flatten(0, 1).split(512)
+        best = torch.cat([(part @ target.lm_head.t()).max(-1).indices for part in parts])
+    return features, hidden, best.view(ids.shape)
+
+
+def pack(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Cut a run of sequences into batches of at most `batch_tokens` padded tokens (one sequence may exceed it)."""
+    batches: list[list[int]] = []
+    widest = 0
+    for number, length in enumerate(lengths):
+        widest = max(widest, length)
+        if not batches or widest * (len(batches[-1]) + 1) > batch_tokens:
+            batches.append([])
+            widest = length
+        batches[-1].append(number)
+    return batches
+
+
+def pack_in_order(conversations: Sequence[Conversation], order: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """`pack` for conversations taken in some order; batches hold their numbers."""
+    batches = pack([len(conversations[n].ids) for n in order], batch_tokens)
+    return [[order[n] for n in batch] for batch in batches]
+
+
+def _pad_ids(conversations: Sequence[Conversation]) -> Tensor:
+    longest = max(len(c.ids) for c in conversations)
+    ids = torch.zeros(len(conversations), longest, dtype=torch.long)
+    for row, conversation in enumerate(conversations):
+        ids[row, : len(conversation.ids)] = torch.tensor(conversation.ids)
+    return ids
+
+
+def query_positions(conversation: Conversation) -> list[tuple[int, int]]:
+    """(t, end of its answer) for every t whose draft at step 0 counts: x[t+1] and x[t+2] in the same answer."""
+    return [(t, end) for begin, end in conversation.answers for t in range(max(begin - 1, 0), end - 2)]
+
+
+def queries_of(conversations: Sequence[Conversation], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Padded `queries` and `query_ends` of a `TrainBatch`, each [B, Q]."""
+    rows = [query_positions(c) for c in conversations]
+    width = max([1, *(len(row) for row in rows)])
+    padded = torch.zeros(2, len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        if row:
+            padded[:, number, : len(row)] = torch.tensor(row).t()
+    return padded[0].to(device), padded[1].to(device)
+
+
+def step_counts(conversations: Sequence[Conversation], num_steps: int) -> Tensor:
+    """Rows that count at each draft step, known from the text alone [S]."""
+    lengths = torch.tensor([end - begin for c in conversations for begin, end in c.answers])
+    # an answer that starts the sequence has no position before it
+    first = torch.tensor([begin > 0 for c in conversations for begin, _ in c.answers])
+    return torch.stack([(lengths - 2 - step + first.long()).clamp_min(0).sum() for step in range(num_steps)]).float()

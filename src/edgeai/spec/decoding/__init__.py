@@ -1,0 +1,1 @@
+"""Plain and speculative decoding: verification, generation, tree tuning and losslessness checks."""

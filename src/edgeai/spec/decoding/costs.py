@@ -1,0 +1,176 @@
+"""What drafting and verifying cost on this machine: measured once, then interpolated.
+
+Source: cost model of speculative decoding, cycle = T_verify(nodes + 1) + T_draft(depth, width) + the rest; tokens per
+second = accept_len / cycle.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Any, TypeVar
+
+import torch
+
+from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.decoding.verify import accept
+from edgeai.spec.draft.build import Drafter
+from edgeai.spec.draft.tree import build_tree
+from edgeai.spec.target.sampling import Sampler
+from edgeai.spec.target.target import Target
+
+VERIFY_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+WIDTHS = (1, 2, 4, 8)
+_CONTEXT = 256  # tokens before the timed pass: a chat in its middle
+_DEEP = 4  # levels of the longer of the two timed drafts
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds on one machine for one target and drafter."""
+
+    verify_s: Mapping[int, float]
+    """Verifying n tokens, the root included."""
+    draft_first_s: Mapping[int, float]
+    """Drafting one level of that width; feeding the newly accepted tokens and re-ranking are part of it."""
+    draft_level_s: Mapping[int, float]
+    """Every further level of that width."""
+    commit_s: float
+    """Accepting a path and keeping its keys and values."""
+
+    @property
+    def plain_s(self) -> float:
+        """One token of plain decoding."""
+        return self.verify_s[1] + self.commit_s
+
+    def cycle_s(self, tree: TreeConfig) -> float:
+        """One speculative cycle with a full tree."""
+        width = min(self.draft_first_s, key=lambda known: (known < tree.top_k, abs(known - tree.top_k)))
+        draft_s = self.draft_first_s[width] + (tree.depth - 1) * self.draft_level_s[width]
+        return interpolate(self.verify_s, tree.nodes + 1) + draft_s + self.commit_s
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` reads it back."""
+        return {
+            "verify_s": {str(size): seconds for size, seconds in self.verify_s.items()},
+            "draft_first_s": {str(width): seconds for width, seconds in self.draft_first_s.items()},
+            "draft_level_s": {str(width): seconds for width, seconds in self.draft_level_s.items()},
+            "commit_s": self.commit_s,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Costs:
+        """See `to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: The document is something else.
+        """
+        curves = {
+            name: {int(size): float(seconds) for size, seconds in document[name].items()}
+            for name in ("verify_s", "draft_first_s", "draft_level_s")
+        }
+        return cls(**curves, commit_s=float(document["commit_s"]))
+
+
+def interpolate(curve: Mapping[int, float], size: int) -> float:
+    """Read a measured curve between its points; beyond the last, the last slope goes on."""
+    if size in curve:
+        return curve[size]
+    sizes = sorted(curve)
+    right = min(max(bisect_left(sizes, size), 1), len(sizes) - 1)
+    low, high = sizes[right - 1], sizes[right]
+    return curve[low] + (curve[high] - curve[low]) * (size - low) / (high - low)
+
+
+def measure_costs(target: Target, drafter: Drafter, *, repeats: int = 7) -> Costs:
+    """Time the parts of a cycle: the best of several interleaved rounds, so that other load shifts all alike."""
+    draft_s = _time_drafts(target, drafter, repeats)
+    first_s = list(accumulate((draft_s[1, width] for width in WIDTHS), max))  # wider is never cheaper but for noise
+    levels_s = accumulate((draft_s[_DEEP, width] - draft_s[1, width] for width in WIDTHS), max, initial=0.0)
+    return Costs(
+        verify_s=measure_verify(target, repeats=repeats),
+        draft_first_s=dict(zip(WIDTHS, first_s, strict=True)),
+        draft_level_s={width: level / (_DEEP - 1) for width, level in zip(WIDTHS, list(levels_s)[1:], strict=True)},
+        commit_s=_time_commit(target, repeats),
+    )
+
+
+@torch.inference_mode()
+def measure_verify(
+    target: Target, sizes: Sequence[int] = VERIFY_SIZES, *, context: int = _CONTEXT, repeats: int = 7
+) -> dict[int, float]:
+    """Time T(n): one target pass over n tokens behind a context, in seconds.
+
+    Args:
+        target: The model.
+        sizes: Values of n.
+        context: Tokens before them; less if the model allows less.
+        repeats: Interleaved rounds, of which the fastest counts.
+    """
+    context = min(context, target.shape.max_positions - max(sizes))
+    cache = target.new_cache(context + max(sizes))
+    cache.lengths[0] = context  # zeros in place of real keys cost the same
+    calls = {}
+    for size in sizes:
+        tree = build_tree(range(size), range(-1, size - 1), [0.0] * size)
+        tokens, depths, ancestors = (part.to(target.device) for part in (tree.tokens, tree.depths, tree.ancestors))
+        calls[size] = partial(target.verify, tokens, depths, ancestors, cache)
+    return _best_s(target, calls, repeats)
+
+
+def _time_drafts(target: Target, drafter: Drafter, repeats: int) -> dict[tuple[int, int], float]:
+    """Seconds to propose trees of (depth, width), after one token was accepted."""
+    width = target.shape.hidden_size * len(target.aux_layers)
+    context = min(_CONTEXT, target.shape.max_positions // 2)
+    features = torch.randn(context, width, device=target.device, dtype=target.dtype)
+    ids = [index % target.shape.vocab_size for index in range(context)]
+    drafter.start(ids, features)
+
+    def draft(depth: int, top_k: int) -> None:
+        drafter.propose(1, TreeConfig(nodes=8, depth=depth, top_k=top_k))
+        drafter.accept([1], features[:1])
+        if depth * top_k == _DEEP * WIDTHS[-1]:  # the last of a round: start over before the text grows too long
+            drafter.start(ids, features)
+
+    calls = {(d, k): partial(draft, d, k) for d in (1, _DEEP) for k in WIDTHS}
+    return _best_s(target, calls, repeats)
+
+
+@torch.inference_mode()
+def _time_commit(target: Target, repeats: int) -> float:
+    """Seconds to accept one draft token that does not sit next to the root, and keep it."""
+    tree = build_tree([0, 1, 2], [-1, 0, 0], [0.0, -1.0, -2.0])
+    logits = torch.zeros(3, target.shape.vocab_size, device=target.device)
+    logits[0, 2] = 1.0
+    cache = target.new_cache(_CONTEXT)
+
+    def commit() -> None:
+        accepted = accept(tree, logits, Sampler(SamplingConfig()))
+        target.commit(cache, torch.tensor(accepted.path, device=target.device))
+        cache.lengths[0] = 0
+
+    return _best_s(target, {0: commit}, repeats)[0]
+
+
+def _best_s(target: Target, calls: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, float]:
+    """Shortest time of each call over interleaved rounds, after one that warms up."""
+    best_s = dict.fromkeys(calls, float("inf"))
+    for round_index in range(repeats + 1):
+        for key, call in calls.items():
+            _wait(target)
+            begin_s = time.perf_counter()
+            call()
+            _wait(target)
+            if round_index:
+                best_s[key] = min(best_s[key], time.perf_counter() - begin_s)
+    return best_s
+
+
+def _wait(target: Target) -> None:
+    if target.device.type == "cuda":
+        torch.cuda.synchronize(target.device)

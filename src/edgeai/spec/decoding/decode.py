@@ -1,0 +1,217 @@
+"""Decoding: plain, or speculative with any drafter, through the same target calls and the same sampler.
+
+One cycle: propose a tree below the newest token, verify it in one pass of the target, accept a path, keep the path's
+keys and values. Plain decoding is the same cycle with a tree of one node.
+
+Definitions (vLLM's): accept_len = tokens emitted by cycles / cycles, the bonus token counted: plain decoding has
+1.0; the first token comes from the prefill and belongs to no cycle. Acceptance at position i = cycles in which the i-th
+draft token was accepted / cycles.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from edgeai.core.errors import UsageError
+from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.decoding.verify import Accepted, accept
+from edgeai.spec.draft.build import Drafter
+from edgeai.spec.draft.tree import DraftTree, root_only
+from edgeai.spec.target.sampling import Sampler
+from edgeai.spec.target.target import Target
+
+OnTokens = Callable[[Sequence[int]], None]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer and what it took."""
+
+    ids: tuple[int, ...]
+    """Generated tokens, an end-of-text token included."""
+    text: str
+    finish_reason: Literal["stop", "length"]
+    num_prompt_tokens: int
+    accept_counts: tuple[int, ...]
+    """Tokens emitted by each verify cycle, bonus token included."""
+    accepted_at: tuple[int, ...]
+    """Cycles in which a draft token of depth 1, 2, ... was accepted."""
+    accepted_ranks: tuple[int, ...]
+    """Cycles in which the most, the second most, ... confident draft node was accepted: 1 plus the sum of the first n
+    entries over the cycles is the accept_len of trees cut to n nodes."""
+    num_draft_nodes: int
+    """Draft nodes verified, over all cycles."""
+    prefill_s: float
+    draft_s: float
+    verify_s: float
+    commit_s: float
+    """Acceptance, and moving the accepted keys and values."""
+
+    @property
+    def num_cycles(self) -> int:
+        """Passes of the target after the prefill."""
+        return len(self.accept_counts)
+
+    @property
+    def accept_len(self) -> float:
+        """Mean tokens per cycle."""
+        return sum(self.accept_counts) / self.num_cycles if self.num_cycles else 1.0
+
+    @property
+    def decode_s(self) -> float:
+        """Time after the prefill."""
+        return self.draft_s + self.verify_s + self.commit_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens emitted by cycles per second of decoding."""
+        return sum(self.accept_counts) / self.decode_s if self.decode_s else 0.0
+
+
+@torch.inference_mode()
+def generate_ids(
+    target: Target,
+    drafter: Drafter | None,
+    prompt_ids: Sequence[int],
+    *,
+    tree: TreeConfig,
+    sampling: SamplingConfig,
+    max_tokens: int,
+    context: int,
+    on_tokens: OnTokens | None = None,
+) -> Generation:
+    """Answer one prompt.
+
+    Args:
+        target: The model whose output this is.
+        drafter: None decodes plainly.
+        prompt_ids: The prompt with its chat template applied.
+        tree: Largest tree per cycle; ignored without a drafter.
+        sampling: Temperature 0 is greedy. The request has its own random numbers, seeded here.
+        max_tokens: Most tokens generated.
+        context: Most tokens of prompt and answer together; the model's own limit holds as well.
+        on_tokens: Called with the new tokens of the prefill and of every cycle.
+
+    Raises:
+        UsageError: The prompt is empty or does not fit the context.
+    """
+    budget = min(max_tokens, check_room(target, len(prompt_ids), context))
+    watch = _Watch(target.device)
+    cache = target.new_cache(len(prompt_ids) + budget + (tree.nodes if drafter else 0))
+    sampler, eos_ids = Sampler(sampling), target.tokenizer.eos_ids
+    forward = target.prefill(prompt_ids, cache)
+    if drafter:
+        drafter.start(prompt_ids, forward.features)
+    ids = [sampler.pick(forward.logits[-1])]
+    prefill_s = watch.lap()
+    if on_tokens:
+        on_tokens(ids[:])
+    tally = _Tally()
+    while ids[-1] not in eos_ids and len(ids) < budget:
+        draft = _propose(drafter, ids[-1], tree, budget - len(ids))
+        tally.draft_s += watch.lap()
+        forward = target.verify(
+            draft.tokens.to(target.device), draft.depths.to(target.device), draft.ancestors.to(target.device), cache
+        )
+        tally.verify_s += watch.lap()
+        accepted = accept(draft, forward.logits, sampler, eos_ids=eos_ids, limit=budget - len(ids))
+        path = torch.tensor(accepted.path, device=target.device)
+        target.commit(cache, path)
+        if drafter:
+            drafter.accept([ids[-1], *accepted.tokens[: accepted.num_accepted]], forward.features[path])
+            tally.count(draft, accepted)
+        tally.accept_counts.append(len(accepted.tokens))
+        tally.commit_s += watch.lap()
+        ids.extend(accepted.tokens)
+        if on_tokens:
+            on_tokens(accepted.tokens)
+            watch.lap()
+    return Generation(
+        ids=tuple(ids),
+        text=target.tokenizer.decode(ids),
+        finish_reason="stop" if ids[-1] in eos_ids else "length",
+        num_prompt_tokens=len(prompt_ids),
+        accept_counts=tuple(tally.accept_counts),
+        accepted_at=tuple(tally.accepted_at),
+        accepted_ranks=tuple(tally.accepted_ranks),
+        num_draft_nodes=tally.num_draft_nodes,
+        prefill_s=prefill_s,
+        draft_s=tally.draft_s,
+        verify_s=tally.verify_s,
+        commit_s=tally.commit_s,
+    )
+
+
+def check_room(target: Target, num_prompt: int, context: int) -> int:
+    """Tokens that may be generated after a prompt.
+
+    Raises:
+        UsageError: The prompt is empty or leaves no room.
+    """
+    context = min(context, target.shape.max_positions)
+    if num_prompt == 0:
+        raise UsageError("the prompt is empty", hint="give at least one token of text")
+    if num_prompt >= context:
+        raise UsageError(
+            f"the prompt has {num_prompt} tokens and the context holds {context}, answer included",
+            hint=f"shorten the prompt, or raise `context` (the model allows {target.shape.max_positions})",
+        )
+    return context - num_prompt
+
+
+def _propose(drafter: Drafter | None, root: int, tree: TreeConfig, remaining: int) -> DraftTree:
+    """Draft no deeper than can still be emitted; this also keeps every position inside the context."""
+    if drafter is None or remaining == 1:  # a draft token accepted now would leave no room for the bonus token
+        return root_only(root)
+    if tree.depth >= remaining:
+        tree = tree.model_copy(update={"depth": remaining - 1})
+    return drafter.propose(root, tree)
+
+
+@dataclass
+class _Tally:
+    """Sums over the cycles of one request."""
+
+    accept_counts: list[int] = field(default_factory=list)
+    accepted_at: list[int] = field(default_factory=list)
+    accepted_ranks: list[int] = field(default_factory=list)
+    num_draft_nodes: int = 0
+    draft_s: float = 0.0
+    verify_s: float = 0.0
+    commit_s: float = 0.0
+
+    def count(self, draft: DraftTree, accepted: Accepted) -> None:
+        """Take down which draft nodes one cycle accepted."""
+        self.num_draft_nodes += draft.size - 1
+        if not accepted.num_accepted:
+            return
+        ranks = draft.ranks()
+        _increment(self.accepted_at, range(accepted.num_accepted))
+        _increment(self.accepted_ranks, [ranks[node] - 1 for node in accepted.path[1:]])
+
+
+def _increment(counts: list[int], places: Sequence[int]) -> None:
+    counts.extend([0] * (max(places) + 1 - len(counts)))
+    for place in places:
+        counts[place] += 1
+
+
+class _Watch:
+    """Time between laps; waits for an accelerator to finish what was asked of it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._last_s = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now_s = time.perf_counter()
+        lap_s, self._last_s = now_s - self._last_s, now_s
+        return lap_s

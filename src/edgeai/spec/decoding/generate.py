@@ -1,0 +1,159 @@
+"""`edgeai spec generate`: answer prompts, plainly or speculatively."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgeai.core.run import Run
+from edgeai.spec.config.schema import GenerateConfig, SamplingConfig, TreeConfig
+from edgeai.spec.decoding.decode import Generation, check_room, generate_ids
+from edgeai.spec.decoding.tree_tuning import WIDE, Choice, tune
+from edgeai.spec.draft.build import Drafter, build_drafter
+from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.target import Target, Tokenizer
+
+__all__ = ["GenerateReport", "Generation", "chat_ids", "generate_ids", "run_generate", "settle_tree"]
+
+OnText = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class GenerateReport:
+    """Answers in the order of the prompts."""
+
+    prompts: tuple[str, ...]
+    answers: tuple[Generation, ...]
+    drafter: str
+    """"none" when decoding was plain."""
+    tree: TreeConfig | None
+    choice: Choice | None
+    """What `tree: auto` found."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens generated in all."""
+        return sum(len(answer.ids) for answer in self.answers)
+
+    @property
+    def accept_len(self) -> float:
+        """Tokens per verify cycle over all answers, bonus token included."""
+        cycles = sum(answer.num_cycles for answer in self.answers)
+        return sum(sum(answer.accept_counts) for answer in self.answers) / cycles if cycles else 1.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Decoding speed over all answers, prefill left out."""
+        decode_s = sum(answer.decode_s for answer in self.answers)
+        return sum(sum(answer.accept_counts) for answer in self.answers) / decode_s if decode_s else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for report.json and `--json`."""
+        return {
+            "answers": [
+                {
+                    "prompt": prompt,
+                    "text": answer.text,
+                    "finish_reason": answer.finish_reason,
+                    "num_prompt_tokens": answer.num_prompt_tokens,
+                    "num_tokens": len(answer.ids),
+                    "num_cycles": answer.num_cycles,
+                    "accept_len": answer.accept_len,
+                    "tokens_per_s": answer.tokens_per_s,
+                    "prefill_s": answer.prefill_s,
+                }
+                for prompt, answer in zip(self.prompts, self.answers, strict=True)
+            ],
+            "drafter": self.drafter,
+            "tree": self.tree.model_dump() if self.tree else None,
+            "tree_why": self.choice.why if self.choice else None,
+            "num_tokens": self.num_tokens,
+            "accept_len": self.accept_len,
+            "tokens_per_s": self.tokens_per_s,
+        }
+
+
+def run_generate(
+    cfg: GenerateConfig, run: Run, prompts: Sequence[str], *, on_text: OnText | None = None
+) -> GenerateReport:
+    """Answer every prompt as the user's turn of a chat.
+
+    Args:
+        cfg: What to run.
+        run: Where; names the device.
+        prompts: Texts of the user.
+        on_text: Called with the prompt's number and the new text, as it comes.
+
+    Raises:
+        EdgeAIError: The model or the head cannot be loaded.
+        UsageError: A prompt does not fit the context; nothing has been generated then.
+    """
+    target = load_target(cfg.target, device=run.info["device"], metrics=run.metrics)
+    drafter = build_drafter(cfg.draft, target)
+    encoded = [chat_ids(target.tokenizer, prompt) for prompt in prompts]
+    for ids in encoded:
+        check_room(target, len(ids), cfg.context)
+    drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, run)
+    answers = []
+    for number, ids in enumerate(encoded):
+        run.metrics.progress("answering", number, len(encoded), unit="prompt")
+        answer = generate_ids(
+            target,
+            drafter,
+            ids,
+            tree=tree,
+            sampling=cfg.sampling,
+            max_tokens=cfg.max_tokens,
+            context=cfg.context,
+            on_tokens=_TextStream(target.tokenizer, number, on_text) if on_text else None,
+        )
+        answers.append(answer)
+    run.metrics.progress("answering", len(encoded), len(encoded), unit="prompt")
+    return GenerateReport(
+        prompts=tuple(prompts),
+        answers=tuple(answers),
+        drafter=drafter.name if drafter else "none",
+        tree=tree if drafter else None,
+        choice=choice,
+    )
+
+
+def chat_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Token ids of a one-turn chat up to where the answer begins."""
+    return tokenizer.encode(tokenizer.render([{"role": "user", "content": prompt}], open_answer=True))
+
+
+def settle_tree(
+    tree: TreeConfig | Literal["auto"], target: Target, drafter: Drafter | None, sampling: SamplingConfig, run: Run
+) -> tuple[Drafter | None, TreeConfig, Choice | None]:
+    """Turn `auto` into a tree, or drop the drafter where no tree pays.
+
+    Returns:
+        The drafter to use (None: decode plainly), its tree, and what tuning found if it was asked for.
+    """
+    if drafter is None:
+        return None, WIDE, None
+    if tree != "auto":
+        return drafter, tree, None
+    choice = tune(target, drafter, sampling=sampling, metrics=run.metrics)
+    return (drafter, choice.tree, choice) if choice.tree else (None, WIDE, choice)
+
+
+class _TextStream:
+    """Turns tokens into text as they come; holds back what may still change, such as half a character."""
+
+    def __init__(self, tokenizer: Tokenizer, number: int, on_text: OnText) -> None:
+        self._tokenizer = tokenizer
+        self._number = number
+        self._on_text = on_text
+        self._ids: list[int] = []
+        self._shown = ""
+
+    def __call__(self, tokens: Sequence[int]) -> None:
+        self._ids.extend(tokens)
+        text = self._tokenizer.decode(self._ids)
+        if text.endswith("\ufffd") or len(text) <= len(self._shown):
+            return
+        self._on_text(self._number, text[len(self._shown) :])
+        self._shown = text

@@ -1,0 +1,303 @@
+"""`tree: auto`: the tree with the best predicted speed on this machine, or plain decoding where no tree pays.
+
+Two measurements are combined. Costs (`costs.py`) are timings of this machine. Acceptance is found by replay: the target
+answers a few prompts plainly; then, at every position of these known texts, the drafter draws one wide tree, and the
+part of the text that the tree spells is what verification would have accepted there. A narrower, shallower or smaller
+tree is a part of the wide one (the dynamic tree keeps the most confident nodes), so one replay tells the accept_len of
+every shape, by stepping through the texts as decoding would: accept, jump behind the bonus token, accept again. A model
+of independent per-rank acceptance would underestimate, because it cannot know that the tree follows the confident
+branches. Sampled decoding works alike: the replayed text is then a sample, and a draft is accepted if it spells it.
+
+`choose_tree` is pure: a server can call it again with costs and acceptance of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from edgeai.core import assets
+from edgeai.core.files import write_whole
+from edgeai.core.metrics import Metrics
+from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.data.prompts import builtin_prompts
+from edgeai.spec.decoding.costs import WIDTHS, Costs, measure_costs
+from edgeai.spec.decoding.decode import generate_ids
+from edgeai.spec.draft.build import Drafter
+from edgeai.spec.draft.tree import DraftTree
+from edgeai.spec.target.target import Target
+
+MIN_SPEEDUP = 1.05
+"""Predicted gain below which plain decoding is kept: predictions are no better than this."""
+WIDE = TreeConfig(nodes=64, depth=8, top_k=WIDTHS[-1])
+"""The tree of which all candidates are parts."""
+_NODES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 19, 23, 31, 39, 47, 59, 63)
+_NUM_PROMPTS = 6
+_NUM_TOKENS = 64
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the drafter saw ahead at one position of a known text."""
+
+    tree: DraftTree
+    path: tuple[int, ...]
+    """Rows of the tree that spell the text, without the root."""
+
+    def path_ranks(self, top_k: int) -> Iterator[tuple[int, list[int]]]:
+        """For each depth from 1 to WIDE.depth: places of the path's nodes among those a tree of this width has.
+
+        A tree of n nodes accepts as many tokens as there are places below n.
+        """
+        order = _narrow(self.tree, top_k)
+        depths = self.tree.depths.tolist()
+        for depth in range(1, WIDE.depth + 1):
+            places = {row: place for place, row in enumerate(row for row in order if depths[row] <= depth)}
+            reached = [places.get(row) for row in self.path]
+            yield depth, [place for place in reached if place is not None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Outcome of tuning."""
+
+    tree: TreeConfig | None
+    """The tree to use; None: decode plainly."""
+    accept_len: float
+    """Predicted for the best tree, bonus token included."""
+    speedup: float
+    """Predicted for the best tree, against plain decoding."""
+    plain_s: float
+    """Seconds per token of plain decoding."""
+    cycle_s: float
+    """Seconds per cycle with the best tree."""
+    best: TreeConfig
+    """The best tree, whether it is used or not."""
+
+    @property
+    def why(self) -> str:
+        """The choice in one line."""
+        shape = f"nodes {self.best.nodes}, depth {self.best.depth}, top-k {self.best.top_k}"
+        facts = (
+            f"{self.accept_len:.2f} tokens per {self.cycle_s * 1e3:.1f} ms cycle against one per "
+            f"{self.plain_s * 1e3:.1f} ms, predicted ratio {self.speedup:.2f}"
+        )
+        if self.tree is None:
+            return f"tree: auto: decoding plainly; the best tree ({shape}) is not worth it: {facts}"
+        return f"tree: auto: {shape}; {facts}"
+
+
+def choose_tree(costs: Costs, accept_lens: Mapping[TreeConfig, float], *, min_speedup: float = MIN_SPEEDUP) -> Choice:
+    """The candidate with the most tokens per second; of equals, the first.
+
+    Args:
+        costs: Seconds of the parts of a cycle.
+        accept_lens: Tokens per cycle that each candidate would have.
+        min_speedup: Predicted gain over plain decoding that a tree must reach.
+    """
+    best = max(accept_lens, key=lambda tree: accept_lens[tree] / costs.cycle_s(tree))
+    cycle_s = costs.cycle_s(best)
+    speedup = accept_lens[best] * costs.plain_s / cycle_s
+    return Choice(
+        tree=best if speedup >= min_speedup else None,
+        accept_len=accept_lens[best],
+        speedup=speedup,
+        plain_s=costs.plain_s,
+        cycle_s=cycle_s,
+        best=best,
+    )
+
+
+def candidates() -> list[TreeConfig]:
+    """Every shape considered, small ones first; shapes whose levels cannot fill their nodes are left out."""
+    return [
+        TreeConfig(nodes=nodes, depth=depth, top_k=top_k)
+        for nodes in _NODES
+        for depth in range(1, WIDE.depth + 1)
+        for top_k in WIDTHS
+        if depth <= nodes <= top_k + (depth - 1) * top_k * top_k
+    ]
+
+
+@torch.inference_mode()
+def replay(
+    target: Target,
+    drafter: Drafter,
+    prompts: Sequence[Sequence[int]],
+    *,
+    sampling: SamplingConfig,
+    max_tokens: int,
+    metrics: Metrics,
+) -> list[list[Sight]]:
+    """Let the target answer prompts plainly and draft at every position of the answers.
+
+    Args:
+        target: The model.
+        drafter: Whose acceptance is wanted.
+        prompts: Token ids, chat template applied.
+        sampling: How answers are sampled.
+        max_tokens: Most tokens per answer.
+        metrics: Told about progress.
+
+    Returns:
+        One list per answer, in order of position; positions too near the end to judge the deepest draft are left out.
+    """
+    context = min(target.shape.max_positions, 2048)
+    records = []
+    for number, ids in enumerate(prompts):
+        metrics.progress("replaying answers", number, len(prompts), unit="prompt")
+        if len(ids) + WIDE.depth + 1 >= context:
+            continue
+        answer = generate_ids(
+            target, None, ids, tree=WIDE, sampling=sampling, max_tokens=max_tokens, context=context - WIDE.depth
+        )
+        text = [*ids, *answer.ids]
+        features = target.prefill(text, target.new_cache(len(text))).features
+        drafter.start(ids, features[: len(ids)])
+        record = []
+        for position in range(len(ids), len(text) - WIDE.depth):
+            tree = drafter.propose(text[position], WIDE)
+            ahead = text[position + 1 : position + 1 + WIDE.depth]
+            record.append(Sight(tree, tuple(tree.follow(ahead)[1:])))
+            drafter.accept([text[position]], features[position : position + 1])
+        records.append(record)
+    metrics.progress("replaying answers", len(prompts), len(prompts), unit="prompt")
+    return records
+
+
+def predict_accept_lens(records: Sequence[Sequence[Sight]], trees: Sequence[TreeConfig]) -> dict[TreeConfig, float]:
+    """Tokens per cycle that each tree would have had on the replayed texts; 1 where there was no text."""
+    tokens, cycles = dict.fromkeys(trees, 0), dict.fromkeys(trees, 0)
+    for record in records:
+        places: dict[tuple[int, int], list[list[int]]] = {}
+        for top_k in {tree.top_k for tree in trees}:
+            for sight in record:
+                for depth, ranks in sight.path_ranks(top_k):
+                    places.setdefault((top_k, depth), []).append(ranks)
+        for tree in trees:
+            position = 0
+            while position < len(record):
+                step = 1 + bisect_left(places[tree.top_k, tree.depth][position], tree.nodes)
+                tokens[tree] += step
+                cycles[tree] += 1
+                position += step
+    return {tree: tokens[tree] / cycles[tree] if cycles[tree] else 1.0 for tree in trees}
+
+
+def tune(
+    target: Target,
+    drafter: Drafter,
+    *,
+    sampling: SamplingConfig,
+    metrics: Metrics,
+    prompts: Sequence[Sequence[int]] | None = None,
+) -> Choice:
+    """Measure, or read what was measured before for the same model, drafter, format and machine; then choose.
+
+    Args:
+        target: The model.
+        drafter: The drafter.
+        sampling: Temperature and cuts decide how much is accepted.
+        metrics: Told about progress and the outcome.
+        prompts: Token ids to replay; None takes built-in prompts. Given ones are measured anew.
+    """
+    measured = measure(target, drafter, sampling=sampling, metrics=metrics, prompts=prompts)
+    choice = choose_tree(*measured)
+    metrics.note(choice.why)
+    return choice
+
+
+def measure(
+    target: Target,
+    drafter: Drafter,
+    *,
+    sampling: SamplingConfig,
+    metrics: Metrics,
+    prompts: Sequence[Sequence[int]] | None = None,
+) -> tuple[Costs, dict[TreeConfig, float]]:
+    """What `tune` chooses by: costs, and tokens per cycle of every candidate. Arguments as there."""
+    path = assets.cache_dir() / "tune" / f"{_key(target, drafter, sampling)}.json"
+    measured = _read(path) if prompts is None else None
+    if measured is None:
+        metrics.note("tree: auto: timing this machine and replaying a few answers (once per model and head)")
+        costs = measure_costs(target, drafter)
+        records = replay(
+            target, drafter, prompts or _prompts(target), sampling=sampling, max_tokens=_NUM_TOKENS, metrics=metrics
+        )
+        measured = costs, predict_accept_lens(records, candidates())
+        if prompts is None:
+            try:
+                _write(path, *measured)
+            except OSError as error:
+                metrics.note(f"tree: auto: cannot keep the measurement, the next run repeats it: {error}")
+    return measured
+
+
+def _prompts(target: Target) -> list[list[int]]:
+    encode, render = target.tokenizer.encode, target.tokenizer.render
+    chosen = builtin_prompts()[2::3][:_NUM_PROMPTS]  # those a bench with its default 16 of 24 prompts does not ask
+    return [encode(render([{"role": "user", "content": prompt.turns[0]}], open_answer=True)) for prompt in chosen]
+
+
+def _key(target: Target, drafter: Drafter, sampling: SamplingConfig) -> str:
+    """Everything that a measurement depends on, as a short hash."""
+    is_cuda = target.device.type == "cuda"
+    machine = torch.cuda.get_device_name(target.device) if is_cuda else platform.processor() or platform.machine()
+    parts = (
+        _VERSION,
+        target.fingerprint,
+        drafter.name,
+        target.dtype,
+        target.device.type,
+        machine,
+        torch.get_num_threads(),
+        torch.__version__,
+        sampling.model_dump(exclude={"seed"}),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def _write(path: Path, costs: Costs, accept_lens: Mapping[TreeConfig, float]) -> None:
+    rows = [[tree.nodes, tree.depth, tree.top_k, accept_len] for tree, accept_len in accept_lens.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps({"costs": costs.to_json(), "accept_lens": rows}))
+
+
+def _read(path: Path) -> tuple[Costs, dict[TreeConfig, float]] | None:
+    """An earlier measurement; None if there is none or it is damaged."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        rows = document["accept_lens"]
+        trees = {TreeConfig(nodes=n, depth=d, top_k=k): float(accept_len) for n, d, k, accept_len in rows}
+        return Costs.from_json(document["costs"]), trees
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _narrow(tree: DraftTree, top_k: int) -> list[int]:
+    """Rows that a tree drawn with this top_k would have, the root left out, most confident first."""
+    parents, depths = tree.parents.tolist(), tree.depths.tolist()
+    ranks = tree.ranks()
+    order = sorted(range(1, tree.size), key=ranks.__getitem__)
+    kept: list[int] = []
+    expanded = {0}
+    for depth in range(1, max(depths) + 1):
+        num_children: dict[int, int] = {}
+        level = []
+        for row in order:
+            parent = parents[row]
+            if depths[row] == depth and parent in expanded:
+                num_children[parent] = num_children.get(parent, 0) + 1
+                if num_children[parent] <= top_k:
+                    level.append(row)
+        kept += level
+        expanded = set(level[:top_k])
+    return sorted(kept, key=ranks.__getitem__)

@@ -1,0 +1,1 @@
+"""Draft heads and drafters: the EAGLE-3 head, draft trees, prompt lookup, and head checkpoints."""

@@ -1,0 +1,225 @@
+"""Drafting with an EAGLE-3 head: the same arithmetic as training, arranged for a few tokens at a time.
+
+The input pair at position t is (token t + 1, target feature of token t). For text the target has confirmed these pairs
+give the stable keys and values, in which only the newest pair needs anything but its key and value: the head has one
+layer. Deeper tree levels feed the head's own output back; their keys and values are overwritten in the next cycle.
+
+Source: EAGLE-3, arXiv 2503.01840, section 3; tree expansion from EAGLE-2, arXiv 2406.16858, section 4.1.
+
+Shapes: A newly confirmed pairs, W nodes of one level, C columns of tree keys so far, H hidden, D draft vocabulary,
+nh/nkv query/key heads, hd head width, F target features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgeai.core.errors import EdgeAIError
+from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.draft.beam import grow
+from edgeai.spec.draft.head import DraftHead, HeadShape
+from edgeai.spec.draft.tree import DraftTree
+from edgeai.spec.target.decoder import additive_mask, attend, rotate
+from edgeai.spec.target.packed_linear import PackedLinear
+from edgeai.spec.target.target import Target
+
+
+class HeadLayer:
+    """The head's weights, fused and packed, in the target's number format; and its arithmetic without attention.
+
+    Args:
+        head: A trained head.
+        embedding: The target's [V, H].
+    """
+
+    def __init__(self, head: DraftHead, embedding: Tensor) -> None:
+        def take(weight: Tensor) -> Tensor:
+            return weight.detach().to(embedding.device, embedding.dtype)
+
+        layer, attn, mlp = head.midlayer, head.midlayer.self_attn, head.midlayer.mlp
+        self.shape = head.shape
+        self.embedding = embedding
+        self.draft_to_target = head.draft_to_target.to(embedding.device)
+        self.fc_norm: Tensor | None = None  # [3, H]
+        if head.shape.fc_norm:
+            self.fc_norm = take(torch.stack([norm.get_parameter("weight") for norm in head.fc_norm]))
+        self.fc = PackedLinear(take(head.fc.weight))
+        self.input_norm = take(layer.input_layernorm.weight)
+        self.hidden_norm = take(layer.hidden_norm.weight)
+        self.post_norm = take(layer.post_attention_layernorm.weight)
+        self.norm = take(head.norm.weight)
+        self.qkv = PackedLinear(take(torch.cat([attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight])))
+        self.out = PackedLinear(take(attn.o_proj.weight))
+        self.gate_up = PackedLinear(take(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])))
+        self.down = PackedLinear(take(mlp.down_proj.weight))
+        self.lm_head = PackedLinear(take(head.lm_head.weight))
+
+    def project(self, features: Tensor) -> Tensor:
+        """Target features [A, F] to hidden inputs [A, H]."""
+        if self.fc_norm is not None:
+            parts = features.view(features.shape[0], len(self.fc_norm), -1)
+            normed = F.rms_norm(parts, parts.shape[-1:], None, self.shape.rms_norm_eps) * self.fc_norm
+            features = normed.view(features.shape)
+        return self.fc(features)
+
+    def begin(self, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [A] and hidden inputs [A, H] to joint query, key and value heads [A, nh + 2 nkv, hd] and residual."""
+        embedded = self._norm(F.embedding(tokens, self.embedding), self.input_norm)
+        normed = self._norm(hidden, self.hidden_norm)
+        heads = self.qkv(torch.cat([embedded, normed], -1)).view(tokens.shape[0], -1, self.shape.head_dim)
+        return heads, normed if self.shape.norm_before_residual else hidden
+
+    def finish(self, attended: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention output [W, nh hd] to the next level's hidden input [W, H] and log probabilities [W, D]."""
+        x = residual + self.out(attended)
+        gate, up = self.gate_up(self._norm(x, self.post_norm)).chunk(2, -1)
+        x = x + self.down(F.silu(gate) * up)
+        normed = self._norm(x, self.norm)
+        log_probs = self.lm_head(normed).float().log_softmax(-1)
+        return (normed if self.shape.norm_output else x), log_probs
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, weight.shape, weight, self.shape.rms_norm_eps)
+
+
+class Eagle3:
+    """Drafter with a trained head.
+
+    Args:
+        head: Trained for this target.
+        target: Lends its embedding, rotary tables, number format and device.
+        name: Identifies the head's weights in caches of measurements.
+
+    Raises:
+        EdgeAIError: The head's shape does not fit the target.
+    """
+
+    def __init__(self, head: DraftHead, target: Target, *, name: str) -> None:
+        check_fit(head, target)
+        self.name = name
+        self._layer = HeadLayer(head, target.embedding)
+        self.vocabulary: Tensor | None = self._layer.draft_to_target
+        self._cos, self._sin = head_rotary(head.shape, target)
+        self._num_kv = head.shape.num_kv_heads
+        self._num_heads = head.shape.num_heads
+        self._k = self._v = torch.empty(1, self._num_kv, 0, head.shape.head_dim)
+        self._reserve(0)
+        self._num_stable = 0
+        # confirmed but not yet through the head: features of the last tokens, and the tokens that follow them
+        self._features = torch.empty(0)
+        self._tokens: list[int] = []
+
+    @property
+    def layer(self) -> HeadLayer:
+        """The head itself, for those who draft at many places with it."""
+        return self._layer
+
+    @torch.inference_mode()
+    def start(self, ids: Sequence[int], features: Tensor) -> None:
+        """See `Drafter`. All pairs but the last, whose token is not known yet, become stable keys and values."""
+        self._num_stable = 0
+        if len(ids) > 1:
+            self._extend(torch.tensor(ids[1:], device=features.device), features[:-1])
+        self._tokens, self._features = [], features[-1:]
+
+    def accept(self, tokens: Sequence[int], features: Tensor) -> None:
+        """See `Drafter`."""
+        if self._features.shape[0] == 0:  # propose has paired tokens[0] already
+            self._tokens, self._features = list(tokens[1:]), features
+        else:
+            self._tokens, self._features = [*self._tokens, *tokens], torch.cat([self._features, features])
+
+    @torch.inference_mode()
+    def propose(self, root: int, tree: TreeConfig) -> DraftTree:
+        """See `Drafter`."""
+        hidden, log_probs = self._confirm(root)
+        return grow([root], hidden, log_probs, self._expand, draft_to_target=self._layer.draft_to_target, tree=tree)[0]
+
+    def _confirm(self, root: int) -> tuple[Tensor, Tensor]:
+        """Feed the confirmed pairs, the root's last; returns the root's output [1, H] and log probabilities [1, D]."""
+        tokens = torch.tensor([*self._tokens, root], device=self._features.device)
+        query, residual = self._extend(tokens, self._features)
+        end = self._num_stable
+        attended = attend(query[None, -1:], self._k[:, :, :end], self._v[:, :, :end], None)
+        self._tokens, self._features = [], self._features[:0]
+        return self._layer.finish(attended[0], residual[-1:])
+
+    def _extend(self, tokens: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Add pairs to the stable keys and values; returns their queries [A, nh, hd] and residuals [A, H]."""
+        begin, self._num_stable = self._num_stable, self._num_stable + tokens.shape[0]
+        self._reserve(self._num_stable)
+        heads, residual = self._layer.begin(tokens, self._layer.project(features))
+        query = self._write(heads, begin, slice(begin, self._num_stable))
+        return query, residual
+
+    def _expand(self, tokens: Tensor, hidden: Tensor, ancestors: Tensor) -> tuple[Tensor, Tensor]:
+        """One level of the tree, see `beam.Expand`: W tokens at one position, behind C - W tree rows of earlier levels.
+
+        Their keys and values go behind the stable ones.
+        """
+        _, width, columns = ancestors.shape
+        begin = self._num_stable + columns - width
+        end = begin + width
+        self._reserve(end)
+        heads, residual = self._layer.begin(tokens[0], hidden[0])
+        position = self._num_stable - 1 + columns // width  # the root's pair, depth 0, is the last stable one
+        query = self._write(heads, begin, slice(position, position + 1))
+        stable = ancestors.new_ones(1, width, self._num_stable)
+        seen = torch.cat([stable, ancestors], 2)
+        mask = additive_mask(seen, self._num_heads // self._num_kv, query.dtype)
+        attended = attend(query[None], self._k[:, :, :end], self._v[:, :, :end], mask)
+        output, log_probs = self._layer.finish(attended[0], residual)
+        return output[None], log_probs[None]
+
+    def _write(self, heads: Tensor, begin: int, positions: slice) -> Tensor:
+        """Store keys and values from row `begin` on; returns the queries [A, nh, hd]."""
+        num_rope = self._num_heads + self._num_kv
+        rotated = rotate(heads[:, :num_rope], self._cos[positions, None], self._sin[positions, None])
+        end = begin + heads.shape[0]
+        self._k[0, :, begin:end] = rotated[:, self._num_heads :].transpose(0, 1)
+        self._v[0, :, begin:end] = heads[:, num_rope:].transpose(0, 1)
+        return rotated[:, : self._num_heads]
+
+    def _reserve(self, rows: int) -> None:
+        """Grow the cache to at least this many rows."""
+        old = self._k.shape[2]
+        if rows <= old and old:
+            return
+        embedding = self._layer.embedding
+        size = (1, self._num_kv, max(512, 2 * rows), self._layer.shape.head_dim)
+        k, v = (torch.zeros(size, dtype=embedding.dtype, device=embedding.device) for _ in range(2))
+        k[:, :, :old], v[:, :, :old] = self._k, self._v
+        self._k, self._v = k, v
+
+
+def head_rotary(shape: HeadShape, target: Target) -> tuple[Tensor, Tensor]:
+    """Tables the head turns its keys and queries with: the target's, unless it was trained with its own."""
+    if shape.rope is None:
+        return target.rotary
+    cos, sin = shape.rope.tables(shape.head_dim, target.shape.max_positions, target.dtype)
+    return cos.to(target.device), sin.to(target.device)
+
+
+def check_fit(head: DraftHead, target: Target) -> None:
+    """Refuse a head whose shape is not this target's.
+
+    Raises:
+        EdgeAIError: Names what differs.
+    """
+    ours, theirs = head.shape, target.shape
+    for what, have, want in (
+        ("hidden size", ours.target_hidden_size, theirs.hidden_size),
+        ("embedding width", ours.hidden_size, theirs.hidden_size),
+        ("head width", ours.head_dim, ours.head_dim if ours.rope else theirs.head_dim),
+        ("vocabulary", ours.vocab_size, theirs.vocab_size),
+        ("feature layers", tuple(ours.aux_layers), tuple(target.aux_layers)),
+    ):
+        if have != want:
+            raise EdgeAIError(
+                f"the draft head does not fit {target.name}: its {what} is {have}, the target's {want}",
+                hint="use a head trained for this target, or train one with `edgeai spec train`",
+            )

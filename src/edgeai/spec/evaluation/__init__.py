@@ -1,0 +1,1 @@
+"""Measurements of draft heads: speed, acceptance, comparison over seeds, and diagnosis."""

@@ -1,0 +1,222 @@
+"""The heads of a comparison: which variants and seeds there are, which are trained already, and training the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeai.core.config import load_config
+from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.metrics import read_metrics
+from edgeai.core.problems import nearest
+from edgeai.core.run import Run
+from edgeai.spec.config.schema import CompareConfig, TrainConfig
+from edgeai.spec.draft.checkpoint import find_head
+from edgeai.spec.training.train import run_train
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One head."""
+
+    variant: str
+    seed: int | None
+    """None: a given head, for which no seed counts."""
+    path: Path
+    """Run directory of its training, or checkpoint folder."""
+    train: TrainConfig | None
+    """How it is trained; None if it exists."""
+
+    @property
+    def name(self) -> str:
+        """For people: variant and seed."""
+        return self.variant if self.seed is None else f"{self.variant}-{self.seed}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.train is None or (_is_run(self.path) and Run.open(self.path).status == "done")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """What its training logged; nothing for a checkpoint folder.
+
+        Raises:
+            UsageError: The file is there but says nothing.
+        """
+        path = self.path / "metrics.jsonl"
+        try:
+            rows = read_metrics(self.path)
+        except (OSError, UnicodeDecodeError):
+            rows = []
+        is_readable = all(isinstance(row, dict) and {"step", "time_s"} <= row.keys() for row in rows)
+        if path.exists() and not (rows and is_readable):
+            raise UsageError(f"{path} holds no readable metrics", hint="leave this run out, or train it again")
+        return rows
+
+
+def contenders(cfg: CompareConfig, out: Path) -> list[Contender]:
+    """All heads of a comparison, the baseline's first and one variant after the other.
+
+    Args:
+        cfg: What to compare.
+        out: Run directory of the comparison, in which variants are trained.
+
+    Raises:
+        UsageError: With every problem: no such head, a run of another verb, a run that was trained otherwise, no such
+            baseline.
+    """
+    found: list[Contender] = []
+    problems: list[UsageError] = []
+    for name, variant in cfg.variants.items():
+        for seed in cfg.seeds if variant.head is None else (None,):
+            try:
+                found.append(_given(name, variant.head) if variant.head else _trained_here(cfg, name, seed or 0, out))
+            except UsageError as problem:
+                problems.append(problem)
+    for path in cfg.runs:
+        try:
+            found.append(_given("", path))
+        except UsageError as problem:
+            problems.append(problem)
+    found = _name_runs(found, taken=set(cfg.variants))
+    names = list(dict.fromkeys(each.variant for each in found))
+    if not problems and cfg.baseline is not None and cfg.baseline not in names:
+        near = nearest(cfg.baseline, names)
+        hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(names)}"
+        problems.append(UsageError(f'baseline: no variant "{cfg.baseline}"', hint=hint))
+    if problems:
+        raise UsageError("\n  ".join(problem.message for problem in problems), hint=problems[0].hint)
+    return sorted(found, key=lambda each: each.variant != (cfg.baseline or names[0]))
+
+
+def train_missing(heads: Sequence[Contender], run: Run) -> dict[str, str]:
+    """Train what is not trained yet, and go on with what was interrupted.
+
+    Args:
+        heads: All of the comparison.
+        run: The comparison's: names the device, and its listener hears the training.
+
+    Returns:
+        Name and error of each training that failed; the others have been trained all the same.
+    """
+    failures: dict[str, str] = {}
+    for number, head in enumerate(heads, start=1):
+        if head.is_done or head.train is None:
+            continue
+        run.metrics.note(f"training {head.name}, head {number} of {len(heads)}, in {head.path}")
+        try:
+            _train(head.train, head.path, run)
+        except EdgeAIError as error:
+            failures[head.name] = error.message
+            run.metrics.note(f"{head.name} failed: {error.message}")
+    return failures
+
+
+def _train(cfg: TrainConfig, path: Path, run: Run) -> None:
+    """One training run in a directory of its own, new or gone on with."""
+    argv, listener = run.info["argv"], run.metrics.listener
+    place = {name: run.info[name] for name in ("device", "device_why", "threads")}
+    is_old = _is_run(path)
+    if is_old:
+        child = Run.open(path, listener=listener)
+        child.go_on(argv, **place)
+    else:
+        child = Run.create(cfg, out=path, argv=argv, listener=listener, **place)
+    try:
+        child.finish("done", run_train(cfg, child, resume=is_old).to_json())
+    except KeyboardInterrupt:
+        child.finish("interrupted")
+        raise
+    except BaseException:
+        child.finish("failed")
+        raise
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").exists()
+
+
+def _trained_here(cfg: CompareConfig, name: str, seed: int, out: Path) -> Contender:
+    """A variant's training; variants that read the same text share what the target writes and computes about it."""
+    train = cfg.training_of(name, seed)
+    path = out / f"{name}-{seed}"
+    if train.data == cfg.train.data:
+        data = train.data
+        if data.answers is None:
+            data = data.model_copy(update={"answers": out / "answers.jsonl"})
+        same_features = (train.target, train.head.aux_layers) == (cfg.train.target, cfg.train.head.aux_layers)
+        if data.features_dir is None and same_features:
+            data = data.model_copy(update={"features_dir": out / "features"})
+        train = train.model_copy(update={"data": data})
+    if _is_run(path):
+        before = _config_of(path)
+        if _essence(before) != _essence(train):
+            raise UsageError(
+                f"{path} was trained otherwise: {_first_difference(before, train)}",
+                hint="give the comparison another --out, or move the run away",
+            )
+    elif train.init_from:
+        find_head(train.init_from)
+    return Contender(name, seed, path, train)
+
+
+def _given(name: str, path: Path) -> Contender:
+    """A head that exists; that of a run has the run's seed."""
+    cfg = _config_of(path) if _is_run(path) else None
+    find_head(path)
+    head = Contender(name, cfg.seed if cfg and not name else None, path, None)
+    head.metrics()
+    return head
+
+
+def _config_of(path: Path) -> TrainConfig:
+    verb = Run.open(path).info.get("verb")
+    if verb != "spec train":
+        raise UsageError(f"{path} is a run of `{verb}`, not of `spec train`", hint="give runs of `edgeai spec train`")
+    return load_config(TrainConfig, path / "config.yaml")
+
+
+def _name_runs(heads: Sequence[Contender], taken: set[str]) -> list[Contender]:
+    """Name the given runs: those whose configs differ only in the seed are one variant, called like the first one."""
+    names: dict[str, str] = {}
+    named = []
+    for head in heads:
+        if not head.variant:
+            key = str(head.path.resolve())
+            stem = head.path.resolve().name
+            if head.seed is not None:
+                key = _essence(_config_of(head.path).model_copy(update={"seed": 0})).model_dump_json()
+                stem = re.sub(rf"[-_.]?(seed)?[-_.]?{head.seed}$", "", stem) or stem
+            if key not in names:
+                number, free = 2, stem
+                while free in taken:
+                    free, number = f"{stem}-{number}", number + 1
+                names[key] = free
+                taken.add(free)
+            head = Contender(names[key], head.seed, head.path, None)
+        named.append(head)
+    return named
+
+
+def _essence(cfg: TrainConfig) -> TrainConfig:
+    """What decides the outcome: not where features are kept, nor how a path is written."""
+
+    def whole(path: Path | None) -> Path | None:
+        return path.resolve() if path else None
+
+    data = cfg.data.model_copy(update={"features_dir": None, "answers": whole(cfg.data.answers)})
+    return cfg.model_copy(update={"data": data, "init_from": whole(cfg.init_from)})
+
+
+def _first_difference(before: TrainConfig, now: TrainConfig) -> str:
+    ours, theirs = (_leaves(_essence(cfg).model_dump(mode="json")) for cfg in (now, before))
+    key = next(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    return f"{key} was {theirs.get(key)}, now it is {ours.get(key)}"
+
+
+def _leaves(tree: object, above: str = "") -> dict[str, object]:
+    if not isinstance(tree, dict):
+        return {above.rstrip("."): tree}
+    return {key: value for name, part in tree.items() for key, value in _leaves(part, f"{above}{name}.").items()}

@@ -1,0 +1,199 @@
+"""`edgeai spec diagnose`: what a head's trees do beside the greedy path that token losses train.
+
+While speculative decoding answers prompts, the greedy path (the head's first choice at every level, as deep as the
+tree) is drafted as well and held against what the target then wrote. The text is the target's own either way, so both
+are judged in every cycle by the same continuation.
+
+Definitions, over the cycles whose tree had its full depth:
+- pruned: the tree does not hold the whole greedy path;
+- same path: the tree's accepted draft tokens are those of the greedy path that the target wrote;
+- accept_len of the greedy path: 1 + its tokens up to the first that the target did not write, mean;
+- predicted acceptance at depth d: sum over the tree's nodes at d of the head's probability of the path to them, mean;
+  measured: share of cycles in which one of them was accepted.
+
+Source: GTO, arXiv 2509.22134, reports the first three; the definitions are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from edgeai.core.errors import EdgeAIError
+from edgeai.core.run import Run
+from edgeai.spec.config.schema import DiagnoseConfig, TreeConfig
+from edgeai.spec.data.prompts import builtin_prompts, load_prompts, select
+from edgeai.spec.decoding.decode import check_room, generate_ids
+from edgeai.spec.decoding.generate import chat_ids
+from edgeai.spec.draft.build import Drafter, build_drafter
+from edgeai.spec.draft.tree import DraftTree
+from edgeai.spec.target.loading import load_target
+
+
+@dataclass(frozen=True)
+class DiagnoseReport:
+    """What the trees did; definitions are the module's."""
+
+    target: str
+    drafter: str
+    tree: dict[str, int]
+    temperature: float
+    num_prompts: int
+    num_cycles: int
+    """Cycles counted."""
+    pruned_frac: float
+    same_path_frac: float
+    greedy_accept_len: float
+    tree_accept_len: float
+    predicted_accept_len: float
+    """1 + the predicted acceptances."""
+    predicted: tuple[float, ...]
+    """Acceptance by depth in the tree."""
+    measured: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One proposal."""
+
+    position: int
+    """Of the root among the generated tokens."""
+    tree: DraftTree
+    greedy: tuple[int, ...]
+    """Tokens of the greedy path below the root."""
+
+
+class Recorder:
+    """A drafter that notes what it proposes and what a second one with the same head would propose as a chain.
+
+    Args:
+        drafter: Proposes the trees.
+        chain: Proposes the greedy paths.
+        tree: Proposals of a smaller depth, at the end of a text, are not noted.
+    """
+
+    def __init__(self, drafter: Drafter, chain: Drafter, tree: TreeConfig) -> None:
+        self._drafter, self._chain, self._tree = drafter, chain, tree
+        self.name, self.vocabulary = drafter.name, drafter.vocabulary
+        self.cycles: list[Cycle] = []
+        self._position = 0
+
+    def start(self, ids: Sequence[int], features: Tensor) -> None:
+        """See `Drafter`."""
+        self.cycles, self._position = [], 0
+        self._drafter.start(ids, features)
+        self._chain.start(ids, features)
+
+    def propose(self, root: int, tree: TreeConfig) -> DraftTree:
+        """See `Drafter`."""
+        draft = self._drafter.propose(root, tree)
+        greedy = self._chain.propose(root, TreeConfig(nodes=tree.depth, depth=tree.depth, top_k=1))
+        if tree.depth == self._tree.depth:
+            self.cycles.append(Cycle(self._position, draft, tuple(greedy.tokens.tolist()[1:])))
+        return draft
+
+    def accept(self, tokens: Sequence[int], features: Tensor) -> None:
+        """See `Drafter`."""
+        self._position += len(tokens)
+        self._drafter.accept(tokens, features)
+        self._chain.accept(tokens, features)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What came of one cycle."""
+
+    is_pruned: bool
+    greedy_len: int
+    """Tokens of the greedy path that the target wrote."""
+    tree_len: int
+    predicted: tuple[float, ...]
+    """By depth."""
+
+
+def judge(cycle: Cycle, ids: Sequence[int], depth: int) -> Sight:
+    """Hold a cycle against the answer.
+
+    Args:
+        cycle: What was proposed.
+        ids: All generated tokens; the target's, so the tokens behind the root are what it wrote next.
+        depth: Of the tree.
+    """
+    written = ids[cycle.position + 1 :]
+    greedy_len = 0
+    while greedy_len < min(len(cycle.greedy), len(written)) and cycle.greedy[greedy_len] == written[greedy_len]:
+        greedy_len += 1
+    probs, depths = cycle.tree.scores.double().exp().numpy(), cycle.tree.depths.numpy()
+    return Sight(
+        is_pruned=len(cycle.tree.follow(cycle.greedy)) - 1 < len(cycle.greedy),
+        greedy_len=greedy_len,
+        tree_len=len(cycle.tree.follow(written)) - 1,
+        predicted=tuple(float(probs[depths == d].sum()) for d in range(1, depth + 1)),
+    )
+
+
+def run_diagnose(cfg: DiagnoseConfig, run: Run) -> DiagnoseReport:
+    """Answer prompts speculatively and compare the trees with the greedy path.
+
+    Raises:
+        UsageError: No such model, head or prompts; a prompt that does not fit the context.
+        EdgeAIError: Nothing to compare, because every answer ended at once.
+    """
+    prompts = select(load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
+    target = load_target(cfg.target, device=run.device, metrics=run.metrics)
+    drafter, chain = (build_drafter(cfg.draft, target) for _ in range(2))
+    assert drafter is not None
+    assert chain is not None
+    encoded = [chat_ids(target.tokenizer, prompt.turns[0]) for prompt in prompts]
+    for ids in encoded:
+        check_room(target, len(ids), cfg.context)
+    recorder = Recorder(drafter, chain, cfg.tree)
+    sights: list[Sight] = []
+    for number, ids in enumerate(encoded):
+        run.metrics.progress("answering", number, len(encoded), unit="prompt")
+        answer = generate_ids(
+            target,
+            recorder,
+            ids,
+            tree=cfg.tree,
+            sampling=cfg.sampling,
+            max_tokens=cfg.max_tokens,
+            context=cfg.context,
+        )
+        sights += [judge(cycle, answer.ids, cfg.tree.depth) for cycle in recorder.cycles]
+    run.metrics.progress("answering", len(encoded), len(encoded), unit="prompt")
+    if not sights:
+        raise EdgeAIError(
+            f"no answer was long enough for a tree of depth {cfg.tree.depth}",
+            hint="raise max_tokens, lower tree.depth or give other prompts",
+        )
+    return _report(cfg, drafter.name, len(prompts), sights)
+
+
+def _report(cfg: DiagnoseConfig, drafter: str, num_prompts: int, sights: Sequence[Sight]) -> DiagnoseReport:
+    tree_lens = np.array([sight.tree_len for sight in sights])
+    greedy_lens = np.array([sight.greedy_len for sight in sights])
+    predicted = np.array([sight.predicted for sight in sights]).mean(0).tolist()
+    return DiagnoseReport(
+        target=cfg.target.model,
+        drafter=drafter,
+        tree=cfg.tree.model_dump(),
+        temperature=cfg.sampling.temperature,
+        num_prompts=num_prompts,
+        num_cycles=len(sights),
+        pruned_frac=float(np.mean([sight.is_pruned for sight in sights])),
+        same_path_frac=float((tree_lens == greedy_lens).mean()),
+        greedy_accept_len=1.0 + float(greedy_lens.mean()),
+        tree_accept_len=1.0 + float(tree_lens.mean()),
+        predicted_accept_len=1.0 + sum(predicted),
+        predicted=tuple(predicted),
+        measured=tuple(float((tree_lens >= d).mean()) for d in range(1, cfg.tree.depth + 1)),
+    )

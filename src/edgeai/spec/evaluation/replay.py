@@ -1,0 +1,94 @@
+"""The accept_len that speculative decoding would have on text that the target wrote once.
+
+Verification draws the target's token once per level and walks on while it is a child in the tree (`verify.py`), so the
+text comes out the same whatever is drafted. Held against a text that is there already, greedy or sampled, the cycles
+therefore follow from the text and the head's trees alone: the first token is the root, accepted is the longest path of
+the tree that the text spells, and the token behind it is the next root. One set of texts serves any number of heads,
+which are compared on the same tokens, and the target is needed once for the features.
+
+All texts advance together, a cycle of each at a time, so that the head drafts only where a cycle begins and still at
+many places at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.data.answers import Conversation
+from edgeai.spec.draft.eagle3 import HeadLayer
+from edgeai.spec.draft.many_positions import TextKeys, propose_at
+from edgeai.spec.draft.tree import DraftTree
+from edgeai.spec.target.target import Target
+
+
+@dataclass(frozen=True)
+class Passage:
+    """An answer and the text in front of it."""
+
+    ids: Sequence[int]
+    """The text [T], at least to the answer's end."""
+    features: Tensor
+    """The target's [T, F]; those of the answer's last token are not needed."""
+    begin: int
+    """First token of the answer, at least 1."""
+    end: int
+    max_tokens: int
+    """Most tokens the answer could have had: decoding drafts no deeper than it may still emit."""
+
+
+def passages(conversation: Conversation, features: Tensor, max_tokens: int) -> list[Passage]:
+    """The answers of a conversation, written with this limit or, where they are longer, with their own length."""
+    return [
+        Passage(conversation.ids, features, max(begin, 1), end, max(max_tokens, end - max(begin, 1)))
+        for begin, end in conversation.answers
+        if end > max(begin, 1)
+    ]
+
+
+def replay(layer: HeadLayer, target: Target, texts: Sequence[Passage], tree: TreeConfig) -> list[tuple[int, ...]]:
+    """Tokens emitted by each cycle of decoding these answers, as in `Generation.accept_counts`.
+
+    Args:
+        layer: The head; it must fit the target.
+        target: Wrote the answers. Lends its rotary tables and number of positions.
+        texts: What it wrote.
+        tree: Largest tree per cycle.
+    """
+    keys = [TextKeys(layer, target, text.ids, text.features, text.end - 1) for text in texts]
+    roots = [text.begin for text in texts]
+    counts: list[list[int]] = [[] for _ in texts]
+    while under_way := [n for n, text in enumerate(texts) if roots[n] < text.end - 1]:
+        depths = {n: _depth(texts[n], roots[n], tree.depth, target.shape.max_positions) for n in under_way}
+        for depth in sorted(set(depths.values())):
+            members = [n for n in under_way if depths[n] == depth]
+            trees: Sequence[DraftTree | None] = [None] * len(members)
+            if depth:
+                shape = tree.model_copy(update={"depth": depth})
+                trees = propose_at([(keys[n], roots[n]) for n in members], shape)
+            for n, drafted in zip(members, trees, strict=True):
+                counts[n].append(_num_emitted(texts[n], roots[n], drafted))
+                roots[n] += counts[n][-1]
+    return [tuple(each) for each in counts]
+
+
+def accept_len(counts: Iterable[Sequence[int]]) -> float:
+    """Tokens per cycle over all texts; 1 where there was no cycle."""
+    cycles = [count for each in counts for count in each]
+    return sum(cycles) / len(cycles) if cycles else 1.0
+
+
+def _depth(text: Passage, root: int, depth: int, max_positions: int) -> int:
+    """Draft levels that `decode.generate_ids` asks for: one token of what may still be emitted is the bonus."""
+    budget = min(text.max_tokens, max_positions - text.begin)
+    return min(depth, budget - (root - text.begin + 1) - 1)
+
+
+def _num_emitted(text: Passage, root: int, tree: DraftTree | None) -> int:
+    """The accepted path and the bonus token, unless the text ends before it."""
+    following = text.ids[root + 1 : text.end]
+    accepted = len(tree.follow(following)) - 1 if tree else 0
+    return min(accepted + 1, len(following))

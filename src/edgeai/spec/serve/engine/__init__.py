@@ -1,0 +1,1 @@
+"""Continuous batching: slots, drafting, sampling and the decoding loop of the server."""

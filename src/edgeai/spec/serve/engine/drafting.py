@@ -1,0 +1,231 @@
+"""Drafting for many sequences at once: the trees that the drafters of `edgeai.spec.draft` would propose for each.
+
+Each sequence of the target's cache has a place of its own here, with the same row number.
+
+Shapes: G sequences, A newly confirmed pairs of all of them, W nodes of one level, C columns of tree keys so far,
+H hidden, F target features, nh/nkv query/key heads, hd head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.draft.beam import grow
+from edgeai.spec.draft.build import Drafter
+from edgeai.spec.draft.eagle3 import HeadLayer, head_rotary
+from edgeai.spec.draft.tree import DraftTree
+from edgeai.spec.target.decoder import additive_mask, attend, rotate
+from edgeai.spec.target.target import Target
+
+_FEED_ROWS = 64  # features kept back until the next draft; more are worth a pass of the head of their own
+
+
+class DraftPool(Protocol):
+    """Drafts for the sequences of a cache."""
+
+    name: str
+    reads_features: bool
+    """Whether `feed` needs the target's features."""
+    num_rows: int
+    """Sequences."""
+
+    def known(self, row: int) -> int:
+        """Tokens at the start of the row's text that need no feeding if the next text begins with them and one more."""
+
+    def begin(self, row: int, known: int) -> None:
+        """A new text begins; its first `known` tokens are those of the text before."""
+
+    def copy(self, source: int, row: int, known: int) -> None:
+        """A new text begins whose first `known` tokens are those of another row."""
+
+    def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
+        """The target has read more tokens of the row.
+
+        Args:
+            row: The sequence.
+            text: All of it that is known, the newest token included.
+            features: The target's of the tokens it has just read [n, F], those of earlier ones having been fed.
+        """
+
+    def propose(self, rows: Sequence[int], texts: Sequence[Sequence[int]], tree: TreeConfig) -> list[DraftTree]:
+        """Draft behind the last token of each text, which the target has not read yet."""
+
+
+class TextPool:
+    """Drafters that look at the text alone, one for each sequence.
+
+    Args:
+        make: A new drafter.
+        num_rows: Sequences.
+    """
+
+    reads_features = False
+
+    def __init__(self, make: Callable[[], Drafter], num_rows: int) -> None:
+        self._make, self.num_rows = make, num_rows
+        self._drafters = [make() for _ in range(num_rows)]
+        self._seen = [0] * num_rows
+        self._nothing = torch.empty(0)
+        self.name = self._drafters[0].name
+
+    def known(self, row: int) -> int:
+        """See `DraftPool`. Reading a text is cheap: a new one is read from its start."""
+        return 1 << 30
+
+    def begin(self, row: int, known: int) -> None:
+        """See `DraftPool`."""
+        self._drafters[row], self._seen[row] = self._make(), 0
+
+    def copy(self, source: int, row: int, known: int) -> None:
+        """See `DraftPool`."""
+        self.begin(row, known)
+
+    def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
+        """See `DraftPool`. The text comes again with `propose`."""
+
+    def propose(self, rows: Sequence[int], texts: Sequence[Sequence[int]], tree: TreeConfig) -> list[DraftTree]:
+        """See `DraftPool`."""
+        trees = []
+        for row, text in zip(rows, texts, strict=True):
+            drafter = self._drafters[row]
+            drafter.accept(text[self._seen[row] : -1], self._nothing)
+            self._seen[row] = len(text) - 1
+            trees.append(drafter.propose(text[-1], tree))
+        return trees
+
+
+class Eagle3Pool:
+    """One EAGLE-3 head for all sequences; its keys and values of each are kept beside the target's.
+
+    Pair j of a text is (token j + 1, feature j) at position j, as in `drafters.eagle3`.
+
+    Args:
+        layer: The head; it must fit the target.
+        target: Lends its rotary tables.
+        name: Identifies the head.
+        num_rows: Sequences.
+        capacity: Tokens of each.
+        max_tree: Deepest and widest tree that will be asked for.
+    """
+
+    reads_features = True
+
+    def __init__(
+        self, layer: HeadLayer, target: Target, *, name: str, num_rows: int, capacity: int, max_tree: TreeConfig
+    ) -> None:
+        shape = layer.shape
+        self.name, self.num_rows = name, num_rows
+        self._layer = layer
+        self._cos, self._sin = head_rotary(shape, target)
+        self._repeats = shape.num_heads // shape.num_kv_heads
+        size = (num_rows, shape.num_kv_heads, capacity + max_tree.depth * max_tree.top_k, shape.head_dim)
+        self._k, self._v = (torch.zeros(size, dtype=target.dtype, device=target.device) for _ in range(2))
+        self._num_stable = [0] * num_rows
+        self._waiting: list[list[Tensor]] = [[] for _ in range(num_rows)]  # features not yet through the head
+
+    def known(self, row: int) -> int:
+        """See `DraftPool`."""
+        return self._num_stable[row]
+
+    def begin(self, row: int, known: int) -> None:
+        """See `DraftPool`."""
+        self._num_stable[row], self._waiting[row] = known, []
+
+    def copy(self, source: int, row: int, known: int) -> None:
+        """See `DraftPool`."""
+        for part in (self._k, self._v):
+            part[row, :, :known] = part[source, :, :known]
+        self.begin(row, known)
+
+    @torch.inference_mode()
+    def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
+        """See `DraftPool`."""
+        self._waiting[row].append(features.clone())  # not a view that keeps the whole pass alive
+        if sum(part.shape[0] for part in self._waiting[row]) >= _FEED_ROWS:
+            self._confirm([row], [text[:-1]])  # the last pair waits: its query is where the next tree starts
+
+    @torch.inference_mode()
+    def propose(self, rows: Sequence[int], texts: Sequence[Sequence[int]], tree: TreeConfig) -> list[DraftTree]:
+        """See `DraftPool`."""
+        query, residual, counts = self._confirm(rows, texts)
+        last = torch.tensor([end - 1 for end in accumulate(counts)], device=query.device)
+        ends = [self._num_stable[row] for row in rows]
+        query, residual = query[last, None], residual[last]  # [G, 1, nh, hd], [G, H]
+        attended = self._attend(rows, query, ends, [None] * len(rows))
+        hidden, log_probs = self._layer.finish(attended, residual)
+
+        def expand(tokens: Tensor, hidden: Tensor, ancestors: Tensor) -> tuple[Tensor, Tensor]:
+            return self._expand(rows, ends, tokens, hidden, ancestors)
+
+        roots = [text[-1] for text in texts]
+        targets = self._layer.draft_to_target
+        return grow(roots, hidden, log_probs, expand, draft_to_target=targets, tree=tree)
+
+    def _confirm(self, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, list[int]]:
+        """Run the waiting pairs of these rows; returns queries [A, nh, hd], residuals [A, H] and pairs of each row.
+
+        A feature whose next token nobody knows yet goes on waiting.
+        """
+        features, tokens, places, counts = [], list[int](), list[int](), []
+        for row, text in zip(rows, texts, strict=True):
+            waiting = torch.cat(self._waiting[row])
+            begin = self._num_stable[row]
+            count = min(waiting.shape[0], len(text) - 1 - begin)
+            features.append(waiting[:count])
+            tokens += text[begin + 1 : begin + 1 + count]
+            places += range(begin, begin + count)
+            counts.append(count)
+            self._waiting[row] = [waiting[count:]] if count < waiting.shape[0] else []
+            self._num_stable[row] = begin + count
+        device = self._k.device
+        heads, residual = self._layer.begin(
+            torch.tensor(tokens, device=device), self._layer.project(torch.cat(features))
+        )
+        owners = torch.tensor([row for row, count in zip(rows, counts, strict=True) for _ in range(count)])
+        positions = torch.tensor(places, device=device)
+        return self._write(heads, owners.to(device), positions, positions), residual, counts
+
+    def _expand(
+        self, rows: Sequence[int], ends: Sequence[int], tokens: Tensor, hidden: Tensor, ancestors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `beam.Expand`; the level's keys and values go behind the stable ones and those of earlier levels."""
+        num_rows, width, columns = ancestors.shape
+        device = tokens.device
+        heads, residual = self._layer.begin(tokens.flatten(), hidden.flatten(0, 1))
+        stable = torch.tensor(ends, device=device)
+        positions = (stable - 1 + columns // width).repeat_interleave(width)
+        places = (stable + columns - width)[:, None] + torch.arange(width, device=device)
+        owners = torch.tensor(rows, device=device).repeat_interleave(width)
+        query = self._write(heads, owners, places.flatten(), positions).unflatten(0, (num_rows, width))
+        masks = []
+        for end, sees in zip(ends, ancestors, strict=True):
+            seen = torch.cat([sees.new_ones(width, end), sees], 1)[None]
+            masks.append(additive_mask(seen, self._repeats, query.dtype))
+        attended = self._attend(rows, query, [end + columns for end in ends], masks)
+        output, log_probs = self._layer.finish(attended, residual)
+        return output.unflatten(0, (num_rows, width)), log_probs.unflatten(0, (num_rows, width))
+
+    def _attend(
+        self, rows: Sequence[int], query: Tensor, ends: Sequence[int], masks: Sequence[Tensor | None]
+    ) -> Tensor:
+        """Queries [G, W, nh, hd] over the first `ends` rows of their own keys to outputs [G * W, nh * hd]."""
+        parts = [
+            attend(query[index : index + 1], self._k[row : row + 1, :, :end], self._v[row : row + 1, :, :end], mask)
+            for index, (row, end, mask) in enumerate(zip(rows, ends, masks, strict=True))
+        ]
+        return torch.cat(parts).flatten(0, 1)
+
+    def _write(self, heads: Tensor, owners: Tensor, places: Tensor, positions: Tensor) -> Tensor:
+        """Store keys and values [A, ., hd] at (owner, place); returns the queries [A, nh, hd]."""
+        num_heads = self._layer.shape.num_heads
+        num_rope = num_heads + self._layer.shape.num_kv_heads
+        rotated = rotate(heads[:, :num_rope], self._cos[positions, None], self._sin[positions, None])
+        self._k[owners, :, places] = rotated[:, num_heads:]
+        self._v[owners, :, places] = heads[:, num_rope:]
+        return rotated[:, :num_heads]

@@ -1,0 +1,63 @@
+"""One request's choice of tokens: `Sampler`, with penalties, biases and log probabilities.
+
+Shapes: N rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from edgeai.spec.serve.engine.jobs import Job, Pick
+from edgeai.spec.target.sampling import Sampler
+
+
+class RequestSampler(Sampler):
+    """Picks the tokens of one answer, in order.
+
+    Verification asks for one token after the other along the path that it accepts, which is the order of the text; so
+    the penalties of a drafted token count those before it, as in plain decoding.
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.sampling)
+        self._job = job
+        self._counts: dict[int, int] = {}
+        self._changes_logits = bool(job.frequency_penalty or job.presence_penalty or job.logit_bias)
+        self.picks: list[Pick] = []
+        """Choices since this list was last emptied, if log probabilities are wanted."""
+
+    def pick(self, logits: Tensor) -> int:
+        """See `Sampler`; remembers the choice."""
+        token = super().pick(self._changed(logits) if self._changes_logits else logits)
+        if self._changes_logits:
+            self._counts[token] = self._counts.get(token, 0) + 1
+        if self._job.num_logprobs is not None:
+            self.picks.append(_look_at(logits, token, self._job.num_logprobs))
+        return token
+
+    def picker(self, logits: Tensor) -> Callable[[int], int]:
+        """See `Sampler`."""
+        if self._changes_logits or self._job.num_logprobs is not None:
+            return lambda row: self.pick(logits[row])
+        return super().picker(logits)
+
+    def _changed(self, logits: Tensor) -> Tensor:
+        """Logits [V] with penalties and biases."""
+        job = self._job
+        changes = dict(job.logit_bias)
+        for token, count in self._counts.items():
+            changes[token] = changes.get(token, 0.0) - job.presence_penalty - job.frequency_penalty * count
+        if not changes:
+            return logits
+        tokens = torch.tensor(list(changes), device=logits.device)
+        return logits.index_add(0, tokens, torch.tensor(list(changes.values()), device=logits.device))
+
+
+def _look_at(logits: Tensor, token: int, num_top: int) -> Pick:
+    log_probs = logits.log_softmax(-1)
+    best = log_probs.topk(min(num_top, log_probs.shape[0]))
+    top = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return Pick(token, float(log_probs[token]), tuple(top))

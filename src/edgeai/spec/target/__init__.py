@@ -1,0 +1,1 @@
+"""The frozen target model: loading, forward pass, KV cache, packed trees, scoring and sampling."""

@@ -1,0 +1,100 @@
+"""The target's warped distribution and one draw from it.
+
+Plain and speculative decoding share this code and draw once per emitted token, so that a seed gives the same text
+either way.
+
+Shapes: V vocabulary, K kept tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from edgeai.spec.config.schema import SamplingConfig
+
+# top-p almost never reaches further down; a full sort of a large vocabulary takes milliseconds on a CPU.
+_SHORT_LIST = 512
+
+
+def warp(logits: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor | None]:
+    """Apply temperature, then top-k, then top-p, then min-p.
+
+    Args:
+        logits: One row [V], float32.
+        config: temperature must be above 0.
+
+    Returns:
+        Probabilities that sum to 1 [K] and their token ids [K], most likely first; without top-k and top-p the ids are
+        None and K = V.
+    """
+    logits = (logits - logits.max()) / config.temperature  # the largest is 0: no temperature overflows
+    ids = None
+    if config.top_k:
+        logits, ids = logits.topk(min(config.top_k, logits.shape[0]))
+    probs = logits.softmax(-1)
+    if config.top_p < 1.0:
+        probs, ids = _nucleus(probs, ids, config.top_p)
+    if config.min_p > 0.0:
+        probs = probs * (probs >= config.min_p * probs.max())
+    return probs / probs.sum(), ids
+
+
+def _nucleus(probs: Tensor, ids: Tensor | None, top_p: float) -> tuple[Tensor, Tensor]:
+    """Smallest set of most likely tokens whose mass reaches top_p; `probs` with ids are sorted already."""
+    if ids is None:
+        short, ids = probs.topk(min(_SHORT_LIST, probs.shape[0]))
+        if float(short.sum()) < top_p:
+            short, ids = probs.sort(descending=True, stable=True)
+        probs = short
+    before = probs.cumsum(-1) - probs
+    keep = int((before < top_p).sum())
+    return probs[:keep], ids[:keep]
+
+
+def distribution(logits: Tensor, config: SamplingConfig) -> Tensor:
+    """The warped distribution over the whole vocabulary [V]; temperature 0 puts everything on the best token."""
+    out = torch.zeros_like(logits)
+    if config.temperature == 0.0:
+        out[logits.argmax()] = 1.0
+        return out
+    probs, ids = warp(logits, config)
+    return probs if ids is None else out.scatter_(0, ids, probs)
+
+
+class Sampler:
+    """Picks the next token of one request; owns the request's random numbers.
+
+    The generator lives on the CPU whatever the target's device, so that a seed means the same everywhere.
+    """
+
+    def __init__(self, config: SamplingConfig) -> None:
+        self._config = config
+        self._generator = torch.Generator().manual_seed(config.seed)
+
+    def pick(self, logits: Tensor) -> int:
+        """Next token from one row of logits [V]; one random number unless greedy."""
+        if self._config.temperature == 0.0:
+            return int(logits.argmax())
+        probs, ids = warp(logits, self._config)
+        uniform = torch.rand((), dtype=torch.float64, generator=self._generator)
+        # inverse transform in float64: 50,000 small probabilities add up to 1 without a visible bias
+        cumulative = probs.double().cumsum(0)
+        point = uniform.to(cumulative.device) * cumulative[-1]
+        index = int(torch.searchsorted(cumulative, point, right=True))
+        if index == cumulative.shape[0]:  # the product rounded up to the total
+            index = int(probs.nonzero()[-1])
+        return index if ids is None else int(ids[index])
+
+    def picker(self, logits: Tensor) -> Callable[[int], int]:
+        """Function from a row number of logits [N, V] to that row's next token.
+
+        Few rows are asked for. On a CPU only those are looked at; an accelerator takes the greedy choice of all rows
+        in one go, because it is the waiting that costs there.
+        """
+        if self._config.temperature == 0.0 and logits.device.type != "cpu":
+            best: list[int] = logits.argmax(-1).tolist()
+            return best.__getitem__
+        return lambda row: self.pick(logits[row])

@@ -1,0 +1,238 @@
+"""The frozen target model: the protocol that decoding and training rely on, and its implementation in torch.
+
+The forward pass is in `decoder.py`, reading checkpoints in `target_load.py`.
+
+Shapes: N new tokens of one sequence, B sequences, T tokens, V vocabulary, H hidden, F = 3 H features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from edgeai.spec.draft.tree import DraftTree
+from edgeai.spec.target.decoder import Decoder, KVCache, Shape
+from edgeai.spec.target.tree_scoring import Pack, TreeScores, pack_nodes, pack_trees, packs
+
+Message = Mapping[str, str]
+_SENTINEL = "\u2063user\u2063"
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back, with the model's chat template."""
+
+    eos_ids: frozenset[int]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of text; special tokens written in it are recognised, none are added."""
+
+    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
+        """Text of token ids, special tokens left out unless they are wanted."""
+
+    def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
+        """Chat template applied; `open_answer` ends with the header of the assistant's turn."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What the target says about N tokens."""
+
+    logits: Tensor  # [N, V] float32, row i predicts the token after token i
+    features: Tensor  # [N, F], input of the draft head
+
+
+class Target(Protocol):
+    """What drafting, verification and training need from a runtime. Faster runtimes implement these methods."""
+
+    name: str
+    fingerprint: str
+    shape: Shape
+    tokenizer: Tokenizer
+    aux_layers: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    embedding: Tensor  # [V, H]
+    lm_head: Tensor  # [V, H]
+    rotary: tuple[Tensor, Tensor]  # cosine and sine tables of `decoder.rotary_table`, for the draft head
+
+    def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
+        """Reserve memory for `batch` sequences of up to `capacity` tokens."""
+
+    def prefill(self, ids: Sequence[int], cache: KVCache, row: int = 0) -> Forward:
+        """Append a prompt to a sequence and commit it. Logits of the last token only [1, V], features of all."""
+
+    def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: KVCache, row: int = 0) -> Forward:
+        """Score a tree behind the committed prefix without committing it."""
+
+    def commit(self, cache: KVCache, path: Tensor, row: int = 0) -> None:
+        """Keep these rows of the tree verified last (ascending, root first) and drop the rest."""
+
+    def decode(self, tokens: Tensor, cache: KVCache, active: Sequence[bool]) -> Tensor:
+        """One token for each sequence of a batch [B]; commits the active ones. Returns logits [B, V]."""
+
+    def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, T, F] and final hidden states [B, T, H] of whole right-padded sequences [B, T]."""
+
+    def score_trees(
+        self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: KVCache, *, temperature: float = 1.0
+    ) -> list[TreeScores]:
+        """Score many trees against one committed text, each as `verify` would behind the first `prefixes[i]` tokens.
+
+        The cache is of one sequence with `scoring.room` free rows; nothing is committed.
+        """
+
+
+class DecoderTarget:
+    """`Target` on this process's device with the lean decoder."""
+
+    def __init__(
+        self,
+        *,
+        decoder: Decoder,
+        lm_head: Tensor,
+        tokenizer: Tokenizer,
+        name: str,
+        fingerprint: str,
+        aux_layers: tuple[int, ...],
+    ) -> None:
+        self.decoder = decoder
+        self.tokenizer = tokenizer
+        self.name = name
+        self.fingerprint = fingerprint
+        self.aux_layers = aux_layers
+        self.shape = decoder.shape
+        self.dtype = decoder.dtype
+        self.device = decoder.device
+        self.embedding = decoder.embedding
+        self.lm_head = lm_head
+        self.rotary = (decoder.cos, decoder.sin)
+
+    def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
+        """See `Target`."""
+        return self.decoder.new_cache(capacity, batch)
+
+    @torch.inference_mode()
+    def prefill(self, ids: Sequence[int], cache: KVCache, row: int = 0, *, chunk: int = 512) -> Forward:
+        """See `Target`. Works in chunks, so that the attention mask stays small for long prompts."""
+        view = _row_view(cache, row)
+        features = []
+        hidden = None
+        for begin in range(0, len(ids), chunk):
+            part = torch.tensor([ids[begin : begin + chunk]], device=self.device)
+            start = cache.lengths[row]
+            num_new = part.shape[1]
+            positions = torch.arange(start, start + num_new, device=self.device)[None]
+            seen = torch.arange(start + num_new, device=self.device) <= positions[0, :, None]
+            hidden, feats = self.decoder.forward(part, positions, seen[None], view, start, self.aux_layers)
+            cache.lengths[row] += num_new
+            features.append(feats[0])
+        assert hidden is not None, "an empty prompt has no next token"
+        return Forward(self.decoder.logits(hidden[0, -1:]), torch.cat(features))
+
+    @torch.inference_mode()
+    def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: KVCache, row: int = 0) -> Forward:
+        """See `Target`.
+
+        Args:
+            tokens: Root and draft tokens, parents before children [N].
+            depths: Distance from the root [N].
+            ancestors: Node i may see node j [N, N]; the diagonal is True.
+            cache: Holds the prefix; the tree is written behind it.
+            row: Sequence in the cache.
+        """
+        start = cache.lengths[row]
+        num_new = tokens.shape[0]
+        seen = None
+        if num_new > 1:
+            prefix = torch.ones(num_new, start, dtype=torch.bool, device=self.device)
+            seen = torch.cat([prefix, ancestors], 1)[None]
+        hidden, features = self.decoder.forward(
+            tokens[None], depths[None] + start, seen, _row_view(cache, row), start, self.aux_layers
+        )
+        return Forward(self.decoder.logits(hidden[0]), features[0])
+
+    def commit(self, cache: KVCache, path: Tensor, row: int = 0) -> None:
+        """See `Target`."""
+        cache.keep(row, path)
+
+    @torch.inference_mode()
+    def decode(self, tokens: Tensor, cache: KVCache, active: Sequence[bool]) -> Tensor:
+        """See `Target`."""
+        starts = torch.tensor(cache.lengths, device=self.device)
+        rows = torch.arange(int(starts.max()) + 1, device=self.device)
+        seen = (rows <= starts[:, None])[:, None]  # [B, 1, L]
+        hidden, _ = self.decoder.forward(tokens[:, None], starts[:, None], seen, cache, starts, ())
+        for index, is_active in enumerate(active):
+            cache.lengths[index] += int(is_active)
+        return self.decoder.logits(hidden[:, 0])
+
+    @torch.inference_mode()
+    def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Target`. Padding on the right is never seen by real tokens."""
+        batch, length = ids.shape
+        positions = torch.arange(length, device=self.device)
+        seen = (positions <= positions[:, None])[None]
+        hidden, features = self.decoder.forward(
+            ids, positions.expand(batch, -1), seen, self.decoder.new_cache(length, batch), 0, self.aux_layers
+        )
+        return features, hidden
+
+    @torch.inference_mode()
+    def score_trees(
+        self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: KVCache, *, temperature: float = 1.0
+    ) -> list[TreeScores]:
+        """See `Target`.
+
+        Args:
+            trees: Parents before children.
+            prefixes: Text tokens in front of each root; the root itself is one of the tree's nodes.
+            cache: Holds the whole text.
+            temperature: Of the log probabilities; the choices are the same at any.
+        """
+        start = cache.lengths[0]
+        scores: list[TreeScores] = []
+        for part in packs(trees, pack_nodes(self.device)):
+            pack = pack_trees(trees[part], prefixes[part], start, self.device)
+            hidden, _ = self.decoder.forward(pack.tokens[None], pack.positions[None], pack.seen[None], cache, start, ())
+            log_probs, best = self._score_pack(pack, hidden[0], temperature)
+            sizes = [tree.size for tree in trees[part]]
+            scores += map(TreeScores, log_probs.split(sizes), best.split(sizes))
+        return scores
+
+    def _score_pack(self, pack: Pack, hidden: Tensor, temperature: float, *, rows: int = 256) -> tuple[Tensor, Tensor]:
+        """Log probability of each node's token and choice after each node [P]; logits exist for some rows at a time."""
+        is_draft = pack.parents != torch.arange(pack.parents.shape[0], device=self.device)
+        log_probs = torch.zeros(hidden.shape[0], device=self.device)
+        best = torch.empty_like(pack.tokens)
+        for begin in range(0, hidden.shape[0], rows):
+            logits = self.decoder.logits(hidden[begin : begin + rows]) / temperature
+            best[begin : begin + rows] = logits.argmax(-1)
+            slots = pack.parents - begin
+            nodes = (is_draft & (slots >= 0) & (slots < rows)).nonzero()[:, 0]
+            norms = logits.logsumexp(-1)
+            log_probs[nodes] = logits[slots[nodes], pack.tokens[nodes]] - norms[slots[nodes]]
+        return log_probs.cpu(), best.cpu()
+
+
+def _row_view(cache: KVCache, row: int) -> KVCache:
+    """The cache of one sequence, sharing memory; lengths stay with the caller."""
+    if len(cache.lengths) == 1:
+        return cache
+    return KVCache([k[row : row + 1] for k in cache.k], [v[row : row + 1] for v in cache.v])
+
+
+def default_aux_layers(num_layers: int) -> tuple[int, int, int]:
+    """EAGLE-3's feature layers, as "state entering layer id"; shallow models, where these collide, get spread ones."""
+    if num_layers >= 8:
+        return 2, num_layers // 2, num_layers - 3
+    return min(1, num_layers - 1), num_layers // 2, num_layers - 1
+
+
+def open_user_turn(tokenizer: Tokenizer) -> str:
+    """The chat template up to where the user's text begins: from here the target writes a prompt of its own."""
+    text = tokenizer.render([{"role": "user", "content": _SENTINEL}], open_answer=False)
+    return text.split(_SENTINEL)[0]

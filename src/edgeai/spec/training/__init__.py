@@ -1,0 +1,1 @@
+"""Training of draft heads: token losses over unrolled draft steps, optimizers, and data-parallel runs."""

@@ -1,0 +1,1 @@
+"""Group Tree Optimization: rewards of draft trees, rollouts, and the group objective."""

@@ -1,0 +1,42 @@
+"""Optimisers of the draft head and their learning rate."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.optim import Optimizer
+
+from edgeai.spec.config.schema import OptimConfig
+from edgeai.spec.draft.head import DraftHead
+
+
+def build_optimizers(config: OptimConfig, head: DraftHead) -> list[Optimizer]:
+    """AdamW for everything; or Muon for the head's inner matrices and AdamW for norms and the output matrix.
+
+    Muon's steps are scaled to the root mean square of AdamW's, so both share one learning rate.
+    """
+    named = list(head.named_parameters())
+    inner = [p for name, p in named if config.kind == "muon" and p.ndim == 2 and name != "lm_head.weight"]
+    taken = {id(p) for p in inner}
+    adamw = torch.optim.AdamW(
+        [p for _, p in named if id(p) not in taken],
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+    )
+    if not inner:
+        return [adamw]
+    muon = torch.optim.Muon(
+        inner, lr=config.lr, momentum=0.95, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return [muon, adamw]
+
+
+def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
+    """Linear warm-up, then cosine decay to `min_lr_frac`; `step` counts from 0."""
+    warmup = max(1, round(config.warmup_frac * num_steps))
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    return config.lr * (config.min_lr_frac + (1 - config.min_lr_frac) * 0.5 * (1 + math.cos(math.pi * progress)))

@@ -1,0 +1,155 @@
+"""What `edgeai spec train --dry-run` shows: sizes, and one example with the tokens that count in the loss marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgeai.core.metrics import Metrics
+from edgeai.spec.config.schema import TrainConfig
+from edgeai.spec.data.answers import Conversation, Job, check_fit, decode_jobs, given_prompts, load_conversations
+from edgeai.spec.data.features import bytes_per_token
+from edgeai.spec.data.prompts import builtin_prompts
+from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.training.gto.objective import places
+from edgeai.spec.training.prepare import build_head, split, usable_conversations
+from edgeai.spec.training.train import plan_steps
+
+PREVIEW_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class PreviewToken:
+    """One token of the example."""
+
+    text: str
+    in_loss: bool
+
+
+@dataclass(frozen=True)
+class TreePlan:
+    """What GTO adds for each text whose trees are drafted; means over the texts."""
+
+    places: float
+    """Where a tree of the current and one of the reference head is drafted."""
+    nodes: float
+    """Nodes of the reference trees, roots included, which the target scores."""
+    max_nodes: float
+    """Most nodes scored: those of the current trees as well, once none of them is a reference tree's."""
+    work: float
+    """Tokens that go through the target, with `nodes`, relative to those of the text, all texts counted."""
+    max_work: float
+    """The same with `max_nodes`."""
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What a training run would do."""
+
+    target: str
+    dtype: str
+    aux_layers: tuple[int, ...]
+    num_parameters: int
+    num_given_prompts: int
+    num_self_prompts: int
+    """Upper bound: repeated and unfinished ones are dropped."""
+    num_written_answers: int
+    """Conversations taken from `data.answers`."""
+    max_feature_bytes: int
+    """Upper bound of the disk space for cached features; 0 when computed online."""
+    num_token_steps: int | None
+    """Optimiser steps of the token phase; None where the text is not written yet."""
+    num_gto_steps: int | None
+    trees: TreePlan | None
+    """None without GTO. Where the text is not written yet, for texts of data.max_len with one full answer."""
+    example: tuple[PreviewToken, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
+    """Work out a plan. Loads the target and lets it answer one prompt; writes nothing but the model cache.
+
+    Raises:
+        EdgeAIError: As training would.
+    """
+    target = load_target(cfg.target, device=device, metrics=metrics, aux_layers=cfg.head.aux_layers)
+    written = load_conversations(cfg.data.answers) if cfg.data.answers else []
+    if cfg.data.answers:
+        check_fit(cfg.data.answers, written, target)
+    given = [] if cfg.data.answers else given_prompts(cfg.data)
+    example = written[0] if written else _example(target, given[0].turns[0] if given else builtin_prompts()[0].turns[0])
+    head, _ = build_head(cfg, target, [example])
+    num_self = 0 if cfg.data.answers else cfg.data.self_prompt
+    steps = count_steps(cfg)
+    num_tokens = sum(len(c.ids) for c in written) or (len(given) + num_self) * cfg.data.max_len
+    return TrainPlan(
+        target=target.name,
+        dtype=str(target.dtype).removeprefix("torch."),
+        aux_layers=target.aux_layers,
+        num_parameters=head.num_parameters(),
+        num_given_prompts=len(given),
+        num_self_prompts=num_self,
+        num_written_answers=len(written),
+        max_feature_bytes=num_tokens * bytes_per_token(target) if cfg.data.features == "cached" else 0,
+        num_token_steps=steps[0] if steps else None,
+        num_gto_steps=steps[1] if steps else None,
+        trees=None if cfg.phase == "tokens" else plan_trees(cfg, written or [_longest_text(cfg)]),
+        example=tuple(preview(target, example)),
+    )
+
+
+def count_steps(cfg: TrainConfig) -> tuple[int, int] | None:
+    """Optimiser steps of the token phase and of GTO; None where the text is not written yet.
+
+    Raises:
+        UsageError: The answers cannot be used.
+    """
+    if cfg.data.answers is None or not cfg.data.answers.exists():
+        return None
+    train, _ = split(usable_conversations(cfg.data.answers), cfg.data.val_frac)
+    steps = plan_steps(cfg, train)
+    num_gto = sum(step.is_gto for step in steps)
+    return len(steps) - num_gto, num_gto
+
+
+def plan_trees(cfg: TrainConfig, texts: Sequence[Conversation]) -> TreePlan:
+    """GTO's work on these texts."""
+    gto = cfg.gto
+    rooms = [sum(len(run) // gto.group_size for run in places(text, len(text.ids))) for text in texts]
+    num_places = sum(min(room, gto.groups) for room in rooms) * gto.group_size / len(texts)
+    num_nodes = num_places * (gto.tree.nodes + 1)
+    length = sum(len(text.ids) for text in texts) / len(texts)
+    return TreePlan(
+        places=num_places,
+        nodes=num_nodes,
+        max_nodes=2 * num_nodes,
+        work=gto.text_frac * (1 + num_nodes / length),
+        max_work=gto.text_frac * (1 + 2 * num_nodes / length),
+    )
+
+
+def _longest_text(cfg: TrainConfig) -> Conversation:
+    length = cfg.data.max_len
+    return Conversation("longest", (0,) * length, ((length - cfg.data.max_answer_tokens, length),), 0.0)
+
+
+def preview(target: DecoderTarget, conversation: Conversation) -> list[PreviewToken]:
+    """Tokens of a conversation as text; those the target wrote count in the loss."""
+    inside = {t for begin, end in conversation.answers for t in range(begin, end)}
+    decode = target.tokenizer.decode
+    return [PreviewToken(decode([t], keep_special=True), i in inside) for i, t in enumerate(conversation.ids)]
+
+
+def _example(target: DecoderTarget, prompt: str) -> Conversation:
+    """One prompt answered greedily."""
+    text = target.tokenizer.render([{"role": "user", "content": prompt}], open_answer=True)
+    ids = tuple(target.tokenizer.encode(text))
+    answer: list[int] = []
+    job = Job(0, ids, PREVIEW_TOKENS, 0.0, (0,))
+    decode_jobs(target, [job], batch=1, on_done=lambda _, new: answer.extend(new))
+    return Conversation("example", (*ids, *answer), ((len(ids), len(ids) + len(answer)),), 0.0)

@@ -1,0 +1,158 @@
+"""Everything a training run needs before its first step: target, text, features, a fresh head, and number formats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgeai.core.device import bf16_gain, choose_dtype
+from edgeai.core.errors import UsageError
+from edgeai.core.files import write_whole
+from edgeai.core.run import Run
+from edgeai.spec.config.schema import OptimConfig, TargetConfig, TrainConfig
+from edgeai.spec.data.answers import Conversation, check_fit, load_conversations, write_conversations
+from edgeai.spec.data.features import CachedFeatures, FeatureSource, OnlineFeatures, cache_bytes, cache_features
+from edgeai.spec.draft.checkpoint import draft_vocabulary, load_head
+from edgeai.spec.draft.head import DraftHead, HeadShape, initialise
+from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.training.distributed import Ranks
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything the loop needs."""
+
+    target: DecoderTarget
+    train: list[Conversation]
+    val: list[Conversation]
+    train_features: FeatureSource
+    val_features: FeatureSource
+    head: DraftHead
+    coverage_frac: float
+
+
+def settle_formats(cfg: TrainConfig, run: Run, ranks: Ranks) -> dict[str, str]:
+    """Number formats of the target and of the head's matrix products.
+
+    Auto goes by a timing, which may come out differently next time and elsewhere: rank 0 decides once for the run.
+    """
+    file = run.path / "formats.json"
+    formats: dict[str, str] = {}
+    if ranks.is_first and file.exists():
+        formats = json.loads(file.read_text(encoding="utf-8"))
+    elif ranks.is_first:
+        formats = {
+            "target": choose_dtype(cfg.target.dtype, run.device),
+            "products": "bfloat16" if _multiplies_bf16(cfg.optim, torch.device(run.device)) else "float32",
+        }
+        write_whole(file, json.dumps(formats))
+    return ranks.share(formats)
+
+
+def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> Prepared:
+    """Target, text, features and a fresh head. Rank 0 writes what is missing, the others read it."""
+    if not ranks.is_first:
+        ranks.wait()  # until rank 0 has downloaded and converted the model
+    model = TargetConfig(model=cfg.target.model, dtype=target_dtype)
+    target = load_target(model, device=run.device, metrics=run.metrics, aux_layers=cfg.head.aux_layers)
+    if ranks.is_first:
+        ranks.wait()
+    answers = cfg.data.answers or run.path / "answers.jsonl"
+    if ranks.is_first and not cfg.data.answers:
+        write_conversations(target, cfg.data, path=answers, seed=cfg.seed, metrics=run.metrics)
+    ranks.wait()
+    conversations = usable_conversations(answers)
+    check_fit(answers, conversations, target)
+    train, val = split(conversations, cfg.data.val_frac)
+    head, coverage = build_head(cfg, target, train)
+    run.metrics.note(
+        f"{len(train)} conversations, {sum(c.num_answer_tokens for c in train):,} answer tokens; head of "
+        f"{head.num_parameters():,} parameters; draft vocabulary {head.shape.draft_vocab_size} covers {coverage:.1%}"
+    )
+    if cfg.data.features == "online":
+        return Prepared(target, train, val, OnlineFeatures(target, train), OnlineFeatures(target, val), head, coverage)
+    folder = cfg.data.features_dir or run.path / "features"
+    if ranks.is_first:
+        run.metrics.note(f"target features take {cache_bytes(target, train + val) / 2**20:,.0f} MiB on disk")
+        for name, part in (("train", train), ("val", val)):
+            cache_features(
+                target,
+                part,
+                folder=folder / name,
+                batch_tokens=cfg.optim.batch_tokens,
+                metrics=run.metrics,
+            )
+    ranks.wait()
+    cached = [CachedFeatures(folder / name, part, target.device) for name, part in (("train", train), ("val", val))]
+    return Prepared(target, train, val, cached[0], cached[1], head, coverage)
+
+
+def usable_conversations(answers: Path) -> list[Conversation]:
+    """Conversations of a file with something to learn from, in the order of their ids.
+
+    Raises:
+        UsageError: There is none.
+    """
+    conversations = sorted((c for c in load_conversations(answers) if c.num_answer_tokens > 2), key=lambda c: c.id)
+    if not conversations:
+        raise UsageError(f"{answers} holds no answers", hint="delete the file to let the target write them")
+    return conversations
+
+
+def split(conversations: Sequence[Conversation], val_frac: float) -> tuple[list[Conversation], list[Conversation]]:
+    """Training and validation conversations, at least one of each; the same whatever the seed of the run is."""
+    if len(conversations) < 2:
+        raise UsageError("one conversation cannot be split into training and validation", hint="give more prompts")
+    order = np.random.default_rng((0, 1)).permutation(len(conversations))
+    num_val = max(1, round(val_frac * len(conversations)))
+    return [conversations[i] for i in order[num_val:]], [conversations[i] for i in order[:num_val]]
+
+
+def build_head(cfg: TrainConfig, target: DecoderTarget, train: Sequence[Conversation]) -> tuple[DraftHead, float]:
+    """A fresh (or given) head and the share of answer tokens its draft vocabulary covers."""
+    counts = torch.zeros(target.shape.vocab_size, dtype=torch.long)
+    for conversation in train:
+        for begin, end in conversation.answers:
+            counts += torch.bincount(torch.tensor(conversation.ids[begin:end]), minlength=counts.shape[0])
+    if cfg.init_from:
+        head, _ = load_head(cfg.init_from, target)
+        target.aux_layers = head.shape.aux_layers
+    else:
+        s = target.shape
+        if not all(a < b for a, b in pairwise((-1, *target.aux_layers, s.num_layers))):
+            raise UsageError(
+                f"feature layers {target.aux_layers} are not three ascending ones of the {s.num_layers} layers of "
+                f"{target.name}",
+                hint="set head.aux_layers to states entering layers 0 and up",
+            )
+        size = min(cfg.head.draft_vocab, s.vocab_size)
+        shape = HeadShape(
+            hidden_size=s.hidden_size,
+            target_hidden_size=s.hidden_size,
+            intermediate_size=cfg.head.intermediate_size or s.intermediate_size,
+            num_heads=s.num_heads,
+            num_kv_heads=s.num_kv_heads,
+            head_dim=s.head_dim,
+            rms_norm_eps=s.rms_norm_eps,
+            vocab_size=s.vocab_size,
+            draft_vocab_size=size,
+            aux_layers=target.aux_layers,
+            fc_norm=cfg.head.fc_norm,
+            norm_output=cfg.head.norm_output,
+        )
+        head = DraftHead(shape, draft_vocabulary(counts, size))
+        initialise(head, lm_head=target.lm_head.cpu())
+    coverage = float(counts[head.t2d.cpu()].sum() / counts.sum())
+    return head.to(target.device), coverage
+
+
+def _multiplies_bf16(config: OptimConfig, device: torch.device) -> bool:
+    """bfloat16 for matrix products where it helps: on a GPU, and on a CPU that multiplies it faster."""
+    return config.autocast and (device.type == "cuda" or (device.type == "cpu" and bf16_gain() > 1.2))

@@ -1,0 +1,349 @@
+"""Many requests at once against each of them alone, decoded plainly by `generate_ids` or by hand."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.decoding.decode import generate_ids
+from edgeai.spec.serve.engine.engine import Closed, QueueFull
+from edgeai.spec.serve.engine.jobs import Cancelled, Done, Failed, Job, Started, Text
+from edgeai.spec.serve.engine.policy import Decision
+
+TREE = TreeConfig(nodes=6, depth=3, top_k=3)
+GREEDY = SamplingConfig()
+
+
+def job(ids, **changes):
+    return Job(prompt_ids=tuple(ids), **{"max_tokens": 20, "sampling": GREEDY, **changes})
+
+
+def prompts(num, vocab=128, seed=0):
+    rng = random.Random(seed)
+    return [[rng.randrange(1, vocab) for _ in range(rng.randrange(3, 30))] for _ in range(num)]
+
+
+def plain(target, ids, sampling=GREEDY, max_tokens=20):
+    """Plain decoding, alone."""
+    answer = generate_ids(target, None, ids, tree=TREE, sampling=sampling, max_tokens=max_tokens, context=128)
+    return answer.ids
+
+
+class Restless:
+    """Another tree in every cycle, or none."""
+
+    largest = TreeConfig(nodes=8, depth=4, top_k=4)
+
+    def __init__(self, seed):
+        self._random = random.Random(seed)
+        self.seen = []
+
+    def choose(self, num_speculating, num_others):
+        nodes = self._random.randrange(9)
+        tree = TreeConfig(nodes=nodes, depth=self._random.randint(1, min(nodes, 4)), top_k=4) if nodes else None
+        return Decision(tree if num_speculating else None, "fixed", 1.0, 1.0)
+
+    def observe(self, tree, num_accepted):
+        self.seen.append((tree, num_accepted))
+
+
+@pytest.mark.parametrize("kind", ["eagle3", "ngram", "none"])
+def test_greedy_texts_are_those_of_plain_decoding_whoever_the_neighbours_are(
+    small_vocab_target, make_engine, ask, finish, kind
+):
+    target = small_vocab_target
+    texts = prompts(7, vocab=12)
+    lengths = [20, 3, 31, 1, 20, 2, 12]
+    engine = make_engine(target, kind, num_slots=3)
+    rng = random.Random(1)
+    asked = []
+    for ids, length in zip(texts, lengths, strict=True):  # they come and go at different times
+        asked.append(ask(engine, job(ids, max_tokens=length, speculates=rng.random() < 0.8)))
+        for _ in range(rng.randrange(3)):
+            engine.step()
+    finish(engine, *asked)
+
+    for ids, length, heard in zip(texts, lengths, asked, strict=True):
+        assert heard.ids == plain(target, ids, max_tokens=length)
+        assert isinstance(heard.events[0], Started)
+        assert heard.end.reason == "length"
+        assert heard.end.num_tokens == length
+        assert heard.end.num_prompt_tokens == len(ids)
+    assert engine.num_active == 0
+    if kind == "eagle3":  # twelve tokens: even an untrained head is sometimes right, or nothing was tested
+        assert sum(heard.end.stats.num_accepted for heard in asked) > 0
+
+
+@pytest.mark.parametrize("num_tokens", [63, 64, 65, 90])
+def test_a_prompt_that_the_head_reads_at_once_leaves_it_where_to_start(
+    small_vocab_target, make_engine, ask, finish, num_tokens
+):
+    """From 64 waiting features on the head runs without being asked for a tree; the next tree still needs the last."""
+    rng = random.Random(num_tokens)
+    ids = [rng.randrange(1, 12) for _ in range(num_tokens)]
+    engine = make_engine(small_vocab_target)
+    heard = ask(engine, job(ids))
+    finish(engine, heard)
+    assert heard.ids == plain(small_vocab_target, ids)
+    assert heard.end.stats.num_draft_tokens > 0
+
+
+def test_trees_that_change_in_every_cycle_change_no_token(small_vocab_target, make_engine, ask, finish):
+    texts = prompts(6, vocab=12, seed=5)
+    policy = Restless(3)
+    engine = make_engine(small_vocab_target, num_slots=4, policy=policy, tree=Restless.largest, prompt_chunk=5)
+    asked = [ask(engine, job(ids)) for ids in texts]
+    finish(engine, *asked)
+    assert [heard.ids for heard in asked] == [plain(small_vocab_target, ids) for ids in texts]
+    assert {accepted for _, accepted in policy.seen} >= {0, 1}
+
+
+def test_a_seed_gives_the_same_sample_alone_and_among_others(small_vocab_target, make_engine, ask, finish):
+    texts = prompts(5, vocab=12, seed=2)
+    hot = [SamplingConfig(temperature=0.9, top_p=0.95, seed=seed) for seed in range(5)]
+    engine = make_engine(small_vocab_target, num_slots=5)
+    asked = [ask(engine, job(ids, sampling=sampling)) for ids, sampling in zip(texts, hot, strict=True)]
+    finish(engine, *asked)
+    for ids, sampling, heard in zip(texts, hot, asked, strict=True):
+        assert heard.ids == plain(small_vocab_target, ids, sampling)
+    assert len({heard.ids for heard in asked}) == 5
+
+
+def test_the_end_token_ends_an_answer_inside_a_path(target, make_engine, ask, finish):
+    """Token 0 ends the text; some answer among these ends early."""
+    texts = prompts(12, seed=8)
+    hot = SamplingConfig(temperature=1.5, seed=4)
+    engine = make_engine(target, "ngram", num_slots=4)
+    asked = [ask(engine, job(ids, sampling=hot, max_tokens=60)) for ids in texts]
+    finish(engine, *asked)
+    expected = [plain(target, ids, hot, max_tokens=60) for ids in texts]
+    assert [heard.ids for heard in asked] == expected
+    reasons = ["stop" if ids[-1] == 0 else "length" for ids in expected]
+    assert [heard.end.reason for heard in asked] == reasons
+    assert set(reasons) == {"stop", "length"}
+
+
+def test_a_stop_text_across_tokens_ends_the_answer_before_it(small_vocab_target, make_engine, ask, finish):
+    ids = prompts(1, vocab=12)[0]
+    whole = plain(small_vocab_target, ids, max_tokens=40)
+    text = "".join(map(chr, whole))
+    stop = text[11:14]
+    place = text.find(stop)
+    for speculates in (True, False):
+        engine = make_engine(small_vocab_target)
+        heard = ask(engine, job(ids, max_tokens=40, stop=(stop,), speculates=speculates))
+        finish(engine, heard)
+        assert heard.text == text[:place]
+        assert heard.end.reason == "stop"
+        assert heard.end.num_tokens == place + 3  # usage counts up to the token that completes it
+
+
+def test_penalties_and_bias_by_hand(small_vocab_target, make_engine, ask, finish):
+    """The oracle changes the logits of a whole-text pass and takes the best token."""
+    target = small_vocab_target
+    ids = prompts(1, vocab=12)[0]
+    text, counts = list(ids), [0] * 12
+    for _ in range(15):
+        _, hidden = target.features(torch.tensor([text]))
+        logits = target.decoder.logits(hidden[0, -1])
+        for token, count in enumerate(counts):
+            logits[token] -= 0.7 * count + (0.4 if count else 0.0)
+        logits[3] += 1.5
+        token = int(logits.argmax())
+        counts[token] += 1
+        text.append(token)
+    engine = make_engine(target)
+    changes = {"frequency_penalty": 0.7, "presence_penalty": 0.4, "logit_bias": {3: 1.5}}
+    heard = ask(engine, job(ids, max_tokens=15, **changes))
+    finish(engine, heard)
+    assert heard.ids == tuple(text[len(ids) :])
+    assert heard.ids != plain(target, ids, max_tokens=15)
+    assert heard.end.stats.num_steps > 0
+
+
+def test_log_probabilities_are_those_of_a_pass_over_the_whole_text(small_vocab_target, make_engine, ask, finish):
+    target = small_vocab_target
+    ids = prompts(1, vocab=12)[0]
+    engine = make_engine(target)
+    heard = ask(engine, job(ids, num_logprobs=2, sampling=SamplingConfig(temperature=0.8, seed=1)))
+    finish(engine, heard)
+    _, hidden = target.features(torch.tensor([[*ids, *heard.ids]]))
+    log_probs = target.decoder.logits(hidden[0]).log_softmax(-1)
+    picks = [p.pick for e in heard.events if isinstance(e, Text) for p in e.pieces]
+    assert [pick.token for pick in picks] == list(heard.ids)
+    for place, pick in enumerate(picks, start=len(ids) - 1):
+        best = log_probs[place].topk(2)
+        assert pick.logprob == pytest.approx(float(log_probs[place, pick.token]), abs=2e-5)
+        assert [token for token, _ in pick.top] == best.indices.tolist()
+        assert [lp for _, lp in pick.top] == pytest.approx(best.values.tolist(), abs=2e-5)
+
+
+def test_the_next_turn_takes_over_its_beginning(small_vocab_target, make_engine, ask, finish):
+    target = small_vocab_target
+    ids = prompts(1, vocab=12)[0]
+    engine = make_engine(target, num_slots=2)
+    first = ask(engine, job(ids, max_tokens=30))
+    finish(engine, first)
+    turn = [*ids, *first.ids, 5, 7, 1]
+    second = ask(engine, job(turn))
+    finish(engine, second)
+    # the answer's last token was never read; of the rest one token is read again, for the drafter's sake
+    assert len(ids) + 30 - 8 <= second.end.num_reused <= len(ids) + 28
+    assert second.ids == plain(target, turn)
+    assert second.end.stats.num_steps > 0
+
+
+def test_a_shared_beginning_is_copied_from_a_slot_at_work(small_vocab_target, make_engine, ask, finish):
+    rng = random.Random(4)
+    shared = [rng.randrange(12) for _ in range(40)]
+    engine = make_engine(small_vocab_target, num_slots=3)
+    first = ask(engine, job([*shared, 1, 2], max_tokens=30))
+    for _ in range(3):
+        engine.step()
+    others = [ask(engine, job([*shared, n, 3], speculates=n != 5)) for n in (4, 5)]
+    finish(engine, first, *others)
+    assert others[0].end.num_reused == 39
+    assert others[1].end.num_reused == 40
+    for heard, n in zip(others, (4, 5), strict=True):
+        assert heard.ids == plain(small_vocab_target, [*shared, n, 3])
+    assert first.ids == plain(small_vocab_target, [*shared, 1, 2], max_tokens=30)
+
+
+def test_the_slot_unused_for_longest_is_overwritten(small_vocab_target, make_engine, ask, finish):
+    texts = prompts(3, vocab=12, seed=9)
+    engine = make_engine(small_vocab_target, num_slots=2)
+    for ids in texts:  # the third takes the slot of the first
+        finish(engine, ask(engine, job(ids)))
+    second = ask(engine, job([*texts[1], 3, 4]))
+    finish(engine, second)
+    assert second.end.num_reused >= len(texts[1]) - 1
+    first = ask(engine, job([*texts[0], 3, 4]))
+    finish(engine, first)
+    assert first.end.num_reused <= 2
+
+
+def test_a_cancelled_request_frees_its_slot_within_a_cycle(small_vocab_target, make_engine, ask, finish):
+    engine = make_engine(small_vocab_target, num_slots=1)
+    ids = prompts(2, vocab=12)
+    first, second = ask(engine, job(ids[0], max_tokens=90)), ask(engine, job(ids[1]))
+    for _ in range(3):
+        engine.step()
+    assert (engine.num_active, engine.num_waiting) == (1, 1)
+    engine.cancel(first.handle)
+    engine.step()
+    assert isinstance(first.end, Cancelled)
+    assert isinstance(second.events[0], Started)
+    finish(engine, second)
+    assert second.ids == plain(small_vocab_target, ids[1])
+
+
+def test_a_cancelled_request_leaves_the_queue(small_vocab_target, make_engine, ask):
+    engine = make_engine(small_vocab_target, num_slots=1)
+    first = ask(engine, job([1, 2], max_tokens=90))
+    engine.step()
+    second = ask(engine, job([3, 4]))
+    engine.cancel(second.handle)
+    engine.step()
+    assert isinstance(second.end, Cancelled)
+    assert engine.num_waiting == 0
+    assert first.end is None
+
+
+def test_a_full_queue_refuses_all_or_none(small_vocab_target, make_engine, ask):
+    engine = make_engine(small_vocab_target, num_slots=1, queue=2)
+    ask(engine, job([1, 2], max_tokens=90))
+    engine.step()
+    ask(engine, job([1, 2]))
+    with pytest.raises(QueueFull, match="1 requests are waiting, the queue is full"):
+        engine.submit([job([3])] * 2, [lambda event: None] * 2)
+    assert engine.num_waiting == 1
+    ask(engine, job([1, 2]))
+    with pytest.raises(QueueFull):
+        ask(engine, job([1, 2]))
+
+
+def test_an_error_in_one_request_leaves_the_others_alone(small_vocab_target, make_engine, ask, finish, monkeypatch):
+    """A listener's, a sampler's and the model's errors; every slot comes back and works."""
+    target = small_vocab_target
+    texts = prompts(4, vocab=12, seed=3)
+    engine = make_engine(target, num_slots=4)
+    asked = [ask(engine, job(ids, logit_bias={1: 0.0} if n == 1 else {})) for n, ids in enumerate(texts)]
+
+    def deaf(event):
+        raise OSError("nobody is there")
+
+    (deaf_handle,) = engine.submit([job([5, 6])], [deaf])
+    monkeypatch.setattr("edgeai.spec.serve.engine.sampler.RequestSampler._changed", lambda self, logits: 1 / 0)
+    finish(engine, *asked)
+    assert isinstance(asked[1].end, Failed)
+    assert isinstance(asked[1].end.error, ZeroDivisionError)
+    for n in (0, 2, 3):
+        assert asked[n].ids == plain(target, texts[n])
+    while engine.num_active or engine.num_waiting:
+        engine.step()
+    assert deaf_handle.is_cancelled
+    monkeypatch.undo()
+    again = [ask(engine, job(ids)) for ids in texts]
+    finish(engine, *again)
+    assert [heard.ids for heard in again] == [plain(target, ids) for ids in texts]
+
+
+def test_a_pass_that_breaks_is_repeated_one_by_one(small_vocab_target, make_engine, ask, finish, monkeypatch):
+    import edgeai.spec.serve.engine.engine as module
+
+    texts = prompts(3, vocab=12, seed=6)
+    real = module.run_segments
+
+    def breaks_on_row_one(decoder, segments, cache, aux):
+        if any(segment.row == 1 for segment in segments):
+            raise RuntimeError("bad row")
+        return real(decoder, segments, cache, aux)
+
+    monkeypatch.setattr(module, "run_segments", breaks_on_row_one)
+    engine = make_engine(small_vocab_target, num_slots=3)
+    asked = [ask(engine, job(ids)) for ids in texts]
+    finish(engine, *asked)
+    assert [type(heard.end) for heard in asked] == [Done, Failed, Done]
+    for n in (0, 2):
+        assert asked[n].ids == plain(small_vocab_target, texts[n])
+
+
+def test_the_thread_works_drains_and_closes(small_vocab_target, make_engine):
+    import threading
+
+    engine = make_engine(small_vocab_target, num_slots=2)
+    engine.start()
+    ids = prompts(5, vocab=12)
+    over = [threading.Event() for _ in ids]
+    heard = [[] for _ in ids]
+
+    def listen(index):
+        def on_event(event):
+            heard[index].append(event)
+            if isinstance(event, Done | Failed | Cancelled):
+                over[index].set()
+
+        return on_event
+
+    engine.submit([job(text) for text in ids], [listen(i) for i in range(5)])
+    engine.drain()
+    with pytest.raises(Closed, match="the server is shutting down"):
+        engine.submit([job([1])], [lambda event: None])
+    assert all(event.wait(30) for event in over)
+    engine.close()
+    for text, events in zip(ids, heard, strict=True):
+        assert tuple(p.token for e in events if isinstance(e, Text) for p in e.pieces) == plain(
+            small_vocab_target, text
+        )
+
+
+def test_closing_cancels_what_is_left(small_vocab_target, make_engine):
+    engine = make_engine(small_vocab_target, num_slots=1)
+    heard = []
+    engine.submit([job([1, 2], max_tokens=100)] * 3, [heard.append] * 3)
+    engine.start()
+    engine.close()
+    assert sum(isinstance(event, Cancelled) for event in heard) == 3
