@@ -26,7 +26,7 @@ from edgeai.fedsplit.flower.deployment import submit
 from edgeai.fedsplit.flower.launch import train_on_ray
 from edgeai.fedsplit.flower.local.deployment_folder import Home, start, stop
 from edgeai.fedsplit.flower.simulation import on_ray
-from edgeai.fedsplit.sim.simulate import run_sim
+from edgeai.fedsplit.simulate import simulate
 
 _IS_TIMED = re.compile("exchanges go by|round [0-9]+/")  # a round begins, and ends, with such a line in log.txt
 METHODS: tuple[dict[str, Any], ...] = ({"kind": "fedavg"}, {"kind": "splitfed-v2"}, {"kind": "cse-fsl", "h": 2})
@@ -76,7 +76,7 @@ def three_backends(folder: Path, asked: argparse.Namespace) -> dict[str, dict[st
     table: dict[str, dict[str, list[float]]] = {method["kind"]: {} for method in METHODS}
     for method in METHODS:
         cfg, run = bench.make(method, {"kind": "inproc"})
-        run_sim(cfg, run)
+        simulate(cfg, run)
         table[method["kind"]]["inproc"] = bench.seconds(run)
     backend = FlowerSimConfig()
     made = [bench.make(method, backend.model_dump()) for method in METHODS]

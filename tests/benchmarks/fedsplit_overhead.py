@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
 from edgeai.fedsplit.sim.build import Sim, assemble
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 
 NUM_CLIENTS, BATCH, LR = 5, 64, 0.05
 

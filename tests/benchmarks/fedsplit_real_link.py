@@ -33,7 +33,7 @@ from edgeai.fedsplit.flower.deployment import submit
 from edgeai.fedsplit.flower.local.deployment_folder import Home, start, stop
 from edgeai.fedsplit.flower.local.keys import self_signed
 from edgeai.fedsplit.reports.run_report import SimReport
-from edgeai.fedsplit.sim.simulate import run_sim
+from edgeai.fedsplit.simulate import simulate
 
 METHODS = ("splitfed-v2", "psl")
 SHAPES = ((300e3, 1.2e6), (300e3, 300e3))
@@ -142,7 +142,7 @@ class Bench:
         """The clock's seconds of a round, the report, and how long the simulation itself took a round."""
         cfg = self.config(method, {"kind": "inproc"}, device, shape)
         begin_s = time.perf_counter()
-        report = run_sim(cfg, self._new(cfg))
+        report = simulate(cfg, self._new(cfg))
         lasted_s = (time.perf_counter() - begin_s) / self.asked.rounds
         return (report.rounds[-1].end_s - report.rounds[0].end_s) / (self.asked.rounds - 1), report, lasted_s
 

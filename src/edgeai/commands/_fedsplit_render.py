@@ -8,6 +8,7 @@ from edgeai.commands._render import amount, print_fields, print_json, print_tabl
 from edgeai.core.config import dump_config
 
 if TYPE_CHECKING:
+    from edgeai.fedsplit.compare import Job
     from edgeai.fedsplit.config.advise import AdviseConfig
     from edgeai.fedsplit.flower.local.deployment_folder import Home
     from edgeai.fedsplit.privacy.leakage import Leakage
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from edgeai.fedsplit.reports.compare_report import CompareReport, Spread
     from edgeai.fedsplit.reports.partition_report import PartitionReport
     from edgeai.fedsplit.reports.run_report import RoundRow, SimReport
-    from edgeai.fedsplit.sim.compare import Job
     from edgeai.fedsplit.sim.plan import SimPlan
     from edgeai.fedsplit.sim.verify import VerifyReport
 

@@ -19,7 +19,7 @@ from edgeai.fedsplit.reports.run_report import SimReport
 from edgeai.fedsplit.sim.build import Sim, assemble
 from edgeai.fedsplit.sim.evaluate import evaluate
 from edgeai.fedsplit.sim.history import History
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 
 SIZES = (40, 56, 33)
 """Samples of the three clients: short last batches at batch 16."""

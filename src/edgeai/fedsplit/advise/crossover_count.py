@@ -14,7 +14,7 @@ from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.config.world import WorldConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
 from edgeai.fedsplit.sim.build import assemble
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 
 
 def count_rounds(cfg: AdviseConfig, cuts: Sequence[str]) -> tuple[Counted, ...]:

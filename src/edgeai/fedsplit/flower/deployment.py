@@ -36,7 +36,7 @@ from edgeai.fedsplit.methods.method import Round
 from edgeai.fedsplit.reports.run_report import SimReport
 from edgeai.fedsplit.sim.build import Sim, build_sim
 from edgeai.fedsplit.sim.history import History
-from edgeai.fedsplit.sim.simulate import play_round, train
+from edgeai.fedsplit.sim.train import play_round, train
 
 _ANSWER = "answer-{}.pickle"
 PID = "server.pid"

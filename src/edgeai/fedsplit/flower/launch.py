@@ -20,13 +20,13 @@ from edgeai.fedsplit.flower.transport.roster import Roster
 from edgeai.fedsplit.flower.transport.wire_report import write_wire
 from edgeai.fedsplit.reports.run_report import SimReport
 from edgeai.fedsplit.sim.build import build_sim
-from edgeai.fedsplit.sim.simulate import train
+from edgeai.fedsplit.sim.train import train
 
 _SIM_LOOK_S = 0.002
 
 
 def run_on_flower(cfg: SimConfig, run: Run, *, resume: bool) -> SimReport:
-    """Trains as the config says, with devices on Flower; see `run_sim`."""
+    """Trains as the config says, with devices on Flower; see `simulate`."""
     if isinstance(cfg.backend, FlowerSimConfig):
         backend = cfg.backend
         return on_ray(backend, cfg.num_clients, lambda grid, _: train_on_ray(cfg, backend, run, grid, resume=resume))

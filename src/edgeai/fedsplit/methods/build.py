@@ -19,7 +19,7 @@ from edgeai.fedsplit.methods.hybrid.locfedmix import LocFedMix
 from edgeai.fedsplit.methods.hybrid.mergesfl import MergeSFL
 from edgeai.fedsplit.methods.hybrid.sfl_ga import SFLGA
 from edgeai.fedsplit.methods.hybrid.splitfed import SFLG, SplitFedV1, SplitFedV2, SplitFedV3
-from edgeai.fedsplit.methods.method import Method
+from edgeai.fedsplit.methods.method import Method, Setup
 from edgeai.fedsplit.methods.split.async_sl import AsyncSL
 from edgeai.fedsplit.methods.split.cyclesl import CycleSL
 from edgeai.fedsplit.methods.split.epsl import EPSL
@@ -65,3 +65,8 @@ METHODS: Mapping[str, type[Method]] = {
     "async-sl": AsyncSL,
     "fedsl": FedSL,
 }
+
+
+def build_method(setup: Setup) -> Method:
+    """Build the method that `setup.cfg.method` describes."""
+    return METHODS[setup.cfg.method.kind](setup)

@@ -309,11 +309,3 @@ class Method(ABC):
 def weights_of(replies: Mapping[int, Reply]) -> list[Weights]:
     """The weights in answers, in order."""
     return [dict(reply.message.weights) for reply in replies.values()]
-
-
-def build_method(setup: Setup) -> Method:
-    """The method that a config asks for."""
-    from edgeai.fedsplit.methods.build import METHODS
-
-    found: Callable[[Setup], Method] = METHODS[setup.cfg.method.kind]
-    return found(setup)

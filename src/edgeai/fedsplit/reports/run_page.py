@@ -14,7 +14,7 @@ from edgeai.fedsplit.advise.recommendation import in_bytes, in_joules, in_second
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.protocol.message import KINDS
 from edgeai.fedsplit.reports.partition_page import histogram_figure
-from edgeai.fedsplit.sim.simulate import TIMELINE
+from edgeai.fedsplit.sim.train import TIMELINE
 
 Part = Mapping[str, Any]
 """A SimReport, or a piece of it, as plain values."""

@@ -18,7 +18,8 @@ from edgeai.fedsplit.cuts.adaptive import CutPolicy, build_policy
 from edgeai.fedsplit.cuts.split_model import SplitModel
 from edgeai.fedsplit.data.load import load_data
 from edgeai.fedsplit.data.samples import Dataset, Samples
-from edgeai.fedsplit.methods.method import Method, Setup, build_method
+from edgeai.fedsplit.methods.build import build_method
+from edgeai.fedsplit.methods.method import Method, Setup
 from edgeai.fedsplit.methods.vertical.sequence_chains import deal_segments
 from edgeai.fedsplit.models.build import build_model
 from edgeai.fedsplit.partition.partition import partition

@@ -23,7 +23,7 @@ from edgeai.fedsplit.protocol.halves import derived_seed
 from edgeai.fedsplit.protocol.message import Message
 from edgeai.fedsplit.sim.build import Sim, build_sim
 from edgeai.fedsplit.sim.ledger import LedgerTotals
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 
 _ROUNDS = 2
 _LABEL_BYTES = 8

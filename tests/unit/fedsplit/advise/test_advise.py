@@ -10,7 +10,7 @@ from edgeai.fedsplit.advise.advise import advise
 from edgeai.fedsplit.advise.recommendation import in_bytes, in_joules, in_seconds
 from edgeai.fedsplit.config.advise import AdviseConfig, TransformerShapeConfig
 from edgeai.fedsplit.reports.advise_report import Choice
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 from edgeai.fedsplit.sim.world import read_catalogue
 
 from ..conftest import build, tiny_model

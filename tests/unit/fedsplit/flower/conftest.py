@@ -24,7 +24,7 @@ from edgeai.fedsplit.flower.transport.message_courier import MessageCourier
 from edgeai.fedsplit.flower.transport.roster import Roster
 from edgeai.fedsplit.sim.build import build_sim
 from edgeai.fedsplit.sim.history import History
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 
 NUM_CLIENTS = 3
 PATIENCE_S = 240.0

@@ -22,7 +22,7 @@ from edgeai.fedsplit.flower.deployment import PID, submit
 from edgeai.fedsplit.flower.local.deployment_folder import Home, start, start_node, stop
 from edgeai.fedsplit.flower.local.processes import marked
 from edgeai.fedsplit.sim.build import build_sim, hash_weights
-from edgeai.fedsplit.sim.simulate import play_round, train
+from edgeai.fedsplit.sim.train import play_round, train
 
 from .conftest import PATIENCE_S, new_run
 from .test_parity import SIX

@@ -15,7 +15,7 @@ from edgeai.core.errors import UsageError
 from edgeai.fedsplit.flower.export import export
 from edgeai.fedsplit.flower.federated import federate, train_here
 from edgeai.fedsplit.sim.build import build_sim
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 
 from .conftest import config
 

@@ -21,7 +21,7 @@ from edgeai.fedsplit.flower.local.processes import environment, marked
 from edgeai.fedsplit.flower.secure import client_app, federate_securely
 from edgeai.fedsplit.flower.simulation import on_ray
 from edgeai.fedsplit.sim.build import build_sim
-from edgeai.fedsplit.sim.simulate import play_round, train
+from edgeai.fedsplit.sim.train import play_round, train
 
 from .conftest import NUM_CLIENTS, config
 from .test_parity import SIX

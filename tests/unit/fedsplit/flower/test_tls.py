@@ -17,7 +17,7 @@ from edgeai.fedsplit.flower.deployment import submit
 from edgeai.fedsplit.flower.local.deployment_folder import start, stop
 from edgeai.fedsplit.flower.local.keys import Security, self_signed
 from edgeai.fedsplit.sim.build import build_sim
-from edgeai.fedsplit.sim.simulate import train
+from edgeai.fedsplit.sim.train import train
 
 from .conftest import new_run
 

@@ -12,7 +12,7 @@ from edgeai.fedsplit.models.build import build_model
 from edgeai.fedsplit.protocol.message import KINDS
 from edgeai.fedsplit.sim.build import Sim, build_sim
 from edgeai.fedsplit.sim.ledger import LedgerTotals
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 
 VARIANTS: list[dict[str, Any]] = [
     {"kind": "adasplit", "local_rounds": 0},

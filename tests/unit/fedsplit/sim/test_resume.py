@@ -20,7 +20,7 @@ from edgeai.fedsplit.sim.build import Sim, build_sim, hash_weights
 from edgeai.fedsplit.sim.checkpoint import load_state, save_state
 from edgeai.fedsplit.sim.evaluate import evaluate
 from edgeai.fedsplit.sim.history import History
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 
 ROUNDS = 3
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -25,7 +25,7 @@ from edgeai.fedsplit.flower.transport.stream_courier import Address, StreamCouri
 from edgeai.fedsplit.flower.transport.stream_service import Certificate, StreamService
 from edgeai.fedsplit.flower.transport.wire_records import get_message
 from edgeai.fedsplit.sim.build import build_sim
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 
 from ..conftest import NUM_CLIENTS, LoopGrid, config, outcome_of
 from ..test_parity import SIX

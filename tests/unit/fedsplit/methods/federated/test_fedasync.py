@@ -14,7 +14,7 @@ from edgeai.core.run import Run
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.cuts.meter import measure_part
 from edgeai.fedsplit.protocol.halves import derived_seed
-from edgeai.fedsplit.sim.simulate import run_sim
+from edgeai.fedsplit.simulate import simulate
 
 SIZES = (40, 56, 33)
 MODEL_BYTES = 4 * 1034
@@ -129,5 +129,5 @@ def test_a_round_without_an_arrival_is_no_failure(tmp_path: Path) -> None:
         "leakage.dcor=false",
     ]
     cfg = load_config(SimConfig, "fedsplit/smoke", changes)
-    report = run_sim(cfg, Run.create(cfg, out=tmp_path / "r", argv=["edgeai"], device="cpu", device_why="test"))
+    report = simulate(cfg, Run.create(cfg, out=tmp_path / "r", argv=["edgeai"], device="cpu", device_why="test"))
     assert [row.loss for row in report.rounds] == [None] * cfg.rounds

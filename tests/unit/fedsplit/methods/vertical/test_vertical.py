@@ -17,7 +17,7 @@ from edgeai.fedsplit.protocol.halves import derived_seed
 from edgeai.fedsplit.sim.build import assemble
 from edgeai.fedsplit.sim.evaluate import evaluate
 from edgeai.fedsplit.sim.history import History
-from edgeai.fedsplit.sim.simulate import play_round
+from edgeai.fedsplit.sim.train import play_round
 
 NUM, BATCH = 40, 16
 

@@ -147,7 +147,7 @@ def _end_with_parent() -> None:
 
 def _play_one(config_text: str, folder: str, device: str) -> tuple[Result | None, str]:
     """In a worker: plays one run, going on where it was left; returns its result, or why there is none."""
-    from edgeai.fedsplit.sim.simulate import run_sim
+    from edgeai.fedsplit.simulate import simulate
 
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ def _play_one(config_text: str, folder: str, device: str) -> tuple[Result | None
             threads=1,
         )
     try:
-        report = run_sim(cfg, run, resume=goes_on)
+        report = simulate(cfg, run, resume=goes_on)
     except EdgeAIError as error:
         run.finish("failed")
         return None, error.message

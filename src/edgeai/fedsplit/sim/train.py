@@ -1,4 +1,4 @@
-"""`edgeai fedsplit sim`: rounds in virtual time, tested and kept as they go, resumed exactly."""
+"""The training loop: run a round, evaluate, check the loss, save the state, log."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from dataclasses import asdict
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text, write_whole
 from edgeai.core.run import Run
-from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.methods.method import Round
 from edgeai.fedsplit.reports.run_report import RoundRow, SimReport
-from edgeai.fedsplit.sim.build import Sim, build_sim
+from edgeai.fedsplit.sim.build import Sim
 from edgeai.fedsplit.sim.checkpoint import load_state, save_state
 from edgeai.fedsplit.sim.evaluate import evaluate
 from edgeai.fedsplit.sim.history import History
@@ -21,31 +20,22 @@ TIMELINE = "timeline.json"
 """What everyone did in the first round, for the report's Gantt chart."""
 
 
-def run_sim(cfg: SimConfig, run: Run, *, resume: bool = False) -> SimReport:
-    """Trains as the config says.
+PlayRound = Callable[[Sim, int, History], Round]
+"""Run one round: (sim, round number, history) to the finished round."""
+
+
+def train(sim: Sim, run: Run, *, resume: bool = False, play: PlayRound | None = None) -> SimReport:
+    """Train for all rounds on the devices of `sim`, whatever backend they run on.
 
     Args:
-        cfg: All of it.
-        run: Run directory; the state after each round is kept there.
-        resume: Go on from that state. A round that was interrupted is done again from its start, with the same outcome.
+        sim: Model, method, clock, ledger and devices.
+        run: Run directory. The state after each round is saved there.
+        resume: Continue from that state. An interrupted round is repeated from its start, with the same result.
+        play: Replaces `play_round`, for backends that can lose a device during a round.
 
     Raises:
-        UsageError: The config cannot be carried out.
-        EdgeAIError: The loss is no number any more; report.json holds the rounds before.
+        EdgeAIError: The loss is NaN or infinite. report.json holds the rounds before.
     """
-    if cfg.backend.kind == "inproc":
-        return train(build_sim(cfg, run.device), run, resume=resume)
-    from edgeai.fedsplit.flower.launch import run_on_flower
-
-    return run_on_flower(cfg, run, resume=resume)
-
-
-Play = Callable[[Sim, int, History], Round]
-"""Plays one round."""
-
-
-def train(sim: Sim, run: Run, *, resume: bool = False, play: Play | None = None) -> SimReport:
-    """Trains, wherever the devices are; see `run_sim`."""
     cfg, history = sim.cfg, History(sim)
     if resume:
         state = load_state(run.path)

@@ -10,7 +10,7 @@ from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.run import Run
 from edgeai.fedsplit.config.run import SimConfig
-from edgeai.fedsplit.sim.simulate import run_sim
+from edgeai.fedsplit.simulate import simulate
 
 SMOKE = ["rounds=3", "leakage.dcor=false"]
 
@@ -33,7 +33,7 @@ def _real_model(monkeypatch):
 
 def test_a_run_leaves_metrics_timeline_and_state(tmp_path):
     cfg = config()
-    report = run_sim(cfg, made(cfg, tmp_path / "r"))
+    report = simulate(cfg, made(cfg, tmp_path / "r"))
     rows = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[-1]["accuracy"] == report.accuracy
@@ -45,12 +45,12 @@ def test_a_run_leaves_metrics_timeline_and_state(tmp_path):
 
 def test_the_same_config_gives_the_same_report(tmp_path):
     cfg = config()
-    assert run_sim(cfg, made(cfg, tmp_path / "a")) == run_sim(cfg, made(cfg, tmp_path / "b"))
+    assert simulate(cfg, made(cfg, tmp_path / "a")) == simulate(cfg, made(cfg, tmp_path / "b"))
 
 
 def test_resumed_equals_uninterrupted_even_from_the_middle_of_a_round(tmp_path, monkeypatch):
     cfg = config("method.kind=splitfed-v2")
-    whole = run_sim(cfg, made(cfg, tmp_path / "whole"))
+    whole = simulate(cfg, made(cfg, tmp_path / "whole"))
     from edgeai.fedsplit.protocol import halves
 
     calls = 0
@@ -66,10 +66,10 @@ def test_resumed_equals_uninterrupted_even_from_the_middle_of_a_round(tmp_path, 
     run = made(cfg, tmp_path / "cut")
     monkeypatch.setattr(halves.ServerHalf, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_sim(cfg, run)
+        simulate(cfg, run)
     monkeypatch.undo()
     torch.rand(7)
-    resumed = run_sim(cfg, Run.open(tmp_path / "cut"), resume=True)
+    resumed = simulate(cfg, Run.open(tmp_path / "cut"), resume=True)
     assert calls == 12
     assert resumed == whole
 
@@ -77,7 +77,7 @@ def test_resumed_equals_uninterrupted_even_from_the_middle_of_a_round(tmp_path, 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_rounds_before(tmp_path):
     cfg = config("optim.lr=1e30", "privacy.noise=null", "codec.up.kind=none")
     with pytest.raises(EdgeAIError) as error:
-        run_sim(cfg, made(cfg, tmp_path / "r"))
+        simulate(cfg, made(cfg, tmp_path / "r"))
     assert error.value.message == f"the training loss is nan in round 1; the rounds until then are in {tmp_path / 'r'}"
     assert error.value.hint == "lower optim.lr (now 1e+30)"
     report = json.loads((tmp_path / "r" / "report.json").read_text())
@@ -87,14 +87,14 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_rounds_before(tmp_p
 
 def test_a_run_without_a_finished_round_begins_again(tmp_path):
     cfg = config()
-    whole = run_sim(cfg, made(cfg, tmp_path / "whole"))
+    whole = simulate(cfg, made(cfg, tmp_path / "whole"))
     made(cfg, tmp_path / "r").finish("interrupted")
-    assert run_sim(cfg, Run.open(tmp_path / "r"), resume=True) == whole
+    assert simulate(cfg, Run.open(tmp_path / "r"), resume=True) == whole
 
 
 def test_the_target_is_read_off_the_first_round_that_reached_it(tmp_path):
     cfg = config("target_accuracy=0.01")
-    report = run_sim(cfg, made(cfg, tmp_path / "r"))
+    report = simulate(cfg, made(cfg, tmp_path / "r"))
     first = next(row for row in report.rounds if row.accuracy >= 0.01)
     assert report.target.round == first.round
     assert report.target.num_bytes == first.bytes_up + first.bytes_down
@@ -104,14 +104,14 @@ def test_the_target_is_read_off_the_first_round_that_reached_it(tmp_path):
 
 def test_rounds_that_are_not_tested_have_no_accuracy(tmp_path):
     cfg = config("eval_every=2")
-    report = run_sim(cfg, made(cfg, tmp_path / "r"))
+    report = simulate(cfg, made(cfg, tmp_path / "r"))
     assert [row.accuracy is not None for row in report.rounds] == [False, True, True]  # the last one always
 
 
 def test_a_round_of_nobody_counts_and_changes_nothing(tmp_path):
     world = "world.participation={availability: {kind: bernoulli, p: 0.001}}"
     cfg = config(world)
-    report = run_sim(cfg, made(cfg, tmp_path / "r"))
+    report = simulate(cfg, made(cfg, tmp_path / "r"))
     assert [row.num_clients for row in report.rounds] == [0, 0, 0]
     assert [row.loss for row in report.rounds] == [None] * 3
     assert sum(report.bytes_up.values()) == 0
@@ -120,7 +120,7 @@ def test_a_round_of_nobody_counts_and_changes_nothing(tmp_path):
 
 def test_batchnorm_is_pointed_out(tmp_path):
     cfg = config("model.norm=batch")
-    report = run_sim(cfg, made(cfg, tmp_path / "r"))
+    report = simulate(cfg, made(cfg, tmp_path / "r"))
     assert [warning.partition(":")[0] for warning in report.warnings] == ["the model has BatchNorm"]
 
 
@@ -131,7 +131,7 @@ def test_batchnorm_on_a_batch_of_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", flat)
     cfg = config("cut=2", "data.num_train=195", "batch=32")  # 65 samples each: 32 + 32 + 1
     with pytest.raises(UsageError) as error:
-        run_sim(cfg, made(cfg, tmp_path / "r"))
+        simulate(cfg, made(cfg, tmp_path / "r"))
     assert error.value.message == "client 0 has 65 samples: its last batch has one, on which BatchNorm cannot train"
     assert error.value.hint == "change batch (now 32), or use model.norm: group"
 
@@ -139,11 +139,11 @@ def test_batchnorm_on_a_batch_of_one_is_refused(tmp_path, monkeypatch):
 def test_batchnorm_over_pixels_trains_on_a_batch_of_one(tmp_path):
     """Of one picture there are many values per channel."""
     cfg = config("model.norm=batch", "data.num_train=195", "batch=32")
-    assert run_sim(cfg, made(cfg, tmp_path / "r")).rounds[-1].num_clients == 3
+    assert simulate(cfg, made(cfg, tmp_path / "r")).rounds[-1].num_clients == 3
 
 
 def test_a_guarantee_is_that_of_the_cut_with_the_most_values(tmp_path):
     """Behind conv1 there are 2 x 4 x 4 values, behind conv2 32 x 2 x 2."""
     cfg = config("model.channels=[2,32]", "cut=[conv1,conv2]", "rounds=1")
-    [first, *_] = run_sim(cfg, made(cfg, tmp_path / "r")).guarantees
+    [first, *_] = simulate(cfg, made(cfg, tmp_path / "r")).guarantees
     assert "2 * 128 * 1 / 0.1 = 2560" in first
