@@ -15,13 +15,10 @@ from edgeai.spec.config.schema import BenchConfig, DiagnoseConfig, GenerateConfi
 
 if TYPE_CHECKING:
     from edgeai.spec.decoding.generate import GenerateReport
-    from edgeai.spec.evaluation.bench import BenchPlan
-    from edgeai.spec.evaluation.bench_report import BenchReport, Lossless, Spread
-    from edgeai.spec.evaluation.compare import ComparePlan
-    from edgeai.spec.evaluation.compare_report import Cell, CompareReport
+    from edgeai.spec.evaluation.bench_report import BenchPlan, BenchReport, Lossless, Spread
+    from edgeai.spec.evaluation.compare_report import Cell, ComparePlan, CompareReport
     from edgeai.spec.evaluation.diagnose import DiagnoseReport
-    from edgeai.spec.formats.export import ExportPlan, ExportReport
-    from edgeai.spec.formats.importing import ImportReport
+    from edgeai.spec.formats.reports import ExportPlan, ExportReport, ImportReport
     from edgeai.spec.training.plan import TrainPlan
     from edgeai.spec.training.train import TrainReport
 

@@ -27,10 +27,8 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.config.schema import ChatConfig, LoadConfig, ServeConfig
 
 if TYPE_CHECKING:
-    from edgeai.spec.serve.build import ServePlan
     from edgeai.spec.serve.chat import Ended, Partner
-    from edgeai.spec.serve.http.server import ServeReport
-    from edgeai.spec.serve.load_test import LoadReport
+    from edgeai.spec.serve.reports import LoadReport, ServePlan, ServeReport
 
 ApiKeyOption = Annotated[
     str,

@@ -18,7 +18,7 @@ Shapes: V vocabulary, T tokens of prompt and answer, H hidden, N tree nodes, A a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -27,32 +27,11 @@ from torch import Tensor
 
 from edgeai.spec.config.schema import SamplingConfig, TreeConfig
 from edgeai.spec.decoding.decode import Generation, generate_ids
+from edgeai.spec.decoding.difference import Difference
 from edgeai.spec.draft.build import Drafter
 from edgeai.spec.target.decoder import KVCache
 from edgeai.spec.target.sampling import Sampler
 from edgeai.spec.target.target import Forward, Target
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One position at which plain decoding would have gone on with another token."""
-
-    position: int
-    """Token of the answer, counted from 0."""
-    plain: str
-    """Text of plain decoding's token."""
-    speculative: str
-    """Text of the token that speculative decoding wrote."""
-    gap: float | None
-    """Greedy decoding only: plain decoding's logit of its own token minus that of the other."""
-    shift: float
-    """Largest difference over the vocabulary between the logits speculative decoding used and plain decoding's."""
-    noise: float
-    """Measured rounding noise of this answer; see the top of this file."""
-    is_tie: bool
-    """The token follows from the logits used, `shift` <= 2 `noise` and, if greedy, `gap` <= `noise`."""
-    why: str
-    """In a word or two, why it is none; empty for a tie."""
 
 
 def differences(

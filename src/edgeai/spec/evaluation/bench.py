@@ -9,9 +9,8 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,8 +23,9 @@ from edgeai.spec.data.dialogues import Ask, Dialogues
 from edgeai.spec.data.prompts import Prompt, builtin_prompts, load_prompts, select
 from edgeai.spec.decoding.costs import measure_verify
 from edgeai.spec.decoding.decode import Generation, generate_ids
+from edgeai.spec.decoding.difference import Difference
 from edgeai.spec.decoding.generate import settle_tree
-from edgeai.spec.decoding.lossless import Difference, differences
+from edgeai.spec.decoding.lossless import differences
 from edgeai.spec.decoding.tree_tuning import Choice
 from edgeai.spec.draft.build import Drafter, build_drafter
 from edgeai.spec.evaluation.bench_report import (
@@ -33,6 +33,7 @@ from edgeai.spec.evaluation.bench_report import (
     ACCEPTANCE,
     TOKENS_PER_S,
     AnswerDifference,
+    BenchPlan,
     BenchReport,
     Cost,
     CycleTimes,
@@ -45,23 +46,6 @@ from edgeai.spec.target.loading import load_target
 from edgeai.spec.target.target import Target
 
 _WARM_UP_TOKENS = 8
-
-
-@dataclass(frozen=True)
-class BenchPlan:
-    """How much a bench would decode."""
-
-    num_prompts: int
-    num_turns: int
-    """User turns answered per repeat and decoder."""
-    num_decoders: int
-    """Plain, speculative, and peers."""
-    max_tokens: int
-    """Most tokens decoded in all."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def plan_bench(cfg: BenchConfig) -> BenchPlan:

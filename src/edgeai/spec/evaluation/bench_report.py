@@ -7,13 +7,30 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from edgeai.spec.decoding.lossless import Difference
+from edgeai.spec.decoding.difference import Difference
 
 ACCEPT_LEN = "tokens emitted by verify cycles / verify cycles, the bonus token counted, so that plain decoding has 1.0"
 ACCEPTANCE = "verify cycles in which the draft token at this depth was accepted / all verify cycles"
 TOKENS_PER_S = (
     "tokens emitted by cycles / time of the cycles, all answers of a repeat together; without the prefill and its token"
 )
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """How much a bench would decode."""
+
+    num_prompts: int
+    num_turns: int
+    """User turns answered per repeat and decoder."""
+    num_decoders: int
+    """Plain, speculative, and peers."""
+    max_tokens: int
+    """Most tokens decoded in all."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

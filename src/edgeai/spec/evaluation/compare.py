@@ -11,9 +11,7 @@ accept_len.png and .svg (validation text over the optimiser steps).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +27,8 @@ from edgeai.spec.decoding.decode import check_room
 from edgeai.spec.decoding.generate import chat_ids
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.eagle3 import HeadLayer, check_fit
-from edgeai.spec.evaluation.compare_report import CompareReport, Counts, TreeShape, cells, costs, curve_of
+from edgeai.spec.evaluation.compare_report import ComparePlan, CompareReport, PlannedHead, TreeShape
+from edgeai.spec.evaluation.compare_statistics import Counts, cells, costs, curve_of
 from edgeai.spec.evaluation.contenders import Contender, contenders, train_missing
 from edgeai.spec.evaluation.replay import Passage, replay
 from edgeai.spec.target.loading import load_target
@@ -40,36 +39,6 @@ from edgeai.spec.training.prepare import settle_formats
 
 Texts = dict[tuple[str, float], list[Conversation]]
 """Answers by benchmark and temperature, in the order of the prompts; several to each where they are sampled."""
-
-
-@dataclass(frozen=True)
-class PlannedHead:
-    """One head of a comparison."""
-
-    name: str
-    path: str
-    is_done: bool
-    """Nothing is left to train."""
-    num_steps: int | None
-    """Optimiser steps of its training; None where the text is not written yet, 0 for a given head."""
-
-
-@dataclass(frozen=True)
-class ComparePlan:
-    """What a comparison would do."""
-
-    heads: tuple[PlannedHead, ...]
-    num_trainings: int
-    num_steps: int | None
-    """Optimiser steps of all trainings that are left, of interrupted ones too; None if one of them is not known."""
-    num_texts: int
-    """Answers of the target."""
-    num_replays: int
-    """Text, head and tree."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def plan_compare(cfg: CompareConfig, out: Path) -> ComparePlan:

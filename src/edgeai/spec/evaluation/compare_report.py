@@ -11,20 +11,41 @@ Definitions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
-
-import numpy as np
 
 from edgeai.core.plot import Line
 from edgeai.spec.config.schema import TreeConfig
-from edgeai.spec.draft.tree import Array
-from edgeai.spec.evaluation.contenders import Contender
 
-NUM_DRAWS = 2000
-COVERAGE_FRAC = 0.95
+
+@dataclass(frozen=True)
+class PlannedHead:
+    """One head of a comparison."""
+
+    name: str
+    path: str
+    is_done: bool
+    """Nothing is left to train."""
+    num_steps: int | None
+    """Optimiser steps of its training; None where the text is not written yet, 0 for a given head."""
+
+
+@dataclass(frozen=True)
+class ComparePlan:
+    """What a comparison would do."""
+
+    heads: tuple[PlannedHead, ...]
+    num_trainings: int
+    num_steps: int | None
+    """Optimiser steps of all trainings that are left, of interrupted ones too; None if one of them is not known."""
+    num_texts: int
+    """Answers of the target."""
+    num_replays: int
+    """Text, head and tree."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -42,19 +63,6 @@ class TreeShape:
 
     def __str__(self) -> str:
         return f"tree of {self.nodes} nodes, depth {self.depth}, top-k {self.top_k}"
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What one head did on one benchmark at one temperature with one tree."""
-
-    variant: str
-    seed: int | None
-    benchmark: str
-    temperature: float
-    tree: TreeShape
-    tokens: Array  # [prompts] emitted by cycles
-    cycles: Array  # [prompts]
 
 
 @dataclass(frozen=True)
@@ -119,99 +127,3 @@ class CompareReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
-
-
-def cells(measured: Sequence[Counts], baseline: str) -> tuple[Cell, ...]:
-    """One cell for each benchmark, temperature, tree and variant, in this order."""
-    rows = dict.fromkeys((c.benchmark, c.temperature, c.tree) for c in measured)
-    variants = dict.fromkeys(c.variant for c in measured)
-    found = []
-    for benchmark, temperature, tree in rows:
-        here = [c for c in measured if (c.benchmark, c.temperature, c.tree) == (benchmark, temperature, tree)]
-        reference = [c for c in here if c.variant == baseline]
-        for variant in variants:
-            ours = [c for c in here if c.variant == variant]
-            lens = {_seed(c): float(_accept_len(c.tokens.sum(), c.cycles.sum())) for c in ours}
-            found.append(
-                Cell(
-                    benchmark=benchmark,
-                    temperature=temperature,
-                    tree=tree,
-                    variant=variant,
-                    accept_len=lens,
-                    mean=float(np.mean([*lens.values()])),
-                    minimum=min(lens.values()),
-                    maximum=max(lens.values()),
-                    ratio=None if variant == baseline else ratio_of(ours, reference),
-                )
-            )
-    return tuple(found)
-
-
-def ratio_of(ours: Sequence[Counts], theirs: Sequence[Counts]) -> Ratio | None:
-    """Paired by seed; the same prompts are drawn for both sides of a pair, and for all pairs."""
-    pairs = [(a, b) for a in ours for b in theirs if a.seed == b.seed or None in (a.seed, b.seed)]
-    if not pairs:
-        return None
-    num_prompts = len(pairs[0][0].tokens)
-    draws = np.random.default_rng(0).multinomial(num_prompts, np.full(num_prompts, 1 / num_prompts), NUM_DRAWS)
-    once = np.vstack([np.ones(num_prompts, dtype=np.int64), draws])  # the first row: every prompt as it is
-    ratios = np.array(
-        [
-            _accept_len(once @ a.tokens, once @ a.cycles) / _accept_len(once @ b.tokens, once @ b.cycles)
-            for a, b in pairs
-        ]
-    )  # [pairs, 1 + draws]
-    tail = (1 - COVERAGE_FRAC) / 2
-    low, high = np.quantile(ratios[:, 1:].mean(0), [tail, 1 - tail])
-    at = ratios[:, 0]
-    return Ratio(float(at.mean()), float(at.min()), float(at.max()), float(low), float(high))
-
-
-def _accept_len(tokens: Array, cycles: Array) -> Array:
-    """1 where there was no cycle."""
-    return np.where(cycles > 0, tokens / np.maximum(cycles, 1), 1.0)
-
-
-def _seed(counts: Counts) -> str:
-    return "-" if counts.seed is None else str(counts.seed)
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# From the metrics of the trainings
-
-
-def costs(variants: Mapping[str, Sequence[Contender]], baseline: str) -> tuple[TrainingCost, ...]:
-    """Of every variant that has been trained in runs."""
-    steps = {name: [t for head in heads for t in step_times_s(head.metrics())] for name, heads in variants.items()}
-    medians = {name: float(np.median(times)) for name, times in steps.items() if times}
-    reference = medians.get(baseline)
-    return tuple(
-        TrainingCost(name, step_s, step_s / reference if reference else None) for name, step_s in medians.items()
-    )
-
-
-def step_times_s(rows: Sequence[Mapping[str, float]]) -> list[float]:
-    """Time from each logged optimiser step to the next, unless there was a validation in between."""
-    validated = {row["step"] for row in rows if "val_tree_accept_len" in row}
-    steps = [(row["step"], row["time_s"]) for row in rows if "lr" in row]
-    return [
-        after - before
-        for (step, before), (next_, after) in pairwise(steps)
-        if next_ == step + 1 and step not in validated
-    ]
-
-
-def curve_of(heads: Sequence[Contender]) -> Line | None:
-    """accept_len of the validation text over the steps that all seeds of a variant validated at."""
-    found = []
-    for head in heads:
-        curve = {int(row["step"]): row["val_tree_accept_len"] for row in head.metrics() if "val_tree_accept_len" in row}
-        if curve:
-            found.append(curve)
-    steps = sorted(set.intersection(*(set(curve) for curve in found))) if found else []
-    if not steps:
-        return None
-    values = np.array([[curve[step] for step in steps] for curve in found])
-    mean, low, high = (tuple(part.tolist()) for part in (values.mean(0), values.min(0), values.max(0)))
-    return Line(heads[0].variant, tuple(map(float, steps)), mean, low, high)

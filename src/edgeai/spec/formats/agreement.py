@@ -6,7 +6,6 @@ Shapes: T tokens, n layers of the target, H hidden, V target vocabulary.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,29 +14,13 @@ from edgeai.spec.decoding.generate import chat_ids
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.draft.rope import Rope
 from edgeai.spec.formats.referee import NUM_STEPS, Referee
+from edgeai.spec.formats.reports import Agreement
 from edgeai.spec.target.target import DecoderTarget
 from edgeai.spec.training.unroll import Unroll
 
 PROMPT = "Why is the sky blue?"
 # float32 sums in another order differ by some 1e-6 of the largest logit; a wrong layer, norm or base by 1e-2 and more
 TOLERANCE_FRAC = 1e-4
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """What the second reader found."""
-
-    problems: tuple[str, ...]
-    """Tensors that are not as the format's table says, layers that are not there; nothing was compared then."""
-    max_difference: float
-    """Largest difference of any logit; infinite where one of the two is no number or drafts other tokens."""
-    tolerance: float
-    """Up to here the two agree: a share of the largest logit."""
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether the export can be trusted."""
-        return not self.problems and self.max_difference <= self.tolerance
 
 
 def compare(referee: Referee, head: DraftHead, target: DecoderTarget, rope: Rope) -> Agreement:
@@ -51,7 +34,7 @@ def compare(referee: Referee, head: DraftHead, target: DecoderTarget, rope: Rope
     """
     problems = tuple(referee.problems())
     if problems:
-        return Agreement(problems, math.inf, 0.0)
+        return Agreement(problems, math.inf, 0.0, NUM_STEPS)
     ids = torch.tensor(chat_ids(target.tokenizer, PROMPT))
     states, embedding, drafted = states_entering(target, ids), target.embedding.cpu(), int(ids[0])
     ours = head_logits(head, rope, ids, states, embedding, drafted)
@@ -59,9 +42,9 @@ def compare(referee: Referee, head: DraftHead, target: DecoderTarget, rope: Rope
     can_be_drafted = ours.isfinite()
     scale = max(1.0, float(ours[can_be_drafted].abs().max()))
     if ours.isnan().any() or not torch.equal(can_be_drafted, theirs.isfinite()):
-        return Agreement((), math.inf, TOLERANCE_FRAC * scale)
+        return Agreement((), math.inf, TOLERANCE_FRAC * scale, NUM_STEPS)
     difference = (ours - theirs)[can_be_drafted].abs().max()
-    return Agreement((), float(difference), TOLERANCE_FRAC * scale)
+    return Agreement((), float(difference), TOLERANCE_FRAC * scale, NUM_STEPS)
 
 
 def states_entering(target: DecoderTarget, ids: Tensor) -> Tensor:

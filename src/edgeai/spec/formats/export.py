@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,61 +18,13 @@ from edgeai.spec.config.schema import ExportConfig, TargetConfig, TrainConfig
 from edgeai.spec.draft.checkpoint import HeadInfo, find_head, load_head, read_files, write_files
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.draft.rope import Rope, rope_of
-from edgeai.spec.formats.agreement import Agreement, compare
+from edgeai.spec.formats.agreement import compare
 from edgeai.spec.formats.configs import ModelFacts, config_for
 from edgeai.spec.formats.layout import LAYOUTS, file_tensors, misfits
-from edgeai.spec.formats.referee import NUM_STEPS, Referee
+from edgeai.spec.formats.referee import Referee
+from edgeai.spec.formats.reports import ExportPlan, ExportReport, TensorRow
 from edgeai.spec.target.loading import load_target, model_config
 from edgeai.spec.target.target import DecoderTarget
-
-
-@dataclass(frozen=True)
-class TensorRow:
-    """One tensor of the file."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class ExportPlan:
-    """What is written."""
-
-    head: Path
-    format: str
-    target: str
-    config: dict[str, Any]
-    tensors: tuple[TensorRow, ...]
-    num_bytes: int
-    notes: tuple[str, ...]
-    """What whoever serves it should know."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for `--json`."""
-        return {**asdict(self), "head": str(self.head)}
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What was written, and whether it says there what it says here."""
-
-    path: Path
-    plan: ExportPlan
-    agreement: Agreement
-    serve: str
-    """The command that serves it."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for `--json`."""
-        return {
-            "path": str(self.path),
-            **self.plan.to_json(),
-            **asdict(self.agreement),
-            "num_steps": NUM_STEPS,
-            "ok": self.agreement.is_ok,
-            "serve": self.serve,
-        }
 
 
 @dataclass(frozen=True)

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.schema import ImportConfig
 from edgeai.spec.draft.checkpoint import load_head, read_files, save_head
 from edgeai.spec.formats.export import refuse_full, settle_target
+from edgeai.spec.formats.reports import ImportReport
 from edgeai.spec.target.loading import load_target
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What was read, and as what."""
-
-    path: Path | None
-    """Where it was written; None if it was only looked at."""
-    source: Path
-    format: str
-    target: str
-    num_parameters: int
-    dtype: str
-    draft_vocab_size: int
-    vocab_size: int
-    aux_layers: tuple[int, ...]
-    """States entering these layers of the target."""
-    rope: str
-    """What it turns keys and queries with."""
-    switches: tuple[str, ...]
-    """EAGLE-3.1's and speculators' that are on."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for `--json`."""
-        return {**asdict(self), "path": str(self.path) if self.path else None, "source": str(self.source)}
 
 
 def import_head(cfg: ImportConfig, out: Path | None, *, device: str, metrics: Metrics) -> ImportReport:

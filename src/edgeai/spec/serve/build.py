@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -22,30 +22,13 @@ from edgeai.spec.serve.engine.drafting import DraftPool, Eagle3Pool, TextPool
 from edgeai.spec.serve.engine.policy import Adaptive, BatchCosts, FixedTree, Policy
 from edgeai.spec.serve.engine.slots import bytes_per_token
 from edgeai.spec.serve.http.requests import Served
+from edgeai.spec.serve.reports import ServePlan
 from edgeai.spec.target.loading import load_target
 from edgeai.spec.target.segments import run_segments, tree_segment
 from edgeai.spec.target.target import DecoderTarget
 
 _LONG_PASSES = (64, 96, 128, 192)
 """Tokens of passes that only serving makes."""
-
-
-@dataclass(frozen=True)
-class ServePlan:
-    """What will be reserved."""
-
-    name: str
-    context: int
-    slots: int
-    slots_asked: int
-    kv_bytes: int
-    kv_bytes_per_slot: int
-    drafter: str
-    dtype: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

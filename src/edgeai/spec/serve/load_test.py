@@ -16,9 +16,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -28,6 +27,7 @@ from edgeai.core.run import Run
 from edgeai.spec.config.schema import LoadConfig
 from edgeai.spec.data.prompts import builtin_prompts, load_prompts, select
 from edgeai.spec.serve.near_ties import Checker
+from edgeai.spec.serve.reports import LoadReport, Round
 from edgeai.spec.target.loading import load_target
 
 _START_S = 1800.0
@@ -48,56 +48,6 @@ class Heard:
     gaps_s: tuple[float, ...]
     """For every token after the first text: the time since the text before, shared by the tokens that came together."""
     accept_len: float
-
-
-@dataclass(frozen=True)
-class Round:
-    """One round of clients."""
-
-    clients: int
-    speculates: bool
-    num_requests: int
-    num_tokens: int
-    wall_s: float
-    first_s: tuple[float, float]
-    """Time to first token: median, 95th percentile."""
-    gap_s: tuple[float, float, float]
-    """Inter-token latency: 50th, 95th, 99th percentile."""
-    accept_len: float
-    num_ties: int
-    """Answers that differ from plain decoding within rounding noise."""
-    num_wrong: int
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Of all clients together."""
-        return self.num_tokens / self.wall_s
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """All rounds, and memory."""
-
-    dtype: str
-    rounds: tuple[Round, ...]
-    memory_bytes: tuple[int, ...]
-    """Of the server's process, after equal parts of the short requests."""
-
-    @property
-    def is_ok(self) -> bool:
-        """No answer was wrong."""
-        return not any(one.num_wrong for one in self.rounds)
-
-    @property
-    def scaling(self) -> float:
-        """Tokens per second of the most clients, relative to one client; both with speculation."""
-        rates = {one.clients: one.tokens_per_s for one in self.rounds if one.speculates}
-        return rates[max(rates)] / rates[min(rates)]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        rounds = [{**asdict(one), "tokens_per_s": one.tokens_per_s} for one in self.rounds]
-        return {**asdict(self), "rounds": rounds, "scaling": self.scaling, "is_ok": self.is_ok}
 
 
 def run_load(cfg: LoadConfig, run: Run) -> LoadReport:

@@ -16,7 +16,8 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.config.schema import ExportConfig, HeadFormat, TargetConfig
 from edgeai.spec.draft.checkpoint import save_head
 from edgeai.spec.draft.head import DraftHead
-from edgeai.spec.formats.export import ExportReport, export_head
+from edgeai.spec.formats.export import export_head
+from edgeai.spec.formats.reports import ExportReport
 from edgeai.spec.target.target import DecoderTarget
 
 PLAIN = {"fc_norm": False, "norm_output": False}

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
 
@@ -22,25 +21,9 @@ from edgeai.spec.serve.build import Parts, build_parts
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.http.api import build_app
 from edgeai.spec.serve.http.metrics import ServerMetrics
+from edgeai.spec.serve.reports import ServeReport
 
 _SWITCH_S = 5e-4  # how long the event loop may keep the engine's thread from its next call into torch
-
-
-@dataclass(frozen=True)
-class ServeReport:
-    """What the server did until it was stopped."""
-
-    url: str
-    uptime_s: float
-    num_requests: int
-    num_tokens: int
-    num_prompt_tokens: int
-    accept_len: float
-    """Tokens per tree, bonus token included; 1 if no tree was verified."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
 
 
 class Server(uvicorn.Server):
