@@ -8,8 +8,8 @@ import typer
 
 from edgeai import __version__
 from edgeai.commands import assets, collab, config, fedsplit, runs, spec
-from edgeai.commands._app import new_app, run_app
 from edgeai.commands.doctor import doctor
+from edgeai.commands.shared.app import new_app, run_app
 
 app = new_app("Speculative decoding, edge-cloud collaboration and split federated learning in one toolkit.")
 app.add_typer(spec.app, name="spec")

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from edgeai.commands._app import new_app
-from edgeai.commands._console import listening
-from edgeai.commands._options import JsonOption, QuietOption
-from edgeai.commands._render import amount, print_json, print_table
+from edgeai.commands.render.text import amount, print_json, print_table
+from edgeai.commands.shared.app import new_app
+from edgeai.commands.shared.options import JsonOption, QuietOption
+from edgeai.commands.shared.progress import listening
 from edgeai.core import assets
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from edgeai.commands._app import INTERRUPTED, new_app
-from edgeai.commands._collab_render import (
+from edgeai.commands.render.collab import (
     run_document,
     show_compare,
     show_compare_plan,
@@ -15,7 +14,9 @@ from edgeai.commands._collab_render import (
     show_run,
     show_run_plan,
 )
-from edgeai.commands._options import (
+from edgeai.commands.render.text import print_json
+from edgeai.commands.shared.app import INTERRUPTED, new_app
+from edgeai.commands.shared.options import (
     ConfigOption,
     DeviceOption,
     DryRunOption,
@@ -26,8 +27,7 @@ from edgeai.commands._options import (
     SetOption,
     VerboseOption,
 )
-from edgeai.commands._render import print_json
-from edgeai.commands._run import refuse_with_resume, running
+from edgeai.commands.shared.run import refuse_with_resume, running
 from edgeai.core.config import load_config
 from edgeai.core.errors import UsageError
 from edgeai.core.run import Run, Status

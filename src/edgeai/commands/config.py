@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeai.commands._app import new_app
-from edgeai.commands._options import JsonOption, SetOption
-from edgeai.commands._render import print_json, print_table
-from edgeai.commands._schema import key_rows
+from edgeai.commands.render.text import print_json, print_table
+from edgeai.commands.shared.app import new_app
+from edgeai.commands.shared.options import JsonOption, SetOption
+from edgeai.commands.shared.schema_rows import key_rows
 from edgeai.core.config import Config, dump_config, find_config, load_config, read_tree, shipped_configs
+from edgeai.core.config.problems import nearest
 from edgeai.core.errors import UsageError
-from edgeai.core.problems import nearest
 
 app = new_app("Look at configs, check them, and see what each verb takes.")
 

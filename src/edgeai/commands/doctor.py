@@ -10,8 +10,8 @@ from pathlib import Path
 
 import typer
 
-from edgeai.commands._options import JsonOption
-from edgeai.commands._render import amount, print_json, print_table
+from edgeai.commands.render.text import amount, print_json, print_table
+from edgeai.commands.shared.options import JsonOption
 from edgeai.core import assets
 from edgeai.core.run import PACKAGES
 

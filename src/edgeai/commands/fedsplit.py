@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edgeai.commands._app import new_app
-from edgeai.commands._console import listening
-from edgeai.commands._fedsplit_render import (
+from edgeai.commands.render.fedsplit import (
     show_advise,
     show_advise_plan,
     show_compare,
@@ -21,7 +19,9 @@ from edgeai.commands._fedsplit_render import (
     show_up,
     show_verify,
 )
-from edgeai.commands._options import (
+from edgeai.commands.render.text import print_json
+from edgeai.commands.shared.app import new_app
+from edgeai.commands.shared.options import (
     ConfigOption,
     DeviceOption,
     DryRunOption,
@@ -32,8 +32,8 @@ from edgeai.commands._options import (
     SetOption,
     VerboseOption,
 )
-from edgeai.commands._render import print_json
-from edgeai.commands._run import refuse_with_resume, running
+from edgeai.commands.shared.progress import listening
+from edgeai.commands.shared.run import refuse_with_resume, running
 from edgeai.core.config import load_config
 from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
@@ -158,7 +158,7 @@ def partition(
 
     report = describe_partition(cfg.data, cfg.partition, num_clients=cfg.num_clients, seed=cfg.seed)
     if page is not None:
-        from edgeai.core.report import render_page
+        from edgeai.core.report.page import render_page
         from edgeai.fedsplit.reports.partition_page import partition_blocks
 
         write_whole(page, render_page("fedsplit partition", partition_blocks(report.to_json())))

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeai.commands._app import new_app
-from edgeai.commands._options import JsonOption
-from edgeai.commands._render import print_fields, print_json, print_table
-from edgeai.commands._run_report import flat, run_page
+from edgeai.commands.render.run_page import flat, run_page
+from edgeai.commands.render.text import print_fields, print_json, print_table
+from edgeai.commands.shared.app import new_app
+from edgeai.commands.shared.options import JsonOption
 from edgeai.core.config import read_tree
 from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole

@@ -8,22 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeai.commands._app import new_app
-from edgeai.commands._console import listening
-from edgeai.commands._options import (
-    ConfigOption,
-    DeviceOption,
-    DryRunOption,
-    JsonOption,
-    OutOption,
-    QuietOption,
-    ResumeOption,
-    SetOption,
-    VerboseOption,
-)
-from edgeai.commands._render import print_json
-from edgeai.commands._run import refuse_with_resume, running
-from edgeai.commands._spec_render import (
+from edgeai.commands.render.spec import (
     answer_footer,
     show_bench,
     show_bench_plan,
@@ -38,8 +23,23 @@ from edgeai.commands._spec_render import (
     show_train,
     show_train_plan,
 )
-from edgeai.commands._spec_serve import chat, load, serve
-from edgeai.commands._torchrun import train_everywhere
+from edgeai.commands.render.text import print_json
+from edgeai.commands.shared.app import new_app
+from edgeai.commands.shared.options import (
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    ResumeOption,
+    SetOption,
+    VerboseOption,
+)
+from edgeai.commands.shared.progress import listening
+from edgeai.commands.shared.run import refuse_with_resume, running
+from edgeai.commands.shared.torchrun import train_everywhere
+from edgeai.commands.spec_serve import chat, load, serve
 from edgeai.core.config import load_config
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics

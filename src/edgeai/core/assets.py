@@ -15,10 +15,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeai.core.config.problems import nearest
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.files import num_bytes_below, sha256_of
 from edgeai.core.metrics import Metrics
-from edgeai.core.problems import nearest
 
 _PIP = (sys.executable, "-m", "pip")
 _POLL_S = 0.2

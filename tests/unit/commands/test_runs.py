@@ -5,9 +5,9 @@ from typing import Literal
 import pytest
 
 from edgeai.cli import main
-from edgeai.commands._run_report import families
+from edgeai.commands.render.run_page import families
 from edgeai.core.config import Config
-from edgeai.core.plot import Line
+from edgeai.core.report.plot import Line
 from edgeai.core.run import Run
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgeai.cli import main
-from edgeai.commands import _spec_render
-from edgeai.core.plot import Line
+from edgeai.commands.render import spec as _spec_render
+from edgeai.core.report.plot import Line
 from edgeai.spec.config.schema import GtoConfig, TrainConfig, TreeConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.decoding import decode

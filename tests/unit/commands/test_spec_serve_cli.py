@@ -136,7 +136,7 @@ def test_ctrl_c_ends_an_idle_server_and_the_key_is_stored_nowhere(start, tmp_pat
 
 
 def test_the_key_is_starred_in_both_ways_to_write_it():
-    from edgeai.commands._run import without_secrets
+    from edgeai.commands.shared.run import without_secrets
 
     assert without_secrets(["serve", "--api-key", "k", "-q", "--api-key=k"]) == [
         "serve",

@@ -13,8 +13,8 @@ from edgeai.collab.reports.frame_strips import colour_key, overlay_strips
 from edgeai.collab.reports.pareto import Point, pareto_figure
 from edgeai.collab.reports.run_page import Part, milliseconds, percent, size
 from edgeai.collab.reports.timeline import Timeline, over_seeds, window_line
-from edgeai.core.plot import Line, Span, line_figure
-from edgeai.core.report import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.plot import Line, Span, line_figure
 
 LINES = 4
 """Strategies in one plot beside the references."""

@@ -16,8 +16,8 @@ from PIL import Image
 from edgeai.collab.metrics.confusion import IGNORE
 from edgeai.collab.reports.frame_records import OVERLAYS
 from edgeai.collab.streams.stream import Array, class_colours, paint_labels
-from edgeai.core.plot import draw_figure
-from edgeai.core.report import Figure, Strip, StripImage
+from edgeai.core.report.blocks import Figure, Strip, StripImage
+from edgeai.core.report.plot import draw_figure
 
 MAX_STRIPS = 12
 """More would make a page of many megabytes."""

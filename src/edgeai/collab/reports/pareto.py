@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeai.collab.reports.compare_report import Spread
-from edgeai.core.plot import COLOURS, INK, draw_figure
-from edgeai.core.report import Figure
+from edgeai.core.report.blocks import Figure
+from edgeai.core.report.plot import COLOURS, INK, draw_figure
 
 SIZE_IN = (5.2, 4.0)
 _PLOT_PT = (310.0, 230.0)  # of the plot inside its labels

@@ -9,8 +9,8 @@ from typing import Any
 from edgeai.collab.reports.frame_records import FILE, FrameRecord, read_records
 from edgeai.collab.reports.frame_strips import colour_key, overlay_strips
 from edgeai.collab.reports.timeline import Timeline, window_line
-from edgeai.core.plot import Line, line_figure
-from edgeai.core.report import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.plot import Line, line_figure
 
 MAX_UPDATES = 30
 METRICS = (

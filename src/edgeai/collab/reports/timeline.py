@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from edgeai.collab.reports.frame_records import FrameRecord
-from edgeai.core.plot import Line, Span
+from edgeai.core.report.plot import Line, Span
 
 Series = Callable[[FrameRecord], float | None]
 

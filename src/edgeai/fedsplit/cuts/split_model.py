@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from edgeai.core.config.problems import nearest
 from edgeai.core.errors import UsageError
-from edgeai.core.problems import nearest
 from edgeai.fedsplit.cuts.meter import PartCost, measure_part
 
 Weights = dict[str, Tensor]

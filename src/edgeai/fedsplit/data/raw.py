@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgeai.core.config.problems import nearest
 from edgeai.core.errors import UsageError
-from edgeai.core.problems import nearest
 from edgeai.fedsplit.config.data import Level, SourceConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgeai.core.config.problems import nearest
 from edgeai.core.errors import EdgeAIError, UsageError
-from edgeai.core.problems import nearest
 
 _HINT = "write model.path as file.py:function or package.module:function"
 _CALL = "it is called with sample_shape, num_classes and model.options: def build(sample_shape, num_classes): ..."

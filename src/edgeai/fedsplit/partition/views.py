@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeai.core.config.problems import nearest
 from edgeai.core.errors import UsageError
-from edgeai.core.problems import nearest
 from edgeai.fedsplit.config.data import FeaturesConfig, VerticalPartitionConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
 

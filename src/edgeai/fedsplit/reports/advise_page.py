@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeai.core.plot import COLOURS, INK, RULE, draw_figure
-from edgeai.core.report import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.plot import COLOURS, INK, RULE, draw_figure
 from edgeai.fedsplit.advise.crossover import Crossover, spread
 from edgeai.fedsplit.advise.recommendation import in_bytes, in_joules, in_seconds
 from edgeai.fedsplit.reports.advise_report import AdviseReport, Choice

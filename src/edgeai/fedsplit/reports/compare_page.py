@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edgeai.core.plot import COLOURS, Line, draw_figure, line_figure
-from edgeai.core.report import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.plot import COLOURS, Line, draw_figure, line_figure
 from edgeai.fedsplit.advise.recommendation import in_bytes, in_joules, in_seconds
 from edgeai.fedsplit.reports.run_page import AXES
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeai.core.plot import draw_figure
-from edgeai.core.report import Block, Cell, Figure, Number, Paragraph, Table
+from edgeai.core.report.blocks import Block, Cell, Figure, Number, Paragraph, Table
+from edgeai.core.report.plot import draw_figure
 
 Part = Mapping[str, Any]
 """A PartitionReport, or a piece of it, as plain values."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeai.core.config import load_config
-from edgeai.core.plot import COLOURS, INK, Line, draw_figure, line_figure
-from edgeai.core.report import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.plot import COLOURS, INK, Line, draw_figure, line_figure
 from edgeai.fedsplit.advise.recommendation import in_bytes, in_joules, in_seconds
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.protocol.message import KINDS

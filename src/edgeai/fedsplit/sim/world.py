@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeai.core.config import load_config
+from edgeai.core.config.problems import nearest
 from edgeai.core.errors import UsageError
 from edgeai.core.link import LinkConfig, find_link
-from edgeai.core.problems import nearest
 from edgeai.fedsplit.config.world import (
     BernoulliConfig,
     CatalogueConfig,

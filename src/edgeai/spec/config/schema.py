@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from edgeai.core.config import Config, with_changes
+from edgeai.core.config.problems import nearest
 from edgeai.core.errors import UsageError
-from edgeai.core.problems import nearest
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 HeadFormat = Literal["sglang", "vllm", "speculators", "eagle"]

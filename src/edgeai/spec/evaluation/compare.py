@@ -18,7 +18,7 @@ import numpy as np
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
-from edgeai.core.plot import save_lines
+from edgeai.core.report.plot import save_lines
 from edgeai.core.run import Run
 from edgeai.spec.config.schema import CompareConfig, TargetConfig
 from edgeai.spec.data.answers import Conversation, Job, decode_jobs, load_conversations, write_conversations

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgeai.core.plot import Line
+from edgeai.core.report.plot import Line
 from edgeai.spec.config.schema import TreeConfig
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from edgeai.core.plot import Line
+from edgeai.core.report.plot import Line
 from edgeai.spec.draft.tree import Array
 from edgeai.spec.evaluation.compare_report import Cell, Ratio, TrainingCost, TreeShape
 from edgeai.spec.evaluation.contenders import Contender

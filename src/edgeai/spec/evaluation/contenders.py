@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeai.core.config import load_config
+from edgeai.core.config.problems import nearest
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import read_metrics
-from edgeai.core.problems import nearest
 from edgeai.core.run import Run
 from edgeai.spec.config.schema import CompareConfig, TrainConfig
 from edgeai.spec.draft.checkpoint import find_head

@@ -10,7 +10,8 @@ from edgeai.collab.reports.compare_page import compare_blocks, spread_cell
 from edgeai.collab.reports.compare_report import compare_report
 from edgeai.collab.reports.run_page import milliseconds, run_blocks, size
 from edgeai.core.files import json_text, write_whole
-from edgeai.core.report import Figure, Heading, Number, Strip, Table, render_page
+from edgeai.core.report.blocks import Figure, Heading, Number, Strip, Table
+from edgeai.core.report.page import render_page
 
 
 def plain(report):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from edgeai.collab.reports.timeline import Timeline, over_seeds, window_line
-from edgeai.core.plot import Line, Span
+from edgeai.core.report.plot import Line, Span
 
 
 @dataclass

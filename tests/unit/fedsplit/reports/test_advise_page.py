@@ -3,7 +3,8 @@
 import json
 from dataclasses import replace
 
-from edgeai.core.report import Figure, Heading, Table, render_page
+from edgeai.core.report.blocks import Figure, Heading, Table
+from edgeai.core.report.page import render_page
 from edgeai.fedsplit.advise.advise import advise
 from edgeai.fedsplit.advise.crossover import Counted
 from edgeai.fedsplit.config.advise import AdviseConfig, TransformerShapeConfig

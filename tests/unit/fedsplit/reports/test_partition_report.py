@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from edgeai.core.report import Figure, Paragraph, Table, render_page
+from edgeai.core.report.blocks import Figure, Paragraph, Table
+from edgeai.core.report.page import render_page
 from edgeai.fedsplit.config.data import (
     DigitsConfig,
     IidConfig,

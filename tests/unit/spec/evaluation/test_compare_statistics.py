@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeai.core.metrics import Metrics
-from edgeai.core.plot import Line
+from edgeai.core.report.plot import Line
 from edgeai.spec.evaluation.compare_report import TrainingCost, TreeShape
 from edgeai.spec.evaluation.compare_statistics import Counts, cells, costs, curve_of, ratio_of, step_times_s
 from edgeai.spec.evaluation.contenders import Contender

@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 from pydantic_core import ErrorDetails
 
-from edgeai.core.yaml_text import Keys
+from edgeai.core.config.yaml_text import Keys
 
 Model = type[pydantic.BaseModel]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from edgeai.commands._render import amount, print_fields, print_table, seconds
+from edgeai.commands.render.text import amount, print_fields, print_table, seconds
 
 
 @pytest.mark.parametrize(

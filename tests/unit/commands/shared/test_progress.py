@@ -6,15 +6,15 @@ import sys
 import pytest
 from rich.console import Console
 
-from edgeai.commands import _console
-from edgeai.commands._console import BarListener, PlainListener, listening
+from edgeai.commands.shared import progress
+from edgeai.commands.shared.progress import BarListener, PlainListener, listening
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock set by hand, in seconds."""
     times_s = [0.0]
-    monkeypatch.setattr(_console.time, "monotonic", lambda: times_s[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: times_s[0])
     return times_s
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgeai.commands._console import listening
+from edgeai.commands.shared.progress import listening
 from edgeai.core.config import Config
 from edgeai.core.errors import UsageError
 from edgeai.core.run import Run

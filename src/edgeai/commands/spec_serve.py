@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeai.commands._console import listening
-from edgeai.commands._options import (
+from edgeai.commands.render.text import print_fields, print_json, print_table
+from edgeai.commands.shared.options import (
     ConfigOption,
     DeviceOption,
     DryRunOption,
@@ -19,8 +19,8 @@ from edgeai.commands._options import (
     SetOption,
     VerboseOption,
 )
-from edgeai.commands._render import print_fields, print_json, print_table
-from edgeai.commands._run import running
+from edgeai.commands.shared.progress import listening
+from edgeai.commands.shared.run import running
 from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from edgeai.core import yaml_text
+from edgeai.core.config import yaml_text
+from edgeai.core.config.problems import as_one_message, describe, dotted, nearest
+from edgeai.core.config.yaml_text import Keys
 from edgeai.core.errors import UsageError
-from edgeai.core.problems import as_one_message, describe, dotted, nearest
-from edgeai.core.yaml_text import Keys
 
 
 class Config(pydantic.BaseModel):
@@ -102,7 +102,7 @@ def shipped_configs() -> dict[str, Path]:
     """Returns the configs that come with the package, by name ("spec/smollm2")."""
     root = Path(str(importlib.resources.files("edgeai"))) / "configs"
     if not root.is_dir():  # a source tree: configs/ lies beside src/
-        root = Path(__file__).resolve().parents[3] / "configs"
+        root = Path(__file__).resolve().parents[4] / "configs"
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.glob("*/*.yaml"))}
 
 

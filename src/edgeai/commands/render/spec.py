@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from edgeai.commands._render import amount, print_fields, print_json, print_table, seconds
+from edgeai.commands.render.text import amount, print_fields, print_json, print_table, seconds
 from edgeai.core.config import Config, dump_config
 from edgeai.core.files import json_text
 from edgeai.spec.config.schema import BenchConfig, DiagnoseConfig, GenerateConfig

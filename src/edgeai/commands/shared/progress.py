@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from edgeai.commands._render import amount, seconds
+from edgeai.commands.render.text import amount, seconds
 from edgeai.core.metrics import Listener
 
 _LINE_EVERY_S = 10.0

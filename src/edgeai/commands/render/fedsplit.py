@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeai.commands._render import amount, print_fields, print_json, print_table, seconds
+from edgeai.commands.render.text import amount, print_fields, print_json, print_table, seconds
 from edgeai.core.config import dump_config
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeai.commands._run import running
+from edgeai.commands.shared.run import running
 from edgeai.spec.config.schema import TrainConfig
 
 if TYPE_CHECKING:

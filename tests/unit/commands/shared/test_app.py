@@ -7,8 +7,8 @@ import pytest
 import typer
 
 from edgeai.cli import main
-from edgeai.commands._app import new_app, run_app
-from edgeai.commands._options import JsonOption
+from edgeai.commands.shared.app import new_app, run_app
+from edgeai.commands.shared.options import JsonOption
 from edgeai.core.errors import EdgeAIError, UsageError
 
 FAILURES = {

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from edgeai.core import yaml_text
+from edgeai.core.config import yaml_text
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from edgeai.commands._run import running
+from edgeai.commands.shared.run import running
 from edgeai.core.config import Config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run

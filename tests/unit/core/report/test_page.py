@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeai.core.report import Figure, Heading, Number, Paragraph, Strip, StripImage, Table, render_page
+from edgeai.core.report.blocks import Figure, Heading, Number, Paragraph, Strip, StripImage, Table
+from edgeai.core.report.page import render_page
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "path", "use"}
 

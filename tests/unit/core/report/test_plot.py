@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from edgeai.core.plot import COLOURS, INK, RULE, Line, Span, draw_figure, line_figure, save_lines
+from edgeai.core.report.plot import COLOURS, INK, RULE, Line, Span, draw_figure, line_figure, save_lines
 
 SVG = "{http://www.w3.org/2000/svg}"
 

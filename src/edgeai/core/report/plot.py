@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeai.core.report import Figure
+from edgeai.core.report.blocks import Figure
 
 COLOURS = ("#0b63b0", "#c4511a", "#1a7f4f", "#8a3ea8", "#927000", "#4a5568")
 """In the order of use; on the page they are --c0 to --c5 and lighter at night."""

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from edgeai.commands._render import amount, seconds
+from edgeai.commands.render.text import amount, seconds
 from edgeai.core.config import read_tree
 from edgeai.core.metrics import read_metrics
-from edgeai.core.plot import Line, line_figure
-from edgeai.core.report import Block, Cell, Figure, Heading, Number, Paragraph, Table, render_page
+from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.page import render_page
+from edgeai.core.report.plot import Line, line_figure
 from edgeai.core.run import Run
 
 _MAX_LINES = 6

@@ -1,0 +1,1 @@
+"""Reports: described fields, blocks, plots and HTML pages."""
