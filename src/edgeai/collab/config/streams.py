@@ -119,8 +119,8 @@ class VideoConfig(Config):
     width: int | None = Field(None, ge=32)
 
 
-FolderSource = CamvidConfig | CityscapesConfig | VocConfig | MaskFolderConfig | ImageFolderConfig | VideoConfig
-StreamSource = Annotated[StreetConfig | FolderSource, Field(discriminator="kind")]
+FolderSource = CamvidConfig | CityscapesConfig | VocConfig | MaskFolderConfig | ImageFolderConfig
+StreamSource = Annotated[StreetConfig | FolderSource | VideoConfig, Field(discriminator="kind")]
 DriftKind = Literal["clear", "night", "fog", "rain", "blur", "noise", "looks"]
 
 

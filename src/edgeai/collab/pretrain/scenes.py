@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeai.collab.config.streams import StreamConfig, StreamSource, StreetConfig
+from edgeai.collab.streams.build import build_stream
 from edgeai.collab.streams.drift import KINDS, apply
-from edgeai.collab.streams.stream import Frame, Stream, build_stream, resized
+from edgeai.collab.streams.images import resized
+from edgeai.collab.streams.stream import Frame, Stream
 from edgeai.collab.street.drive import street_scene
 from edgeai.core.errors import UsageError
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from edgeai.collab.metrics.confusion import IGNORE
 from edgeai.collab.reports.frame_records import OVERLAYS
-from edgeai.collab.streams.stream import Array, class_colours, paint_labels
+from edgeai.collab.streams.images import Array, class_colors, paint_labels
 from edgeai.core.report.blocks import Figure, Strip, StripImage
 from edgeai.core.report.plot import draw_figure
 
@@ -55,7 +55,7 @@ def disagreement(frame: Array, edge: Array, other: Array) -> Array:
 
 def colour_key(classes: Sequence[str]) -> Figure:
     """Which colour is which class."""
-    colours = class_colours(tuple(classes)) / 255
+    colours = class_colors(tuple(classes)) / 255
 
     def draw(axes: Any) -> None:
         axes.axis("off")
@@ -83,7 +83,7 @@ def _square(x: float, y: float, colour: Iterable[float]) -> Any:
 def _strip(path: Path, classes: Sequence[str], about: str) -> Strip:
     with np.load(path, allow_pickle=False) as kept:
         planes = {name: kept[name] for name in kept.files}
-    palette = class_colours(tuple(classes))
+    palette = class_colors(tuple(classes))
     images = [StripImage(_jpeg(planes["frame"]), "frame")]
     for name, label in NAMES.items():
         if name in planes:

@@ -35,7 +35,8 @@ from edgeai.collab.sim.outcome import Outcomes
 from edgeai.collab.sim.pipeline import MAX_PROBLEMS, Pipeline, Times, shadow_answer
 from edgeai.collab.sim.probe import TransferProbe
 from edgeai.collab.strategies.build import Parts, build_strategy, settled
-from edgeai.collab.streams.stream import Stream, build_stream
+from edgeai.collab.streams.build import build_stream
+from edgeai.collab.streams.stream import Stream
 from edgeai.collab.wire.codec import encode_image
 from edgeai.core.device import peak_memory_bytes
 from edgeai.core.errors import UsageError

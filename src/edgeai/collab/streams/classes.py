@@ -1,4 +1,4 @@
-"""Class names of the data sets, how they fold into the eight classes of the generated street, and their colours."""
+"""Class names of the supported data sets, their mapping to the eight street classes, and their colors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CITYSCAPES: Mapping[int, str] = {
     32: "motorcycle",
     33: "bicycle",
 }
-"""The 19 evaluated classes by label id; every other id is void. Source: Cityscapes, arXiv 1604.01685."""
+"""The 19 evaluated classes by label id; all other ids are void. Source: Cityscapes, arXiv 1604.01685."""
 CITYSCAPES_MAX_ID = 33
 VOC = (
     "background",
@@ -86,9 +86,9 @@ TO_STREET: Mapping[str, str] = {
     "motorcycle": "pedestrian",
     "bicycle": "pedestrian",
 }
-"""Folds CamVid and Cityscapes into the street's classes; two-wheelers go with those who ride them."""
+"""Maps CamVid and Cityscapes classes to street classes; two-wheelers count as their riders."""
 
-_COLOURS: Mapping[str, tuple[int, int, int]] = {
+COLORS: Mapping[str, tuple[int, int, int]] = {
     "sky": (134, 186, 232),
     "building": (140, 72, 68),
     "pole": (250, 218, 66),
@@ -101,25 +101,10 @@ _COLOURS: Mapping[str, tuple[int, int, int]] = {
     "fence": (110, 104, 150),
     "bicyclist": (20, 170, 180),
 }
-_SAME = {
+COLOR_ALIASES: Mapping[str, str] = {
     "sidewalk": "pavement",
     "vegetation": "tree",
     "person": "pedestrian",
     "traffic sign": "sign",
     "rider": "bicyclist",
 }
-
-
-def palette_of(classes: tuple[str, ...]) -> list[tuple[int, int, int]]:
-    """A colour for every class: the usual one where there is one, else the bits of its number spread as VOC does."""
-    return [_COLOURS.get(_SAME.get(name, name)) or _by_bits(index + 1) for index, name in enumerate(classes)]
-
-
-def _by_bits(number: int) -> tuple[int, int, int]:
-    """The VOC colour map: three bits at a time, one for each colour, highest weight first."""
-    colour = [0, 0, 0]
-    for weight in range(7, -1, -1):
-        for channel in range(3):
-            colour[channel] |= (number >> channel & 1) << weight
-        number >>= 3
-    return colour[0], colour[1], colour[2]

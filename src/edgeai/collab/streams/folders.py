@@ -22,13 +22,12 @@ from edgeai.collab.config.streams import (
     FolderSource,
     ImageFolderConfig,
     MaskFolderConfig,
-    VideoConfig,
     VocConfig,
 )
 from edgeai.collab.metrics.confusion import IGNORE
 from edgeai.collab.streams.classes import CAMVID, CITYSCAPES, CITYSCAPES_MAX_ID, STREET, TO_STREET, VOC
-from edgeai.collab.streams.stream import Frame, Stream, class_colours, resized
-from edgeai.collab.streams.video import VideoStream
+from edgeai.collab.streams.images import class_colors, resized
+from edgeai.collab.streams.stream import Frame
 from edgeai.core.assets import data_path
 from edgeai.core.errors import EdgeAIError, UsageError
 
@@ -74,7 +73,7 @@ class FolderStream:
         rate_hz: float,
     ) -> None:
         self.classes, self.rate_hz = classes, rate_hz
-        self.palette = class_colours(classes)
+        self.palette = class_colors(classes)
         self.problems: list[str] = []
         self.num_frames: int | None = len(items)
         self._items = list(items)
@@ -159,15 +158,12 @@ def _size(image: Array) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"
 
 
-def build_folder(config: FolderSource) -> Stream:
+def build_folder(config: FolderSource) -> FolderStream:
     """Opens the files that a config names.
 
     Raises:
         UsageError: There is no such folder or nothing in it, labels are missing, or their values are not in the map.
-        EdgeAIError: A video without OpenCV.
     """
-    if isinstance(config, VideoConfig):
-        return VideoStream(config)
     root = data_path(config.path)
     if (config.height is None) != (config.width is None):
         raise UsageError("source.height and source.width must be given together")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from edgeai.collab.config.streams import VideoConfig
-from edgeai.collab.streams.stream import Frame, class_colours, resized
+from edgeai.collab.streams.images import class_colors, resized
+from edgeai.collab.streams.stream import Frame
 from edgeai.core.assets import data_path
 from edgeai.core.errors import EdgeAIError, UsageError
 
@@ -35,7 +36,7 @@ class VideoStream:
         if not is_read or rate_hz <= 0:
             raise UsageError(f"cannot read {self._path} as a video", hint="OpenCV must know its format")
         self.classes = config.classes
-        self.palette = class_colours(config.classes)
+        self.palette = class_colors(config.classes)
         self.rate_hz = rate_hz / config.stride
         self.height, self.width = config.height or first.shape[0], config.width or first.shape[1]
         self.num_frames: int | None = -(-count // config.stride) if count > 0 else None

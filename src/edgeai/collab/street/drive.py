@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from edgeai.collab.config.streams import StreetConfig
-from edgeai.collab.streams.stream import Frame, class_colours
+from edgeai.collab.streams.images import class_colors
+from edgeai.collab.streams.stream import Frame
 from edgeai.collab.street.backdrop import ground_light, paint_crowns, paint_ground, paint_sky, paint_walls
 from edgeai.collab.street.objects import draw_objects
 from edgeai.collab.street.textures import CLASSES, PAVEMENT, ROAD
@@ -41,7 +42,7 @@ class StreetStream:
         self.height, self.width, self.rate_hz = config.height, config.width, config.rate_hz
         self.num_frames: int | None = config.num_frames
         self.problems: list[str] = []
-        self.palette = class_colours(CLASSES)
+        self.palette = class_colors(CLASSES)
         self._seed = seed
         self._new_share = 1.0 if config.looks == "new" else 0.0
         self._world = StreetWorld(seed, speed_mps=config.speed_mps, light=config.light)

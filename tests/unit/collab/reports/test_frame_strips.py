@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from edgeai.collab.reports.frame_strips import DIFFERENT, MAX_STRIPS, colour_key, disagreement, overlay_strips, spread
-from edgeai.collab.streams.stream import class_colours
+from edgeai.collab.streams.images import class_colors
 
 CLASSES = ("sky", "road", "car")
 
@@ -51,7 +51,7 @@ def test_a_strip_has_what_was_kept(folder):
     assert [image.label for image in short.images] == ["frame", "edge"]
     assert (full.caption, short.caption) == ("Frame 3: day.", "Frame 12")
     fused, truth = pixels(full.images[3].image), pixels(full.images[4].image)
-    colours = class_colours(CLASSES)
+    colours = class_colors(CLASSES)
     assert (fused[0, 0] == colours[2]).all()
     assert (fused[3, 5] == colours[0]).all()
     assert not truth.any()  # ignored pixels are black

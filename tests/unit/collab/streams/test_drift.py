@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from edgeai.collab.config.streams import DriftKind, DriftSegment, StreamConfig, StreetConfig
+from edgeai.collab.streams.build import build_stream
 from edgeai.collab.streams.drift import KINDS, DriftedStream, apply, schedule
 from edgeai.collab.streams.folders import FolderStream, Item
-from edgeai.collab.streams.stream import build_stream
 from edgeai.collab.street.drive import StreetStream
 from edgeai.core.errors import UsageError
 
