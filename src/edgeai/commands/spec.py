@@ -56,7 +56,7 @@ from edgeai.spec.config.schema import (
 from edgeai.spec.data.prompts import load_prompts
 
 if TYPE_CHECKING:
-    from edgeai.spec.training.plan import TrainPlan
+    from edgeai.spec.training.train_report import TrainPlan
 
 HeadOutOption = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="New folder for the head.", show_default=False)

@@ -15,9 +15,10 @@ from edgeai.spec.data.answers import Conversation
 from edgeai.spec.decoding import decode
 from edgeai.spec.decoding.verify import Accepted
 from edgeai.spec.evaluation.compare_report import Cell, CompareReport, Ratio, TrainingCost, TreeShape
-from edgeai.spec.evaluation.diagnose import DiagnoseReport
+from edgeai.spec.evaluation.diagnose_report import DiagnoseReport
 from edgeai.spec.tiny import write_tiny_model
-from edgeai.spec.training.plan import PreviewToken, TrainPlan, TreePlan, plan_trees
+from edgeai.spec.training.plan import plan_trees
+from edgeai.spec.training.train_report import PreviewToken, TrainPlan, TreePlan
 
 PROMPT = "abcabcabcabc"
 

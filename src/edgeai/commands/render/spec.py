@@ -14,13 +14,12 @@ from edgeai.core.files import json_text
 from edgeai.spec.config.schema import BenchConfig, DiagnoseConfig, GenerateConfig
 
 if TYPE_CHECKING:
-    from edgeai.spec.decoding.generate import GenerateReport
+    from edgeai.spec.decoding.generation import GenerateReport
     from edgeai.spec.evaluation.bench_report import BenchPlan, BenchReport, Lossless, Spread
     from edgeai.spec.evaluation.compare_report import Cell, ComparePlan, CompareReport
-    from edgeai.spec.evaluation.diagnose import DiagnoseReport
+    from edgeai.spec.evaluation.diagnose_report import DiagnoseReport
     from edgeai.spec.formats.reports import ExportPlan, ExportReport, ImportReport
-    from edgeai.spec.training.plan import TrainPlan
-    from edgeai.spec.training.train import TrainReport
+    from edgeai.spec.training.train_report import TrainPlan, TrainReport
 
 _BAR_WIDTH = 40
 _MAX_DIFFERENCES = 8

@@ -8,7 +8,7 @@ from edgeai.commands.shared.run import running
 from edgeai.spec.config.schema import TrainConfig
 
 if TYPE_CHECKING:
-    from edgeai.spec.training.train import TrainReport
+    from edgeai.spec.training.train_report import TrainReport
 
 
 def train_everywhere(

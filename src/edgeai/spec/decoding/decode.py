@@ -13,12 +13,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 
 from edgeai.core.errors import UsageError
 from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.decoding.verify import Accepted, accept
 from edgeai.spec.draft.build import Drafter
 from edgeai.spec.draft.tree import DraftTree, root_only
@@ -26,51 +26,6 @@ from edgeai.spec.target.sampling import Sampler
 from edgeai.spec.target.target import Target
 
 OnTokens = Callable[[Sequence[int]], None]
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One answer and what it took."""
-
-    ids: tuple[int, ...]
-    """Generated tokens, an end-of-text token included."""
-    text: str
-    finish_reason: Literal["stop", "length"]
-    num_prompt_tokens: int
-    accept_counts: tuple[int, ...]
-    """Tokens emitted by each verify cycle, bonus token included."""
-    accepted_at: tuple[int, ...]
-    """Cycles in which a draft token of depth 1, 2, ... was accepted."""
-    accepted_ranks: tuple[int, ...]
-    """Cycles in which the most, the second most, ... confident draft node was accepted: 1 plus the sum of the first n
-    entries over the cycles is the accept_len of trees cut to n nodes."""
-    num_draft_nodes: int
-    """Draft nodes verified, over all cycles."""
-    prefill_s: float
-    draft_s: float
-    verify_s: float
-    commit_s: float
-    """Acceptance, and moving the accepted keys and values."""
-
-    @property
-    def num_cycles(self) -> int:
-        """Passes of the target after the prefill."""
-        return len(self.accept_counts)
-
-    @property
-    def accept_len(self) -> float:
-        """Mean tokens per cycle."""
-        return sum(self.accept_counts) / self.num_cycles if self.num_cycles else 1.0
-
-    @property
-    def decode_s(self) -> float:
-        """Time after the prefill."""
-        return self.draft_s + self.verify_s + self.commit_s
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Tokens emitted by cycles per second of decoding."""
-        return sum(self.accept_counts) / self.decode_s if self.decode_s else 0.0
 
 
 @torch.inference_mode()

@@ -3,75 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from edgeai.core.run import Run
 from edgeai.spec.config.schema import GenerateConfig, SamplingConfig, TreeConfig
-from edgeai.spec.decoding.decode import Generation, check_room, generate_ids
-from edgeai.spec.decoding.tree_tuning import WIDE, Choice, tune
+from edgeai.spec.decoding.decode import check_room, generate_ids
+from edgeai.spec.decoding.generation import GenerateReport, TreeChoice
+from edgeai.spec.decoding.tree_tuning import WIDE, tune
 from edgeai.spec.draft.build import Drafter, build_drafter
 from edgeai.spec.target.loading import load_target
 from edgeai.spec.target.target import Target, Tokenizer
 
-__all__ = ["GenerateReport", "Generation", "chat_ids", "generate_ids", "run_generate", "settle_tree"]
-
 OnText = Callable[[int, str], None]
-
-
-@dataclass(frozen=True)
-class GenerateReport:
-    """Answers in the order of the prompts."""
-
-    prompts: tuple[str, ...]
-    answers: tuple[Generation, ...]
-    drafter: str
-    """"none" when decoding was plain."""
-    tree: TreeConfig | None
-    choice: Choice | None
-    """What `tree: auto` found."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens generated in all."""
-        return sum(len(answer.ids) for answer in self.answers)
-
-    @property
-    def accept_len(self) -> float:
-        """Tokens per verify cycle over all answers, bonus token included."""
-        cycles = sum(answer.num_cycles for answer in self.answers)
-        return sum(sum(answer.accept_counts) for answer in self.answers) / cycles if cycles else 1.0
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Decoding speed over all answers, prefill left out."""
-        decode_s = sum(answer.decode_s for answer in self.answers)
-        return sum(sum(answer.accept_counts) for answer in self.answers) / decode_s if decode_s else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for report.json and `--json`."""
-        return {
-            "answers": [
-                {
-                    "prompt": prompt,
-                    "text": answer.text,
-                    "finish_reason": answer.finish_reason,
-                    "num_prompt_tokens": answer.num_prompt_tokens,
-                    "num_tokens": len(answer.ids),
-                    "num_cycles": answer.num_cycles,
-                    "accept_len": answer.accept_len,
-                    "tokens_per_s": answer.tokens_per_s,
-                    "prefill_s": answer.prefill_s,
-                }
-                for prompt, answer in zip(self.prompts, self.answers, strict=True)
-            ],
-            "drafter": self.drafter,
-            "tree": self.tree.model_dump() if self.tree else None,
-            "tree_why": self.choice.why if self.choice else None,
-            "num_tokens": self.num_tokens,
-            "accept_len": self.accept_len,
-            "tokens_per_s": self.tokens_per_s,
-        }
 
 
 def run_generate(
@@ -126,7 +69,7 @@ def chat_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 def settle_tree(
     tree: TreeConfig | Literal["auto"], target: Target, drafter: Drafter | None, sampling: SamplingConfig, run: Run
-) -> tuple[Drafter | None, TreeConfig, Choice | None]:
+) -> tuple[Drafter | None, TreeConfig, TreeChoice | None]:
     """Turn `auto` into a tree, or drop the drafter where no tree pays.
 
     Returns:

@@ -26,8 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgeai.spec.config.schema import SamplingConfig, TreeConfig
-from edgeai.spec.decoding.decode import Generation, generate_ids
+from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.difference import Difference
+from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.draft.build import Drafter
 from edgeai.spec.target.decoder import KVCache
 from edgeai.spec.target.sampling import Sampler

@@ -30,6 +30,7 @@ from edgeai.spec.config.schema import SamplingConfig, TreeConfig
 from edgeai.spec.data.prompts import builtin_prompts
 from edgeai.spec.decoding.costs import WIDTHS, Costs, measure_costs
 from edgeai.spec.decoding.decode import generate_ids
+from edgeai.spec.decoding.generation import TreeChoice
 from edgeai.spec.draft.build import Drafter
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.target import Target
@@ -65,37 +66,9 @@ class Sight:
             yield depth, [place for place in reached if place is not None]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Outcome of tuning."""
-
-    tree: TreeConfig | None
-    """The tree to use; None: decode plainly."""
-    accept_len: float
-    """Predicted for the best tree, bonus token included."""
-    speedup: float
-    """Predicted for the best tree, against plain decoding."""
-    plain_s: float
-    """Seconds per token of plain decoding."""
-    cycle_s: float
-    """Seconds per cycle with the best tree."""
-    best: TreeConfig
-    """The best tree, whether it is used or not."""
-
-    @property
-    def why(self) -> str:
-        """The choice in one line."""
-        shape = f"nodes {self.best.nodes}, depth {self.best.depth}, top-k {self.best.top_k}"
-        facts = (
-            f"{self.accept_len:.2f} tokens per {self.cycle_s * 1e3:.1f} ms cycle against one per "
-            f"{self.plain_s * 1e3:.1f} ms, predicted ratio {self.speedup:.2f}"
-        )
-        if self.tree is None:
-            return f"tree: auto: decoding plainly; the best tree ({shape}) is not worth it: {facts}"
-        return f"tree: auto: {shape}; {facts}"
-
-
-def choose_tree(costs: Costs, accept_lens: Mapping[TreeConfig, float], *, min_speedup: float = MIN_SPEEDUP) -> Choice:
+def choose_tree(
+    costs: Costs, accept_lens: Mapping[TreeConfig, float], *, min_speedup: float = MIN_SPEEDUP
+) -> TreeChoice:
     """The candidate with the most tokens per second; of equals, the first.
 
     Args:
@@ -106,7 +79,7 @@ def choose_tree(costs: Costs, accept_lens: Mapping[TreeConfig, float], *, min_sp
     best = max(accept_lens, key=lambda tree: accept_lens[tree] / costs.cycle_s(tree))
     cycle_s = costs.cycle_s(best)
     speedup = accept_lens[best] * costs.plain_s / cycle_s
-    return Choice(
+    return TreeChoice(
         tree=best if speedup >= min_speedup else None,
         accept_len=accept_lens[best],
         speedup=speedup,
@@ -199,7 +172,7 @@ def tune(
     sampling: SamplingConfig,
     metrics: Metrics,
     prompts: Sequence[Sequence[int]] | None = None,
-) -> Choice:
+) -> TreeChoice:
     """Measure, or read what was measured before for the same model, drafter, format and machine; then choose.
 
     Args:

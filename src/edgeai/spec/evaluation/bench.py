@@ -22,11 +22,11 @@ from edgeai.spec.config.schema import BenchConfig, Eagle3Draft, NoDraft, TreeCon
 from edgeai.spec.data.dialogues import Ask, Dialogues
 from edgeai.spec.data.prompts import Prompt, builtin_prompts, load_prompts, select
 from edgeai.spec.decoding.costs import measure_verify
-from edgeai.spec.decoding.decode import Generation, generate_ids
+from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.difference import Difference
 from edgeai.spec.decoding.generate import settle_tree
+from edgeai.spec.decoding.generation import Generation, TreeChoice
 from edgeai.spec.decoding.lossless import differences
-from edgeai.spec.decoding.tree_tuning import Choice
 from edgeai.spec.draft.build import Drafter, build_drafter
 from edgeai.spec.evaluation.bench_report import (
     ACCEPT_LEN,
@@ -99,7 +99,7 @@ def _prompts(cfg: BenchConfig) -> list[Prompt]:
     return select(load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
 
 
-def _why(cfg: BenchConfig, choice: Choice | None, tree: TreeConfig) -> str:
+def _why(cfg: BenchConfig, choice: TreeChoice | None, tree: TreeConfig) -> str:
     if choice:
         return choice.why
     return (

@@ -17,8 +17,7 @@ Source: GTO, arXiv 2509.22134, reports the first three; the definitions are ours
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -31,33 +30,8 @@ from edgeai.spec.decoding.decode import check_room, generate_ids
 from edgeai.spec.decoding.generate import chat_ids
 from edgeai.spec.draft.build import Drafter, build_drafter
 from edgeai.spec.draft.tree import DraftTree
+from edgeai.spec.evaluation.diagnose_report import DiagnoseReport
 from edgeai.spec.target.loading import load_target
-
-
-@dataclass(frozen=True)
-class DiagnoseReport:
-    """What the trees did; definitions are the module's."""
-
-    target: str
-    drafter: str
-    tree: dict[str, int]
-    temperature: float
-    num_prompts: int
-    num_cycles: int
-    """Cycles counted."""
-    pruned_frac: float
-    same_path_frac: float
-    greedy_accept_len: float
-    tree_accept_len: float
-    predicted_accept_len: float
-    """1 + the predicted acceptances."""
-    predicted: tuple[float, ...]
-    """Acceptance by depth in the tree."""
-    measured: tuple[float, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.schema import TrainConfig
@@ -16,59 +14,9 @@ from edgeai.spec.target.target import DecoderTarget
 from edgeai.spec.training.gto.objective import places
 from edgeai.spec.training.prepare import build_head, split, usable_conversations
 from edgeai.spec.training.train import plan_steps
+from edgeai.spec.training.train_report import PreviewToken, TrainPlan, TreePlan
 
 PREVIEW_TOKENS = 48
-
-
-@dataclass(frozen=True)
-class PreviewToken:
-    """One token of the example."""
-
-    text: str
-    in_loss: bool
-
-
-@dataclass(frozen=True)
-class TreePlan:
-    """What GTO adds for each text whose trees are drafted; means over the texts."""
-
-    places: float
-    """Where a tree of the current and one of the reference head is drafted."""
-    nodes: float
-    """Nodes of the reference trees, roots included, which the target scores."""
-    max_nodes: float
-    """Most nodes scored: those of the current trees as well, once none of them is a reference tree's."""
-    work: float
-    """Tokens that go through the target, with `nodes`, relative to those of the text, all texts counted."""
-    max_work: float
-    """The same with `max_nodes`."""
-
-
-@dataclass(frozen=True)
-class TrainPlan:
-    """What a training run would do."""
-
-    target: str
-    dtype: str
-    aux_layers: tuple[int, ...]
-    num_parameters: int
-    num_given_prompts: int
-    num_self_prompts: int
-    """Upper bound: repeated and unfinished ones are dropped."""
-    num_written_answers: int
-    """Conversations taken from `data.answers`."""
-    max_feature_bytes: int
-    """Upper bound of the disk space for cached features; 0 when computed online."""
-    num_token_steps: int | None
-    """Optimiser steps of the token phase; None where the text is not written yet."""
-    num_gto_steps: int | None
-    trees: TreePlan | None
-    """None without GTO. Where the text is not written yet, for texts of data.max_len with one full answer."""
-    example: tuple[PreviewToken, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:

@@ -10,8 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,39 +34,11 @@ from edgeai.spec.training.gto.rollout import Rollouts, RolloutSums, check_room_f
 from edgeai.spec.training.losses import StepSums, TrainingTimeTest
 from edgeai.spec.training.optimizers import build_optimizers, learning_rate
 from edgeai.spec.training.prepare import Prepared, prepare, settle_formats
+from edgeai.spec.training.train_report import TrainReport
 from edgeai.spec.training.unroll import Unroll
 
 VAL_GROUPS = 1  # a conversation: enough places for a steady mean, and many texts
 VAL_TEXTS = 64  # whose decoding is replayed: some thousand cycles
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """Outcome of a training run."""
-
-    head: str
-    """Folder of the best head."""
-    num_parameters: int
-    num_steps: int
-    num_conversations: int
-    num_answer_tokens: int
-    """Answer tokens in the training split."""
-    tokens_seen: int
-    """Answer tokens trained on, repeats counted."""
-    coverage_frac: float
-    """Share of the answers' tokens that the draft vocabulary holds."""
-    accept_len: float
-    """Of the best head: tokens per cycle of decoding the validation text with trees like val_tree, by replay."""
-    reference_accept_len: float | None
-    """The same, of the head that training or, after a token phase, GTO started from; None for a fresh one."""
-    step_accuracy: tuple[float, ...]
-    """Draft argmax equals the target's, by draft step, on validation text."""
-    train_s: float
-    peak_memory_bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool = False) -> TrainReport:

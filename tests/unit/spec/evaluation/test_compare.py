@@ -11,7 +11,8 @@ from edgeai.core.run import Run
 from edgeai.spec.config.schema import CompareConfig, SamplingConfig, TrainConfig, TreeConfig, Variant
 from edgeai.spec.data.answers import load_conversations
 from edgeai.spec.data.prompts import load_prompts, select
-from edgeai.spec.decoding.generate import chat_ids, generate_ids
+from edgeai.spec.decoding.decode import generate_ids
+from edgeai.spec.decoding.generate import chat_ids
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.evaluation import contenders as heads_of

@@ -1,0 +1,141 @@
+"""Results of decoding: one answer, the choice of a draft tree, and the report of `edgeai spec generate`.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgeai.spec.config.schema import TreeConfig
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer and what it took."""
+
+    ids: tuple[int, ...]
+    """Generated tokens, an end-of-text token included."""
+    text: str
+    finish_reason: Literal["stop", "length"]
+    num_prompt_tokens: int
+    accept_counts: tuple[int, ...]
+    """Tokens emitted by each verify cycle, bonus token included."""
+    accepted_at: tuple[int, ...]
+    """Cycles in which a draft token of depth 1, 2, ... was accepted."""
+    accepted_ranks: tuple[int, ...]
+    """Cycles in which the most, the second most, ... confident draft node was accepted: 1 plus the sum of the first n
+    entries over the cycles is the accept_len of trees cut to n nodes."""
+    num_draft_nodes: int
+    """Draft nodes verified, over all cycles."""
+    prefill_s: float
+    draft_s: float
+    verify_s: float
+    commit_s: float
+    """Acceptance, and moving the accepted keys and values."""
+
+    @property
+    def num_cycles(self) -> int:
+        """Passes of the target after the prefill."""
+        return len(self.accept_counts)
+
+    @property
+    def accept_len(self) -> float:
+        """Mean tokens per cycle."""
+        return sum(self.accept_counts) / self.num_cycles if self.num_cycles else 1.0
+
+    @property
+    def decode_s(self) -> float:
+        """Time after the prefill."""
+        return self.draft_s + self.verify_s + self.commit_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens emitted by cycles per second of decoding."""
+        return sum(self.accept_counts) / self.decode_s if self.decode_s else 0.0
+
+
+@dataclass(frozen=True)
+class TreeChoice:
+    """Outcome of tuning."""
+
+    tree: TreeConfig | None
+    """The tree to use; None: decode plainly."""
+    accept_len: float
+    """Predicted for the best tree, bonus token included."""
+    speedup: float
+    """Predicted for the best tree, against plain decoding."""
+    plain_s: float
+    """Seconds per token of plain decoding."""
+    cycle_s: float
+    """Seconds per cycle with the best tree."""
+    best: TreeConfig
+    """The best tree, whether it is used or not."""
+
+    @property
+    def why(self) -> str:
+        """The choice in one line."""
+        shape = f"nodes {self.best.nodes}, depth {self.best.depth}, top-k {self.best.top_k}"
+        facts = (
+            f"{self.accept_len:.2f} tokens per {self.cycle_s * 1e3:.1f} ms cycle against one per "
+            f"{self.plain_s * 1e3:.1f} ms, predicted ratio {self.speedup:.2f}"
+        )
+        if self.tree is None:
+            return f"tree: auto: decoding plainly; the best tree ({shape}) is not worth it: {facts}"
+        return f"tree: auto: {shape}; {facts}"
+
+
+@dataclass(frozen=True)
+class GenerateReport:
+    """Answers in the order of the prompts."""
+
+    prompts: tuple[str, ...]
+    answers: tuple[Generation, ...]
+    drafter: str
+    """"none" when decoding was plain."""
+    tree: TreeConfig | None
+    choice: TreeChoice | None
+    """What `tree: auto` found."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens generated in all."""
+        return sum(len(answer.ids) for answer in self.answers)
+
+    @property
+    def accept_len(self) -> float:
+        """Tokens per verify cycle over all answers, bonus token included."""
+        cycles = sum(answer.num_cycles for answer in self.answers)
+        return sum(sum(answer.accept_counts) for answer in self.answers) / cycles if cycles else 1.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Decoding speed over all answers, prefill left out."""
+        decode_s = sum(answer.decode_s for answer in self.answers)
+        return sum(sum(answer.accept_counts) for answer in self.answers) / decode_s if decode_s else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for report.json and `--json`."""
+        return {
+            "answers": [
+                {
+                    "prompt": prompt,
+                    "text": answer.text,
+                    "finish_reason": answer.finish_reason,
+                    "num_prompt_tokens": answer.num_prompt_tokens,
+                    "num_tokens": len(answer.ids),
+                    "num_cycles": answer.num_cycles,
+                    "accept_len": answer.accept_len,
+                    "tokens_per_s": answer.tokens_per_s,
+                    "prefill_s": answer.prefill_s,
+                }
+                for prompt, answer in zip(self.prompts, self.answers, strict=True)
+            ],
+            "drafter": self.drafter,
+            "tree": self.tree.model_dump() if self.tree else None,
+            "tree_why": self.choice.why if self.choice else None,
+            "num_tokens": self.num_tokens,
+            "accept_len": self.accept_len,
+            "tokens_per_s": self.tokens_per_s,
+        }
