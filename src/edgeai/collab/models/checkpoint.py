@@ -20,7 +20,8 @@ from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat
 from edgeai.collab.models.seg_model import TorchModel, state_digest
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
-from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.checkpoint import replacing_files
+from edgeai.core.errors import UsageError
 from edgeai.core.files import json_text
 
 WEIGHTS = "model.safetensors"
@@ -105,19 +106,9 @@ def write_checkpoint(folder: Path, config: Mapping[str, Any], state: Mapping[str
         for name, tensor in state.items()
     }
     digest = state_digest(_as_float32(tensors))
-    partial = folder.with_name(folder.name + ".partial")
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
+    with replacing_files(folder, (WEIGHTS, CONFIG)) as partial:
         save_file(tensors, partial / WEIGHTS)
         (partial / CONFIG).write_text(json_text({**config, "digest": digest}) + "\n", encoding="utf-8")
-        folder.mkdir(exist_ok=True)
-        for name in (WEIGHTS, CONFIG):
-            (partial / name).replace(folder / name)
-        partial.rmdir()
-    except (OSError, SafetensorError) as error:
-        raise EdgeAIError(
-            f"cannot write {folder}: {error}", hint="free some space, then continue with --resume"
-        ) from error
     return digest
 
 

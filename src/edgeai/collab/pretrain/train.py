@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeai.collab.config.pretrain import EdgePart, PretrainConfig, PretrainOptimConfig, SamPart, WideScenes
+from edgeai.collab.config.pretrain import EdgePart, PretrainConfig, SamPart, WideScenes
 from edgeai.collab.models.checkpoint import load_model, shipped_checkpoint
 from edgeai.collab.pretrain.recipes import Part, SamTinyPart, SegPart
 from edgeai.collab.pretrain.scenes import Scenes, draws_of
+from edgeai.core.checkpoint import check_finite, load_state, save_state, warmup_cosine
 from edgeai.core.device import peak_memory_bytes
-from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
 from edgeai.core.seed import seed_everything
 
@@ -111,14 +111,6 @@ def build_scenes(cfg: PretrainConfig) -> tuple[Scenes, tuple[str, ...]]:
     return scenes, classes
 
 
-def learning_rate(config: PretrainOptimConfig, step: int, num_steps: int) -> float:
-    """Linear warm-up, then cosine decay to zero; `step` counts from 0."""
-    warmup = max(1, round(config.warmup_frac * num_steps))
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
-
-
 class _Loop:
     """State of the training loop and what may be done with it."""
 
@@ -146,7 +138,7 @@ class _Loop:
 
     def _train_step(self) -> dict[str, float]:
         optim = self.cfg.optim
-        lr = learning_rate(optim, self.step, self.cfg.steps)
+        lr = warmup_cosine(self.step, self.cfg.steps, lr=optim.lr, warmup_frac=optim.warmup_frac)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.part.module.train()
@@ -188,22 +180,13 @@ class _Loop:
             "best_digest": self.best_digest,
             "train_s": self.train_s,
         }
-        partial = self.run.path / "state.partial"
-        try:
-            torch.save(state, partial)
-            partial.replace(self.run.path / "state.pt")
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            raise EdgeAIError(
-                f"cannot write {self.run.path}/state.pt: {error}", hint="free some space, then continue with --resume"
-            ) from error
+        save_state(self.run.path, state)
 
     def load(self) -> bool:
-        """Take up the state of an interrupted run, if there is one yet."""
-        path = self.run.path / "state.pt"
-        if not path.exists():
+        """Restore the checkpoint, if there is one; return whether there is."""
+        state = load_state(self.run.path, device=self.run.device)
+        if state is None:
             return False
-        state = torch.load(path, map_location=self.run.device, weights_only=True)
         self.part.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best, self.best_digest = state["step"], state["best"], state["best_digest"]
@@ -211,15 +194,7 @@ class _Loop:
         return True
 
     def _check_finite(self, step: int, *values: float) -> None:
-        """Stop before weights are spoilt or spoilt weights are saved."""
-        if all(map(math.isfinite, values)):
-            return
-        last = self.run.path / "last"
-        kept = f"the last good weights are in {last}; " if last.exists() else ""
-        raise EdgeAIError(
-            f"the loss is not finite at step {step}",
-            hint=f"{kept}train again with a lower optim.lr (now {self.cfg.optim.lr})",
-        )
+        check_finite(values, step=step, last=self.run.path / "last", lr_key="optim.lr", lr=self.cfg.optim.lr)
 
     def report(self) -> PretrainReport:
         """The outcome."""

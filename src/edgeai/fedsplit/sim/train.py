@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 
+from edgeai.core.checkpoint import load_state, save_state
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text, write_whole
 from edgeai.core.run import Run
 from edgeai.fedsplit.methods.method import Round
 from edgeai.fedsplit.reports.run_report import RoundRow, SimReport
 from edgeai.fedsplit.sim.build import Sim
-from edgeai.fedsplit.sim.checkpoint import load_state, save_state
 from edgeai.fedsplit.sim.evaluate import evaluate
 from edgeai.fedsplit.sim.history import History
 

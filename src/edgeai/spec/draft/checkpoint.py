@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.checkpoint import replacing_files
+from edgeai.core.errors import UsageError
 from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.draft.rope import rope_of
 from edgeai.spec.formats.foreign import read_foreign
@@ -112,17 +113,8 @@ def save_head(
         name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in head.state_dict().items()
     }
-    partial = folder.with_name(folder.name + ".partial")
-    try:
+    with replacing_files(folder, (WEIGHTS, CONFIG)) as partial:
         write_files(partial, config, tensors)
-        folder.mkdir(exist_ok=True)
-        for name in (WEIGHTS, CONFIG):
-            (partial / name).replace(folder / name)
-        partial.rmdir()
-    except (OSError, SafetensorError) as error:
-        raise EdgeAIError(
-            f"cannot write {folder}: {error}", hint="free some space, then continue with --resume"
-        ) from error
 
 
 def write_files(

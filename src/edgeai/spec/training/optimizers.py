@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch.optim import Optimizer
 
+from edgeai.core.checkpoint import warmup_cosine
 from edgeai.spec.config.schema import OptimConfig
 from edgeai.spec.draft.head import DraftHead
 
@@ -35,8 +34,4 @@ def build_optimizers(config: OptimConfig, head: DraftHead) -> list[Optimizer]:
 
 def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
     """Linear warm-up, then cosine decay to `min_lr_frac`; `step` counts from 0."""
-    warmup = max(1, round(config.warmup_frac * num_steps))
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    progress = (step - warmup) / max(1, num_steps - warmup)
-    return config.lr * (config.min_lr_frac + (1 - config.min_lr_frac) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return warmup_cosine(step, num_steps, lr=config.lr, warmup_frac=config.warmup_frac, min_lr_frac=config.min_lr_frac)

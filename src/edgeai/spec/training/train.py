@@ -7,7 +7,6 @@ state.pt (everything a resumed run needs), formats.json (number formats settled 
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from edgeai.core.checkpoint import check_finite, load_state, save_state
 from edgeai.core.device import peak_memory_bytes, release_memory
-from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.errors import UsageError
 from edgeai.core.run import Run
 from edgeai.core.seed import rng_state, seed_everything, set_rng_state
 from edgeai.spec.config.schema import TrainConfig
@@ -241,15 +241,8 @@ class _Loop:
         return {**values, "lr": lr, "grad_norm": float(norm), "ttt_steps": num_steps, "tokens_seen": self.tokens_seen}
 
     def _check_finite(self, step: int, *values: float) -> None:
-        """Stop before weights are spoilt or spoilt weights are saved."""
-        if all(map(math.isfinite, values)):
-            return
-        last = self.run.path / "last"
-        kept = f"the last good head is in {last}; " if last.exists() else ""
-        raise EdgeAIError(
-            f"the loss is not finite at step {step}",
-            hint=f"{kept}train again with a lower {'gto' if self.reference else 'optim'}.lr (now {self.optim.lr})",
-        )
+        lr_key = "gto.lr" if self.reference else "optim.lr"
+        check_finite(values, step=step, last=self.run.path / "last", lr_key=lr_key, lr=self.optim.lr)
 
     @torch.no_grad()
     def _validate(self, *, is_reference: bool = False) -> None:
@@ -306,22 +299,13 @@ class _Loop:
         }
         if self.reference:
             state["reference"] = self.reference.state_dict()
-        partial = self.run.path / "state.partial"
-        try:
-            torch.save(state, partial)
-            partial.replace(self.run.path / "state.pt")
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            raise EdgeAIError(
-                f"cannot write {self.run.path}/state.pt: {error}", hint="free some space, then continue with --resume"
-            ) from error
+        save_state(self.run.path, state)
 
     def load(self) -> bool:
-        """Take up the state of an interrupted run, if there is one yet."""
-        path = self.run.path / "state.pt"
-        if not path.exists():
+        """Restore the checkpoint, if there is one; return whether there is."""
+        state = load_state(self.run.path, device=str(self.ready.target.device))
+        if state is None:
             return False
-        state = torch.load(path, map_location=self.ready.target.device, weights_only=True)
         if "reference" in state:
             self.ready.head.load_state_dict(state["reference"])
             self._begin_gto()

@@ -24,7 +24,7 @@ from edgeai.collab.models.sam import load_tiny
 from edgeai.collab.pretrain import scenes
 from edgeai.collab.pretrain import train as pretrain
 from edgeai.collab.pretrain.scenes import Scenes
-from edgeai.collab.pretrain.train import build_part, build_scenes, learning_rate, run_pretrain
+from edgeai.collab.pretrain.train import build_part, build_scenes, run_pretrain
 from edgeai.collab.streams.classes import STREET
 from edgeai.collab.streams.stream import Frame
 from edgeai.core.errors import EdgeAIError, UsageError
@@ -276,12 +276,3 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_last_good_weights(star
         run_pretrain(cfg, run)
     assert str(run.path / "last") in caught.value.hint
     load_model(run.path / "last", "cpu")
-
-
-def test_learning_rate_warms_up_and_decays_to_zero():
-    optim = PretrainOptimConfig(lr=1.0, warmup_frac=0.1)
-    rates = [learning_rate(optim, step, 100) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9] == rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.5)
-    assert rates[100] == pytest.approx(0.0, abs=1e-12)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import nn
 
+from edgeai.core.checkpoint import load_state, save_state
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.methods.build import METHODS
 from edgeai.fedsplit.models.build import build_model
 from edgeai.fedsplit.sim.build import Sim, build_sim, hash_weights
-from edgeai.fedsplit.sim.checkpoint import load_state, save_state
 from edgeai.fedsplit.sim.evaluate import evaluate
 from edgeai.fedsplit.sim.history import History
 from edgeai.fedsplit.sim.train import play_round

@@ -150,7 +150,7 @@ def test_disk_full_while_saving(usual, make_run, monkeypatch):
             run_train(usual.cfg, run)
     assert caught.value.message == f"cannot write {run.path}/state.pt: [Errno 28] No space left on device"
     assert caught.value.hint == "free some space, then continue with --resume"
-    assert not (run.path / "state.partial").exists()
+    assert not list(run.path.glob(".state.pt*"))
     run_train(usual.cfg, Run.open(run.path), resume=True)
     _assert_identical(_outcome(run.path), _outcome(usual.path))
 
@@ -339,7 +339,7 @@ def test_not_a_number_stops_and_keeps_the_last_good_head(train_config, make_run,
         run_train(cfg, run)
     assert caught.value.message == "the loss is not finite at step 7"
     assert caught.value.hint == (
-        f"the last good head is in {run.path}/last; train again with a lower optim.lr (now 0.005)"
+        f"the last good weights are in {run.path}/last; train again with a lower optim.lr (now 0.005)"
     )
     head, _ = load_head(run.path / "last", tiny_target)
     state = torch.load(run.path / "state.pt", weights_only=True)

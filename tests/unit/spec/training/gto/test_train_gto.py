@@ -249,5 +249,5 @@ def test_not_a_number_names_the_learning_rate_of_the_phase(gto_config, make_run)
     with pytest.raises(EdgeAIError) as caught:
         run_train(cfg, run)
     assert caught.value.hint == (
-        f"the last good head is in {run.path}/last; train again with a lower gto.lr (now 1e+30)"
+        f"the last good weights are in {run.path}/last; train again with a lower gto.lr (now 1e+30)"
     )
