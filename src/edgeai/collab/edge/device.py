@@ -16,7 +16,8 @@ from edgeai.collab.config.policy import MinerConfig, ScoreKind
 from edgeai.collab.learning.version import Version, copy_state, trainable_net
 from edgeai.collab.metrics.confusion import Labels
 from edgeai.collab.models.seg_model import SegModel
-from edgeai.collab.policy.mining import Miner, confidence, miner_input
+from edgeai.collab.policy.miner import Miner, miner_input
+from edgeai.collab.policy.scores import confidence
 from edgeai.collab.wire.model_push import apply_push
 
 

@@ -26,10 +26,11 @@ from edgeai.collab.config.policy import UpdateConfig
 from edgeai.collab.learning.batchnorm import BatchNormPrior, batchnorm_layers, refresh_batchnorm
 from edgeai.collab.learning.replay_buffer import ReplayBuffer, ReplayItem
 from edgeai.collab.learning.version import Version, copy_state, trainable_net
-from edgeai.collab.metrics.confusion import IGNORE, confusion, seg_metrics
+from edgeai.collab.metrics.confusion import IGNORE, agreement, confusion, seg_metrics
 from edgeai.collab.models.inputs import stack_images
 from edgeai.collab.models.seg_model import SegModel
-from edgeai.collab.policy.mining import Miner, agreement, confidence, miner_input
+from edgeai.collab.policy.miner import Miner, miner_input
+from edgeai.collab.policy.scores import confidence
 from edgeai.collab.wire.codec import decode_image
 from edgeai.collab.wire.model_push import apply_push, encode_push, largest_changes
 from edgeai.core.errors import EdgeAIError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from edgeai.collab.models.seg_model import SegModel, state_digest
-from edgeai.collab.policy.mining import Miner
+from edgeai.collab.policy.miner import Miner
 from edgeai.core.errors import UsageError
 
 

@@ -84,3 +84,19 @@ def frame_loss(counts: Counts) -> float | None:
     """The loss 1 - mIoU of one frame, in [0,1]; None without a labelled pixel."""
     metrics = seg_metrics(counts)
     return None if metrics is None else 1.0 - metrics.miou
+
+
+def agreement(edge: Labels, cloud: Labels, num_classes: int, measure: str = "pixels") -> float | None:
+    """Return the agreement q in [0,1] of the edge's labels with the cloud's; None if the cloud labeled no pixel.
+
+    Args:
+        edge: Labels of the edge [H,W].
+        cloud: Labels of the cloud; IGNORE pixels are not counted [H,W].
+        num_classes: Number of classes C.
+        measure: "pixels" for the share of equal pixels, "miou" for the mIoU.
+    """
+    if measure == "pixels":
+        counted = cloud != IGNORE
+        return float((edge == cloud)[counted].mean()) if counted.any() else None
+    metrics = seg_metrics(confusion(cloud, edge, num_classes))
+    return None if metrics is None else metrics.miou

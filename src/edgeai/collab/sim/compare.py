@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeai.collab.config.policy import ExploreConfig
 from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig, StrategyName
-from edgeai.collab.policy.mining import Explorer
+from edgeai.collab.policy.exploration import drawn_rate
 from edgeai.collab.reports.compare_report import METRICS, CompareReport, Result, Results, compare_report
 from edgeai.collab.sim.run import Bench, play
 from edgeai.collab.streams.recorded import RecordedStream
@@ -183,22 +182,6 @@ def _settled(
         raise EdgeAIError(f"it needs the upload rate of {cfg.equal_rate}, which failed")
     total = results[cfg.equal_rate][seed]["evaluation"]["total"]
     return played.model_copy(update={"upload_rate": drawn_rate(total["num_uploads"], total["num_frames"], seed)})
-
-
-def drawn_rate(num_uploads: int, num_frames: int, seed: int) -> float:
-    """The probability at which `random` draws exactly so many of so many frames with this seed.
-
-    Its lots do not depend on the rate: the frames with the smallest ones are drawn.
-
-    Args:
-        num_uploads: At most num_frames.
-        num_frames: Of the stream.
-        seed: Of the run.
-    """
-    explorer = Explorer(ExploreConfig(explore_frac=0.0), seed)
-    lots = sorted(explorer.lot(index) for index in range(num_frames))
-    edges = [0.0, *lots, 1.0]
-    return (edges[num_uploads] + edges[num_uploads + 1]) / 2
 
 
 def _of(cfg: CollabCompareConfig, strategy: StrategyName, seed: int) -> CollabRunConfig:

@@ -22,8 +22,7 @@ from edgeai.collab.config.run import CollabRunConfig
 from edgeai.collab.edge.device import EdgeDevice
 from edgeai.collab.edge.queue import EdgeQueue
 from edgeai.collab.edge.uplink import Uplink
-from edgeai.collab.metrics.confusion import Labels, confusion, frame_loss
-from edgeai.collab.policy.mining import agreement
+from edgeai.collab.metrics.confusion import Labels, agreement, confusion, frame_loss
 from edgeai.collab.sim.events import EventLoop, Order
 from edgeai.collab.sim.frame_state import InPlay, Request
 from edgeai.collab.sim.outcome import Outcomes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeai.collab.config.policy import QuantileThreshold
-from edgeai.collab.policy.thresholds import Quantile
+from edgeai.collab.policy.thresholds import QuantilePolicy
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.strategy import EdgeView, Verdict
 from edgeai.collab.strategies.taught import Taught
@@ -35,7 +35,7 @@ class Cema(Taught):
         cfg = parts.cfg
         update = cfg.update.model_copy(update={"parameters": "batchnorm", "push": "bn"})
         self._updater = parts.updater(update, cfg.miner.model_copy(update={"steps": 0}))
-        self._policy = Quantile(QuantileThreshold(rate=min(0.999, max(0.001, cfg.upload_rate))))
+        self._policy = QuantilePolicy(QuantileThreshold(rate=min(0.999, max(0.001, cfg.upload_rate))))
         self._lots = np.random.default_rng((cfg.seed, 0xCE4A))
         self._mean: np.ndarray | None = None
         self._num_frames = 0
@@ -60,7 +60,7 @@ class Cema(Taught):
         reliable = ENTROPY_MIN < entropy < self.entropy_max
         prob = self._policy.hard_prob(similarity) if reliable else 0.0
         upload = bool(self._lots.random() < prob)
-        self._policy.seen(similarity, upload=upload)
+        self._policy.on_decision(similarity, upload=upload)
         return Verdict(upload=upload, score=similarity, for_answer=False, prob_upload=prob)
 
     def _similarity(self, prediction: np.ndarray) -> float:

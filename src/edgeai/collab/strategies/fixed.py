@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeai.collab.config.policy import ExploreConfig
-from edgeai.collab.policy.mining import Explorer
+from edgeai.collab.policy.exploration import Explorer
 from edgeai.collab.strategies.strategy import CloudOnly, EdgeOnly, EdgeView, Route, Verdict
 
 

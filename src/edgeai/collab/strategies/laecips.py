@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from edgeai.collab.config.models import NoMasks
-from edgeai.collab.config.policy import MinerConfig, UpdateConfig
+from edgeai.collab.config.policy import FixedThreshold, MinerConfig, UpdateConfig
 from edgeai.collab.config.run import CollabRunConfig
 from edgeai.collab.learning.trainer import UpdateResult
 from edgeai.collab.learning.version import Version
-from edgeai.collab.policy.thresholds import FixedThreshold
 from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.scored import NO_EXPLORING, Scored
 from edgeai.collab.strategies.strategy import EdgeView, Labelled

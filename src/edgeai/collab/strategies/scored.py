@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgeai.collab.config.policy import ExploreConfig, ScoreKind, ThresholdConfig
-from edgeai.collab.policy.mining import Explorer
-from edgeai.collab.policy.thresholds import build_policy
+from edgeai.collab.policy.build import build_policy
+from edgeai.collab.policy.exploration import Explorer
 from edgeai.collab.strategies.strategy import EdgeOnly, EdgeView, Verdict
 from edgeai.core.errors import UsageError
 
@@ -44,7 +44,7 @@ class Scored(EdgeOnly):
         """Compares the score with the threshold."""
         score = self._score(view)
         drawn = self._explorer.decide(self._policy.hard_prob(score), view.index)
-        self._policy.seen(score, upload=drawn.upload)
+        self._policy.on_decision(score, upload=drawn.upload)
         return Verdict(
             upload=drawn.upload,
             score=score,
@@ -55,16 +55,16 @@ class Scored(EdgeOnly):
 
     def sent(self, num_bytes: int, now_s: float, goodput_bps: float | None) -> None:
         """Tells the policy."""
-        self._policy.observed(now_s, num_bytes=num_bytes)
+        self._policy.on_usage(now_s, num_bytes=num_bytes)
 
     def judged(self, latency_s: float, now_s: float) -> None:
         """Tells the policy."""
-        self._policy.observed(now_s, latency_s=latency_s)
+        self._policy.on_usage(now_s, latency_s=latency_s)
 
     def replied(self, verdict: Verdict, loss_edge: float) -> None:
         """Tells the policy."""
         if verdict.score is not None:
-            self._policy.labelled(verdict.score, loss_edge=loss_edge, weight=verdict.importance)
+            self._policy.on_label(verdict.score, loss_edge=loss_edge, weight=verdict.importance)
 
 
 def classic(name: ScoreKind) -> Callable[[EdgeView], float]:

@@ -15,7 +15,8 @@ from edgeai.collab.learning import trainer as update
 from edgeai.collab.learning.trainer import Updater, weighted_cross_entropy
 from edgeai.collab.learning.version import Version
 from edgeai.collab.metrics.confusion import IGNORE
-from edgeai.collab.policy.mining import Miner, confidence, miner_input
+from edgeai.collab.policy.miner import Miner, miner_input
+from edgeai.collab.policy.scores import confidence
 from edgeai.collab.wire.model_push import apply_push
 from edgeai.core.errors import UsageError
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeai.collab.metrics.confusion import IGNORE, confusion, frame_loss, seg_metrics
+from edgeai.collab.metrics.confusion import IGNORE, agreement, confusion, frame_loss, seg_metrics
 
 
 def test_two_by_three_by_hand():
@@ -50,3 +50,12 @@ def test_a_label_that_is_no_class_is_refused():
         confusion(fine, labels, 3)
     with pytest.raises(ValueError, match="do not match"):
         confusion(fine, fine.T, 3)
+
+
+def test_agreement():
+    edge = np.array([[0, 1], [1, 2]], dtype=np.uint8)
+    cloud = np.array([[0, 1], [2, IGNORE]], dtype=np.uint8)
+    assert agreement(edge, cloud, 3) == pytest.approx(2 / 3)
+    assert agreement(edge, cloud, 3, "miou") == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert agreement(edge, np.full_like(edge, IGNORE), 3) is None
+    assert agreement(edge, np.full_like(edge, IGNORE), 3, "miou") is None

@@ -13,8 +13,9 @@ from edgeai.collab.config.policy import (
     H2t2Threshold,
     QuantileThreshold,
 )
-from edgeai.collab.policy.mining import Explorer
-from edgeai.collab.policy.thresholds import ALL_HARD, H2t2, build_policy
+from edgeai.collab.policy.build import build_policy
+from edgeai.collab.policy.exploration import Explorer
+from edgeai.collab.policy.thresholds import ALL_HARD, H2t2Policy
 
 
 def test_fixed():
@@ -43,7 +44,7 @@ def run(policy, scores, explore=0.02):
     uploads = []
     for index, score in enumerate(scores):
         uploads.append(explorer.decide(policy.hard_prob(score), index).upload)
-        policy.seen(score, upload=uploads[-1])
+        policy.on_decision(score, upload=uploads[-1])
     return np.array(uploads)
 
 
@@ -65,7 +66,7 @@ def test_quantile_by_hand():
     """Rate 1/2, no integral. Of the scores .2 .7 .7 .7 one lies below the median and a third of the sevens is due."""
     policy = build_policy(QuantileThreshold(rate=0.5, gain=0.0, window=4))
     for score in (0.9, 0.7, 0.2, 0.7, 0.7):  # the first has left the window
-        policy.seen(score, upload=True)
+        policy.on_decision(score, upload=True)
     assert policy.delta == 0.7
     assert [policy.hard_prob(score) for score in (0.2, 0.69, 0.71)] == [1.0, 1.0, 0.0]
     assert policy.hard_prob(0.7) == pytest.approx(1 / 3)
@@ -87,7 +88,7 @@ def test_dual_holds_a_byte_budget(budget):
     total = 0
     for index, score in enumerate(scores):
         num_bytes = 20_000 if policy.hard_prob(score) else 0
-        policy.observed(index / 10, num_bytes=num_bytes)
+        policy.on_usage(index / 10, num_bytes=num_bytes)
         total += num_bytes
     assert total <= 300 * budget + budget / 0.02 + 20_000
     assert total >= 0.9 * 300 * budget  # a budget that is there to be used
@@ -100,7 +101,7 @@ def test_dual_holds_a_latency_budget():
     latencies = []
     for index, score in enumerate(scores):
         latencies.append(0.11 if policy.hard_prob(score) else 0.01)
-        policy.observed(index / 10, latency_s=latencies[-1])
+        policy.on_usage(index / 10, latency_s=latencies[-1])
     assert np.mean(latencies) <= 0.04 * (1 + (1 + 1 / 0.02) / 4000)
     assert np.mean(latencies) >= 0.036
 
@@ -109,7 +110,7 @@ def test_dual_uploads_everything_within_a_wide_budget():
     policy = build_policy(DualThreshold(bytes_per_s=1e9))
     for index in range(50):
         assert policy.hard_prob(0.99) == 1.0
-        policy.observed(index / 10, num_bytes=20_000)
+        policy.on_usage(index / 10, num_bytes=20_000)
 
 
 def test_dual_keeps_both_budgets():
@@ -118,7 +119,7 @@ def test_dual_keeps_both_budgets():
     uploads = []
     for index, score in enumerate(np.random.default_rng(2).random(3000)):
         uploads.append(policy.hard_prob(score))
-        policy.observed(index / 10, latency_s=0.01 + 0.1 * uploads[-1], num_bytes=int(20_000 * uploads[-1]))
+        policy.on_usage(index / 10, latency_s=0.01 + 0.1 * uploads[-1], num_bytes=int(20_000 * uploads[-1]))
     assert 0.04 < np.mean(uploads[1000:]) < 0.06
 
 
@@ -131,7 +132,7 @@ def test_cost_by_hand():
     """Upload cost 0.3. Scores .1 .2 .3 .4 with losses .9 .1 .8 .2: cuts cost 2.0, 1.4, 1.6, 1.1, 1.2: delta is .35."""
     policy = build_policy(CostThreshold(upload_cost=0.3))
     for score, loss in ((0.3, 0.8), (0.1, 0.9), (0.4, 0.2), (0.2, 0.1)):
-        policy.labelled(score, loss_edge=loss, weight=1.0)
+        policy.on_label(score, loss_edge=loss, weight=1.0)
     assert policy.delta == pytest.approx(0.35)
 
 
@@ -139,7 +140,7 @@ def test_cost_takes_importance_into_account():
     """One explored frame at .8 that the edge got right stands for fifty."""
     policy = build_policy(CostThreshold(upload_cost=0.3))
     for score, loss, weight in ((0.8, 0.0, 50.0), (0.9, 1.0, 1.0), (0.2, 1.0, 1.0)):
-        policy.labelled(score, loss_edge=loss, weight=weight)
+        policy.on_label(score, loss_edge=loss, weight=weight)
     assert policy.delta == pytest.approx(0.5)
 
 
@@ -150,7 +151,7 @@ def test_cost_equals_a_search_over_all_thresholds():
         policy = build_policy(CostThreshold(upload_cost=0.4, window=12))
         frames = [(round(rng.random(), 1), rng.random(), rng.choice([1.0, 10.0])) for _ in range(20)]
         for score, loss, weight in frames:
-            policy.labelled(score, loss_edge=loss, weight=weight)
+            policy.on_label(score, loss_edge=loss, weight=weight)
 
         def cost(delta, frames=frames):
             return sum(w * (loss if s >= delta else 0.4) for s, loss, w in frames[-12:])
@@ -189,14 +190,14 @@ def test_h2t2_regret_to_the_best_fixed_pair(kind):
     """Against its bound (eps beta + eta / (2 eps)) T + ln N / eta, which any policy without two thresholds misses."""
     num, eps, eta, beta, num_levels = 5000, 0.15, 0.02, 0.3, 4
     scores, losses = h2t2_losses(kind, num)
-    policy = H2t2(H2t2Threshold(upload_cost=beta, num_levels=num_levels, learning_rate=eta))
+    policy = H2t2Policy(H2t2Threshold(upload_cost=beta, num_levels=num_levels, learning_rate=eta))
     explorer = Explorer(ExploreConfig(explore_frac=eps, max_importance=1e9), 1)
     cost = 0.0
     for index, (score, loss) in enumerate(zip(scores, losses, strict=True)):
         decision = explorer.decide(policy.hard_prob(score), index)
-        policy.seen(score, upload=decision.upload)
+        policy.on_decision(score, upload=decision.upload)
         if decision.upload:
-            policy.labelled(score, loss_edge=loss, weight=explorer.importance(decision))
+            policy.on_label(score, loss_edge=loss, weight=explorer.importance(decision))
         cost += beta if decision.upload else loss
     pairs = list(fixed_pair_costs(scores, losses, beta, num_levels))
     assert len(pairs) == policy.num_pairs == 1 + 5 * 4 // 2
@@ -213,7 +214,7 @@ def test_h2t2_estimates_are_unbiased():
     """A pair that stays pays loss / p with probability p: in expectation the loss, whatever p is."""
     config = H2t2Threshold(upload_cost=0.0, num_levels=2, learning_rate=1.0)
     for prob in (0.1, 0.5, 1.0):
-        policy = H2t2(config)
-        policy.labelled(0.2, loss_edge=0.6, weight=1 / prob)
+        policy = H2t2Policy(config)
+        policy.on_label(0.2, loss_edge=0.6, weight=1 / prob)
         paid = -policy._log_weights  # by pair: (0,0), (0,.5), (0,1], (.5,1]; the middle two upload a score of .2
         assert prob * paid == pytest.approx([0.6, 0.0, 0.0, 0.6])

@@ -5,12 +5,10 @@ import json
 import pytest
 
 from edgeai.collab.cloud.answer import AnswerStore, CloudModels
-from edgeai.collab.config.policy import ExploreConfig
 from edgeai.collab.config.run import CollabCompareConfig
-from edgeai.collab.policy.mining import Explorer
 from edgeai.collab.reports.frame_records import read_records
 from edgeai.collab.sim import compare
-from edgeai.collab.sim.compare import drawn_rate, run_compare
+from edgeai.collab.sim.compare import run_compare
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text
 
@@ -95,13 +93,6 @@ def test_random_draws_as_many_frames_as_laecips_uploaded(start, toy_config):
         # a perfect link and a free cloud: what is drawn arrives
         assert uploads(run.path / f"random-{seed}") == uploads(run.path / f"laecips-{seed}") > 0
     assert [row.strategy for row in report.rows] == ["random", "laecips"]  # in the order that was asked for
-
-
-@pytest.mark.parametrize("num_uploads", [0, 1, 17, 40])
-def test_drawn_rate_draws_exactly(num_uploads):
-    explorer = Explorer(ExploreConfig(explore_frac=0.0), 3)
-    rate = drawn_rate(num_uploads, 40, 3)
-    assert sum(explorer.decide(rate, index).upload for index in range(40)) == num_uploads
 
 
 def test_an_interrupted_comparison_keeps_what_is_done_and_goes_on(start, toy_config, monkeypatch):

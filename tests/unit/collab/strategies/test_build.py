@@ -15,7 +15,7 @@ from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat
 from edgeai.collab.models.seg_model import TorchModel
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
-from edgeai.collab.policy.mining import SCORES
+from edgeai.collab.policy.scores import SCORES
 from edgeai.collab.strategies.build import STRATEGIES, Parts, build_strategy, settled
 from edgeai.collab.strategies.dcsb import coarsened, easiness
 from edgeai.collab.strategies.neurosurgeon import find_cuts
