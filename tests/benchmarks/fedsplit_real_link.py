@@ -29,11 +29,11 @@ from typing import Any
 from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run
 from edgeai.fedsplit.config.run import SimConfig
+from edgeai.fedsplit.experiments.simulate import simulate
 from edgeai.fedsplit.flower.deployment import submit
 from edgeai.fedsplit.flower.local.deployment_folder import Home, start, stop
 from edgeai.fedsplit.flower.local.keys import self_signed
 from edgeai.fedsplit.reports.run_report import SimReport
-from edgeai.fedsplit.simulate import simulate
 
 METHODS = ("splitfed-v2", "psl")
 SHAPES = ((300e3, 1.2e6), (300e3, 300e3))

@@ -68,7 +68,7 @@ def sim(
 
         show_sim_plan(plan_sim(cfg), as_json=as_json)
         return
-    from edgeai.fedsplit.simulate import simulate  # imports torch
+    from edgeai.fedsplit.experiments.simulate import simulate  # imports torch
 
     with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
         report = simulate(cfg, run, resume=resume is not None)
@@ -98,7 +98,7 @@ def compare(
     refuse_with_resume(resume, config, set_, out)
     source = Run.open(resume).config_path if resume else config or "fedsplit/compare"
     cfg = load_config(CompareConfig, source, set_ or ())
-    from edgeai.fedsplit.compare import plan_compare, run_compare  # imports torch
+    from edgeai.fedsplit.experiments.compare import plan_compare, run_compare  # imports torch
 
     if dry_run:
         show_compare_plan(*plan_compare(cfg, resume), as_json=as_json)

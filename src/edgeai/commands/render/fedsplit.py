@@ -8,8 +8,8 @@ from edgeai.commands.render.text import amount, print_fields, print_json, print_
 from edgeai.core.config import dump_config
 
 if TYPE_CHECKING:
-    from edgeai.fedsplit.compare import Job
     from edgeai.fedsplit.config.advise import AdviseConfig
+    from edgeai.fedsplit.experiments.compare import Job
     from edgeai.fedsplit.flower.local.deployment_folder import Home
     from edgeai.fedsplit.privacy.leakage import Leakage
     from edgeai.fedsplit.reports.advise_report import AdviseReport, Choice

@@ -33,35 +33,14 @@ def running(
         verbose: Every logged step as well.
         notes_only: No progress, because the result itself streams to the terminal.
     """
-    from edgeai.core.device import choose_device  # imports torch
+    from edgeai.core.library.recorded_run import recorded_run  # imports torch
 
-    chosen = choose_device(device)
     argv = ["edgeai", *without_secrets(sys.argv[1:])]
-    with listening(quiet=quiet, verbose=verbose, notes_only=notes_only) as listener:
-        if resume is not None:
-            run = Run.open(resume, listener=listener)
-            run.go_on(argv, device=chosen.torch_device, device_why=chosen.why, threads=chosen.threads)
-        else:
-            run = Run.create(
-                cfg,
-                out=out,
-                argv=argv,
-                device=chosen.torch_device,
-                device_why=chosen.why,
-                threads=chosen.threads,
-                listener=listener,
-            )
-        try:
-            yield run
-        except KeyboardInterrupt:
-            run.finish("interrupted")
-            run.metrics.note(f"interrupted; everything up to the last checkpoint is in {run.path}")
-            raise
-        except BaseException:
-            run.finish("failed")
-            raise
-        if run.status == "running":
-            run.finish("done")
+    with (
+        listening(quiet=quiet, verbose=verbose, notes_only=notes_only) as listener,
+        recorded_run(cfg, argv=argv, out=out, resume=resume, device=device, listener=listener) as run,
+    ):
+        yield run
 
 
 def without_secrets(argv: Sequence[str]) -> list[str]:

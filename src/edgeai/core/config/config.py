@@ -129,20 +129,40 @@ def with_changes(cfg: C, changes: Mapping[str, Any]) -> C:
     """Returns a config with other values, all of it validated again.
 
     Args:
-        cfg: Stays as it is.
-        changes: "a.b": value each, as `--set` takes them.
+        cfg: The config to start from; it stays as it is.
+        changes: New values by key, such as {"optim.lr": 3e-4}.
 
     Raises:
-        UsageError: With every problem, one a line, without saying where the changes come from.
+        UsageError: Keys or values are invalid; all of them are listed, one a line.
     """
-    tree = cfg.model_dump(mode="json")
+    return _changed(type(cfg), cfg.model_dump(mode="json"), changes)
+
+
+def load_with_changes(schema: type[C], source: str | Path, changes: Mapping[str, Any]) -> C:
+    """Reads a config, sets keys to other values and validates the result.
+
+    Args:
+        schema: The verb's schema.
+        source: A YAML file or a shipped name such as "spec/smollm2".
+        changes: New values by key, such as {"optim.lr": 3e-4}.
+
+    Raises:
+        UsageError: There is no such config, it is for another verb, or keys or values are invalid.
+    """
+    path = find_config(source)
+    tree, _ = read_tree(path)
+    _refuse_other_verb(schema, tree, str(path))
+    return _changed(schema, tree, changes)
+
+
+def _changed(schema: type[C], tree: dict[str, Any], changes: Mapping[str, Any]) -> C:
     for name, value in changes.items():
-        _place(tree, type(cfg), tuple(name.split(".")), value)
+        _place(tree, schema, tuple(name.split(".")), value)
     try:
-        return type(cfg).model_validate(tree)
+        return schema.model_validate(tree)
     except pydantic.ValidationError as error:
-        problems = [problem.removeprefix(": ") for problem in describe(type(cfg), error, "", {}, ())]
-        raise UsageError("\n".join(problems), hint=f"see the keys: edgeai config schema {verb_of(type(cfg))}") from None
+        problems = [problem.removeprefix(": ") for problem in describe(schema, error, "", {}, ())]
+        raise UsageError("\n".join(problems), hint=f"see the keys: edgeai config schema {verb_of(schema)}") from None
 
 
 def _override(tree: dict[str, Any], schema: type[Config], item: str) -> Keys:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.spec.config.schema import GenerateConfig, SamplingConfig, TreeConfig
 from edgeai.spec.decoding.decode import check_room, generate_ids
@@ -32,15 +33,40 @@ def run_generate(
         EdgeAIError: The model or the head cannot be loaded.
         UsageError: A prompt does not fit the context; nothing has been generated then.
     """
-    target = load_target(cfg.target, device=run.info["device"], metrics=run.metrics)
+    target = load_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter = build_drafter(cfg.draft, target)
+    return answer_prompts(cfg, target, drafter, prompts, metrics=run.metrics, on_text=on_text)
+
+
+def answer_prompts(
+    cfg: GenerateConfig,
+    target: Target,
+    drafter: Drafter | None,
+    prompts: Sequence[str],
+    *,
+    metrics: Metrics,
+    on_text: OnText | None = None,
+) -> GenerateReport:
+    """Answer every prompt with a loaded target and drafter.
+
+    Args:
+        cfg: Tree, sampling and limits; its target and draft are not read.
+        target: Loaded target.
+        drafter: Loaded drafter; None decodes plainly.
+        prompts: User turns, one chat each.
+        metrics: Receiver of progress.
+        on_text: Called with the number of the prompt and each new piece of text.
+
+    Raises:
+        UsageError: A prompt does not fit the context; nothing has been generated then.
+    """
     encoded = [chat_ids(target.tokenizer, prompt) for prompt in prompts]
     for ids in encoded:
         check_room(target, len(ids), cfg.context)
-    drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, run)
+    drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, metrics)
     answers = []
     for number, ids in enumerate(encoded):
-        run.metrics.progress("answering", number, len(encoded), unit="prompt")
+        metrics.progress("answering", number, len(encoded), unit="prompt")
         answer = generate_ids(
             target,
             drafter,
@@ -52,7 +78,7 @@ def run_generate(
             on_tokens=_TextStream(target.tokenizer, number, on_text) if on_text else None,
         )
         answers.append(answer)
-    run.metrics.progress("answering", len(encoded), len(encoded), unit="prompt")
+    metrics.progress("answering", len(encoded), len(encoded), unit="prompt")
     return GenerateReport(
         prompts=tuple(prompts),
         answers=tuple(answers),
@@ -68,7 +94,11 @@ def chat_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 def settle_tree(
-    tree: TreeConfig | Literal["auto"], target: Target, drafter: Drafter | None, sampling: SamplingConfig, run: Run
+    tree: TreeConfig | Literal["auto"],
+    target: Target,
+    drafter: Drafter | None,
+    sampling: SamplingConfig,
+    metrics: Metrics,
 ) -> tuple[Drafter | None, TreeConfig, TreeChoice | None]:
     """Turn `auto` into a tree, or drop the drafter where no tree pays.
 
@@ -79,7 +109,7 @@ def settle_tree(
         return None, WIDE, None
     if tree != "auto":
         return drafter, tree, None
-    choice = tune(target, drafter, sampling=sampling, metrics=run.metrics)
+    choice = tune(target, drafter, sampling=sampling, metrics=metrics)
     return (drafter, choice.tree, choice) if choice.tree else (None, WIDE, choice)
 
 

@@ -76,7 +76,7 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
     target = load_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter = build_drafter(cfg.draft, target)
     dialogues = Dialogues(cfg, target, prompts)
-    drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, run)
+    drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, run.metrics)
     peers = None
     if cfg.peers:
         peers = Peers(

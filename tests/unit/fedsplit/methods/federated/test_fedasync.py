@@ -13,8 +13,8 @@ from edgeai.core.config import load_config
 from edgeai.core.run import Run
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.cuts.meter import measure_part
+from edgeai.fedsplit.experiments.simulate import simulate
 from edgeai.fedsplit.protocol.halves import derived_seed
-from edgeai.fedsplit.simulate import simulate
 
 SIZES = (40, 56, 33)
 MODEL_BYTES = 4 * 1034

@@ -147,7 +147,7 @@ def _end_with_parent() -> None:
 
 def _play_one(config_text: str, folder: str, device: str) -> tuple[Result | None, str]:
     """In a worker: plays one run, going on where it was left; returns its result, or why there is none."""
-    from edgeai.fedsplit.simulate import simulate
+    from edgeai.fedsplit.experiments.simulate import simulate
 
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
-from edgeai.fedsplit.compare import plan_compare, run_compare
 from edgeai.fedsplit.config.run import CompareConfig, SimConfig
+from edgeai.fedsplit.experiments.compare import plan_compare, run_compare
 from edgeai.fedsplit.reports.compare_report import Spread, compare_report, spread
 
 

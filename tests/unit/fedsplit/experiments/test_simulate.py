@@ -10,7 +10,7 @@ from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.run import Run
 from edgeai.fedsplit.config.run import SimConfig
-from edgeai.fedsplit.simulate import simulate
+from edgeai.fedsplit.experiments.simulate import simulate
 
 SMOKE = ["rounds=3", "leakage.dcor=false"]
 

@@ -1,0 +1,1 @@
+"""What the Python API of every area shares: lazy names, configs, progress callbacks and recorded runs."""

@@ -1,0 +1,1 @@
+"""Whole experiments on any backend: one simulation, or a comparison of many."""
