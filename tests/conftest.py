@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.draft.tree import DraftTree, build_tree
 from edgeai.spec.target.loading import _to_decoder

@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from edgeai.cli import app
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import Eagle3Draft, ExportConfig, ImportConfig, SamplingConfig, TargetConfig, TreeConfig
+from edgeai.spec.config.draft import Eagle3Draft, TreeConfig
+from edgeai.spec.config.export import ExportConfig, ImportConfig
+from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.data.prompts import builtin_prompts, select
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.draft.build import build_drafter

@@ -83,18 +83,15 @@ def schemas() -> dict[str, type[Config]]:
     from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig
     from edgeai.fedsplit.config import run as fedsplit
     from edgeai.fedsplit.config.advise import AdviseConfig
-    from edgeai.spec.config.schema import (
-        BenchConfig,
-        ChatConfig,
-        CompareConfig,
-        DiagnoseConfig,
-        ExportConfig,
-        GenerateConfig,
-        ImportConfig,
-        LoadConfig,
-        ServeConfig,
-        TrainConfig,
-    )
+    from edgeai.spec.config.bench import BenchConfig
+    from edgeai.spec.config.chat import ChatConfig
+    from edgeai.spec.config.compare import CompareConfig
+    from edgeai.spec.config.diagnose import DiagnoseConfig
+    from edgeai.spec.config.export import ExportConfig, ImportConfig
+    from edgeai.spec.config.generate import GenerateConfig
+    from edgeai.spec.config.load import LoadConfig
+    from edgeai.spec.config.serve import ServeConfig
+    from edgeai.spec.config.train import TrainConfig
 
     return {
         "spec train": TrainConfig,

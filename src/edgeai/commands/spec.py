@@ -44,15 +44,12 @@ from edgeai.core.config import load_config
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import (
-    BenchConfig,
-    CompareConfig,
-    DiagnoseConfig,
-    ExportConfig,
-    GenerateConfig,
-    ImportConfig,
-    TrainConfig,
-)
+from edgeai.spec.config.bench import BenchConfig
+from edgeai.spec.config.compare import CompareConfig
+from edgeai.spec.config.diagnose import DiagnoseConfig
+from edgeai.spec.config.export import ExportConfig, ImportConfig
+from edgeai.spec.config.generate import GenerateConfig
+from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.data.prompts import load_prompts
 
 if TYPE_CHECKING:

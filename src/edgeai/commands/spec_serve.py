@@ -24,7 +24,9 @@ from edgeai.commands.shared.run import running
 from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import ChatConfig, LoadConfig, ServeConfig
+from edgeai.spec.config.chat import ChatConfig
+from edgeai.spec.config.load import LoadConfig
+from edgeai.spec.config.serve import ServeConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.serve.chat import Ended, Partner

@@ -13,17 +13,12 @@ from edgeai.core.library.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from edgeai.spec.api import bench, generate, load_head, load_target, train
-    from edgeai.spec.config.schema import (
-        BenchConfig,
-        Eagle3Draft,
-        GenerateConfig,
-        NgramDraft,
-        NoDraft,
-        SamplingConfig,
-        TargetConfig,
-        TrainConfig,
-        TreeConfig,
-    )
+    from edgeai.spec.config.bench import BenchConfig
+    from edgeai.spec.config.draft import Eagle3Draft, NgramDraft, NoDraft, TreeConfig
+    from edgeai.spec.config.generate import GenerateConfig
+    from edgeai.spec.config.sampling import SamplingConfig
+    from edgeai.spec.config.target import TargetConfig
+    from edgeai.spec.config.train import TrainConfig
     from edgeai.spec.decoding.generation import GenerateReport, Generation
     from edgeai.spec.draft.build import Drafter
     from edgeai.spec.evaluation.bench_report import BenchReport

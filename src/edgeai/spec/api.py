@@ -12,17 +12,11 @@ from edgeai.core.library.configs import Overrides, settle_config
 from edgeai.core.library.library_run import library_run
 from edgeai.core.library.progress import CallbackListener, OnProgress
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import (
-    BenchConfig,
-    DType,
-    Eagle3Draft,
-    GenerateConfig,
-    NgramDraft,
-    NoDraft,
-    TargetConfig,
-    TrainConfig,
-    TreeConfig,
-)
+from edgeai.spec.config.bench import BenchConfig
+from edgeai.spec.config.draft import Eagle3Draft, NgramDraft, NoDraft, TreeConfig
+from edgeai.spec.config.generate import GenerateConfig
+from edgeai.spec.config.target import DType, TargetConfig
+from edgeai.spec.config.train import TrainConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.decoding.generation import GenerateReport

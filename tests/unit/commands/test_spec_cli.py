@@ -10,7 +10,8 @@ import pytest
 from edgeai.cli import main
 from edgeai.commands.render import spec as _spec_render
 from edgeai.core.report.plot import Line
-from edgeai.spec.config.schema import GtoConfig, TrainConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.train import GtoConfig, TrainConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.decoding import decode
 from edgeai.spec.decoding.verify import Accepted

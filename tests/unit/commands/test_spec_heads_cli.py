@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from edgeai.cli import main
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import TargetConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.draft.checkpoint import save_head
 from edgeai.spec.formats import export
 from edgeai.spec.target.loading import load_target

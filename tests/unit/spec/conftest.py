@@ -10,7 +10,8 @@ import pytest
 
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import DataConfig, HeadConfig, LossConfig, OptimConfig, TargetConfig, TrainConfig
+from edgeai.spec.config.target import TargetConfig
+from edgeai.spec.config.train import DataConfig, HeadConfig, LossConfig, OptimConfig, TrainConfig
 from edgeai.spec.data.answers import write_conversations
 from edgeai.spec.target.loading import load_target
 from edgeai.spec.target.target import DecoderTarget

@@ -11,7 +11,9 @@ from rich.text import Text
 from edgeai.commands.render.text import amount, print_fields, print_json, print_table, seconds
 from edgeai.core.config import Config, dump_config
 from edgeai.core.files import json_text
-from edgeai.spec.config.schema import BenchConfig, DiagnoseConfig, GenerateConfig
+from edgeai.spec.config.bench import BenchConfig
+from edgeai.spec.config.diagnose import DiagnoseConfig
+from edgeai.spec.config.generate import GenerateConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.decoding.generation import GenerateReport

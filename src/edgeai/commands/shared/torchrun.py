@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeai.commands.shared.run import running
-from edgeai.spec.config.schema import TrainConfig
+from edgeai.spec.config.train import TrainConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.training.train_report import TrainReport

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import DataConfig
+from edgeai.spec.config.train import DataConfig
 from edgeai.spec.data.prompts import Prompt, load_prompts, select
 from edgeai.spec.target.target import Target, Tokenizer, open_user_turn
 

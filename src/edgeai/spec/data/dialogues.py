@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeai.core.errors import UsageError
-from edgeai.spec.config.schema import BenchConfig
+from edgeai.spec.config.bench import BenchConfig
 from edgeai.spec.data.prompts import Prompt
 from edgeai.spec.decoding.decode import check_room
 from edgeai.spec.target.target import Target

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.verify import accept
 from edgeai.spec.draft.build import Drafter
 from edgeai.spec.draft.tree import build_tree

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import torch
 
 from edgeai.core.errors import UsageError
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.decoding.verify import Accepted, accept
 from edgeai.spec.draft.build import Drafter

@@ -7,7 +7,9 @@ from typing import Literal
 
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import GenerateConfig, SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.generate import GenerateConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import check_room, generate_ids
 from edgeai.spec.decoding.generation import GenerateReport, TreeChoice
 from edgeai.spec.decoding.tree_tuning import WIDE, tune

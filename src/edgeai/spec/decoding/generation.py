@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ import torch
 from edgeai.core import assets
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.data.prompts import builtin_prompts
 from edgeai.spec.decoding.costs import WIDTHS, Costs, measure_costs
 from edgeai.spec.decoding.decode import generate_ids

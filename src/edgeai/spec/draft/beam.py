@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.tree import Array, DraftTree, rerank
 
 Expand = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgeai.core.errors import UsageError
-from edgeai.spec.config.schema import Draft, NgramDraft, NoDraft, TreeConfig
+from edgeai.spec.config.draft import Draft, NgramDraft, NoDraft, TreeConfig
 from edgeai.spec.draft.checkpoint import load_head, shipped_head
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.head import DraftHead

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.beam import grow
 from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.draft.tree import DraftTree

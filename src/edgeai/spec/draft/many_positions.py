@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.beam import grow
 from edgeai.spec.draft.eagle3 import HeadLayer, head_rotary
 from edgeai.spec.draft.tree import DraftTree

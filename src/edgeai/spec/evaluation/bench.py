@@ -18,7 +18,8 @@ from edgeai.core.device import peak_memory_bytes
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import BenchConfig, Eagle3Draft, NoDraft, TreeConfig
+from edgeai.spec.config.bench import BenchConfig
+from edgeai.spec.config.draft import Eagle3Draft, NoDraft, TreeConfig
 from edgeai.spec.data.dialogues import Ask, Dialogues
 from edgeai.spec.data.prompts import Prompt, builtin_prompts, load_prompts, select
 from edgeai.spec.decoding.costs import measure_verify

@@ -20,7 +20,8 @@ from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.core.report.plot import save_lines
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import CompareConfig, TargetConfig
+from edgeai.spec.config.compare import CompareConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.data.answers import Conversation, Job, decode_jobs, load_conversations, write_conversations
 from edgeai.spec.data.prompts import Prompt, builtin_prompts, load_prompts, select
 from edgeai.spec.decoding.decode import check_room

@@ -12,7 +12,8 @@ from edgeai.core.config.problems import nearest
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import CompareConfig, TrainConfig
+from edgeai.spec.config.compare import CompareConfig
+from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.draft.checkpoint import find_head
 from edgeai.spec.training.train import run_train
 

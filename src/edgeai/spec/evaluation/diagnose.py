@@ -24,7 +24,8 @@ from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import DiagnoseConfig, TreeConfig
+from edgeai.spec.config.diagnose import DiagnoseConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.data.prompts import builtin_prompts, load_prompts, select
 from edgeai.spec.decoding.decode import check_room, generate_ids
 from edgeai.spec.decoding.generate import chat_ids

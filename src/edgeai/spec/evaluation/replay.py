@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.draft.eagle3 import HeadLayer
 from edgeai.spec.draft.many_positions import TextKeys, propose_at

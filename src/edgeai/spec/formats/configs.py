@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from edgeai.spec.config.schema import HeadFormat
+from edgeai.spec.config.export import HeadFormat
 from edgeai.spec.draft.head import HeadShape
 from edgeai.spec.draft.rope import Rope
 from edgeai.spec.formats.layout import LAYOUTS, layer_id_keys

@@ -14,7 +14,9 @@ from torch import Tensor
 from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import ExportConfig, TargetConfig, TrainConfig
+from edgeai.spec.config.export import ExportConfig
+from edgeai.spec.config.target import TargetConfig
+from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.draft.checkpoint import HeadInfo, find_head, load_head, read_files, write_files
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.draft.rope import Rope, rope_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import ImportConfig
+from edgeai.spec.config.export import ImportConfig
 from edgeai.spec.draft.checkpoint import load_head, read_files, save_head
 from edgeai.spec.formats.export import refuse_full, settle_target
 from edgeai.spec.formats.reports import ImportReport

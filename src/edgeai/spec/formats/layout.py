@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from edgeai.spec.config.schema import HeadFormat
+from edgeai.spec.config.export import HeadFormat
 from edgeai.spec.draft.head import HeadShape
 from edgeai.spec.draft.rope import Rope
 

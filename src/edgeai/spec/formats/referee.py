@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from edgeai.spec.config.schema import HeadFormat
+from edgeai.spec.config.export import HeadFormat
 
 NUM_STEPS = 2
 

@@ -11,7 +11,9 @@ import torch
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import Draft, NgramDraft, SamplingConfig, ServeConfig, TreeConfig
+from edgeai.spec.config.draft import Draft, NgramDraft, TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.serve import ServeConfig
 from edgeai.spec.decoding.costs import measure_verify
 from edgeai.spec.decoding.tree_tuning import WIDE, measure
 from edgeai.spec.draft.build import Drafter, build_drafter

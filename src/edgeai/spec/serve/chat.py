@@ -13,7 +13,8 @@ import httpx
 
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import ChatConfig, ServeConfig
+from edgeai.spec.config.chat import ChatConfig
+from edgeai.spec.config.serve import ServeConfig
 from edgeai.spec.serve.build import build_parts
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.jobs import Cancelled, Done, Event, Failed, Text

@@ -24,7 +24,7 @@ import httpx
 from edgeai.core.config import dump_config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import LoadConfig
+from edgeai.spec.config.load import LoadConfig
 from edgeai.spec.data.prompts import builtin_prompts, load_prompts, select
 from edgeai.spec.serve.near_ties import Checker
 from edgeai.spec.serve.reports import LoadReport, Round

@@ -14,7 +14,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generate import chat_ids
 from edgeai.spec.target.target import DecoderTarget

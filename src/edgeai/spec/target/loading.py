@@ -16,7 +16,7 @@ from edgeai.core import assets
 from edgeai.core.device import choose_dtype
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import TargetConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.target.decoder import Decoder, Layer, Shape, rotary_table
 from edgeai.spec.target.packed_linear import PackedLinear
 from edgeai.spec.target.target import DecoderTarget, Message, default_aux_layers

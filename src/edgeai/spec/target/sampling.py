@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgeai.spec.config.schema import SamplingConfig
+from edgeai.spec.config.sampling import SamplingConfig
 
 # top-p almost never reaches further down; a full sort of a large vocabulary takes milliseconds on a CPU.
 _SHORT_LIST = 512

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeai.spec.config.schema import LossConfig
+from edgeai.spec.config.train import LossConfig
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.training.unroll import Unroll
 

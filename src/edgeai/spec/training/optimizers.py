@@ -6,7 +6,7 @@ import torch
 from torch.optim import Optimizer
 
 from edgeai.core.checkpoint import warmup_cosine
-from edgeai.spec.config.schema import OptimConfig
+from edgeai.spec.config.train import OptimConfig
 from edgeai.spec.draft.head import DraftHead
 
 

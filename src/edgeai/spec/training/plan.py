@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import TrainConfig
+from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.data.answers import Conversation, Job, check_fit, decode_jobs, given_prompts, load_conversations
 from edgeai.spec.data.features import bytes_per_token
 from edgeai.spec.data.prompts import builtin_prompts

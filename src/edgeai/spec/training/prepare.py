@@ -15,7 +15,8 @@ from edgeai.core.device import bf16_gain, choose_dtype
 from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import OptimConfig, TargetConfig, TrainConfig
+from edgeai.spec.config.target import TargetConfig
+from edgeai.spec.config.train import OptimConfig, TrainConfig
 from edgeai.spec.data.answers import Conversation, check_fit, load_conversations, write_conversations
 from edgeai.spec.data.features import CachedFeatures, FeatureSource, OnlineFeatures, cache_bytes, cache_features
 from edgeai.spec.draft.checkpoint import draft_vocabulary, load_head

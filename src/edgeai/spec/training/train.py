@@ -21,7 +21,7 @@ from edgeai.core.device import peak_memory_bytes, release_memory
 from edgeai.core.errors import UsageError
 from edgeai.core.run import Run
 from edgeai.core.seed import rng_state, seed_everything, set_rng_state
-from edgeai.spec.config.schema import TrainConfig
+from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.data.features import pack_in_order, step_counts
 from edgeai.spec.draft.checkpoint import save_head

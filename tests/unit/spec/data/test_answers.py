@@ -10,7 +10,7 @@ import torch
 
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import DataConfig
+from edgeai.spec.config.train import DataConfig
 from edgeai.spec.data import answers
 from edgeai.spec.data.answers import Conversation, Job, check_fit, decode_jobs, load_conversations, write_conversations
 

@@ -1,6 +1,6 @@
 import pytest
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.decoding.costs import VERIFY_SIZES, WIDTHS, Costs, interpolate, measure_costs
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.ngram import Ngram

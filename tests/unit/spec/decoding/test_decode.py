@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from edgeai.core.errors import UsageError
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import check_room, generate_ids
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.ngram import Ngram

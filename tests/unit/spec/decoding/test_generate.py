@@ -6,15 +6,10 @@ import torch
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import (
-    Eagle3Draft,
-    GenerateConfig,
-    NgramDraft,
-    NoDraft,
-    SamplingConfig,
-    TargetConfig,
-    TreeConfig,
-)
+from edgeai.spec.config.draft import Eagle3Draft, NgramDraft, NoDraft, TreeConfig
+from edgeai.spec.config.generate import GenerateConfig
+from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.decoding.generate import run_generate
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.checkpoint import save_head

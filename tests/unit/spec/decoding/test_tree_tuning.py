@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding import tree_tuning as tune_module
 from edgeai.spec.decoding.costs import Costs
 from edgeai.spec.decoding.decode import generate_ids

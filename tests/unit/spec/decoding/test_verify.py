@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from edgeai.spec.config.schema import SamplingConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.verify import accept
 from edgeai.spec.draft.tree import DraftTree, build_tree, root_only
 from edgeai.spec.target.sampling import Sampler, distribution

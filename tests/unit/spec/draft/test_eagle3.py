@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from edgeai.core.errors import EdgeAIError
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.eagle3 import Eagle3
 
 TOLERANCE = 5e-4

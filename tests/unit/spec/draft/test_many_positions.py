@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft import many_positions as along
 from edgeai.spec.draft.eagle3 import Eagle3, HeadLayer
 from edgeai.spec.draft.many_positions import propose_along

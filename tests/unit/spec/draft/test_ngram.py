@@ -1,6 +1,6 @@
 import torch
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.ngram import Ngram
 
 CHAIN = TreeConfig(nodes=4, depth=4, top_k=1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgeai.core.errors import UsageError
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.eagle3 import Eagle3, head_rotary
 from edgeai.spec.draft.rope import Rope, rope_of
 

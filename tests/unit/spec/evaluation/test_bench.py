@@ -11,7 +11,9 @@ import torch
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import BenchConfig, NgramDraft, NoDraft, SamplingConfig, TreeConfig
+from edgeai.spec.config.bench import BenchConfig
+from edgeai.spec.config.draft import NgramDraft, NoDraft, TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding import decode
 from edgeai.spec.decoding.verify import Accepted
 from edgeai.spec.draft.tree import DraftTree

@@ -8,7 +8,10 @@ import pytest
 from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import CompareConfig, SamplingConfig, TrainConfig, TreeConfig, Variant
+from edgeai.spec.config.compare import CompareConfig, Variant
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.data.answers import load_conversations
 from edgeai.spec.data.prompts import load_prompts, select
 from edgeai.spec.decoding.decode import generate_ids
@@ -227,14 +230,14 @@ def test_where_features_are_kept_makes_no_difference(usual):
     [
         (["variants={}"], "nothing to compare: set variants, or give run directories"),
         (["baseline=lx"], 'baseline: no variant "lx"; did you mean "lk"?'),
-        (["variants.a/b.set={}"], "variants.a/b: a name is made of letters, digits, . _ -"),
+        (["variants.a/b.set={}"], "variants.a/b: a name consists of letters, digits, . _ -"),
         (
             ["variants.a.set={gto.lrr: 1, optim.kind: x}", "variants.b.set={phase: gto}"],
             "variants.a.set: optim.kind: should be 'adamw' or 'muon' (got 'x')\n  "
             'variants.a.set: gto.lrr: unknown key; did you mean "lr"?\n  '
             "variants.b.set: phase gto improves a trained head: set init_from, or phase: both to train one first",
         ),
-        (["variants.a={head: x, set: {seed: 1}}"], "variants.a: a variant is a given head or a training"),
+        (["variants.a={head: x, set: {seed: 1}}"], "variants.a: a variant is either an existing head or a training"),
     ],
 )
 def test_configs_that_cannot_be(changes, message):

@@ -7,7 +7,9 @@ import torch
 
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import DiagnoseConfig, Eagle3Draft, SamplingConfig, TreeConfig
+from edgeai.spec.config.diagnose import DiagnoseConfig
+from edgeai.spec.config.draft import Eagle3Draft, TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding import decode
 from edgeai.spec.draft.tree import build_tree
 from edgeai.spec.evaluation.diagnose import Cycle, Sight, judge, run_diagnose

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.draft.checkpoint import load_head

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import ExportConfig, HeadFormat, TargetConfig
+from edgeai.spec.config.export import ExportConfig, HeadFormat
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.draft.checkpoint import save_head
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.formats.export import export_head

@@ -10,7 +10,10 @@ from safetensors.torch import load_file, save_file
 from edgeai.core.config import dump_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import ExportConfig, ImportConfig, TargetConfig, TrainConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.export import ExportConfig, ImportConfig
+from edgeai.spec.config.target import TargetConfig
+from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.draft.checkpoint import SHIPPED, load_head, save_head
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.formats import export

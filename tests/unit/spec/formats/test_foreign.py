@@ -6,7 +6,9 @@ from safetensors.torch import load_file, save_file
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import Eagle3Draft, ImportConfig, TargetConfig
+from edgeai.spec.config.draft import Eagle3Draft
+from edgeai.spec.config.export import ImportConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.rope import Rope

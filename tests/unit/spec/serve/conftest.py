@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from edgeai.spec.config.schema import ServeConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.serve import ServeConfig
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.ngram import Ngram
 from edgeai.spec.serve.engine.drafting import Eagle3Pool, TextPool

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import NgramDraft, SamplingConfig, ServeConfig, TargetConfig, TreeConfig
+from edgeai.spec.config.draft import NgramDraft, TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.serve import ServeConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.serve.build import build_parts
 from edgeai.spec.serve.engine.policy import REASONS, Adaptive

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgeai.spec.config.schema import LoadConfig, SamplingConfig, ServeConfig, TargetConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.load import LoadConfig
+from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.serve import ServeConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generate import chat_ids
 from edgeai.spec.serve.load_test import percentile, run_load

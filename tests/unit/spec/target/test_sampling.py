@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from edgeai.spec.config.schema import SamplingConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.target.sampling import Sampler, distribution, warp
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
-from edgeai.spec.config.schema import TargetConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.target.loading import load_target
 from edgeai.spec.target.target import default_aux_layers
 from edgeai.spec.tiny import write_tiny_model

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from edgeai.core.metrics import read_metrics
-from edgeai.spec.config.schema import GtoConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.train import GtoConfig
 from edgeai.spec.training.distributed import ALONE, process_group
 from edgeai.spec.training.train import run_train
 
@@ -22,7 +23,7 @@ from edgeai.core.config import load_config
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.spec.training.distributed import process_group
-from edgeai.spec.config.schema import TrainConfig
+from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.training.train import run_train
 
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgeai.spec.config.schema import LossConfig
+from edgeai.spec.config.train import LossConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.data.features import queries_of
 from edgeai.spec.target.decoder import rotary_table

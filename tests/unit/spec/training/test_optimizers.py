@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from edgeai.spec.config.schema import OptimConfig
+from edgeai.spec.config.train import OptimConfig
 from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.training.optimizers import build_optimizers, learning_rate
 

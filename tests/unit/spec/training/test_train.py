@@ -16,7 +16,9 @@ from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics, read_metrics
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import LossConfig, OptimConfig, SamplingConfig, TrainConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.train import LossConfig, OptimConfig, TrainConfig
 from edgeai.spec.data.answers import Conversation, load_conversations
 from edgeai.spec.data.features import OnlineFeatures, query_positions
 from edgeai.spec.decoding.decode import generate_ids
@@ -161,7 +163,7 @@ from pathlib import Path
 import torch
 from edgeai.core.config import load_config
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import TrainConfig
+from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.training.train import run_train
 
 class Kill:

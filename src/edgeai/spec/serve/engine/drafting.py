@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.beam import grow
 from edgeai.spec.draft.build import Drafter
 from edgeai.spec.draft.eagle3 import HeadLayer, head_rotary

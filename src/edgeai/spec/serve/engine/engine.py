@@ -20,7 +20,7 @@ from typing import Protocol
 import torch
 
 from edgeai.core.errors import EdgeAIError
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.tree import DraftTree, root_only
 from edgeai.spec.serve.engine.active import Active
 from edgeai.spec.serve.engine.drafting import DraftPool

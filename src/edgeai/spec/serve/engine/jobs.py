@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgeai.spec.config.schema import SamplingConfig
+from edgeai.spec.config.sampling import SamplingConfig
 
 FinishReason = Literal["stop", "length"]
 

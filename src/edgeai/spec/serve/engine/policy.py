@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.decoding.costs import Costs, interpolate
 from edgeai.spec.decoding.tree_tuning import MIN_SPEEDUP
 

@@ -9,7 +9,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass, replace
 
-from edgeai.spec.config.schema import SamplingConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.serve.engine.jobs import Job
 from edgeai.spec.serve.http.errors import ApiError
 from edgeai.spec.serve.http.protocol import MAX_CHOICES, ChatRequest, CompletionRequest, Request

@@ -16,7 +16,7 @@ import uvicorn
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import ServeConfig
+from edgeai.spec.config.serve import ServeConfig
 from edgeai.spec.serve.build import Parts, build_parts
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.http.api import build_app

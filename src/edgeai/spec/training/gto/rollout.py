@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from edgeai.core.errors import UsageError
-from edgeai.spec.config.schema import GtoConfig
+from edgeai.spec.config.train import GtoConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.draft.eagle3 import HeadLayer, check_fit
 from edgeai.spec.draft.head import DraftHead

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.eagle3 import Eagle3
 
 TREE = TreeConfig(nodes=6, depth=3, top_k=3)

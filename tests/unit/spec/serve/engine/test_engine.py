@@ -7,7 +7,8 @@ import random
 import pytest
 import torch
 
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.serve.engine.engine import Closed, QueueFull
 from edgeai.spec.serve.engine.jobs import Cancelled, Done, Failed, Job, Started, Text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeai.spec.config.schema import TreeConfig
+from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.decoding.costs import Costs
 from edgeai.spec.serve.engine.policy import PROBE_CYCLES, PROBE_EVERY, Adaptive, BatchCosts, FixedTree
 

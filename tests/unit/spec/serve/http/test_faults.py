@@ -10,7 +10,8 @@ import time
 import httpx
 import pytest
 
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.serve.http.limits import Limits
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import openai
 import pytest
 
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
 
 HELLO = [{"role": "user", "content": "hello"}]

@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from edgeai.spec.config.schema import LossConfig, SamplingConfig
+from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.train import LossConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.data.features import OnlineFeatures
 from edgeai.spec.decoding.verify import accept

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from edgeai.spec.config.schema import SamplingConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.verify import accept
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.tree import build_tree, root_only

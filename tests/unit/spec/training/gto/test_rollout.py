@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from edgeai.core.errors import EdgeAIError, UsageError
-from edgeai.spec.config.schema import GtoConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.train import GtoConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.data.features import OnlineFeatures
 from edgeai.spec.draft.eagle3 import Eagle3

@@ -10,7 +10,8 @@ from edgeai.core.config import load_config
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run
-from edgeai.spec.config.schema import GtoConfig, TrainConfig, TreeConfig
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.train import GtoConfig, TrainConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.target.loading import load_target

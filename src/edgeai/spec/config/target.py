@@ -1,0 +1,18 @@
+"""Configuration of the target model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgeai.core.config import Config
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class TargetConfig(Config):
+    """The frozen language model whose output must not change."""
+
+    model: str = "smollm2-135m-instruct"
+    """Asset name, local folder, GGUF file or Hugging Face id of a Llama, Mistral, Qwen2 or Qwen3 causal LM."""
+    dtype: DType = "auto"
+    """Number format of the target; auto selects bfloat16 where this machine multiplies it faster than float32."""
