@@ -58,11 +58,11 @@ def fedavg(client: nn.Module, server: nn.Module, clients: list[Samples]) -> None
     whole = nn.Sequential(client, server)
     copies = [copy.deepcopy(whole) for _ in clients]
     for own, samples in zip(copies, clients, strict=True):
-        optimiser = sgd(own)
+        optimizer = sgd(own)
         for x, y in batches(samples):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(own(x), y).backward()
-            optimiser.step()
+            optimizer.step()
     whole.load_state_dict(average(copies))
 
 
@@ -93,18 +93,18 @@ def relay(client: nn.Module, server: nn.Module, clients: list[Samples]) -> None:
 def splitfed_v2(client: nn.Module, server: nn.Module, clients: list[Samples]) -> None:
     """Batch i of every client in turn."""
     copies = [copy.deepcopy(client) for _ in clients]
-    optimisers = [sgd(own) for own in copies]
+    optimizers = [sgd(own) for own in copies]
     server_optimiser = sgd(server)
     for step in zip(*(batches(samples) for samples in clients), strict=True):
-        for own, optimiser, (x, y) in zip(copies, optimisers, step, strict=True):
-            split_step(own, server, (optimiser, server_optimiser), x, y)
+        for own, optimizer, (x, y) in zip(copies, optimizers, step, strict=True):
+            split_step(own, server, (optimizer, server_optimiser), x, y)
     client.load_state_dict(average(copies))
 
 
 def psl(client: nn.Module, server: nn.Module, clients: list[Samples]) -> None:
     """One server step on the merged batch."""
     copies = [copy.deepcopy(client) for _ in clients]
-    optimisers = [sgd(own) for own in copies]
+    optimizers = [sgd(own) for own in copies]
     server_optimiser = sgd(server)
     for step in zip(*(batches(samples) for samples in clients), strict=True):
         outputs = [own(x) for own, (x, _) in zip(copies, step, strict=True)]
@@ -113,12 +113,12 @@ def psl(client: nn.Module, server: nn.Module, clients: list[Samples]) -> None:
         F.cross_entropy(server(merged), torch.cat([y for _, y in step])).backward()
         server_optimiser.step()
         assert merged.grad is not None
-        for z, gradient, optimiser in zip(
-            outputs, merged.grad.split([len(z) for z in outputs]), optimisers, strict=True
+        for z, gradient, optimizer in zip(
+            outputs, merged.grad.split([len(z) for z in outputs]), optimizers, strict=True
         ):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             z.backward(gradient * len(clients))
-            optimiser.step()
+            optimizer.step()
     client.load_state_dict(average(copies))
 
 
@@ -127,14 +127,14 @@ def local_loss(client: nn.Module, server: nn.Module, clients: list[Samples]) -> 
     head = nn.Sequential(nn.Flatten(), nn.Linear(1176, 10))
     copies = [copy.deepcopy(client) for _ in clients]
     heads = [copy.deepcopy(head) for _ in clients]
-    optimisers = [sgd(own, aux) for own, aux in zip(copies, heads, strict=True)]
+    optimizers = [sgd(own, aux) for own, aux in zip(copies, heads, strict=True)]
     server_optimiser = sgd(server)
     for step in zip(*(batches(samples) for samples in clients), strict=True):
-        for own, aux, optimiser, (x, y) in zip(copies, heads, optimisers, step, strict=True):
+        for own, aux, optimizer, (x, y) in zip(copies, heads, optimizers, step, strict=True):
             z = own(x)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(aux(z), y).backward()
-            optimiser.step()
+            optimizer.step()
             server_optimiser.zero_grad()
             F.cross_entropy(server(z.detach()), y).backward()
             server_optimiser.step()

@@ -21,27 +21,25 @@ from edgeai.fedsplit.advise.load import Load, Parts, Schooling, linear_head, loa
 from edgeai.fedsplit.advise.recommendation import NOTES, recommend
 from edgeai.fedsplit.advise.time import Mean, Schedule, Times, energy_j, line_s, mean_link, round_s, times_of
 from edgeai.fedsplit.config.advise import AdviseConfig, AdviseMethod, TransformerShapeConfig
-from edgeai.fedsplit.config.methods import (
+from edgeai.fedsplit.config.federated import FedAvgConfig
+from edgeai.fedsplit.config.hybrid import (
     CSEFSLConfig,
-    FedAvgConfig,
     FSLSageConfig,
     HSFLConfig,
     LocalLossConfig,
-    PSLConfig,
-    RelayConfig,
     SFLGConfig,
-    SGLRConfig,
     SplitFedV1Config,
     SplitFedV2Config,
     SplitFedV3Config,
-    UShapeConfig,
 )
-from edgeai.fedsplit.cuts.meter import PartCost, Stretches, measure_stretches
+from edgeai.fedsplit.config.split import PSLConfig, RelayConfig, SGLRConfig, UShapeConfig
+from edgeai.fedsplit.cuts.meter import Stretches, measure_stretches
+from edgeai.fedsplit.cuts.part_cost import PartCost
 from edgeai.fedsplit.models.build import build_model
 from edgeai.fedsplit.protocol.codec.sizes import check_codec
-from edgeai.fedsplit.protocol.halves import static_bytes
+from edgeai.fedsplit.protocol.part import training_bytes
 from edgeai.fedsplit.reports.advise_report import AdviseReport, Choice, CutPlace, mark_best
-from edgeai.fedsplit.sim.world import SERVER, World, build_world
+from edgeai.fedsplit.world.world import SERVER, World, build_world
 
 
 def advise(cfg: AdviseConfig) -> AdviseReport:
@@ -270,19 +268,19 @@ def _client_memory(scene: _Scene, method: AdviseMethod, parts: Parts, *, is_whol
     if parts.head and isinstance(method, LocalLossConfig | CSEFSLConfig | FSLSageConfig):
         costs.append(parts.head)
     batch = min(scene.cfg.batch, scene.cfg.samples_per_client)
-    return sum(static_bytes(cost, scene.cfg.optim) + round(batch * cost.saved_bytes) for cost in costs)
+    return sum(training_bytes(cost, scene.cfg.optim) + round(batch * cost.saved_bytes) for cost in costs)
 
 
 def _server_memory(scene: _Scene, method: AdviseMethod, parts: Parts, *, num_whole: int) -> tuple[int, int]:
     """Static memory of a half with what autograd keeps of its batch; and of all halves and models on their way."""
     num_active = len(scene.clients)
     if parts.server is None:
-        average = static_bytes(scene.whole, scene.cfg.optim)
+        average = training_bytes(scene.whole, scene.cfg.optim)
         return average, average + num_active * scene.whole.weight_bytes
     schedule, num_halves = _schedule(method, num_active - num_whole)
     batch = min(scene.cfg.batch, scene.cfg.samples_per_client)
     num_merged = num_active if schedule == "lockstep" else 1
-    half = static_bytes(parts.server, scene.cfg.optim) + round(num_merged * batch * parts.server.saved_bytes)
+    half = training_bytes(parts.server, scene.cfg.optim) + round(num_merged * batch * parts.server.saved_bytes)
     stored = num_active * batch * parts.client.output_bytes if isinstance(method, FSLSageConfig) else 0
     return half, num_halves * half + num_whole * scene.whole.weight_bytes + stored
 

@@ -9,8 +9,9 @@ import torch
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.advise.crossover import Counted
 from edgeai.fedsplit.config.advise import AdviseConfig, TransformerShapeConfig
-from edgeai.fedsplit.config.methods import FedAvgConfig, RelayConfig
+from edgeai.fedsplit.config.federated import FedAvgConfig
 from edgeai.fedsplit.config.run import SimConfig
+from edgeai.fedsplit.config.split import RelayConfig
 from edgeai.fedsplit.config.world import WorldConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
 from edgeai.fedsplit.sim.build import assemble

@@ -13,19 +13,16 @@ from dataclasses import dataclass, replace
 
 from edgeai.fedsplit.config.advise import AdviseMethod
 from edgeai.fedsplit.config.codec import CodecConfig
-from edgeai.fedsplit.config.methods import (
+from edgeai.fedsplit.config.federated import FedAvgConfig
+from edgeai.fedsplit.config.hybrid import (
     CSEFSLConfig,
-    FedAvgConfig,
     FSLSageConfig,
     LocalLossConfig,
-    PSLConfig,
-    RelayConfig,
-    SGLRConfig,
     SplitFedV2Config,
     SplitFedV3Config,
-    UShapeConfig,
 )
-from edgeai.fedsplit.cuts.meter import PartCost, add_costs
+from edgeai.fedsplit.config.split import PSLConfig, RelayConfig, SGLRConfig, UShapeConfig
+from edgeai.fedsplit.cuts.part_cost import PartCost, add_costs
 from edgeai.fedsplit.protocol.codec.sizes import codec_bytes, cut_bytes
 
 LABEL_BYTES = 8

@@ -8,23 +8,20 @@ from pydantic import Field, field_validator, model_validator
 
 from edgeai.core.config import Config
 from edgeai.fedsplit.config.codec import CodecConfig
-from edgeai.fedsplit.config.methods import (
+from edgeai.fedsplit.config.federated import FedAvgConfig
+from edgeai.fedsplit.config.hybrid import (
     CSEFSLConfig,
-    FedAvgConfig,
     FSLSageConfig,
     HSFLConfig,
     LocalLossConfig,
-    PSLConfig,
-    RelayConfig,
     SFLGConfig,
-    SGLRConfig,
     SplitFedV1Config,
     SplitFedV2Config,
     SplitFedV3Config,
-    UShapeConfig,
 )
 from edgeai.fedsplit.config.models import LeNet5Config, ModelConfig
-from edgeai.fedsplit.config.run import OptimConfig
+from edgeai.fedsplit.config.optim import OptimConfig
+from edgeai.fedsplit.config.split import PSLConfig, RelayConfig, SGLRConfig, UShapeConfig
 from edgeai.fedsplit.config.world import WorldConfig
 
 

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from edgeai.core.config import Config
 from edgeai.fedsplit.config.backend import BackendConfig, InprocConfig
 from edgeai.fedsplit.config.codec import CodecConfig
+from edgeai.fedsplit.config.cuts import AdaptiveCut, Cut
 from edgeai.fedsplit.config.data import DataConfig, DigitsConfig, IidConfig, PartitionConfig
-from edgeai.fedsplit.config.methods import Cut, FedAvgConfig, MethodConfig, SplitFedV2Config
+from edgeai.fedsplit.config.federated import FedAvgConfig
+from edgeai.fedsplit.config.hybrid import SplitFedV2Config
+from edgeai.fedsplit.config.methods import MethodConfig
 from edgeai.fedsplit.config.models import CnnConfig, ModelConfig
+from edgeai.fedsplit.config.optim import OptimConfig
 from edgeai.fedsplit.config.privacy import LeakageConfig, PrivacyConfig
 from edgeai.fedsplit.config.world import WorldConfig
-
-
-class OptimConfig(Config):
-    """The optimiser of every part."""
-
-    kind: Literal["sgd", "adam"] = "sgd"
-    lr: float = Field(0.05, gt=0)
-    momentum: float = Field(0.0, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-
-
-class AresCut(Config):
-    """Each client's cut by its expected time and energy, chosen before every round (ARES)."""
-
-    kind: Literal["ares"] = "ares"
-    time_weight: float = Field(1.0, ge=0, le=1)
-    """lambda: time against energy."""
-
-
-class FedAdaptCut(Config):
-    """Each group of like clients learns its cut from the round times it saw (FedAdapt)."""
-
-    kind: Literal["fedadapt"] = "fedadapt"
-    groups: int = Field(2, ge=1)
-    explore_frac: float = Field(0.2, ge=0, le=1)
-
-
-AdaptiveCut = Annotated[AresCut | FedAdaptCut, Field(discriminator="kind")]
 
 
 class SimConfig(Config):

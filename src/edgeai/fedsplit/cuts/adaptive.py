@@ -24,11 +24,13 @@ import numpy as np
 
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.advise.time import energy_j, line_s, mean_link
-from edgeai.fedsplit.config.run import AresCut, FedAdaptCut, SimConfig
+from edgeai.fedsplit.config.cuts import AresCut, FedAdaptCut
+from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.cuts.policy import CutPolicy
-from edgeai.fedsplit.methods.method import Round, Setup
-from edgeai.fedsplit.protocol.halves import derived_seed
-from edgeai.fedsplit.sim.ledger import Ledger
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.protocol.batching import derived_seed
+from edgeai.fedsplit.protocol.ledger import Ledger
+from edgeai.fedsplit.protocol.round import Round
 
 _METHODS = (
     "relay",
@@ -83,11 +85,11 @@ class Ares(CutPolicy):
 
     def learn(self, rnd: Round, ledger: Ledger) -> None:
         """Measures the throughput of everyone who took part."""
-        assert rnd.use is not None
+        assert rnd.usage is not None
         for client in rnd.clients:
-            if client not in rnd.use.clients:
+            if client not in rnd.usage.clients:
                 continue
-            use, totals, before = rnd.use.clients[client], ledger.of_client(client), self.num_bytes[client]
+            use, totals, before = rnd.usage.clients[client], ledger.of_client(client), self.num_bytes[client]
             self.num_bytes[client] = (totals.up_bytes, totals.down_bytes)
             if client in rnd.late:
                 continue  # not all of its bytes were on the line when the round ended
@@ -168,12 +170,12 @@ class FedAdapt(CutPolicy):
 
         Who was too late counts for the whole round, at least.
         """
-        assert rnd.use is not None
-        use = rnd.use.clients.get(client)
+        assert rnd.usage is not None
+        use = rnd.usage.clients.get(client)
         _, times = self.expected(client, self.positions[client], mean_link(self.setup.world.link_config(client)))
         seen_s = use.compute_s + use.tx_s + use.rx_s if use else 0.0
         if client in rnd.late:
-            seen_s = max(seen_s, rnd.use.end_s - rnd.use.begin_s)
+            seen_s = max(seen_s, rnd.usage.end_s - rnd.usage.begin_s)
         return (seen_s + times.server_s) / (self.setup.num_samples[client] * self.cfg.local_epochs)
 
     def memory(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgeai.core.errors import UsageError
+from edgeai.fedsplit.cuts.part_cost import PartCost
 
 _REFUSED = (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError)
 """What a part raises that does not take its input."""
@@ -29,37 +29,6 @@ BACKWARD_PER_FORWARD = 2
 """The measurement contract: a backward pass costs twice the forward pass, for the input and for the weights. The first
 layer of a model needs no gradient for its input; it is charged all the same, so that the parts of a model always add up
 to the model, wherever it is cut. Where nothing is trained, only the gradient for the input is needed: once."""
-
-
-@dataclass(frozen=True)
-class PartCost:
-    """What one part costs. "Per sample" is per row of the batch.
-
-    Args:
-        num_params: Parameters, each counted once however often it is used.
-        num_trainable: Those of them that are trained.
-        weight_bytes: Of parameters and buffers: what a copy of the part is on the wire.
-        forward_flops: Per sample.
-        backward_flops: Per sample, by the contract.
-        saved_bytes: Per sample: what autograd keeps between forward and backward, parameters not counted. On the meta
-            device recurrent layers and attention are taken apart, and fused kernels may keep less.
-        output_shape: Without the batch.
-        output_bytes: Per sample.
-    """
-
-    num_params: int
-    num_trainable: int
-    weight_bytes: int
-    forward_flops: float
-    backward_flops: float
-    saved_bytes: float
-    output_shape: tuple[int, ...]
-    output_bytes: int
-
-    @property
-    def train_flops(self) -> float:
-        """Of one training step, per sample."""
-        return self.forward_flops + self.backward_flops
 
 
 Stretches = Callable[[int, int], PartCost]
@@ -139,20 +108,6 @@ def measure_stretches(
         return _cost(part, outputs[stop - 1][0], sum(flops for _, flops in outputs[start:stop]), saved_bytes)
 
     return cost
-
-
-def add_costs(costs: Sequence[PartCost]) -> PartCost:
-    """Returns the cost of parts that follow each other, as of one part. They must not share weights."""
-    return PartCost(
-        num_params=sum(c.num_params for c in costs),
-        num_trainable=sum(c.num_trainable for c in costs),
-        weight_bytes=sum(c.weight_bytes for c in costs),
-        forward_flops=sum(c.forward_flops for c in costs),
-        backward_flops=sum(c.backward_flops for c in costs),
-        saved_bytes=sum(c.saved_bytes for c in costs),
-        output_shape=costs[-1].output_shape,
-        output_bytes=costs[-1].output_bytes,
-    )
 
 
 def _cost(part: nn.Module, output: Tensor, flops: int, saved_bytes: int) -> PartCost:

@@ -9,12 +9,14 @@ from typing import Any
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.advise.load import Load, Parts, Schooling, load_of
 from edgeai.fedsplit.advise.time import Mean, Times, times_of
-from edgeai.fedsplit.config.methods import SplitFedV2Config
+from edgeai.fedsplit.config.hybrid import SplitFedV2Config
 from edgeai.fedsplit.config.run import SimConfig
-from edgeai.fedsplit.methods.method import Method, Round, Setup
+from edgeai.fedsplit.methods.method import Method
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.protocol.codec.sizes import check_codec
-from edgeai.fedsplit.sim.ledger import Ledger
-from edgeai.fedsplit.sim.world import SERVER
+from edgeai.fedsplit.protocol.ledger import Ledger
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.world.world import SERVER
 
 
 class CutPolicy(ABC):

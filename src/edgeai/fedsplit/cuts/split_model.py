@@ -14,12 +14,10 @@ from torch import Tensor, nn
 
 from edgeai.core.config.problems import nearest
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.cuts.meter import PartCost, measure_part
-
-Weights = dict[str, Tensor]
-"""Parameters and buffers by their name in the whole model."""
-Cut = str | int
-"""The layer that the cut follows: its name, or its number from 1."""
+from edgeai.fedsplit.config.cuts import Cut
+from edgeai.fedsplit.cuts.meter import measure_part
+from edgeai.fedsplit.cuts.part_cost import PartCost
+from edgeai.fedsplit.cuts.weights import Weights
 
 
 class SplitModel:
@@ -103,35 +101,3 @@ class SplitModel:
     def layer_of(self, weight: str) -> int:
         """The number, from 0, of the layer that a weight belongs to."""
         return self.names.index(weight.partition(".")[0])
-
-
-def clone(weights: Mapping[str, Tensor]) -> Weights:
-    """A copy of weights, detached."""
-    return {name: value.detach().clone() for name, value in weights.items()}
-
-
-def average(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> Weights:
-    """The weighted mean of weights (McMahan et al. 2017, algorithm 1). Counters, which are no numbers, are the first's.
-
-    A tensor that is the same object in several states counts once with all their shares, so that what all share stays
-    as it is to the bit.
-
-    Args:
-        states: The same names in each.
-        shares: Add up to 1.
-    """
-    return {name: _mean([state[name] for state in states], shares) for name in states[0]}
-
-
-def _mean(values: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    share_of: dict[int, float] = {}
-    for value, share in zip(values, shares, strict=True):
-        share_of[id(value)] = share_of.get(id(value), 0.0) + share
-    if len(share_of) == 1 or not values[0].is_floating_point():
-        return values[0].detach().clone()
-    distinct = {id(value): value for value in values}
-    parts = [distinct[key].detach() * share for key, share in share_of.items()]
-    total = parts[0]
-    for part in parts[1:]:
-        total += part
-    return total

@@ -32,7 +32,7 @@ from edgeai.fedsplit.flower.transport.roster import Roster
 from edgeai.fedsplit.flower.transport.stream_courier import Address, StreamCourier
 from edgeai.fedsplit.flower.transport.stream_service import Certificate, StreamService
 from edgeai.fedsplit.flower.transport.wire_report import write_wire
-from edgeai.fedsplit.methods.method import Round
+from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.reports.run_report import SimReport
 from edgeai.fedsplit.sim.build import Sim, build_sim
 from edgeai.fedsplit.sim.history import History

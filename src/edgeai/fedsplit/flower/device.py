@@ -20,8 +20,8 @@ from edgeai.fedsplit.config.backend import InprocConfig
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.privacy.protection import Protect, build_protect
 from edgeai.fedsplit.protocol.channel import build_ends
+from edgeai.fedsplit.protocol.client_half import State
 from edgeai.fedsplit.protocol.devices import Answer
-from edgeai.fedsplit.protocol.halves import State
 from edgeai.fedsplit.protocol.message import Message
 from edgeai.fedsplit.sim.build import Halves, build_sim
 from edgeai.fedsplit.sim.inproc import answers

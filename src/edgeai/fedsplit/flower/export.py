@@ -66,7 +66,7 @@ __all__ = ["app"]
 '''
 
 _STRATEGY_SERVER = _server(
-    "The server: one of Flower's strategies, with the data, model and optimiser of run.yaml.",
+    "The server: one of Flower's strategies, with the data, model and optimizer of run.yaml.",
     "from edgeai.fedsplit.flower.federated import federate",
     "Options of the strategy are keywords of `federate`.",
     """\
@@ -82,7 +82,7 @@ __all__ = ["app"]
 '''
 
 _SECURE_SERVER = _server(
-    "The server: federated averaging by Flower's SecAgg+, with the data, model and optimiser of run.yaml.",
+    "The server: federated averaging by Flower's SecAgg+, with the data, model and optimizer of run.yaml.",
     "from edgeai.fedsplit.flower.secure import federate_securely",
     "The server learns the clients' mean, and no client's weights.",
     """\

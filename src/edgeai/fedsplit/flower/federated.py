@@ -59,7 +59,7 @@ def federate(
     """Trains by a strategy of Flower's.
 
     Args:
-        cfg: Data, partition, model, optimiser and rounds.
+        cfg: Data, partition, model, optimizer and rounds.
         name: Of the strategy, such as "FedAdam".
         grid: Flower's.
         dp_noise: Noise multiplier of Flower's central differential privacy with fixed clipping; 0 leaves it out. All

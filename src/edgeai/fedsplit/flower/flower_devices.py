@@ -14,8 +14,8 @@ from edgeai.fedsplit.flower.device import read_blob
 from edgeai.fedsplit.flower.transport.courier import Courier, Outset
 from edgeai.fedsplit.flower.transport.packing import moved
 from edgeai.fedsplit.protocol.channel import build_ends
+from edgeai.fedsplit.protocol.client_half import State
 from edgeai.fedsplit.protocol.devices import Answer, Devices
-from edgeai.fedsplit.protocol.halves import State
 from edgeai.fedsplit.protocol.message import Message
 from edgeai.fedsplit.protocol.transport import Reply, Request
 from edgeai.fedsplit.sim.build import Sim

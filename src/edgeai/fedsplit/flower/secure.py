@@ -52,7 +52,7 @@ def federate_securely(cfg: SimConfig, grid: Grid, context: Context) -> tuple[lis
     """Trains. A round makes up for a client that is lost in it; the next one waits until all are there.
 
     Args:
-        cfg: Data, partition, model, optimiser and rounds.
+        cfg: Data, partition, model, optimizer and rounds.
         grid: Flower's.
         context: Of the ServerApp.
 

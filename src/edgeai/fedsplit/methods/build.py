@@ -19,7 +19,8 @@ from edgeai.fedsplit.methods.hybrid.locfedmix import LocFedMix
 from edgeai.fedsplit.methods.hybrid.mergesfl import MergeSFL
 from edgeai.fedsplit.methods.hybrid.sfl_ga import SFLGA
 from edgeai.fedsplit.methods.hybrid.splitfed import SFLG, SplitFedV1, SplitFedV2, SplitFedV3
-from edgeai.fedsplit.methods.method import Method, Setup
+from edgeai.fedsplit.methods.method import Method
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.split.async_sl import AsyncSL
 from edgeai.fedsplit.methods.split.cyclesl import CycleSL
 from edgeai.fedsplit.methods.split.epsl import EPSL

@@ -195,13 +195,13 @@ def train_judge(x: Tensor, y: Tensor, *, num_steps: int, seed: int, width: int =
         torch.manual_seed(seed)
         sizes = (x[0].numel(), width, int(y.max()) + 1)
         judge = nn.Sequential(nn.Flatten(), nn.Linear(*sizes[:2]), nn.ReLU(), nn.Linear(*sizes[1:])).to(x.device)
-    optimiser = torch.optim.Adam(judge.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(judge.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(num_steps):
         rows = torch.randint(len(x), (batch,), generator=generator)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(judge(x[rows]), y[rows]).backward()
-        optimiser.step()
+        optimizer.step()
     return judge.eval()
 
 

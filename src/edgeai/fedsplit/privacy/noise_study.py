@@ -202,7 +202,7 @@ def _protection(row: PrivacyRow, cfg: PrivacyStudyConfig) -> Protect:
 def _train(pictures: _Pictures, protect: Protect, cfg: PrivacyStudyConfig) -> tuple[nn.Sequential, float]:
     """Trains both parts end to end, which is what split learning computes; returns the best epoch's client part."""
     client, server = _fresh(build_client_part, cfg.seed), _fresh(build_server_part, cfg.seed + 1)
-    optimiser = torch.optim.Adam([*client.parameters(), *server.parameters()], lr=cfg.lr)
+    optimizer = torch.optim.Adam([*client.parameters(), *server.parameters()], lr=cfg.lr)
     x, y = pictures.train
     best, best_acc = copy.deepcopy(client), -1.0
     for _ in range(cfg.num_epochs):
@@ -211,9 +211,9 @@ def _train(pictures: _Pictures, protect: Protect, cfg: PrivacyStudyConfig) -> tu
             z = client(batch_x)
             loss = F.cross_entropy(server(protect.smashed(z)), batch_y)
             extra = protect.extra_loss(batch_x, protect.bounded(z))  # before the noise, as published
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (loss if extra is None else loss + extra).backward()
-            optimiser.step()
+            optimizer.step()
         acc = _accuracy(server, protect.smashed(_apply(client, pictures.val[0]), training=False), pictures.val[1])
         if acc > best_acc:
             best, best_acc = copy.deepcopy(client), acc
@@ -222,25 +222,25 @@ def _train(pictures: _Pictures, protect: Protect, cfg: PrivacyStudyConfig) -> tu
 
 def _train_deconv(z: Tensor, x: Tensor, cfg: PrivacyStudyConfig) -> Decoder:
     net = _fresh(build_deconv, cfg.seed + 2)
-    optimiser = torch.optim.Adam(net.parameters(), lr=cfg.attack_lr)
+    optimizer = torch.optim.Adam(net.parameters(), lr=cfg.attack_lr)
     for _ in range(cfg.num_attack_epochs):
         for start in range(0, len(x), cfg.batch):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.mse_loss(net(z[start : start + cfg.batch]), x[start : start + cfg.batch]).backward()
-            optimiser.step()
+            optimizer.step()
     return lambda z: _apply(net, z)
 
 
 def _train_judge(samples: tuple[Tensor, Tensor], cfg: PrivacyStudyConfig) -> nn.Module:
     """Trains the same net on the test pictures, which no model and no attacker saw."""
     net = nn.Sequential(*_fresh(build_client_part, cfg.seed + 3), nn.Tanh(), *_fresh(build_server_part, cfg.seed + 4))
-    optimiser = torch.optim.Adam(net.parameters(), lr=cfg.lr)
+    optimizer = torch.optim.Adam(net.parameters(), lr=cfg.lr)
     x, y = samples
     for _ in range(cfg.num_epochs):
         for start in range(0, len(x), cfg.batch):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(net(x[start : start + cfg.batch]), y[start : start + cfg.batch]).backward()
-            optimiser.step()
+            optimizer.step()
     return net
 
 

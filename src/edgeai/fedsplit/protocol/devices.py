@@ -9,11 +9,11 @@ from typing import Any
 
 from edgeai.core.link import Direction
 from edgeai.fedsplit.protocol.channel import ChannelEnd
-from edgeai.fedsplit.protocol.halves import State
+from edgeai.fedsplit.protocol.client_half import State
+from edgeai.fedsplit.protocol.ledger import Ledger
 from edgeai.fedsplit.protocol.message import KINDS, Message
 from edgeai.fedsplit.protocol.transport import Reply, Request
-from edgeai.fedsplit.sim.clock import Clock
-from edgeai.fedsplit.sim.ledger import Ledger
+from edgeai.fedsplit.world.clock import Clock
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Choice:
         seconds: Of the round.
         client_j: Energy of a client, mean.
         total_j: Of all clients and the server.
-        client_memory_bytes: Weights, gradients, optimiser state and what autograd keeps of a batch; the largest.
+        client_memory_bytes: Weights, gradients, optimizer state and what autograd keeps of a batch; the largest.
         server_memory_bytes: The same of all that the server holds.
         fits: On every client, and on the server: each half on one lane, and all together on all of them.
         labels_leave: The server sees labels.

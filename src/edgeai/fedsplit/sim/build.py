@@ -12,27 +12,28 @@ from torch import Tensor, nn
 
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.config.data import VerticalPartitionConfig
-from edgeai.fedsplit.config.methods import FedSLConfig
 from edgeai.fedsplit.config.run import SimConfig
+from edgeai.fedsplit.config.vertical import FedSLConfig
 from edgeai.fedsplit.cuts.adaptive import CutPolicy, build_policy
 from edgeai.fedsplit.cuts.split_model import SplitModel
 from edgeai.fedsplit.data.load import load_data
 from edgeai.fedsplit.data.samples import Dataset, Samples
 from edgeai.fedsplit.methods.build import build_method
-from edgeai.fedsplit.methods.method import Method, Setup
+from edgeai.fedsplit.methods.method import Method
+from edgeai.fedsplit.methods.setup import ClientInputs, Setup
 from edgeai.fedsplit.methods.vertical.sequence_chains import deal_segments
 from edgeai.fedsplit.models.build import build_model
 from edgeai.fedsplit.partition.partition import partition
 from edgeai.fedsplit.partition.views import vertical_inputs
 from edgeai.fedsplit.privacy.protection import Protect, build_protect
 from edgeai.fedsplit.protocol.channel import build_ends
+from edgeai.fedsplit.protocol.client_half import ClientContext, ClientHalf, State
 from edgeai.fedsplit.protocol.codec.sizes import check_codec
 from edgeai.fedsplit.protocol.devices import Devices
-from edgeai.fedsplit.protocol.halves import ClientHalf, Kit, State
-from edgeai.fedsplit.sim.clock import Clock
+from edgeai.fedsplit.protocol.ledger import Ledger
 from edgeai.fedsplit.sim.inproc import InProcess
-from edgeai.fedsplit.sim.ledger import Ledger
-from edgeai.fedsplit.sim.world import World, build_world
+from edgeai.fedsplit.world.clock import Clock
+from edgeai.fedsplit.world.world import World, build_world
 
 
 @dataclass(frozen=True)
@@ -163,10 +164,12 @@ def build_setup(
         positions=cut_positions(cfg, model),
         world=world,
         histograms=histograms,
-        input_shapes=tuple(tuple(part.x.shape[1:]) for part in clients),
+        inputs=ClientInputs(
+            shapes=tuple(tuple(part.x.shape[1:]) for part in clients),
+            indices=tuple(vertical_inputs(dataset, vertical, cfg.num_clients)) if vertical else (),
+            labels=clients[0].y if vertical else None,
+        ),
         at_cut=at_cut(cfg),
-        inputs=tuple(vertical_inputs(dataset, vertical, cfg.num_clients)) if vertical else (),
-        labels=clients[0].y if vertical else None,
     )
 
 
@@ -212,7 +215,7 @@ class Halves:
 
     def __call__(self, client: int, number: int, kept: State) -> ClientHalf:
         """A device with new modules."""
-        kit = Kit(
+        context = ClientContext(
             client=client,
             round=number,
             seed=self._cfg.seed,
@@ -224,7 +227,7 @@ class Halves:
             is_random=self._is_random,
             kept=kept,
         )
-        return self._method.client_half(kit, self._method.client_parts(client))
+        return self._method.client_half(context, self._method.client_parts(client))
 
 
 def hash_weights(method: Method) -> str:

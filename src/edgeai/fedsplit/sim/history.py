@@ -9,10 +9,10 @@ from typing import Any
 
 from torch.nn import functional as F
 
-from edgeai.fedsplit.methods.method import Round
 from edgeai.fedsplit.privacy.guarantee import guarantee
 from edgeai.fedsplit.privacy.leakage import Leakage, measure_leakage
 from edgeai.fedsplit.protocol.message import Kind
+from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.reports.run_report import RoundRow, SimReport, Target
 from edgeai.fedsplit.sim.build import Sim, has_batchnorm, hash_weights
 from edgeai.fedsplit.sim.evaluate import Score
@@ -33,11 +33,11 @@ class History:
     def add(self, rnd: Round, score: Score | None) -> None:
         """Adds a round that has ended."""
         sim = self._sim
-        use = rnd.use
+        use = rnd.usage
         assert use is not None
         self._clients_j += sum(one.energy_j for one in use.clients.values())
         self._server_j += use.server.energy_j
-        self._server_peak_bytes = max(self._server_peak_bytes, rnd.server_peak_bytes)
+        self._server_peak_bytes = max(self._server_peak_bytes, rnd.server.peak_bytes)
         self._figures = dict(rnd.notes)
         self._score = score or self._score
         totals = sim.ledger.totals
@@ -48,7 +48,7 @@ class History:
                 end_s=use.end_s,
                 num_clients=len(rnd.clients),
                 num_late=len(rnd.late),
-                loss=rnd.mean_loss if math.isfinite(rnd.mean_loss) else None,
+                loss=rnd.loss.mean if math.isfinite(rnd.loss.mean) else None,
                 accuracy=score.accuracy if score else None,
                 test_loss=score.loss if score else None,
                 bytes_up=totals.up_bytes,

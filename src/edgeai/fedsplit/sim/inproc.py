@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeai.fedsplit.protocol.channel import ChannelEnd
+from edgeai.fedsplit.protocol.client_half import ClientHalf, State
 from edgeai.fedsplit.protocol.devices import Answer, Devices
-from edgeai.fedsplit.protocol.halves import ClientHalf, State
+from edgeai.fedsplit.protocol.ledger import Ledger
 from edgeai.fedsplit.protocol.message import Message
 from edgeai.fedsplit.protocol.transport import Reply, Request
-from edgeai.fedsplit.sim.clock import Clock
-from edgeai.fedsplit.sim.ledger import Ledger
+from edgeai.fedsplit.world.clock import Clock
 
 MakeHalf = Callable[[int, int, State], ClientHalf]
 """From client, round, and what it kept."""

@@ -10,7 +10,7 @@ from edgeai.core.checkpoint import load_state, save_state
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text, write_whole
 from edgeai.core.run import Run
-from edgeai.fedsplit.methods.method import Round
+from edgeai.fedsplit.protocol.round import Cutoff, Round, RoundServer
 from edgeai.fedsplit.reports.run_report import RoundRow, SimReport
 from edgeai.fedsplit.sim.build import Sim
 from edgeai.fedsplit.sim.evaluate import evaluate
@@ -50,10 +50,10 @@ def train(sim: Sim, run: Run, *, resume: bool = False, play: PlayRound | None = 
         if number == 1:
             write_whole(run.path / TIMELINE, json_text([asdict(span) for span in sim.clock.spans], indent=None) + "\n")
         history.add(rnd, evaluate(sim.method.evaluated(sim.devices.kept), sim.dataset.test) if is_tested else None)
-        if rnd.num_samples and not math.isfinite(rnd.mean_loss):
+        if rnd.loss.num_samples and not math.isfinite(rnd.loss.mean):
             run.finish("failed", history.report().to_json())
             raise EdgeAIError(
-                f"the training loss is {rnd.mean_loss} in round {number}; the rounds until then are in {run.path}",
+                f"the training loss is {rnd.loss.mean} in round {number}; the rounds until then are in {run.path}",
                 hint=f"lower optim.lr (now {cfg.optim.lr:g})",
             )
         save_state(run.path, history.state())
@@ -77,20 +77,14 @@ def play_round(sim: Sim, number: int, away: Collection[int] = ()) -> Round:
     selected = [client for client in cohort.selected if client not in away]
     sim.clock.begin_round(number, carry_over=sim.method.carries_over)
     sim.devices.begin(number)
-    rnd = Round(
-        number,
-        selected,
-        sim.devices,
-        sim.clock,
-        sim.ledger,
-        wanted=min(cohort.num_wanted, len(selected)),
-        deadline_s=sim.world.deadline_s,
-        lost=cohort.drops,
-    )
+    server = RoundServer(number, sim.clock, sim.ledger)
+    limit_s = math.inf if sim.world.deadline_s is None else server.begin_s + sim.world.deadline_s
+    cutoff = Cutoff(min(cohort.num_wanted, len(selected)), limit_s, cohort.drops)
+    rnd = Round(number, selected, sim.devices, server, cutoff)
     if selected:
         sim.method.round(rnd)
     sim.devices.end()
-    rnd.use = sim.clock.end_round(rnd.end_s)
+    rnd.usage = sim.clock.end_round(rnd.server.end_s)
     if sim.policy is not None:
         sim.policy.observe(rnd, sim.ledger)
     return rnd

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from edgeai.core.metrics import Metrics
 from edgeai.fedsplit.config.codec import CodecConfig
 from edgeai.fedsplit.config.run import SimConfig
+from edgeai.fedsplit.protocol.batching import derived_seed
 from edgeai.fedsplit.protocol.channel import build_ends
-from edgeai.fedsplit.protocol.halves import derived_seed
+from edgeai.fedsplit.protocol.ledger import LedgerTotals
 from edgeai.fedsplit.protocol.message import Message
 from edgeai.fedsplit.sim.build import Sim, build_sim
-from edgeai.fedsplit.sim.ledger import LedgerTotals
 from edgeai.fedsplit.sim.train import play_round
 
 _ROUNDS = 2
@@ -198,12 +198,12 @@ def _central() -> dict[str, Tensor]:
     sim = build_sim(cfg)
     model, samples = sim.setup.model.copy().model, sim.clients[0]
     for number in range(1, _ROUNDS + 1):
-        optimiser = torch.optim.SGD(model.parameters(), lr=cfg.optim.lr)
+        optimizer = torch.optim.SGD(model.parameters(), lr=cfg.optim.lr)
         generator = torch.Generator().manual_seed(derived_seed(cfg.seed, number, 0, 0, 1))
         for rows in torch.randperm(len(samples), generator=generator).split(cfg.batch):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(model(samples.x[rows]), samples.y[rows]).backward()
-            optimiser.step()
+            optimizer.step()
     return dict(model.state_dict())
 
 

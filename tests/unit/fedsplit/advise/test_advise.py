@@ -11,7 +11,7 @@ from edgeai.fedsplit.advise.recommendation import in_bytes, in_joules, in_second
 from edgeai.fedsplit.config.advise import AdviseConfig, TransformerShapeConfig
 from edgeai.fedsplit.reports.advise_report import Choice
 from edgeai.fedsplit.sim.train import play_round
-from edgeai.fedsplit.sim.world import read_catalogue
+from edgeai.fedsplit.world.catalog import read_catalog
 
 from ..conftest import build, tiny_model
 
@@ -154,7 +154,7 @@ def test_a_half_must_fit_one_lane() -> None:
     [whole] = {choice.server_memory_bytes for choice in advise(advice(**asked)).choices if choice.cut == "embed"}
     fitting = {}
     for part, lanes in ((4, 4), (4, 3), (5, 8)):
-        lane = {**read_catalogue()["server-gpu"].model_dump(), "memory_bytes": whole // part}
+        lane = {**read_catalog()["server-gpu"].model_dump(), "memory_bytes": whole // part}
         report = advise(advice(**asked, world={"devices": ["laptop"], "server": {"device": lane, "lanes": lanes}}))
         fitting[part, lanes] = report.choices[0].fits
     assert fitting == {(4, 4): True, (4, 3): False, (5, 8): False}

@@ -10,7 +10,7 @@ from edgeai.fedsplit.advise.crossover import find_crossover
 from edgeai.fedsplit.advise.load import Parts, Schooling
 from edgeai.fedsplit.config.advise import AdviseConfig
 from edgeai.fedsplit.config.codec import CodecConfig, Fp16Config
-from edgeai.fedsplit.cuts.meter import PartCost
+from edgeai.fedsplit.cuts.part_cost import PartCost
 from edgeai.fedsplit.models.build import build_model
 
 CUTS = {"conv1": (156, 1176, 52), "conv2": (2_572, 400, 148), "fc1": (50_692, 120, 92), "fc2": (60_856, 84, 10)}

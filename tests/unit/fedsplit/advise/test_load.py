@@ -5,20 +5,17 @@ import pytest
 from edgeai.fedsplit.advise.load import LABEL_BYTES, Parts, Schooling, linear_head, load_of
 from edgeai.fedsplit.config.advise import AdviseMethod
 from edgeai.fedsplit.config.codec import CodecConfig, Fp16Config, TopkConfig
-from edgeai.fedsplit.config.methods import (
+from edgeai.fedsplit.config.federated import FedAvgConfig
+from edgeai.fedsplit.config.hybrid import (
     CSEFSLConfig,
-    FedAvgConfig,
     FSLSageConfig,
     LocalLossConfig,
-    PSLConfig,
-    RelayConfig,
-    SGLRConfig,
     SplitFedV1Config,
     SplitFedV2Config,
     SplitFedV3Config,
-    UShapeConfig,
 )
-from edgeai.fedsplit.cuts.meter import PartCost
+from edgeai.fedsplit.config.split import PSLConfig, RelayConfig, SGLRConfig, UShapeConfig
+from edgeai.fedsplit.cuts.part_cost import PartCost
 
 NUM_PARAMS = 61_706
 """LeNet-5 on 28x28."""

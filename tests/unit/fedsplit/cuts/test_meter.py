@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.cuts.meter import add_costs, measure_chain, measure_part, measure_stretches
+from edgeai.fedsplit.cuts.meter import measure_chain, measure_part, measure_stretches
+from edgeai.fedsplit.cuts.part_cost import add_costs
 
 
 def lenet5() -> list[nn.Module]:

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.cuts.split_model import SplitModel, average, clone
+from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.cuts.weights import average, clone
 
 from ..conftest import tiny_model
 

@@ -51,10 +51,10 @@ def test_the_same_config_gives_the_same_report(tmp_path):
 def test_resumed_equals_uninterrupted_even_from_the_middle_of_a_round(tmp_path, monkeypatch):
     cfg = config("method.kind=splitfed-v2")
     whole = simulate(cfg, made(cfg, tmp_path / "whole"))
-    from edgeai.fedsplit.protocol import halves
+    from edgeai.fedsplit.protocol import server_half
 
     calls = 0
-    step = halves.ServerHalf.step
+    step = server_half.ServerHalf.step
 
     def interrupted(self, *args):
         nonlocal calls
@@ -64,7 +64,7 @@ def test_resumed_equals_uninterrupted_even_from_the_middle_of_a_round(tmp_path, 
         return step(self, *args)
 
     run = made(cfg, tmp_path / "cut")
-    monkeypatch.setattr(halves.ServerHalf, "step", interrupted)
+    monkeypatch.setattr(server_half.ServerHalf, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         simulate(cfg, run)
     monkeypatch.undo()

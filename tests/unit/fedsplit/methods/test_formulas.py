@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgeai.fedsplit.methods.build import METHODS
-from edgeai.fedsplit.sim.ledger import RELAY, LedgerTotals
+from edgeai.fedsplit.protocol.ledger import RELAY, LedgerTotals
 
 S, LABEL, E, BATCH = 4, 8, 2, 16
 Q, Q_TAIL, CLASSES = 64 * S, 16 * S, 10 * S

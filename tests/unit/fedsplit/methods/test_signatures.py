@@ -9,9 +9,9 @@ import pytest
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.methods.build import METHODS
 from edgeai.fedsplit.models.build import build_model
+from edgeai.fedsplit.protocol.ledger import LedgerTotals
 from edgeai.fedsplit.protocol.message import KINDS
 from edgeai.fedsplit.sim.build import Sim, build_sim
-from edgeai.fedsplit.sim.ledger import LedgerTotals
 from edgeai.fedsplit.sim.train import play_round
 
 VARIANTS: list[dict[str, Any]] = [

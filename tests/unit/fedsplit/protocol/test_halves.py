@@ -2,11 +2,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from edgeai.fedsplit.config.run import OptimConfig
-from edgeai.fedsplit.cuts.split_model import SplitModel, clone
+from edgeai.fedsplit.config.optim import OptimConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.cuts.weights import clone
 from edgeai.fedsplit.data.samples import Samples
-from edgeai.fedsplit.protocol.halves import Kit, Part, PrivateClient, ServerHalf, SplitClient, derived_seed, num_batches
+from edgeai.fedsplit.protocol.batching import derived_seed, num_batches
+from edgeai.fedsplit.protocol.client_half import ClientContext, PrivateClient, SplitClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 
 from ..conftest import digits, tiny_model
 
@@ -19,14 +23,14 @@ def model():
     return SplitModel(tiny_model(), (1, 8, 8))
 
 
-def kit(samples, **changes):
+def context(samples, **changes):
     settings = {"client": 2, "round": 3, "seed": 5, "batch": 16, "epochs": 1, "optim": OptimConfig(lr=LR), **changes}
-    return Kit(samples=samples, **settings)
+    return ClientContext(samples=samples, **settings)
 
 
 def client(model, samples, half=SplitClient, **changes):
     part = model.copy().part(0, 1)
-    return half(kit(samples, **changes), {"client": Part(part, model.cost(0, 1))})
+    return half(context(samples, **changes), {"client": Part(part, model.cost(0, 1))})
 
 
 def answer(half, op, message=None):
@@ -57,7 +61,7 @@ def test_the_order_depends_on_seed_client_and_round_alone(model):
 def test_two_halves_step_like_the_whole_model(model):
     _, [samples, *_] = digits()
     whole = model.copy().model
-    optimiser = torch.optim.SGD(whole.parameters(), lr=LR)
+    optimizer = torch.optim.SGD(whole.parameters(), lr=LR)
     server = ServerHalf(model.copy(), 1, OptimConfig(lr=LR))
     half = client(model, samples)
     order = [indices for indices, *_ in client(model, samples).batches()]
@@ -66,10 +70,10 @@ def test_two_halves_step_like_the_whole_model(model):
         [reply] = answer(half, "step", message)
         step = server.step(1, reply.activations["z"], reply.labels["y"])
         message = Message(gradients={"z": step.gradient})
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = F.cross_entropy(whole(samples.x[rows]), samples.y[rows])
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         assert torch.equal(step.loss, loss.detach())
     [end] = answer(half, "unload", message)
     for name, value in whole.state_dict().items():

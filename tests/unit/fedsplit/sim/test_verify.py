@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edgeai.core.metrics import Metrics
-from edgeai.fedsplit.protocol.halves import ServerHalf
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.sim import verify as module
 from edgeai.fedsplit.sim.verify import FACTS, verify
 
@@ -44,8 +44,8 @@ def test_a_relay_whose_server_steps_twice_is_found_out(monkeypatch):
 
 
 def test_a_ledger_that_loses_labels_is_found_out(monkeypatch):
+    from edgeai.fedsplit.protocol.ledger import Ledger
     from edgeai.fedsplit.protocol.message import Message
-    from edgeai.fedsplit.sim.ledger import Ledger
 
     whole = Ledger.charge
 

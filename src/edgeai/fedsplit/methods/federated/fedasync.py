@@ -19,11 +19,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgeai.fedsplit.config.methods import FedAsyncConfig
-from edgeai.fedsplit.cuts.split_model import Weights, average
+from edgeai.fedsplit.config.federated import FedAsyncConfig
+from edgeai.fedsplit.cuts.weights import Weights, average
 from edgeai.fedsplit.methods.federated.fedavg import FedAvg, FullClient
-from edgeai.fedsplit.methods.method import Round, Setup
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.protocol.transport import Request
 
 
@@ -34,7 +35,7 @@ class AsyncClient(FullClient):
         """One job."""
         self._order = self._batches()
         answer = super().on_train(message)
-        self.first_epoch += self.kit.epochs
+        self.first_epoch += self.context.epochs
         return answer
 
 
@@ -69,21 +70,23 @@ class FedAsync(FedAvg):
         gone_s = [self.begin(rnd, client, rnd.begin_s) for client in rnd.clients if client not in self.jobs]
         mixed_s: list[float] = []
         staleness = 0
-        while len(mixed_s) < rnd.wanted and self.jobs:
+        while len(mixed_s) < rnd.cutoff.num_wanted and self.jobs:
             client = min(self.jobs, key=lambda client: (self.jobs[client].at_s, client))
-            if self.jobs[client].at_s > rnd.limit_s:
+            if self.jobs[client].at_s > rnd.cutoff.limit_s:
                 break
             job = self.jobs.pop(client)
             mixed_s.append(job.at_s)
             staleness += self.version - job.version
             self.mix(job)
-            rnd.loss(job.loss, self.setup.num_samples[client])
-            if client in rnd.clients and len(mixed_s) < rnd.wanted:
+            rnd.loss.add(job.loss, self.setup.num_samples[client])
+            if client in rnd.clients and len(mixed_s) < rnd.cutoff.num_wanted:
                 gone_s.append(self.begin(rnd, client, job.at_s))
-        if len(mixed_s) == rnd.wanted:
-            rnd.end_s = mixed_s[-1]
+        if len(mixed_s) == rnd.cutoff.num_wanted:
+            rnd.server.end_s = mixed_s[-1]
         else:  # at the deadline, or when the last of those that vanished would have delivered
-            rnd.end_s = rnd.limit_s if rnd.limit_s < float("inf") else max([rnd.begin_s, *mixed_s, *gone_s])
+            rnd.server.end_s = (
+                rnd.cutoff.limit_s if rnd.cutoff.limit_s < float("inf") else max([rnd.begin_s, *mixed_s, *gone_s])
+            )
         if mixed_s:
             rnd.notes["staleness"] = staleness / len(mixed_s)
 
@@ -94,7 +97,7 @@ class FedAsync(FedAvg):
             When it arrives, or would have.
         """
         reply = rnd.ask("train", {client: Request(self.send(client), at_s)})[client]
-        if client in rnd.lost:
+        if client in rnd.cutoff.lost:
             rnd.late.add(client)
         else:
             loss = float(reply.message.options["loss"])  # type: ignore[arg-type]

@@ -11,10 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.cuts.split_model import average
-from edgeai.fedsplit.methods.method import Method, Round, Setup, Signature, weights_of
-from edgeai.fedsplit.protocol.halves import ClientHalf, Part, static_bytes
+from edgeai.fedsplit.cuts.weights import average
+from edgeai.fedsplit.methods.method import Method, Signature, weights_of
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.protocol.client_half import ClientHalf
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import Part, training_bytes
+from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
@@ -24,7 +27,7 @@ class FullClient(ClientHalf):
     def on_train(self, message: Message) -> Message:
         """Takes over the weights, trains for the round, and answers with the result."""
         self.begin(message)
-        optim = self.optimiser("model")
+        optim = self.optimizer("model")
         loss_sum, num_samples = 0.0, 0
         for _, x, y in self.batches():
             optim.zero_grad()
@@ -40,7 +43,7 @@ class FullClient(ClientHalf):
         Returns:
             The loss, detached.
         """
-        module, protect = self.parts["model"].module, self.kit.protect
+        module, protect = self.parts["model"].module, self.context.protect
         self.count("model", len(x), forward=1, backward=1)
         if protect is None or not protect.is_dp:
             loss = F.cross_entropy(module(x), y)
@@ -102,7 +105,7 @@ class FedAvg(Method):
     def hold(self, rnd: Round, num_models: int) -> None:
         """The server holds its model, and those that came up."""
         cost = self.setup.model.cost(0, len(self.setup.model))
-        rnd.hold(static_bytes(cost, self.setup.cfg.optim) + num_models * cost.weight_bytes)
+        rnd.server.hold(training_bytes(cost, self.setup.cfg.optim) + num_models * cost.weight_bytes)
 
     def aggregate(self, replies: dict[int, Reply]) -> None:
         """Makes the next global model."""
@@ -112,4 +115,4 @@ class FedAvg(Method):
 def note_losses(rnd: Round, setup: Setup, replies: dict[int, Reply]) -> None:
     """Notes the mean losses that clients saw themselves."""
     for client, reply in replies.items():
-        rnd.loss(float(reply.message.options["loss"]), setup.num_samples[client])  # type: ignore[arg-type]
+        rnd.loss.add(float(reply.message.options["loss"]), setup.num_samples[client])  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""FedAvgM and FedAdam: the clients' mean update is a gradient for an optimiser at the server.
+"""FedAvgM and FedAdam: the clients' mean update is a gradient for an optimizer at the server.
 
 FedAvgM: Hsu et al., "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
 2019.
@@ -21,11 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgeai.fedsplit.config.methods import FedAdamConfig, FedAvgMConfig
-from edgeai.fedsplit.cuts.split_model import Weights, average, clone
+from edgeai.fedsplit.config.federated import FedAdamConfig, FedAvgMConfig
+from edgeai.fedsplit.cuts.weights import Weights, average, clone
 from edgeai.fedsplit.methods.federated.fedavg import FedAvg
-from edgeai.fedsplit.methods.method import Round, Setup, weights_of
-from edgeai.fedsplit.protocol.halves import static_bytes
+from edgeai.fedsplit.methods.method import weights_of
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.protocol.part import training_bytes
+from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.protocol.transport import Reply
 
 
@@ -36,17 +38,17 @@ class FedOpt(FedAvg):
         super().__init__(setup)
         trainable = {name: w for name, w in self.global_model.model.named_parameters() if w.requires_grad}
         self.slots: dict[str, Weights] = {"m": zeros_like(trainable)}
-        """What the server's optimiser keeps, by what it is called in the paper."""
+        """What the server's optimizer keeps, by what it is called in the paper."""
 
     def hold(self, rnd: Round, num_models: int) -> None:
-        """The server's optimiser too."""
+        """The server's optimizer too."""
         cost = self.setup.model.cost(0, len(self.setup.model))
         slot_bytes = 4 * cost.num_trainable * len(self.slots)
-        rnd.hold(static_bytes(cost, self.setup.cfg.optim) + num_models * cost.weight_bytes + slot_bytes)
+        rnd.server.hold(training_bytes(cost, self.setup.cfg.optim) + num_models * cost.weight_bytes + slot_bytes)
 
     @torch.no_grad()
     def aggregate(self, replies: dict[int, Reply]) -> None:
-        """Moves the trainable weights as the optimiser says, and sets the others."""
+        """Moves the trainable weights as the optimizer says, and sets the others."""
         mean = average(weights_of(replies), self.setup.shares(list(replies)))
         now = self.global_model.weights()
         for name in self.slots["m"]:
@@ -58,7 +60,7 @@ class FedOpt(FedAvg):
         """How far a weight goes that moved by `delta` in the mean."""
 
     def extra(self) -> dict[str, Any]:
-        """The optimiser's state."""
+        """The optimizer's state."""
         return {name: clone(slot) for name, slot in self.slots.items()}
 
     def load_extra(self, extra: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ inexactness of its own; clients are averaged by n_k / n, where the paper draws t
 
 from __future__ import annotations
 
-from edgeai.fedsplit.config.methods import FedProxConfig
+from edgeai.fedsplit.config.federated import FedProxConfig
 from edgeai.fedsplit.methods.federated.fedavg import FedAvg, FullClient
 from edgeai.fedsplit.protocol.message import Message
 

@@ -1,7 +1,7 @@
 """FedSGD: a client sends the gradient of its mean loss over all its samples; the server steps on their mean.
 
 McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017, section 2.
-Client: all layers, data, labels. Server: the model and its optimiser, whose state lasts from round to round.
+Client: all layers, data, labels. Server: the model and its optimizer, whose state lasts from round to round.
 Crosses, per client and round: N s bytes down; a gradient for each trainable weight up, and the buffers as they are.
 
 A gradient is computed batch by batch, which changes nothing but the memory it takes: a mean over all samples is the
@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.cuts.split_model import average
+from edgeai.fedsplit.cuts.weights import average
 from edgeai.fedsplit.methods.federated.fedavg import FedAvg, FullClient
-from edgeai.fedsplit.methods.method import Setup, weights_of
-from edgeai.fedsplit.protocol.halves import build_optimiser
+from edgeai.fedsplit.methods.method import weights_of
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import build_optimizer
 from edgeai.fedsplit.protocol.transport import Reply
 
 
@@ -36,7 +37,7 @@ class GradientClient(FullClient):
         loss = 0.0
         for _, x, y in self.batches():
             module.zero_grad()
-            share = len(x) / len(self.kit.samples)
+            share = len(x) / len(self.context.samples)
             loss += float(self.backward_loss(x, y)) * share
             for name, weight in named.items():
                 if weight.grad is not None:
@@ -58,7 +59,7 @@ class FedSGD(FedAvg):
                 f"fedsgd takes one gradient a round, and local_epochs is {setup.cfg.local_epochs}",
                 hint="set local_epochs to 1, or use fedavg",
             )
-        self.optim = build_optimiser(self.global_model.model.parameters(), setup.cfg.optim)
+        self.optim = build_optimizer(self.global_model.model.parameters(), setup.cfg.optim)
 
     def aggregate(self, replies: dict[int, Reply]) -> None:
         """One step on the mean gradient."""
@@ -69,7 +70,7 @@ class FedSGD(FedAvg):
         self.global_model.load(mean)  # what is left: buffers
 
     def extra(self) -> dict[str, Any]:
-        """The optimiser's state."""
+        """The optimizer's state."""
         return {"optim": copy.deepcopy(self.optim.state_dict())}
 
     def load_extra(self, extra: dict[str, Any]) -> None:

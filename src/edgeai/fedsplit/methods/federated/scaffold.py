@@ -23,14 +23,16 @@ import torch
 from torch import Tensor
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.config.methods import ScaffoldConfig
-from edgeai.fedsplit.cuts.split_model import Weights, average, clone
-from edgeai.fedsplit.methods.auxiliary_heads import of_model, of_tag, tagged
+from edgeai.fedsplit.config.federated import ScaffoldConfig
+from edgeai.fedsplit.cuts.weights import Weights, average, clone
 from edgeai.fedsplit.methods.federated.fedavg import FedAvg, FullClient
 from edgeai.fedsplit.methods.federated.fedopt import zeros_like
-from edgeai.fedsplit.methods.method import Round, Setup, weights_of
-from edgeai.fedsplit.protocol.halves import static_bytes
+from edgeai.fedsplit.methods.method import weights_of
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.methods.weight_tags import model_weights, tagged, untagged
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import training_bytes
+from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.protocol.transport import Reply
 
 VARIATE = "variate"
@@ -43,9 +45,9 @@ class ScaffoldClient(FullClient):
 
     def begin(self, message: Message) -> None:
         """Takes over the weights and the mean variate; looks up its own."""
-        self.load("model", of_model(message.weights))
-        self.common = of_tag(VARIATE, message.weights)
-        self.own = of_tag(_NEW if message.options["counted"] else _OLD, self.kept) or zeros_like(self.common)
+        self.load("model", model_weights(message.weights))
+        self.common = untagged(VARIATE, message.weights)
+        self.own = untagged(_NEW if message.options["counted"] else _OLD, self.kept) or zeros_like(self.common)
         self.named = {name: w for name, w in self.parts["model"].module.named_parameters() if name in self.common}
         self.start = clone(self.named)
 
@@ -57,7 +59,7 @@ class ScaffoldClient(FullClient):
 
     def answer(self, message: Message) -> Message:
         """The weights, and how the own variate changed (option II)."""
-        reach = self.num_batches * self.kit.optim.lr
+        reach = self.num_batches * self.context.optim.lr
         change = {
             name: (self.start[name] - weight.detach()) / reach - self.common[name]
             for name, weight in self.named.items()
@@ -101,20 +103,20 @@ class Scaffold(FedAvg):
         """The variates too."""
         cost = self.setup.model.cost(0, len(self.setup.model))
         both_bytes = cost.weight_bytes + 4 * cost.num_trainable
-        rnd.hold(static_bytes(cost, self.setup.cfg.optim) + 4 * cost.num_trainable + num_models * both_bytes)
+        rnd.server.hold(training_bytes(cost, self.setup.cfg.optim) + 4 * cost.num_trainable + num_models * both_bytes)
 
     @torch.no_grad()
     def aggregate(self, replies: dict[int, Reply]) -> None:
         """Moves model and mean variate."""
         clients = list(replies)
         answers = weights_of(replies)
-        mean = average([of_model(answer) for answer in answers], self.setup.shares(clients))
+        mean = average([model_weights(answer) for answer in answers], self.setup.shares(clients))
         if self.cfg.server_lr != 1:
             mean |= self.stretched(mean)
         self.global_model.load(mean)
         total = sum(self.setup.num_samples)
         for client, answer in zip(clients, answers, strict=True):
-            for name, change in of_tag(VARIATE, answer).items():
+            for name, change in untagged(VARIATE, answer).items():
                 self.variate[name] = self.variate[name] + change * (self.setup.num_samples[client] / total)
 
     def stretched(self, mean: Mapping[str, Tensor]) -> Weights:

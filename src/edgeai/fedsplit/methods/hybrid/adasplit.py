@@ -28,13 +28,20 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.config.methods import AdaSplitConfig
-from edgeai.fedsplit.cuts.split_model import SplitModel, Weights
-from edgeai.fedsplit.methods.auxiliary_heads import build_beside, copy_part, of_model, of_tag, private_model, tagged
-from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.config.hybrid import AdaSplitConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.cuts.weights import Weights
+from edgeai.fedsplit.methods.auxiliary_nets import build_auxiliary, copy_part
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
+from edgeai.fedsplit.methods.personal_models import personal_model
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.split.psl import lock_steps
-from edgeai.fedsplit.protocol.halves import Kit, Part, ServerHalf, SplitClient
+from edgeai.fedsplit.methods.weight_tags import model_weights, tagged, untagged
+from edgeai.fedsplit.protocol.client_half import ClientContext, SplitClient
 from edgeai.fedsplit.protocol.message import EMPTY, Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 _PROJECTION, _WIDTH = "projection", 64
@@ -46,12 +53,12 @@ class ContrastiveClient(SplitClient):
 
     waits = False
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
-        super().__init__(kit, parts)
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
+        super().__init__(context, parts)
         if self.kept:
-            self.load("client", of_model(self.kept))
-            self.load(_PROJECTION, of_tag(_PROJECTION, self.kept))
-        self.optim = self.optimiser("client", _PROJECTION)
+            self.load("client", model_weights(self.kept))
+            self.load(_PROJECTION, untagged(_PROJECTION, self.kept))
+        self.optim = self.optimizer("client", _PROJECTION)
 
     def on_local(self, message: Message) -> Message:
         """A round without the server; says only how large its loss was."""
@@ -107,10 +114,7 @@ class AdaSplit(Method):
                 "adasplit's contrastive loss ties the samples of a batch, so there is no gradient of one to clip",
                 hint="leave privacy.dp_sgd empty, or choose another method",
             )
-        self.projections = {
-            position: build_beside(setup, position, _projection_of(setup, position), _PROJECTION_SEED)
-            for position in sorted(set(setup.positions))
-        }
+        self.projections = build_auxiliary(setup, lambda at: _build_projection(setup, at), _PROJECTION_SEED)
         """As every client starts with."""
         self.masks: dict[int, Weights] = {}
         """Of the clients that taught the server so far, by the weights' names."""
@@ -142,7 +146,7 @@ class AdaSplit(Method):
         message = Message(options={"temperature": self.cfg.temperature})
         replies = rnd.ask("local", {client: Request(message, rnd.begin_s) for client in rnd.clients})
         for client, reply in replies.items():
-            rnd.loss(float(reply.message.options["loss"]), self.setup.num_samples[client])  # type: ignore[arg-type]
+            rnd.loss.add(float(reply.message.options["loss"]), self.setup.num_samples[client])  # type: ignore[arg-type]
         rnd.accept(replies)
 
     def global_round(self, rnd: Round) -> None:
@@ -160,7 +164,7 @@ class AdaSplit(Method):
             word_s = max([rnd.begin_s, *(self.learn(rnd, server, replies[client]) for client in chosen)])
             ready_s |= {client: max(word_s, reply.client_s) for client, reply in replies.items()}
         num_masked = sum(mask.numel() * mask.element_size() for one in self.masks.values() for mask in one.values())
-        rnd.hold(server.memory_bytes(self.setup.cfg.batch) + num_masked)
+        rnd.server.hold(server.memory_bytes(self.setup.cfg.batch) + num_masked)
         rnd.notes["mask_density_frac"] = self.density_frac()
         rnd.accept(rnd.ask("end", {client: Request(at_s=ready_s[client]) for client in rnd.clients}))
 
@@ -187,8 +191,8 @@ class AdaSplit(Method):
             for (name, mask), slope in zip(masks.items(), slopes[len(weights) :], strict=True)
         }
         self.orchestrator.saw(client, float(loss.detach()))
-        rnd.loss(loss.detach(), len(y))
-        return rnd.work(len(y) * server.cost(position).train_flops, reply.at_s)
+        rnd.loss.add(loss.detach(), len(y))
+        return rnd.server.work(len(y) * server.cost(position).train_flops, reply.at_s)
 
     def density_frac(self) -> float:
         """Share of all masks' values that are not zero."""
@@ -197,7 +201,7 @@ class AdaSplit(Method):
 
     def masked_model(self, client: int, kept: Kept) -> SplitModel:
         """One client's layers with the server's under its mask."""
-        own = private_model(self, client, kept)
+        own = personal_model(self, client, kept)
         weights = own.weights()
         own.load({name: weights[name] * mask for name, mask in self.masks.get(client, {}).items()})
         return own
@@ -277,9 +281,8 @@ def contrastive_loss(features: Tensor, y: Tensor, temperature: float) -> Tensor:
     return -(log_share.sum(1)[anchor_mask] / num_companions[anchor_mask]).mean()
 
 
-def _projection_of(setup: Setup, position: int) -> Any:
-    size = math.prod(setup.model.shape_at(position))
-    return lambda: nn.Sequential(nn.Flatten(), nn.Linear(size, _WIDTH))
+def _build_projection(setup: Setup, position: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(setup.model.shape_at(position)), _WIDTH))
 
 
 def _shrunk(mask: Tensor, step: float) -> Tensor:

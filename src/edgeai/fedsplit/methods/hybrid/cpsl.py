@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from edgeai.fedsplit.config.methods import CPSLConfig
-from edgeai.fedsplit.methods.method import Method, Round, Signature
-from edgeai.fedsplit.methods.pace import seconds_per_sample
+from edgeai.fedsplit.config.hybrid import CPSLConfig
+from edgeai.fedsplit.methods.expected_time import seconds_per_sample
+from edgeai.fedsplit.methods.method import Method, Signature
 from edgeai.fedsplit.methods.split.psl import lock_steps, merged_step
-from edgeai.fedsplit.methods.steps import hand_out, stitched, weights_served
-from edgeai.fedsplit.protocol.halves import ServerHalf, SplitClient
+from edgeai.fedsplit.methods.weight_exchange import average_whole_models, send_client_parts, server_weights
+from edgeai.fedsplit.protocol.client_half import SplitClient
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 
 
 class CPSL(Method):
@@ -36,7 +38,7 @@ class CPSL(Method):
         server = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
         at_s = rnd.begin_s
         for clients in self.clusters(rnd.clients):
-            rnd.hold(server.memory_bytes(self.setup.cfg.batch * len(clients)))
+            rnd.server.hold(server.memory_bytes(self.setup.cfg.batch * len(clients)))
             at_s = self.cluster(rnd, server, clients, at_s)
 
     def clusters(self, clients: Sequence[int]) -> list[list[int]]:
@@ -48,12 +50,13 @@ class CPSL(Method):
 
     def cluster(self, rnd: Round, server: ServerHalf, clients: list[int], at_s: float) -> float:
         """Trains one cluster; returns when the next one can begin."""
-        requests = hand_out(rnd, self.setup, self.global_model, clients, at_s)
+        requests = send_client_parts(rnd, self.setup, self.global_model, clients, at_s)
         for present in lock_steps(self.setup, clients, self.cfg.uneven):
             replies = rnd.ask("step", {client: requests[client] for client in present})
             requests |= merged_step(rnd, self.setup, server, replies, rescale=True)
         replies = rnd.ask("unload", requests)
         counted = rnd.accept(replies)
         if counted:
-            self.global_model.load(stitched(self.setup, counted, weights_served(dict.fromkeys(counted, server))))
+            served = server_weights(dict.fromkeys(counted, server))
+            self.global_model.load(average_whole_models(self.setup, counted, served))
         return max(reply.at_s for reply in (counted or replies).values())

@@ -11,7 +11,7 @@ Crosses, per client and round: n_k (q s + c s + l) up and n_k c s down, c classe
 
 In use a client's layers go with the server's. Logits that a client missed are those of the last round it was in time.
 
-Differs from the paper: the device's head is Flatten + Linear; optimisers start anew in each round; the server's logits
+Differs from the paper: the device's head is Flatten + Linear; optimizers start anew in each round; the server's logits
 are computed when it has learnt, without dropout and with running statistics.
 """
 
@@ -23,23 +23,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgeai.fedsplit.config.methods import FedGKTConfig
+from edgeai.fedsplit.config.hybrid import FedGKTConfig
 from edgeai.fedsplit.cuts.split_model import SplitModel
-from edgeai.fedsplit.methods.auxiliary_heads import (
-    HEAD,
-    build_head,
-    copy_part,
-    of_model,
-    of_tag,
-    private_model,
-    private_models,
-    tagged,
-)
+from edgeai.fedsplit.methods.auxiliary_nets import HEAD, build_heads, copy_part
 from edgeai.fedsplit.methods.feature_pool import Pool
 from edgeai.fedsplit.methods.hybrid.local_loss import LocalLossClient
-from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
-from edgeai.fedsplit.protocol.halves import Kit, Part, ServerHalf, derived_seed
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
+from edgeai.fedsplit.methods.personal_models import personal_model, personal_models
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.methods.weight_tags import model_weights, tagged, untagged
+from edgeai.fedsplit.protocol.batching import derived_seed
+from edgeai.fedsplit.protocol.client_half import ClientContext
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request, arrivals
 
 _LOGITS = "server/logits"
@@ -49,13 +47,13 @@ _SHUFFLE_SEED = 14  # what a draw is for
 class TaughtClient(LocalLossClient):
     """Learns from labels and from the server's logits; keeps layers, head and logits."""
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
-        super().__init__(kit, parts)
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
+        super().__init__(context, parts)
         self.teacher: Tensor | None = None
         self.temperature, self.alpha = 1.0, 0.0
         if self.kept:
-            self.load("client", of_model(self.kept))
-            self.load("head", of_tag(HEAD, self.kept))
+            self.load("client", model_weights(self.kept))
+            self.load("head", untagged(HEAD, self.kept))
 
     def on_train(self, message: Message) -> Iterator[Message]:
         """The whole round: trains, then sends what it makes of each of its samples."""
@@ -66,7 +64,7 @@ class TaughtClient(LocalLossClient):
             self.teacher = self.kept[_LOGITS][indices] if _LOGITS in self.kept else None
             self.learn(self.smash(x), y)
         self.kept |= {**self.weights("client"), **tagged(HEAD, self.weights("head"))}
-        for indices in torch.arange(len(self.kit.samples.y)).split(self.kit.batch):
+        for indices in torch.arange(len(self.context.samples.y)).split(self.context.batch):
             yield self.told(indices)
 
     def on_logits(self, message: Message) -> None:
@@ -81,8 +79,8 @@ class TaughtClient(LocalLossClient):
     @torch.no_grad()
     def told(self, indices: Tensor) -> Message:
         """Features, logits and labels of some samples."""
-        protect, y = self.kit.protect, self.kit.samples.y[indices]
-        z = self.parts["client"].module(self.kit.samples.x[indices])
+        protect, y = self.context.protect, self.context.samples.y[indices]
+        z = self.parts["client"].module(self.context.samples.x[indices])
         if protect is not None:
             z, y = protect.smashed(z), protect.labels(indices, y)
         logits = self.parts["head"].module(z)
@@ -100,7 +98,7 @@ class FedGKT(Method):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.heads = {position: build_head(setup, position) for position in sorted(set(setup.positions))}
+        self.heads = build_heads(setup)
         """As every client starts with."""
 
     def client_parts(self, client: int) -> dict[str, Part]:
@@ -127,7 +125,7 @@ class FedGKT(Method):
         server = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
         at_s = self.learn(rnd, server, {client: told[client] for client in last})
         answers = {client: self.answer(rnd, server, told[client], at_s) for client in last}
-        rnd.end_s = max(rnd.end_s, *rnd.tell("logits", answers).values())
+        rnd.server.extend(max(rnd.tell("logits", answers).values()))
 
     def learn(self, rnd: Round, server: ServerHalf, told: Mapping[int, Sequence[Reply]]) -> float:
         """The server learns from features and logits; returns when it is done."""
@@ -136,7 +134,7 @@ class FedGKT(Method):
             for message in (reply.message for reply in replies):
                 columns = (message.activations["z"], message.labels["y"], message.side["logits"])
                 pool.add(self.setup.positions[client], *columns)
-        rnd.hold(server.memory_bytes(cfg.batch) + pool.num_bytes)
+        rnd.server.hold(server.memory_bytes(cfg.batch) + pool.num_bytes)
         at_s = max(replies[-1].at_s for replies in told.values())
         for epoch in range(self.cfg.server_epochs):
             seed = derived_seed(cfg.seed, rnd.number, epoch, _SHUFFLE_SEED)
@@ -145,8 +143,8 @@ class FedGKT(Method):
                 server.optim.zero_grad()
                 loss.backward()
                 server.optim.step()
-                rnd.loss(loss.detach(), len(y))
-                at_s = rnd.work(len(y) * server.cost(position).train_flops, at_s)
+                rnd.loss.add(loss.detach(), len(y))
+                at_s = rnd.server.work(len(y) * server.cost(position).train_flops, at_s)
         return at_s
 
     @torch.no_grad()
@@ -156,16 +154,16 @@ class FedGKT(Method):
         tail = server.tail(position).eval()
         logits = torch.cat([tail(reply.message.activations["z"]) for reply in told])
         tail.train()
-        done_s = rnd.work(len(logits) * server.cost(position).forward_flops, at_s)
+        done_s = rnd.server.work(len(logits) * server.cost(position).forward_flops, at_s)
         return Request(Message(side={"logits": logits}), done_s)
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """Every client's own layers with the server's."""
-        return private_models(self, kept)
+        return personal_models(self, kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
         """Likewise."""
-        return private_model(self, client, kept)
+        return personal_model(self, client, kept)
 
 
 def distilled(logits: Tensor, y: Tensor, teacher: Tensor | None, temperature: float, alpha: float) -> Tensor:

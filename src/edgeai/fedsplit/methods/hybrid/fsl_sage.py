@@ -21,14 +21,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeai.fedsplit.config.methods import FSLSageConfig
-from edgeai.fedsplit.cuts.split_model import Weights, clone
-from edgeai.fedsplit.methods.auxiliary_heads import HEAD, copy_part, of_model, of_tag, tagged
+from edgeai.fedsplit.config.hybrid import FSLSageConfig
+from edgeai.fedsplit.cuts.weights import Weights, clone
+from edgeai.fedsplit.methods.auxiliary_nets import HEAD, copy_part
 from edgeai.fedsplit.methods.hybrid.local_loss import Decoupled, LocalLossClient
-from edgeai.fedsplit.methods.method import Method, Round, Setup
-from edgeai.fedsplit.methods.steps import stitched, weights_served
-from edgeai.fedsplit.protocol.halves import Kit, Part, ServerHalf
+from edgeai.fedsplit.methods.method import Method
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.methods.weight_exchange import average_whole_models, server_weights
+from edgeai.fedsplit.methods.weight_tags import model_weights, tagged, untagged
+from edgeai.fedsplit.protocol.client_half import ClientContext
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply
 
 
@@ -37,15 +42,15 @@ class SageClient(LocalLossClient):
 
     trained = ("client",)
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
-        super().__init__(kit, parts)
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
+        super().__init__(context, parts)
         if self.kept:
-            self.load("head", of_tag(HEAD, self.kept))
+            self.load("head", untagged(HEAD, self.kept))
 
     def take(self, message: Message) -> None:
         """Takes over the layers, and a head if one came."""
-        self.load("client", of_model(message.weights))
-        if head := of_tag(HEAD, message.weights):
+        self.load("client", model_weights(message.weights))
+        if head := untagged(HEAD, message.weights):
             self.load("head", head)
             self.kept = tagged(HEAD, self.weights("head"))
 
@@ -104,7 +109,7 @@ class FSLSage(Decoupled):
         super().round(rnd)
         num_bytes = sum(z.numel() * z.element_size() + y.numel() * y.element_size() for z, y in self.seen.values())
         half = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
-        rnd.hold(half.memory_bytes(self.setup.cfg.batch) + num_bytes)
+        rnd.server.hold(half.memory_bytes(self.setup.cfg.batch) + num_bytes)
         if (rnd.number - 1) % self.cfg.align_every == 0:
             errors = [self.align(rnd, half, client) for client in rnd.clients if client in self.seen]
             if errors:
@@ -128,7 +133,7 @@ class FSLSage(Decoupled):
 
     def aggregate(self, replies: Mapping[int, Reply], servers: Mapping[int, ServerHalf]) -> None:
         """Averages client parts; heads are each client's own."""
-        self.global_model.load(stitched(self.setup, replies, weights_served(servers)))
+        self.global_model.load(average_whole_models(self.setup, replies, server_weights(servers)))
 
     def align(self, rnd: Round, half: ServerHalf, client: int) -> float:
         """Fits one client's head.
@@ -150,7 +155,8 @@ class FSLSage(Decoupled):
         self.fitted[client] = clone(head.module.state_dict())
         self.unsent.add(client)
         passes = 2 * self.cfg.align_steps  # a gradient, and the gradient of its error
-        rnd.work(len(z) * (half.cost(position).train_flops + passes * head.cost.train_flops), rnd.end_s, label="align")
+        flops = len(z) * (half.cost(position).train_flops + passes * head.cost.train_flops)
+        rnd.server.work(flops, rnd.server.end_s, label="align")
         return float(_squared_error(head.module, z, y, target).detach() / target.square().sum())
 
 

@@ -21,12 +21,17 @@ from typing import Any
 
 from torch import nn
 
-from edgeai.fedsplit.config.methods import HierarchicalConfig
-from edgeai.fedsplit.cuts.split_model import SplitModel, average
-from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
-from edgeai.fedsplit.methods.steps import hand_out, interleave, stitched, weights_served
-from edgeai.fedsplit.protocol.halves import ServerHalf, SplitClient
+from edgeai.fedsplit.config.hybrid import HierarchicalConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.cuts.weights import average
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
+from edgeai.fedsplit.methods.scheduling import interleave
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.methods.weight_exchange import average_whole_models, send_client_parts, server_weights
+from edgeai.fedsplit.protocol.client_half import SplitClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
@@ -60,12 +65,12 @@ class Hierarchical(Method):
         servers = self.servers(rnd)
         ready: dict[int, Request] = {}
         for client in rnd.clients:
-            ready |= hand_out(rnd, self.setup, self.edges[self.edge_of(client)], [client])
+            ready |= send_client_parts(rnd, self.setup, self.edges[self.edge_of(client)], [client])
         replies = rnd.accept(rnd.ask("unload", interleave(rnd, self.setup, servers, ready)))
         for edge, model in enumerate(self.edges):
             mine = self.below(edge, replies)
             if mine:
-                model.load(stitched(self.setup, mine, weights_served(servers)))
+                model.load(average_whole_models(self.setup, mine, server_weights(servers)))
                 self.num_learnt[edge] += sum(self.setup.num_samples[client] for client in mine)
         if rnd.number % self.cfg.cloud_every == 0 and any(self.num_learnt):
             self.average_in_cloud(rnd, replies)
@@ -75,7 +80,7 @@ class Hierarchical(Method):
         setup = self.setup
         edges = sorted({self.edge_of(client) for client in rnd.clients})
         halves = {edge: ServerHalf(self.edges[edge].copy(), setup.first, setup.cfg.optim) for edge in edges}
-        rnd.hold(sum(half.memory_bytes(setup.cfg.batch) for half in halves.values()))
+        rnd.server.hold(sum(half.memory_bytes(setup.cfg.batch) for half in halves.values()))
         return {client: halves[self.edge_of(client)] for client in rnd.clients}
 
     def below(self, edge: int, replies: Mapping[int, Reply]) -> dict[int, Reply]:
@@ -87,7 +92,7 @@ class Hierarchical(Method):
         learnt = [edge for edge, num_samples in enumerate(self.num_learnt) if num_samples]
         weights = [edge.weights() for edge in self.edges]
         arrived_s = [
-            rnd.pass_on(Message(weights=weights[edge]), at_s=self.ready_s(rnd, edge, replies), direction="up")
+            rnd.server.pass_on(Message(weights=weights[edge]), at_s=self.ready_s(rnd, edge, replies), direction="up")
             for edge in learnt
         ]
         total = sum(self.num_learnt)
@@ -95,8 +100,8 @@ class Hierarchical(Method):
             average([weights[edge] for edge in learnt], [self.num_learnt[edge] / total for edge in learnt])
         )
         for edge in self.edges:
-            there_s = rnd.pass_on(Message(weights=self.global_model.weights()), at_s=max(arrived_s))
-            rnd.end_s = max(rnd.end_s, there_s)
+            there_s = rnd.server.pass_on(Message(weights=self.global_model.weights()), at_s=max(arrived_s))
+            rnd.server.extend(there_s)
             edge.load(self.global_model.weights())
         self.num_learnt = [0] * len(self.edges)
 
@@ -104,7 +109,7 @@ class Hierarchical(Method):
         """When an edge has all that counts: with the last of its clients; where one is missing, when the round ends."""
         mine = self.below(edge, replies)
         if len(mine) < sum(self.edge_of(client) == edge for client in rnd.clients):
-            return rnd.end_s
+            return rnd.server.end_s
         return max((reply.at_s for reply in mine.values()), default=rnd.begin_s)
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:

@@ -16,22 +16,28 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.config.methods import HSFLConfig
-from edgeai.fedsplit.cuts.split_model import SplitModel, Weights
+from edgeai.fedsplit.config.hybrid import HSFLConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.cuts.weights import Weights
 from edgeai.fedsplit.methods.federated.fedavg import FullClient, note_losses
-from edgeai.fedsplit.methods.method import Kept, Method, Round, Setup, Signature
-from edgeai.fedsplit.methods.steps import hand_out, interleave, stitched, weights_served
-from edgeai.fedsplit.protocol.halves import Kit, Part, ServerHalf, SplitClient
+from edgeai.fedsplit.methods.method import Kept, Method, Signature
+from edgeai.fedsplit.methods.scheduling import interleave
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.methods.weight_exchange import average_whole_models, send_client_parts, server_weights
+from edgeai.fedsplit.protocol.client_half import ClientContext, SplitClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
 class HybridClient(SplitClient, FullClient):
     """A device in either mode: what it has been given to hold tells which."""
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
         [self.role] = parts
-        super().__init__(kit, parts)
+        super().__init__(context, parts)
 
 
 class HSFL(Method):
@@ -64,13 +70,14 @@ class HSFL(Method):
         whole = Message(weights=self.global_model.weights())
         full = rnd.ask("train", {k: Request(whole, rnd.begin_s) for k in rnd.clients if k not in self.splitting})
         servers = self.servers(rnd)
-        ready = hand_out(rnd, self.setup, self.global_model, list(servers))
+        ready = send_client_parts(rnd, self.setup, self.global_model, list(servers))
         split = rnd.ask("unload", interleave(rnd, self.setup, servers, ready))
         both = full | split
         replies = rnd.accept({client: both[client] for client in rnd.clients})
         note_losses(rnd, self.setup, {client: reply for client, reply in replies.items() if client in full})
         if replies:
-            self.global_model.load(stitched(self.setup, replies, whole_models(full) | weights_served(servers)))
+            served = whole_models(full) | server_weights(servers)
+            self.global_model.load(average_whole_models(self.setup, replies, served))
 
     def servers(self, rnd: Round) -> dict[int, ServerHalf]:
         """A replica for every client that splits."""
@@ -79,7 +86,7 @@ class HSFL(Method):
         halves = {client: ServerHalf(self.global_model.copy(), first, self.setup.cfg.optim) for client in clients}
         model_bytes = self.setup.model.cost(0, len(self.setup.model)).weight_bytes
         num_full = len(rnd.clients) - len(clients)
-        rnd.hold(sum(h.memory_bytes(self.setup.cfg.batch) for h in halves.values()) + num_full * model_bytes)
+        rnd.server.hold(sum(h.memory_bytes(self.setup.cfg.batch) for h in halves.values()) + num_full * model_bytes)
         return halves
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:

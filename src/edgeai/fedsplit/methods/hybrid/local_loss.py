@@ -22,21 +22,18 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeai.fedsplit.config.methods import CSEFSLConfig, FSLSageConfig, LocalLossConfig
-from edgeai.fedsplit.methods.auxiliary_heads import (
-    HEAD,
-    average_beside,
-    build_head,
-    copy_part,
-    of_model,
-    of_tag,
-    tagged,
-    without_beside,
-)
-from edgeai.fedsplit.methods.method import Method, Round, Setup, Signature
-from edgeai.fedsplit.methods.steps import serve, stitched, weights_served
-from edgeai.fedsplit.protocol.halves import Kit, Part, ServerHalf, SplitClient
+from edgeai.fedsplit.config.hybrid import CSEFSLConfig, FSLSageConfig, LocalLossConfig
+from edgeai.fedsplit.methods.auxiliary_nets import HEAD, average_auxiliary, build_heads, copy_part, without_auxiliary
+from edgeai.fedsplit.methods.method import Method, Signature
+from edgeai.fedsplit.methods.scheduling import lanes, serve_batch
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.methods.weight_exchange import average_whole_models, server_weights
+from edgeai.fedsplit.methods.weight_tags import model_weights, tagged, untagged
+from edgeai.fedsplit.protocol.client_half import ClientContext, SplitClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request, arrivals
 
 
@@ -47,9 +44,9 @@ class LocalLossClient(SplitClient):
     """Parts that learn here."""
     waits = False
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
-        super().__init__(kit, parts)
-        self.optim = self.optimiser(*self.trained)
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
+        super().__init__(context, parts)
+        self.optim = self.optimizer(*self.trained)
 
     def on_train(self, message: Message) -> Iterator[Message]:
         """The whole round: smashed data as soon as they are computed, weights in the end."""
@@ -64,8 +61,8 @@ class LocalLossClient(SplitClient):
 
     def take(self, message: Message) -> None:
         """Takes over what came down."""
-        self.load("client", of_model(message.weights))
-        self.load("head", of_tag(HEAD, message.weights))
+        self.load("client", model_weights(message.weights))
+        self.load("head", untagged(HEAD, message.weights))
 
     def result(self) -> dict[str, Tensor]:
         """What goes up in the end."""
@@ -102,7 +99,7 @@ class Decoupled(Method):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.heads = {position: build_head(setup, position) for position in sorted(set(setup.positions))}
+        self.heads = build_heads(setup)
 
     @property
     def every(self) -> int:
@@ -128,13 +125,13 @@ class Decoupled(Method):
     def round(self, rnd: Round) -> None:
         """Weights down, smashed data up while the devices train, weights up, average."""
         servers = self.servers(rnd)
-        lanes = {id(server): number % self.setup.world.lanes for number, server in enumerate(_distinct(servers))}
+        lane_of = lanes(servers, self.setup.world.lanes)
         requests = {client: Request(self.send(client), rnd.begin_s) for client in rnd.clients}
         ended: dict[int, Reply] = {}
         for reply in self.in_order(rnd.stream("train", requests)):
             if "z" in reply.message.activations:
                 server = servers[reply.client]
-                serve(rnd, self.setup, server, reply, lane=lanes[id(server)])
+                serve_batch(rnd, self.setup, server, reply, lane=lane_of[reply.client])
                 self.served(rnd, reply)
             else:
                 ended[reply.client] = reply
@@ -149,7 +146,7 @@ class Decoupled(Method):
     def servers(self, rnd: Round) -> dict[int, ServerHalf]:
         """The server half that serves each client."""
         half = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim)
-        rnd.hold(half.memory_bytes(self.setup.cfg.batch))
+        rnd.server.hold(half.memory_bytes(self.setup.cfg.batch))
         return dict.fromkeys(rnd.clients, half)
 
     def send(self, client: int) -> Message:
@@ -166,8 +163,8 @@ class Decoupled(Method):
 
     def aggregate(self, replies: Mapping[int, Reply], servers: Mapping[int, ServerHalf]) -> None:
         """Averages client parts, heads, and replicas of the server half where there are any."""
-        self.global_model.load(stitched(self.setup, without_beside(replies), weights_served(servers)))
-        average_beside(HEAD, self.heads, self.setup, replies)
+        self.global_model.load(average_whole_models(self.setup, without_auxiliary(replies), server_weights(servers)))
+        average_auxiliary(HEAD, self.heads, self.setup, replies)
 
 
 class LocalLoss(Decoupled):
@@ -181,7 +178,7 @@ class LocalLoss(Decoupled):
             return super().servers(rnd)
         setup = self.setup
         halves = {client: ServerHalf(self.global_model.copy(), setup.first, setup.cfg.optim) for client in rnd.clients}
-        rnd.hold(sum(half.memory_bytes(setup.cfg.batch) for half in halves.values()))
+        rnd.server.hold(sum(half.memory_bytes(setup.cfg.batch) for half in halves.values()))
         return halves
 
 
@@ -206,7 +203,3 @@ def in_turn(streams: Mapping[int, Iterator[Reply]]) -> Iterator[Reply]:
                 del left[client]
             else:
                 yield reply
-
-
-def _distinct(servers: Mapping[int, ServerHalf]) -> list[ServerHalf]:
-    return list({id(server): server for server in servers.values()}.values())

@@ -20,7 +20,7 @@ The reconstruction loss keeps in z what there is to know about x: the opposite o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -28,22 +28,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.config.methods import LocFedMixConfig
+from edgeai.fedsplit.config.hybrid import LocFedMixConfig
 from edgeai.fedsplit.cuts.split_model import SplitModel
-from edgeai.fedsplit.methods.auxiliary_heads import (
-    average_beside,
-    build_beside,
-    copy_part,
-    of_model,
-    of_tag,
-    tagged,
-    without_beside,
-)
-from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.methods.auxiliary_nets import average_auxiliary, build_auxiliary, copy_part, without_auxiliary
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.split.psl import LockStep, by_cut
-from edgeai.fedsplit.methods.steps import stitched, weights_served
-from edgeai.fedsplit.protocol.halves import Kit, Part, Pending, ServerHalf, SplitClient, derived_seed
+from edgeai.fedsplit.methods.weight_exchange import average_whole_models, server_weights
+from edgeai.fedsplit.methods.weight_tags import model_weights, tagged, untagged
+from edgeai.fedsplit.protocol.batching import derived_seed
+from edgeai.fedsplit.protocol.client_half import ClientContext, Pending, SplitClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 DECODER = "decoder"
@@ -53,15 +51,15 @@ _DECODER_SEED, _MIX_SEED = 13, 12  # what a draw is for
 class RebuildingClient(SplitClient):
     """Adds the loss of rebuilding its inputs to what the server's gradient asks for."""
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
-        super().__init__(kit, parts)
-        self.optim = self.optimiser("client", "decoder")
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
+        super().__init__(context, parts)
+        self.optim = self.optimizer("client", "decoder")
         self.weight = 0.0
 
     def on_load(self, message: Message) -> None:
         """Takes over layers and decoder."""
-        self.load("client", of_model(message.weights))
-        self.load("decoder", of_tag(DECODER, message.weights))
+        self.load("client", model_weights(message.weights))
+        self.load("decoder", untagged(DECODER, message.weights))
         self.weight = float(message.options["reconstruct"])  # type: ignore[arg-type]
 
     def on_unload(self, message: Message) -> Message:
@@ -85,7 +83,7 @@ class RebuildingClient(SplitClient):
 
     def backward(self, pending: Pending, gradient: Tensor) -> None:
         """Under DP-SGD the layers' share of the reconstruction loss is clipped with the rest, the decoder's is not."""
-        protect = self.kit.protect
+        protect = self.context.protect
         if protect is None or not protect.is_dp:
             super().backward(pending, gradient)
             return
@@ -108,11 +106,7 @@ class LocFedMix(LockStep):
                 "locfedmix-sl rebuilds inputs from smashed data, and these inputs are tokens",
                 hint="choose another method, such as psl",
             )
-        positions = sorted(set(setup.positions))
-        self.decoders = {
-            position: build_beside(setup, position, _decoder_of(setup, position), _DECODER_SEED)
-            for position in positions
-        }
+        self.decoders = build_auxiliary(setup, lambda at: _build_decoder(setup, at), _DECODER_SEED)
         self._step = 0
 
     def client_parts(self, client: int) -> dict[str, Part]:
@@ -142,13 +136,13 @@ class LocFedMix(LockStep):
         """Weights down, lock-step, weights up, average."""
         self._step = 0
         server = self.open(rnd)
-        rnd.hold(server.memory_bytes(2 * self.setup.cfg.batch * len(rnd.clients)))  # as many mixed ones
+        rnd.server.hold(server.memory_bytes(2 * self.setup.cfg.batch * len(rnd.clients)))  # as many mixed ones
         told = rnd.tell("load", {client: Request(self.send(client), rnd.begin_s) for client in rnd.clients})
         replies = self.train(rnd, server, {client: Request(at_s=at_s) for client, at_s in told.items()}, "unload")
         if replies:
-            served = weights_served(dict.fromkeys(replies, server))
-            self.global_model.load(stitched(self.setup, without_beside(replies), served))
-            average_beside(DECODER, self.decoders, self.setup, replies)
+            served = server_weights(dict.fromkeys(replies, server))
+            self.global_model.load(average_whole_models(self.setup, without_auxiliary(replies), served))
+            average_auxiliary(DECODER, self.decoders, self.setup, replies)
 
     def send(self, client: int) -> Message:
         """What a client begins with."""
@@ -175,8 +169,8 @@ class LocFedMix(LockStep):
         server.optim.zero_grad()
         (loss.mean() + (torch.cat(mixed).mean() if mixed else 0.0)).backward()
         server.optim.step()
-        rnd.loss(loss.detach().mean(), len(loss))
-        done_s = rnd.work(flops, max(reply.at_s for reply in replies.values()))
+        rnd.loss.add(loss.detach().mean(), len(loss))
+        done_s = rnd.server.work(flops, max(reply.at_s for reply in replies.values()))
         return {
             client: Request(Message(gradients={"z": leaf.grad * (len(loss) / len(leaf))}), done_s)
             for client, leaf in leaves.items()
@@ -227,15 +221,11 @@ def mixed_losses(
     return losses
 
 
-def _decoder_of(setup: Setup, position: int) -> Callable[[], nn.Module]:
-    """Builds a decoder from smashed data at a cut to inputs."""
+def _build_decoder(setup: Setup, position: int) -> nn.Module:
+    """Build a decoder from smashed data at a cut to inputs."""
     x_shape, z_shape = setup.model.sample_shape, setup.model.shape_at(position)
-
-    def build() -> nn.Module:
-        if len(x_shape) == len(z_shape) == 3 and x_shape[1] % z_shape[1] == x_shape[2] % z_shape[2] == 0:
-            stride = (x_shape[1] // z_shape[1], x_shape[2] // z_shape[2])
-            return nn.ConvTranspose2d(z_shape[0], x_shape[0], stride, stride)
-        rebuilt = nn.Linear(math.prod(z_shape), math.prod(x_shape))
-        return nn.Sequential(nn.Flatten(), rebuilt, nn.Unflatten(1, x_shape))
-
-    return build
+    if len(x_shape) == len(z_shape) == 3 and x_shape[1] % z_shape[1] == x_shape[2] % z_shape[2] == 0:
+        stride = (x_shape[1] // z_shape[1], x_shape[2] // z_shape[2])
+        return nn.ConvTranspose2d(z_shape[0], x_shape[0], stride, stride)
+    linear = nn.Linear(math.prod(z_shape), math.prod(x_shape))
+    return nn.Sequential(nn.Flatten(), linear, nn.Unflatten(1, x_shape))

@@ -26,13 +26,16 @@ import numpy as np
 import torch
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.config.methods import MergeSFLConfig
-from edgeai.fedsplit.methods.method import Method, Round, Setup, Signature
-from edgeai.fedsplit.methods.pace import seconds_per_sample
+from edgeai.fedsplit.config.hybrid import MergeSFLConfig
+from edgeai.fedsplit.methods.expected_time import seconds_per_sample
+from edgeai.fedsplit.methods.method import Method, Signature
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.split.psl import merged_step
-from edgeai.fedsplit.methods.steps import stitched, weights_served
-from edgeai.fedsplit.protocol.halves import ServerHalf, SplitClient
+from edgeai.fedsplit.methods.weight_exchange import average_whole_models, server_weights
+from edgeai.fedsplit.protocol.client_half import SplitClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Request
 
 
@@ -41,9 +44,9 @@ class MergeClient(SplitClient):
 
     def on_describe(self, message: Message) -> Message:
         """How many samples of each class it has, with the labels as it gives them away."""
-        y = self.kit.samples.y
-        if self.kit.protect is not None:
-            y = self.kit.protect.labels(torch.arange(len(y)), y)
+        y = self.context.samples.y
+        if self.context.protect is not None:
+            y = self.context.protect.labels(torch.arange(len(y)), y)
         num_classes = int(message.options["num_classes"])  # type: ignore[arg-type]
         return Message(side={"histogram": torch.bincount(y, minlength=num_classes)})
 
@@ -51,8 +54,8 @@ class MergeClient(SplitClient):
         """Weights, batch size and steps."""
         super().on_load(message)
         batch, steps = (int(message.options[name]) for name in ("batch", "steps"))  # type: ignore[arg-type]
-        epochs = math.ceil(steps / math.ceil(len(self.kit.samples) / batch))
-        self.kit = replace(self.kit, batch=batch, epochs=epochs)
+        epochs = math.ceil(steps / math.ceil(len(self.context.samples) / batch))
+        self.context = replace(self.context, batch=batch, epochs=epochs)
         self._order = self._batches()
 
 
@@ -84,7 +87,7 @@ class MergeSFL(Method):
         per_step = sum(sizes[client] for client in clients)
         num_steps = max(1, round(self.setup.cfg.local_epochs * sum(samples) / per_step))
         server = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim)
-        rnd.hold(server.memory_bytes(per_step))
+        rnd.server.hold(server.memory_bytes(per_step))
         requests = self.start(rnd, {client: sizes[client] for client in clients}, num_steps, at_s)
         for _ in range(num_steps):
             requests = merged_step(rnd, self.setup, server, rnd.ask("step", requests), rescale=True)
@@ -92,8 +95,8 @@ class MergeSFL(Method):
         if replies:
             counted = sum(sizes[client] for client in replies)
             shares = [sizes[client] / counted for client in replies]
-            served = weights_served(dict.fromkeys(replies, server))
-            self.global_model.load(stitched(self.setup, replies, served, shares))
+            served = server_weights(dict.fromkeys(replies, server))
+            self.global_model.load(average_whole_models(self.setup, replies, served, shares))
 
     def learn_histograms(self, rnd: Round) -> float:
         """Asks those clients that have not said; returns when all have."""

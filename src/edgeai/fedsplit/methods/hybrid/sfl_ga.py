@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgeai.fedsplit.config.methods import SFLGAConfig
-from edgeai.fedsplit.methods.method import Round, Setup
+from edgeai.fedsplit.config.hybrid import SFLGAConfig
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.split.psl import LockStep, by_cut, step_on_merged
 from edgeai.fedsplit.methods.split.shared_gradient import SharedGradientClient, broadcast, refuse_dp_sgd, shared_mean
-from edgeai.fedsplit.protocol.halves import ServerHalf
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 

@@ -7,7 +7,7 @@ Without client sync: Joshi et al., "SplitFed without client-side synchronization
 
 Client: the layers before its cut, data. Server: the layers behind it, labels as sent.
 Crosses, per client and round: E n_k (q s + l) up and E n_k q s down at the cut; the client part down and up where it is
-averaged. A round starts every part's optimiser anew, which makes V1 with SGD equal FedAvg to the bit.
+averaged. A round starts every part's optimizer anew, which makes V1 with SGD equal FedAvg to the bit.
 """
 
 from __future__ import annotations
@@ -16,20 +16,17 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from edgeai.fedsplit.config.methods import SFLGConfig, SplitFedV2Config
-from edgeai.fedsplit.cuts.split_model import SplitModel, average
-from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
-from edgeai.fedsplit.methods.steps import (
-    by_arrival,
-    client_by_client,
-    hand_out,
-    interleave,
-    own_model,
-    own_models,
-    stitched,
-    weights_served,
-)
-from edgeai.fedsplit.protocol.halves import PrivateClient, ServerHalf, SplitClient
+from edgeai.fedsplit.config.hybrid import SFLGConfig, SplitFedV2Config
+from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.cuts.weights import average
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
+from edgeai.fedsplit.methods.personal_models import personal_model, personal_models
+from edgeai.fedsplit.methods.scheduling import by_arrival, client_by_client, interleave
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.methods.weight_exchange import average_whole_models, send_client_parts, server_weights
+from edgeai.fedsplit.protocol.client_half import PrivateClient, SplitClient
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Request
 
 
@@ -46,11 +43,11 @@ class SplitFed(Method):
     def round(self, rnd: Round) -> None:
         """Client parts down, batches, client parts up, average."""
         servers = self.servers(rnd)
-        ready = hand_out(rnd, self.setup, self.global_model, rnd.clients)
+        ready = send_client_parts(rnd, self.setup, self.global_model, rnd.clients)
         ended = self.serve(rnd, servers, ready)
         replies = rnd.accept(rnd.ask("unload", ended))
         if replies:
-            self.global_model.load(stitched(self.setup, replies, weights_served(servers)))
+            self.global_model.load(average_whole_models(self.setup, replies, server_weights(servers)))
 
     def serve(self, rnd: Round, servers: Mapping[int, ServerHalf], ready: Mapping[int, Request]) -> dict[int, Request]:
         """All batches of the round; returns what ends it for each client."""
@@ -64,7 +61,7 @@ class SplitFed(Method):
             half = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim)
             num_bytes += half.memory_bytes(self.setup.cfg.batch)
             halves |= dict.fromkeys(group, half)
-        rnd.hold(num_bytes)
+        rnd.server.hold(num_bytes)
         return halves
 
 
@@ -124,11 +121,11 @@ class SplitFedV2(SplitFed):
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """Without sync every client has a model of its own."""
-        return super().evaluated(kept) if self.cfg.sync else own_models(self, kept)
+        return super().evaluated(kept) if self.cfg.sync else personal_models(self, kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
         """Likewise."""
-        return super().model_of(client, kept) if self.cfg.sync else own_model(self, client, kept)
+        return super().model_of(client, kept) if self.cfg.sync else personal_model(self, client, kept)
 
 
 class SplitFedV3(SplitFed):
@@ -147,13 +144,13 @@ class SplitFedV3(SplitFed):
         ended = self.serve(rnd, servers, {client: Request(at_s=rnd.begin_s) for client in rnd.clients})
         clients = list(rnd.accept(rnd.ask("end", ended)))
         if clients:
-            served = weights_served(servers)
+            served = server_weights(servers)
             self.global_model.load(average([served[client] for client in clients], self.setup.shares(clients)))
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """Every client's own model."""
-        return own_models(self, kept)
+        return personal_models(self, kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
         """Likewise."""
-        return own_model(self, client, kept)
+        return personal_model(self, client, kept)

@@ -26,11 +26,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgeai.fedsplit.config.methods import AsyncSLConfig
-from edgeai.fedsplit.methods.method import Method, Round, Setup, Signature
-from edgeai.fedsplit.methods.steps import hand_out, serve
-from edgeai.fedsplit.protocol.halves import Kit, ServerHalf, SplitClient, derived_seed
+from edgeai.fedsplit.config.split import AsyncSLConfig
+from edgeai.fedsplit.methods.method import Method, Signature
+from edgeai.fedsplit.methods.scheduling import serve_batch
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.methods.weight_exchange import send_client_parts
+from edgeai.fedsplit.protocol.batching import derived_seed
+from edgeai.fedsplit.protocol.client_half import ClientContext, SplitClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 
 _ORDER = 10
 """What the seed of a client's order of samples is for."""
@@ -41,9 +46,9 @@ class AsyncClient(SplitClient):
 
     def on_forward(self, _: Message) -> Iterator[Message]:
         """Sends the smashed data of every sample once; the layers stay as they are."""
-        part, protect = self.parts[self.role], self.kit.protect
-        for indices in fixed_order(self.kit):
-            x, y = self.kit.samples.x[indices], self.kit.samples.y[indices]
+        part, protect = self.parts[self.role], self.context.protect
+        for indices in fixed_order(self.context):
+            x, y = self.context.samples.x[indices], self.context.samples.y[indices]
             with torch.no_grad():
                 z = part.module(x)
                 if protect is not None:
@@ -52,13 +57,13 @@ class AsyncClient(SplitClient):
             yield Message(activations={"z": z}, labels={"y": y})
 
     def _batches(self) -> Iterator[Tensor]:
-        return itertools.chain.from_iterable([fixed_order(self.kit)] * self.kit.epochs)
+        return itertools.chain.from_iterable([fixed_order(self.context)] * self.context.epochs)
 
 
-def fixed_order(kit: Kit) -> tuple[Tensor, ...]:
+def fixed_order(context: ClientContext) -> tuple[Tensor, ...]:
     """A client's batches, the same in every round."""
-    generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.client, _ORDER))
-    return torch.randperm(len(kit.samples), generator=generator).split(kit.batch)
+    generator = torch.Generator().manual_seed(derived_seed(context.seed, context.client, _ORDER))
+    return torch.randperm(len(context.samples), generator=generator).split(context.batch)
 
 
 @dataclass(frozen=True)
@@ -110,20 +115,20 @@ class AsyncSL(Method):
         else:
             self.cache.clear()
             self.relay(rnd, server)
-        self.pace = self.pace.after(rnd.mean_loss, was_reuse=was_reuse, cfg=self.cfg)
+        self.pace = self.pace.after(rnd.loss.mean, was_reuse=was_reuse, cfg=self.cfg)
 
     def relay(self, rnd: Round, server: ServerHalf) -> None:
         """One client after the other, with full exchanges."""
-        rnd.hold(server.memory_bytes(self.setup.cfg.batch))
+        rnd.server.hold(server.memory_bytes(self.setup.cfg.batch))
         at_s = rnd.begin_s
         for client in rnd.clients:
-            if at_s >= rnd.limit_s:
+            if at_s >= rnd.cutoff.limit_s:
                 rnd.late.add(client)
                 continue
-            request = hand_out(rnd, self.setup, self.global_model, [client], at_s)[client]
+            request = send_client_parts(rnd, self.setup, self.global_model, [client], at_s)[client]
             for _ in range(self.setup.num_batches(client)):
-                if request.at_s < rnd.limit_s:
-                    request = serve(rnd, self.setup, server, rnd.ask("step", {client: request})[client])
+                if request.at_s < rnd.cutoff.limit_s:
+                    request = serve_batch(rnd, self.setup, server, rnd.ask("step", {client: request})[client])
             reply = rnd.ask("unload", {client: request})[client]
             if rnd.accept({client: reply}):
                 self.global_model.load(reply.message.weights)
@@ -135,7 +140,7 @@ class AsyncSL(Method):
         Returns:
             When each batch is there, by client, of those that were in time with all.
         """
-        ready = hand_out(rnd, self.setup, self.global_model, clients)
+        ready = send_client_parts(rnd, self.setup, self.global_model, clients)
         arrived = {client: list(replies) for client, replies in rnd.stream("forward", ready).items()}
         counted = rnd.accept({client: replies[-1] for client, replies in arrived.items()})
         for client in counted:
@@ -146,14 +151,14 @@ class AsyncSL(Method):
     def train_server(self, rnd: Round, server: ServerHalf, there_s: dict[int, list[float]]) -> None:
         """Trains on what is cached, client by client; of new data, each batch from when it is there."""
         cached_bytes = sum(z.nbytes + y.nbytes for batches in self.cache.values() for z, y in batches)
-        rnd.hold(server.memory_bytes(self.setup.cfg.batch) + cached_bytes)
+        rnd.server.hold(server.memory_bytes(self.setup.cfg.batch) + cached_bytes)
         for client in [client for client in rnd.clients if client in self.cache]:
             times_s = there_s.get(client, [rnd.begin_s] * len(self.cache[client]))
             for _ in range(self.setup.cfg.local_epochs):
                 for (z, y), at_s in zip(self.cache[client], times_s, strict=True):
                     step = server.step(self.setup.positions[client], z, y)
-                    rnd.loss(step.loss, len(y))
-                    rnd.work(step.flops, at_s)
+                    rnd.loss.add(step.loss, len(y))
+                    rnd.server.work(step.flops, at_s)
 
     def extra(self) -> dict[str, Any]:
         """What decides on the next round, and the cache."""

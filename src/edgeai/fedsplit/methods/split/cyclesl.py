@@ -20,14 +20,20 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from edgeai.fedsplit.config.methods import CycleSLConfig
+from edgeai.fedsplit.config.split import CycleSLConfig
 from edgeai.fedsplit.cuts.split_model import SplitModel
 from edgeai.fedsplit.methods.feature_pool import Pool
 from edgeai.fedsplit.methods.hybrid.fsl_sage import gradient_at
-from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
-from edgeai.fedsplit.methods.steps import own_model, own_models, stitched, weights_served
-from edgeai.fedsplit.protocol.halves import Kit, Part, ServerHalf, SplitClient, derived_seed
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
+from edgeai.fedsplit.methods.personal_models import personal_model, personal_models
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.methods.weight_exchange import average_whole_models, server_weights
+from edgeai.fedsplit.protocol.batching import derived_seed
+from edgeai.fedsplit.protocol.client_half import ClientContext, SplitClient
 from edgeai.fedsplit.protocol.message import EMPTY, Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request, arrivals
 
 _SHUFFLE_SEED = 11  # what a draw is for
@@ -38,8 +44,8 @@ class CycleClient(SplitClient):
 
     waits = False
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
-        super().__init__(kit, parts)
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
+        super().__init__(context, parts)
         self.inputs: list[Tensor] = []
 
     def on_features(self, message: Message) -> Iterator[Message]:
@@ -55,7 +61,7 @@ class CycleClient(SplitClient):
         with torch.no_grad():
             z: Tensor = self.parts[self.role].module(x)
             self.count(self.role, len(x), forward=1)
-            return z if self.kit.protect is None else self.kit.protect.smashed(z)
+            return z if self.context.protect is None else self.context.protect.smashed(z)
 
     def on_learn(self, message: Message) -> Message:
         """One step for each batch."""
@@ -68,8 +74,8 @@ class CycleClient(SplitClient):
 class PrivateCycleClient(CycleClient):
     """The same with layers that never leave the device."""
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
-        super().__init__(kit, parts)
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
+        super().__init__(context, parts)
         if self.kept:
             self.load(self.role, self.kept)
 
@@ -102,8 +108,8 @@ class CycleSL(Method):
         if not self.cfg.sync:
             self.global_model.load(server.weights())
         elif replies:
-            served = weights_served(dict.fromkeys(replies, server))
-            self.global_model.load(stitched(self.setup, replies, served))
+            served = server_weights(dict.fromkeys(replies, server))
+            self.global_model.load(average_whole_models(self.setup, replies, served))
 
     def collect(self, rnd: Round) -> dict[int, list[Reply]]:
         """Every client's uploads, in its order."""
@@ -126,13 +132,13 @@ class CycleSL(Method):
         for client, replies in sent.items():
             for reply in replies:
                 pool.add(self.setup.positions[client], *reply.message.activations.values(), reply.message.labels["y"])
-        rnd.hold(server.memory_bytes(size) + pool.num_bytes)
+        rnd.server.hold(server.memory_bytes(size) + pool.num_bytes)
         at_s = max(replies[-1].at_s for replies in sent.values())
         for epoch in range(self.cfg.server_epochs):
             for position, (z, y) in pool.batches(size, derived_seed(cfg.seed, rnd.number, epoch, _SHUFFLE_SEED)):
                 step = server.step(position, z, y)
-                rnd.loss(step.loss, len(z))
-                at_s = rnd.work(step.flops, at_s)
+                rnd.loss.add(step.loss, len(z))
+                at_s = rnd.server.work(step.flops, at_s)
         return at_s
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Sequence[Reply], at_s: float) -> Request:
@@ -142,13 +148,14 @@ class CycleSL(Method):
             position = self.setup.positions[reply.client]
             [(name, z)] = reply.message.activations.items()
             gradients[name] = gradient_at(server.tail(position), z, reply.message.labels["y"]) / len(z)
-            at_s = rnd.work(2 * len(z) * server.cost(position).forward_flops, at_s)  # no gradient of its own weights
+            flops = 2 * len(z) * server.cost(position).forward_flops  # forward, and backward without weight gradients
+            at_s = rnd.server.work(flops, at_s)
         return Request(Message(gradients=gradients), at_s)
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """Without sync every client has a model of its own."""
-        return super().evaluated(kept) if self.cfg.sync else own_models(self, kept)
+        return super().evaluated(kept) if self.cfg.sync else personal_models(self, kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
         """Likewise."""
-        return super().model_of(client, kept) if self.cfg.sync else own_model(self, client, kept)
+        return super().model_of(client, kept) if self.cfg.sync else personal_model(self, client, kept)

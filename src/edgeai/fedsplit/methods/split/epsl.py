@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgeai.fedsplit.config.methods import EPSLConfig
-from edgeai.fedsplit.methods.method import Round, Setup
+from edgeai.fedsplit.config.split import EPSLConfig
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.split.psl import LockStep, by_cut, merged_step
 from edgeai.fedsplit.methods.split.shared_gradient import SharedGradientClient, broadcast, refuse_dp_sgd, shared_mean
-from edgeai.fedsplit.protocol.halves import ServerHalf
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
@@ -69,9 +70,9 @@ class EPSL(LockStep):
             return merged_step(rnd, self.setup, server, replies, rescale=True)
         groups = [self.group(position, clients, replies) for position, clients in by_cut(self.setup, replies).items()]
         total = sum(len(y) for group in groups for y in group.y)
-        rnd.loss(step(server, groups, total), total)
+        rnd.loss.add(step(server, groups, total), total)
         flops = sum(flops_of(server, group) for group in groups)
-        done_s = rnd.work(flops, max(reply.at_s for reply in replies.values()))
+        done_s = rnd.server.work(flops, max(reply.at_s for reply in replies.values()))
         requests: dict[int, Request] = {}
         for group in groups:
             requests |= send(rnd, group, total, done_s)

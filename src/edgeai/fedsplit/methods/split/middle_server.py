@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.config.methods import Cut
-from edgeai.fedsplit.config.run import OptimConfig
+from edgeai.fedsplit.config.cuts import Cut
+from edgeai.fedsplit.config.optim import OptimConfig
 from edgeai.fedsplit.cuts.split_model import SplitModel
-from edgeai.fedsplit.methods.method import Setup
-from edgeai.fedsplit.protocol.halves import build_optimiser, static_bytes
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.protocol.part import build_optimizer, training_bytes
 
 
 class Stretch:
-    """Layers between two places of a model, with an optimiser of their own.
+    """Layers between two places of a model, with an optimizer of their own.
 
     Args:
         model: Shared, not copied.
@@ -29,7 +29,7 @@ class Stretch:
 
     def __init__(self, model: SplitModel, start: int, stop: int, optim: OptimConfig) -> None:
         self._model, self._start, self._stop, self._optim_cfg = model, start, stop, optim
-        self._optim = build_optimiser(model.part(start, stop).parameters(), optim)
+        self._optim = build_optimizer(model.part(start, stop).parameters(), optim)
         self._input: Tensor | None = None
         self._output: Tensor | None = None
 
@@ -64,7 +64,7 @@ class Stretch:
     def memory_bytes(self, num_samples: int) -> int:
         """Of the layers in training, with what autograd saves."""
         cost = self._model.cost(self._start, self._stop)
-        return static_bytes(cost, self._optim_cfg) + int(num_samples * cost.saved_bytes)
+        return training_bytes(cost, self._optim_cfg) + int(num_samples * cost.saved_bytes)
 
 
 def further_cuts(setup: Setup, cuts: Sequence[Cut], what: str) -> list[int]:

@@ -17,12 +17,13 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from edgeai.fedsplit.config.methods import MultiHopConfig
-from edgeai.fedsplit.methods.method import Round, Setup
+from edgeai.fedsplit.config.split import MultiHopConfig
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.split.middle_server import Stretch, further_cuts
 from edgeai.fedsplit.methods.split.relay import Exchange, Relay
-from edgeai.fedsplit.protocol.halves import ServerHalf
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
@@ -42,7 +43,7 @@ class MultiHop(Relay):
         last = ServerHalf(model, self.hops[-1], optim)
         batch = self.setup.cfg.batch
         for num_bytes in [*(relay.memory_bytes(batch) for relay in relays), last.memory_bytes(batch)]:
-            rnd.hold(num_bytes)
+            rnd.server.hold(num_bytes)
         return lambda reply: self.exchange(rnd, relays, last, reply)
 
     def exchange(self, rnd: Round, relays: list[Stretch], last: ServerHalf, reply: Reply) -> Request:
@@ -56,17 +57,17 @@ class MultiHop(Relay):
             forward, backward = relay.flops(len(z), start)
             backward_flops.append(backward)
             z, start = relay.forward(z, start), None
-            at_s = self.hop(rnd, {"z": z}, y, rnd.work(forward, at_s, lane=lane))
+            at_s = self.hop(rnd, {"z": z}, y, rnd.server.work(forward, at_s, lane=lane))
         step = last.step(self.hops[-1], z, y)
-        rnd.loss(step.loss, len(z))
-        at_s = rnd.work(step.flops, at_s, lane=lanes[-1])
+        rnd.loss.add(step.loss, len(z))
+        at_s = rnd.server.work(step.flops, at_s, lane=lanes[-1])
         gradient = step.gradient
         for number in reversed(range(len(relays))):
-            at_s = rnd.pass_on(Message(gradients={"z": gradient}), at_s=at_s, direction="down")
+            at_s = rnd.server.pass_on(Message(gradients={"z": gradient}), at_s=at_s, direction="down")
             gradient = relays[number].backward(gradient)
-            at_s = rnd.work(backward_flops[number], at_s, lane=lanes[number])
+            at_s = rnd.server.work(backward_flops[number], at_s, lane=lanes[number])
         return Request(Message(gradients={"z": gradient}), at_s)
 
     def hop(self, rnd: Round, activations: Mapping[str, Tensor], y: Tensor, at_s: float) -> float:
         """From one server to the next; returns when it is there."""
-        return rnd.pass_on(Message(activations=activations, labels={"y": y}), at_s=at_s, direction="up")
+        return rnd.server.pass_on(Message(activations=activations, labels={"y": y}), at_s=at_s, direction="up")

@@ -17,12 +17,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from edgeai.fedsplit.config.methods import LockStepConfig, PSLConfig
+from edgeai.fedsplit.config.split import LockStepConfig, PSLConfig
 from edgeai.fedsplit.cuts.split_model import SplitModel
-from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
-from edgeai.fedsplit.methods.steps import hand_out, own_model, own_models, stitched, weights_served
-from edgeai.fedsplit.protocol.halves import ClientHalf, PrivateClient, ServerHalf, SplitClient
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
+from edgeai.fedsplit.methods.personal_models import personal_model, personal_models
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.methods.weight_exchange import average_whole_models, send_client_parts, server_weights
+from edgeai.fedsplit.protocol.client_half import ClientHalf, PrivateClient, SplitClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
@@ -42,7 +46,7 @@ class LockStep(Method):
     def open(self, rnd: Round) -> ServerHalf:
         """Makes the server's half."""
         server = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim)
-        rnd.hold(server.memory_bytes(self.setup.cfg.batch * len(rnd.clients)))
+        rnd.server.hold(server.memory_bytes(self.setup.cfg.batch * len(rnd.clients)))
         return server
 
     def train(
@@ -70,11 +74,11 @@ class LockStep(Method):
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """Every client's own model."""
-        return own_models(self, kept)
+        return personal_models(self, kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
         """Likewise."""
-        return own_model(self, client, kept)
+        return personal_model(self, client, kept)
 
 
 class PSL(LockStep):
@@ -96,10 +100,10 @@ class PSL(LockStep):
             super().round(rnd)
             return
         server = self.open(rnd)
-        replies = self.train(rnd, server, hand_out(rnd, self.setup, self.global_model, rnd.clients), "unload")
+        replies = self.train(rnd, server, send_client_parts(rnd, self.setup, self.global_model, rnd.clients), "unload")
         if replies:
-            served = weights_served(dict.fromkeys(replies, server))
-            self.global_model.load(stitched(self.setup, replies, served))
+            served = server_weights(dict.fromkeys(replies, server))
+            self.global_model.load(average_whole_models(self.setup, replies, served))
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
         """Each client gets its slice of the gradient."""
@@ -157,8 +161,8 @@ def step_on_merged(rnd: Round, setup: Setup, server: ServerHalf, replies: Mappin
     labels = {at: torch.cat([sent[client].labels["y"] for client in group]) for at, group in groups.items()}
     step = server.step_merged(inputs, labels)
     total = sum(len(y) for y in labels.values())
-    rnd.loss(step.loss, total)
-    done_s = rnd.work(step.flops, max(reply.at_s for reply in replies.values()))
+    rnd.loss.add(step.loss, total)
+    done_s = rnd.server.work(step.flops, max(reply.at_s for reply in replies.values()))
     gradients: dict[int, Tensor] = {}
     for at, group in groups.items():
         sizes = [len(sent[client].labels["y"]) for client in group]

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgeai.fedsplit.config.methods import MultiHopConfig, RelayConfig, UShapeConfig
-from edgeai.fedsplit.cuts.split_model import Weights
-from edgeai.fedsplit.methods.method import Method, Round, Signature
-from edgeai.fedsplit.methods.steps import serve
-from edgeai.fedsplit.protocol.halves import ClientHalf, ServerHalf, SplitClient
+from edgeai.fedsplit.config.split import MultiHopConfig, RelayConfig, UShapeConfig
+from edgeai.fedsplit.cuts.weights import Weights
+from edgeai.fedsplit.methods.method import Method, Signature
+from edgeai.fedsplit.methods.scheduling import serve_batch
+from edgeai.fedsplit.protocol.client_half import ClientHalf, SplitClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 Exchange = Callable[[Reply], Request]
@@ -38,8 +40,8 @@ class Relay(Method):
         exchange = self.open(rnd)
         at_s = rnd.begin_s
         for number, (client, num_steps) in enumerate(self.turns(rnd)):
-            is_enough = self.cfg.turn == "client" and number - len(rnd.late) >= rnd.wanted
-            if at_s >= rnd.limit_s or is_enough:
+            is_enough = self.cfg.turn == "client" and number - len(rnd.late) >= rnd.cutoff.num_wanted
+            if at_s >= rnd.cutoff.limit_s or is_enough:
                 rnd.late.add(client)
                 continue
             is_handed_on = self.cfg.hand_off == "peer" and (number > 0 or rnd.number > 1)
@@ -48,8 +50,8 @@ class Relay(Method):
     def open(self, rnd: Round) -> Exchange:
         """Makes the server's side ready for a round; returns what it does with one batch."""
         server = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
-        rnd.hold(server.memory_bytes(self.setup.cfg.batch))
-        return lambda reply: serve(rnd, self.setup, server, reply)
+        rnd.server.hold(server.memory_bytes(self.setup.cfg.batch))
+        return lambda reply: serve_batch(rnd, self.setup, server, reply)
 
     def client_weights(self, client: int) -> Weights:
         """What goes from hand to hand."""
@@ -70,7 +72,7 @@ class Relay(Method):
         ready_s = rnd.tell("load", {client: Request(weights, at_s, from_peer)})[client]
         request = Request(at_s=ready_s)
         for _ in range(num_steps):
-            if request.at_s < rnd.limit_s:
+            if request.at_s < rnd.cutoff.limit_s:
                 request = exchange(rnd.ask("step", {client: request})[client])
         reply = rnd.ask("unload", {client: request})[client]
         if rnd.accept({client: reply}):

@@ -18,12 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgeai.fedsplit.config.methods import SGLRConfig
-from edgeai.fedsplit.methods.method import Round, Setup
+from edgeai.fedsplit.config.split import SGLRConfig
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.split.psl import LockStep, by_cut, step_on_merged
 from edgeai.fedsplit.methods.split.shared_gradient import refuse_dp_sgd
-from edgeai.fedsplit.protocol.halves import PrivateClient, ServerHalf, derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed
+from edgeai.fedsplit.protocol.client_half import PrivateClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 _AVERAGED = 10
@@ -58,7 +61,7 @@ class SGLR(LockStep):
         """With a learning rate of its own."""
         scale = len(rnd.clients) ** self.cfg.lr_power
         server = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim, lr_scale=scale)
-        rnd.hold(server.memory_bytes(self.setup.cfg.batch * len(rnd.clients)))
+        rnd.server.hold(server.memory_bytes(self.setup.cfg.batch * len(rnd.clients)))
         return server
 
     def averaged(self, rnd: Round) -> set[int]:

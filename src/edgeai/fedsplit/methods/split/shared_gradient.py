@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.methods.method import Round, Setup
-from edgeai.fedsplit.protocol.halves import Kit, Part, PrivateClient
+from edgeai.fedsplit.methods.setup import Setup
+from edgeai.fedsplit.protocol.client_half import ClientContext, PrivateClient
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.protocol.transport import Request
 
 
@@ -20,8 +22,8 @@ class SharedGradientClient(PrivateClient):
     Of a shorter batch only so many count. What `step` brings is for the samples behind them.
     """
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
-        super().__init__(kit, parts)
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
+        super().__init__(context, parts)
         self._shared: Tensor | None = None
 
     def on_share(self, message: Message) -> None:

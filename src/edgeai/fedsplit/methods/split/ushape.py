@@ -6,7 +6,7 @@ Crosses, per client and round: E n_k (q1 + q2) s each way, q1 values a sample at
 down, gradient of u up, gradient of z down; no labels; head and tail at each turn, as in relay split learning, of which
 this is the private form: with plain SGD both come to the same weights, to the bit.
 
-Differs from the paper: nothing. An optimiser with a memory (momentum, Adam) starts anew on each device, tail included,
+Differs from the paper: nothing. An optimizer with a memory (momentum, Adam) starts anew on each device, tail included,
 where relay keeps that of the server's part for a round; then the two differ. Head and tail are handed on by turns; the
 averaged form of FeSTA and FedBERT is not offered.
 """
@@ -19,13 +19,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.config.methods import UShapeConfig
-from edgeai.fedsplit.cuts.split_model import Weights
-from edgeai.fedsplit.methods.method import Round, Setup, Signature
+from edgeai.fedsplit.config.split import UShapeConfig
+from edgeai.fedsplit.cuts.weights import Weights
+from edgeai.fedsplit.methods.method import Signature
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.split.middle_server import Stretch, further_cuts
 from edgeai.fedsplit.methods.split.relay import Exchange, Relay
-from edgeai.fedsplit.protocol.halves import Kit, Part, SplitClient
+from edgeai.fedsplit.protocol.client_half import ClientContext, SplitClient
 from edgeai.fedsplit.protocol.message import EMPTY, Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
@@ -34,9 +37,9 @@ class UClient(SplitClient):
 
     role = "head"
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
-        super().__init__(kit, parts)
-        self.tail_optim = self.optimiser("tail")
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
+        super().__init__(context, parts)
+        self.tail_optim = self.optimizer("tail")
         self._y: Tensor | None = None
 
     def on_load(self, message: Message) -> None:
@@ -52,7 +55,7 @@ class UClient(SplitClient):
         if batch is None:
             return EMPTY
         indices, x, _ = batch
-        self._y = self.kit.samples.y[indices]
+        self._y = self.context.samples.y[indices]
         return Message(activations={"z": self.smash(x)})
 
     def on_finish(self, message: Message) -> Message:
@@ -119,7 +122,7 @@ class UShape(Relay):
     def open(self, rnd: Round) -> Exchange:
         """The server's part in the middle."""
         middle = Stretch(self.global_model, self.setup.first, self.tail, self.setup.cfg.optim)
-        rnd.hold(middle.memory_bytes(self.setup.cfg.batch))
+        rnd.server.hold(middle.memory_bytes(self.setup.cfg.batch))
         return lambda reply: self.exchange(rnd, middle, reply)
 
     def exchange(self, rnd: Round, middle: Stretch, reply: Reply) -> Request:
@@ -128,7 +131,7 @@ class UShape(Relay):
         position = self.setup.positions[client]
         forward, backward = middle.flops(len(z), position)
         u = middle.forward(z, position)
-        answer = rnd.ask_one(client, "finish", Message(activations={"u": u}), rnd.work(forward, reply.at_s))
-        rnd.loss(float(answer.message.options["loss"]), len(z))  # type: ignore[arg-type]
+        answer = rnd.ask_one(client, "finish", Message(activations={"u": u}), rnd.server.work(forward, reply.at_s))
+        rnd.loss.add(float(answer.message.options["loss"]), len(z))  # type: ignore[arg-type]
         gradient = middle.backward(answer.message.gradients["u"])
-        return Request(Message(gradients={"z": gradient}), rnd.work(backward, answer.at_s))
+        return Request(Message(gradients={"z": gradient}), rnd.server.work(backward, answer.at_s))

@@ -24,12 +24,17 @@ from torch.nn import functional as F
 
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.config.codec import CodecConfig
-from edgeai.fedsplit.config.methods import FedSLConfig
-from edgeai.fedsplit.cuts.split_model import SplitModel, average
-from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.config.vertical import FedSLConfig
+from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.cuts.weights import average
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.vertical.sequence_chains import InTime, recurrent_end, run_stretch
-from edgeai.fedsplit.protocol.halves import ClientHalf, Kit, Part, derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed
+from edgeai.fedsplit.protocol.client_half import ClientContext, ClientHalf
 from edgeai.fedsplit.protocol.message import Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 _ORDER = 10
@@ -41,16 +46,16 @@ class SegmentClient(ClientHalf):
 
     role = "segment"
 
-    def __init__(self, kit: Kit, parts: Mapping[str, Part]) -> None:
-        super().__init__(kit, parts)
-        self.optim = self.optimiser(self.role)
+    def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
+        super().__init__(context, parts)
+        self.optim = self.optimizer(self.role)
         self._before: dict[str, Tensor] = {}
         self._after: list[Tensor] = []
 
     def on_load(self, message: Message) -> None:
         """Weights, and which chain it is."""
         self.load(self.role, message.weights)
-        self._order = common_order(self.kit, int(message.options["chain"]))  # type: ignore[arg-type]
+        self._order = common_order(self.context, int(message.options["chain"]))  # type: ignore[arg-type]
 
     def on_forward(self, message: Message) -> Message:
         """From the states at the begin of its stretch to those at the end."""
@@ -94,11 +99,11 @@ class SegmentClient(ClientHalf):
         return {name: state.grad for name, state in self._before.items() if state.grad is not None}
 
 
-def common_order(kit: Kit, chain: int) -> Iterator[Tensor]:
+def common_order(context: ClientContext, chain: int) -> Iterator[Tensor]:
     """The batches of every client of a chain in one round."""
-    for epoch in range(kit.epochs):
-        generator = torch.Generator().manual_seed(derived_seed(kit.seed, kit.round, chain, epoch, _ORDER))
-        yield from torch.randperm(len(kit.samples), generator=generator).split(kit.batch)
+    for epoch in range(context.epochs):
+        generator = torch.Generator().manual_seed(derived_seed(context.seed, context.round, chain, epoch, _ORDER))
+        yield from torch.randperm(len(context.samples), generator=generator).split(context.batch)
 
 
 class FedSL(Method):
@@ -115,7 +120,7 @@ class FedSL(Method):
         num, end = self.cfg.segments, recurrent_end(setup.model.model)
         ends = [end] * (num - 1) + [len(setup.model)]
         self.stretches = [
-            SplitModel(setup.model.copy().part(0, stop), setup.input_shapes[number], setup.model.dtype)
+            SplitModel(setup.model.copy().part(0, stop), setup.inputs.shapes[number], setup.model.dtype)
             for number, stop in enumerate(ends)
         ]
         """The weights of each segment."""
@@ -162,7 +167,7 @@ class FedSL(Method):
                 at_s = max(reply.at_s, ready_s[following])
                 request = Request(Message(activations=reply.message.activations), at_s, from_peer=True)
             reply = rnd.ask("finish", {last: request})[last]
-            rnd.loss(*self.loss_of(reply))
+            rnd.loss.add(*self.loss_of(reply))
             ready_s[last] = reply.client_s
             for client in reversed(others):
                 request = Request(Message(gradients=reply.message.gradients), reply.at_s, from_peer=True)
@@ -185,7 +190,7 @@ class FedSL(Method):
             states = [dict(replies[chain[number]].message.weights) for chain in chains]
             stretch.load(average(states, shares))
             weights_bytes += stretch.cost(0, len(stretch)).weight_bytes
-        rnd.hold((1 + len(chains)) * weights_bytes)
+        rnd.server.hold((1 + len(chains)) * weights_bytes)
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
         """A chain of the averages."""

@@ -20,13 +20,18 @@ from torch import Tensor, nn
 
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.config.data import VerticalPartitionConfig
-from edgeai.fedsplit.config.methods import VerticalConfig
+from edgeai.fedsplit.config.vertical import VerticalConfig
 from edgeai.fedsplit.cuts.split_model import SplitModel
-from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Round, Setup, Signature
+from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
+from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.vertical.merging import Merge, fitted
 from edgeai.fedsplit.partition.views import take_inputs
-from edgeai.fedsplit.protocol.halves import Part, PrivateClient, ServerHalf, derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed
+from edgeai.fedsplit.protocol.client_half import PrivateClient
 from edgeai.fedsplit.protocol.message import EMPTY, Message
+from edgeai.fedsplit.protocol.part import Part
+from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 _ORDER, _CLIENT, _TOP = 10, 11, 12
@@ -52,8 +57,8 @@ class VerticalClient(PrivateClient):
         return Message(activations={"z": self.smash(batch[1])})
 
     def _batches(self) -> Iterator[Tensor]:
-        kit = self.kit
-        return common_order(kit.seed, kit.round, len(kit.samples), kit.batch, kit.epochs)
+        context = self.context
+        return common_order(context.seed, context.round, len(context.samples), context.batch, context.epochs)
 
 
 class Vertical(Method):
@@ -84,12 +89,12 @@ class Vertical(Method):
     def round(self, rnd: Round) -> None:
         """Lock-step over all samples."""
         cfg = self.setup.cfg
-        assert self.setup.labels is not None
+        assert self.setup.inputs.labels is not None
         server = ServerHalf(self.top, 0, cfg.optim)
-        rnd.hold(server.memory_bytes(cfg.batch))
+        rnd.server.hold(server.memory_bytes(cfg.batch))
         requests = {client: Request(at_s=rnd.begin_s) for client in rnd.clients}
-        for rows in common_order(cfg.seed, rnd.number, len(self.setup.labels), cfg.batch, cfg.local_epochs):
-            requests = self.step(rnd, server, rnd.ask("step", requests), self.setup.labels[rows])
+        for rows in common_order(cfg.seed, rnd.number, len(self.setup.inputs.labels), cfg.batch, cfg.local_epochs):
+            requests = self.step(rnd, server, rnd.ask("step", requests), self.setup.inputs.labels[rows])
         rnd.accept(rnd.ask("end", requests))
 
     def step(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply], y: Tensor) -> dict[int, Request]:
@@ -98,8 +103,8 @@ class Vertical(Method):
         merged = self.merge(z)
         step = server.step(0, merged, y)
         merged.backward(step.gradient)
-        rnd.loss(step.loss, len(y))
-        done_s = rnd.work(step.flops, max(reply.at_s for reply in replies.values()))
+        rnd.loss.add(step.loss, len(y))
+        done_s = rnd.server.work(step.flops, max(reply.at_s for reply in replies.values()))
         gradients = {client: one.grad for client, one in z.items() if one.grad is not None}
         return {client: Request(Message(gradients={"z": gradient}), done_s) for client, gradient in gradients.items()}
 
@@ -110,7 +115,8 @@ class Vertical(Method):
             bottom = start.copy()
             bottom.load(kept(client))
             bottoms.append(bottom.model)
-        return (Evaluated(Joined(bottoms, self.setup.inputs, self.partition, self.setup.at_cut, self.merge, self.top)),)
+        indices, at_cut = self.setup.inputs.indices, self.setup.at_cut
+        return (Evaluated(Joined(bottoms, indices, self.partition, at_cut, self.merge, self.top)),)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
         """There is no such model: a client's layers take its features only."""
@@ -159,7 +165,7 @@ class Joined(nn.Module):
 
 def _bottom(setup: Setup, client: int) -> SplitModel:
     """The layers before the cut, for one client's share of the inputs."""
-    shape = setup.input_shapes[client]
+    shape = setup.inputs.shapes[client]
     layers = fitted(
         setup.model.part(0, setup.first),
         shape,

@@ -73,13 +73,13 @@ def train_decoder(net: nn.Module, z: Tensor, x: Tensor, *, num_steps: int, batch
         seed: Of the batches.
     """
     z, x = z.detach(), x.detach()
-    optimiser = torch.optim.Adam(net.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(num_steps):
         rows = torch.randint(len(z), (min(batch, len(z)),), generator=generator)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.mse_loss(net(z[rows]), x[rows]).backward()
-        optimiser.step()
+        optimizer.step()
     net.eval()
 
     def decode(z: Tensor) -> Tensor:

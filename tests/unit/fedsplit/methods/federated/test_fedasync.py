@@ -14,7 +14,7 @@ from edgeai.core.run import Run
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.cuts.meter import measure_part
 from edgeai.fedsplit.experiments.simulate import simulate
-from edgeai.fedsplit.protocol.halves import derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed
 
 SIZES = (40, 56, 33)
 MODEL_BYTES = 4 * 1034

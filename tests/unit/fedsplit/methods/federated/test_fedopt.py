@@ -30,7 +30,7 @@ def test_a_server_rate_scales_the_first_round(play: Any) -> None:
 
 
 class Replay:
-    """Server optimisers written down once more, on the means that FedAvg's clients give from each model."""
+    """Server optimizers written down once more, on the means that FedAvg's clients give from each model."""
 
     def __init__(self, batches: Any, tiny: Any) -> None:
         self.model, self.batches = tiny, batches

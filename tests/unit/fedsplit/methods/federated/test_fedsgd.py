@@ -52,7 +52,7 @@ def test_resumes_to_the_bit(play: Any, optim: dict[str, Any]) -> None:
     assert resumed.report.weights_hash == whole.report.weights_hash
     forgotten = play(method="fedsgd", rounds=3, optim={**optim, "momentum": 0.0})
     if "momentum" in optim:
-        assert forgotten.report.weights_hash != whole.report.weights_hash, "the optimiser's state counts"
+        assert forgotten.report.weights_hash != whole.report.weights_hash, "the optimizer's state counts"
 
 
 def test_refuses_more_than_one_epoch(play: Any) -> None:

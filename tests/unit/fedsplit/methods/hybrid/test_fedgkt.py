@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeai.fedsplit.methods.auxiliary_heads import build_head
+from edgeai.fedsplit.methods.auxiliary_nets import build_heads
 from edgeai.fedsplit.methods.hybrid.fedgkt import distilled
-from edgeai.fedsplit.protocol.halves import derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed
 
 SIZES = (40, 56, 33)
 NUM = sum(SIZES)
@@ -29,7 +29,7 @@ def blended(logits: Tensor, y: Tensor, teacher: Tensor | None) -> Tensor:
 def plain_rounds(sim: Any, tiny: nn.Sequential, batches: Any, num_rounds: int) -> tuple[list[nn.Module], nn.Module]:
     """Rounds as a plain loop; each client's layers, and the server's."""
     parts = [copy.deepcopy(tiny[0]) for _ in SIZES]
-    heads = [build_head(sim.setup, 1).module for _ in SIZES]
+    heads = [build_heads(sim.setup)[1].module for _ in SIZES]
     server, taught = copy.deepcopy(tiny[1:]), [None] * 3
     for number in range(1, num_rounds + 1):
         features, sent = [], []

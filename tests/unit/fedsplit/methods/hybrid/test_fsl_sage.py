@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from edgeai.fedsplit.methods.auxiliary_heads import build_head
+from edgeai.fedsplit.methods.auxiliary_nets import build_heads
 from edgeai.fedsplit.methods.hybrid.fsl_sage import gradient_at
 
 SIZES = (40, 56, 33)
@@ -21,7 +21,7 @@ def test_equals_a_plain_loop_before_the_first_fit(play: Any, batches: Any, tiny:
     server_optim = torch.optim.SGD(server.parameters(), lr=LR)
     finals, uploads = [], {}
     for client in range(3):
-        part, head = copy.deepcopy(tiny[0]), build_head(sim.setup, 1).module
+        part, head = copy.deepcopy(tiny[0]), build_heads(sim.setup)[1].module
         optim = torch.optim.SGD(part.parameters(), lr=LR)  # the head stays as it is
         uploads[client] = []
         for number, (x, y) in enumerate(batches(1, client)):
@@ -65,7 +65,7 @@ def test_a_device_learns_from_the_fitted_head(play: Any, batches: Any) -> None:
     first = play((40,), method=method, rounds=1).sim
     sim = play((40,), method=method, rounds=2).sim
     part = copy.deepcopy(first.method.global_model.model[0])
-    head = build_head(sim.setup, 1).module
+    head = build_heads(sim.setup)[1].module
     head.load_state_dict(first.method.extra()["fitted"][0])
     optim = torch.optim.SGD(part.parameters(), lr=LR)
     for x, y in batches(2, 0):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from edgeai.fedsplit.sim.ledger import RELAY
+from edgeai.fedsplit.protocol.ledger import RELAY
 
 SIZES = (40, 56, 33)
 MODEL_BYTES, CLIENT_BYTES, Z_BYTES = 4 * 1034, 4 * 40, 4 * 64

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeai.fedsplit.cuts.meter import measure_part
-from edgeai.fedsplit.methods.auxiliary_heads import build_head, of_model, of_tag, tagged
+from edgeai.fedsplit.methods.auxiliary_nets import build_heads
+from edgeai.fedsplit.methods.weight_tags import model_weights, tagged, untagged
 from edgeai.fedsplit.sim.build import Sim
 
 SIZES = (40, 56, 33)
@@ -34,7 +35,7 @@ def trained_apart(
     server_optim = torch.optim.SGD(server.parameters(), lr=LR)
     uploads, finals = [], []
     for client in range(len(SIZES)):
-        part, head = copy.deepcopy(layers["conv1"]), build_head(sim.setup, 1).module
+        part, head = copy.deepcopy(layers["conv1"]), build_heads(sim.setup)[1].module
         optim = torch.optim.SGD([*part.parameters(), *head.parameters()], lr=LR)
         sent = []
         for number, (x, y) in enumerate(batches(1, client)):
@@ -114,7 +115,7 @@ def test_cse_fsl_with_h_1_is_local_loss(play: Any, order: str) -> None:
 
 def trained_alone(sim: Sim, batches: Callable[..., list[tuple[Tensor, Tensor]]], client: int) -> dict[str, Tensor]:
     """One round of one client with a server of its own, as a plain loop."""
-    head, model = build_head(sim.setup, 1).module, copy.deepcopy(sim.setup.model.model)
+    head, model = build_heads(sim.setup)[1].module, copy.deepcopy(sim.setup.model.model)
     optim = torch.optim.SGD([*model[:1].parameters(), *head.parameters()], lr=LR)
     server_optim = torch.optim.SGD(model[1:].parameters(), lr=LR)
     for x, y in batches(1, client):
@@ -172,7 +173,7 @@ def test_half_of_what_split_learning_moves_at_the_cut(play: Any) -> None:
 
 def num_flops(sim: Sim) -> tuple[float, float]:
     """Training one sample: of layers and head on the device, of the rest at the server."""
-    model, head = sim.setup.model.model, build_head(sim.setup, 1).module
+    model, head = sim.setup.model.model, build_heads(sim.setup)[1].module
     device = measure_part(model[:1], (1, 8, 8)).train_flops + measure_part(head, (4, 4, 4)).train_flops
     return device, measure_part(model[1:], (4, 4, 4)).train_flops
 
@@ -246,19 +247,19 @@ def test_warns_about_heads_under_dp_sgd(play: Any) -> None:
 def test_names_say_which_network_weights_belong_to() -> None:
     weights = {"conv1.0.weight": torch.zeros(1), **tagged("head", {"1.weight": torch.ones(2)})}
     assert set(weights) == {"conv1.0.weight", "head/1.weight"}
-    assert set(of_model(weights)) == {"conv1.0.weight"}
-    assert set(of_tag("head", weights)) == {"1.weight"}
+    assert set(model_weights(weights)) == {"conv1.0.weight"}
+    assert set(untagged("head", weights)) == {"1.weight"}
 
 
 def test_the_head_is_the_seeds_alone(play: Any) -> None:
     setup = play(method="local-loss", rounds=1).sim.setup
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second = build_head(setup, 1).module, build_head(setup, 1).module
+    first, second = build_heads(setup)[1].module, build_heads(setup)[1].module
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first[1].weight, second[1].weight)
     other = play(method="local-loss", rounds=1, seed=1).sim.setup
-    assert not torch.equal(build_head(other, 1).module[1].weight, first[1].weight)
+    assert not torch.equal(build_heads(other)[1].module[1].weight, first[1].weight)
 
 
 def test_dropout_on_a_device_does_not_depend_on_the_others(

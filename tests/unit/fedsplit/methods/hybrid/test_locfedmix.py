@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.cuts.split_model import SplitModel
 from edgeai.fedsplit.methods.hybrid.locfedmix import LocFedMix, mixed_losses
-from edgeai.fedsplit.protocol.halves import derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed
 
 SIZES = (40, 56, 33)
 NUM = sum(SIZES)

@@ -8,9 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
-from edgeai.fedsplit.config.methods import AsyncSLConfig
+from edgeai.fedsplit.config.split import AsyncSLConfig
 from edgeai.fedsplit.methods.split.async_sl import Pace
-from edgeai.fedsplit.protocol.halves import derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed
 
 SIZES = (40, 56, 33)
 NUM = sum(SIZES)

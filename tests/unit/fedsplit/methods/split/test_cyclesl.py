@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeai.fedsplit.methods.feature_pool import Pool
-from edgeai.fedsplit.protocol.halves import derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed
 
 SIZES = (40, 56, 33)
 NUM = sum(SIZES)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.sim.ledger import RELAY
+from edgeai.fedsplit.protocol.ledger import RELAY
 
 NUM = 40 + 56 + 33
 ROUNDS = 2

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.models.build import build_model
-from edgeai.fedsplit.protocol.halves import derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed
 
 SIZES = (20, 13, 16, 9)
 HIDDEN = 6

@@ -13,7 +13,7 @@ from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
 from edgeai.fedsplit.models.build import build_model
 from edgeai.fedsplit.partition.partition import partition
-from edgeai.fedsplit.protocol.halves import derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed
 from edgeai.fedsplit.sim.build import assemble
 from edgeai.fedsplit.sim.evaluate import evaluate
 from edgeai.fedsplit.sim.history import History
@@ -150,7 +150,7 @@ def test_layers_behind_the_merge_are_fitted():
 def test_named_columns_and_a_client_with_fewer():
     columns = [["a", "c", "h"], ["b", "d", "e", "f", "g"]]
     sim, report = play(table=True, partition={"kind": "vertical", "columns": columns})
-    assert sim.setup.input_shapes == ((3,), (5,))
+    assert sim.setup.inputs.shapes == ((3,), (5,))
     assert report.bytes_up["activations"] == 2 * 2 * NUM * 12 * 4
     assert report.accuracy is not None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from edgeai.fedsplit.methods.method import Setup
+from edgeai.fedsplit.methods.setup import Setup
 
 _FLOAT_BYTES, _LABEL_BYTES, _BITS = 4, 8, 8
 

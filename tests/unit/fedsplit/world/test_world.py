@@ -8,7 +8,8 @@ import pytest
 from edgeai.core.errors import UsageError
 from edgeai.core.link import PRESETS
 from edgeai.fedsplit.config.world import WorldConfig
-from edgeai.fedsplit.sim.world import SERVER, World, build_world, read_catalogue
+from edgeai.fedsplit.world.catalog import read_catalog
+from edgeai.fedsplit.world.world import SERVER, World, build_world
 
 BOARD = """\
 devices:
@@ -27,7 +28,7 @@ def share_there(there: World, num_rounds: int) -> float:
 
 
 def test_devices_and_links_go_round() -> None:
-    catalogue = read_catalogue()
+    catalogue = read_catalog()
     made = world(devices=["phone", "laptop"], links=["wifi", "4g", "3g"], server={"device": "server-gpu", "lanes": 3})
     assert [made.device(k) for k in range(5)] == [catalogue[["phone", "laptop"][k % 2]] for k in range(5)]
     assert [made.link_config(k) for k in range(5)] == [PRESETS[["wifi", "4g", "3g"][k % 3]] for k in range(5)]
@@ -36,7 +37,7 @@ def test_devices_and_links_go_round() -> None:
 
 
 def test_shares_are_met_by_largest_remainder_and_shuffled() -> None:
-    catalogue = read_catalogue()
+    catalogue = read_catalog()
     made = world(10, devices=["phone", "laptop", "workstation"], shares=[0.5, 0.26, 0.24])
     given = [made.device(k) for k in range(10)]
     counts = [given.count(catalogue[name]) for name in ("phone", "laptop", "workstation")]
@@ -49,7 +50,7 @@ def test_shares_are_met_by_largest_remainder_and_shuffled() -> None:
 def test_speeds_spread_lognormally_once_a_run() -> None:
     import numpy as np
 
-    made, plain = world(4000, speed_sigma=0.5), read_catalogue()["raspberry-pi-4"].flops_per_s
+    made, plain = world(4000, speed_sigma=0.5), read_catalog()["raspberry-pi-4"].flops_per_s
     logs = np.log([made.device(k).flops_per_s / plain for k in range(4000)])
     assert abs(logs.mean()) < 4 * 0.5 / 4000**0.5  # four standard errors
     assert abs(logs.std() - 0.5) < 4 * 0.5 / 8000**0.5
@@ -118,10 +119,10 @@ def test_a_catalogue_of_ones_own(tmp_path: Path) -> None:
     path.write_text(BOARD)
     made = world(1, devices=["board"], catalogue=str(path))
     assert made.device(0).flops_per_s == 1e9
-    assert "phone" in read_catalogue(path)
+    assert "phone" in read_catalog(path)
     path.write_text(BOARD.replace("idle_w: 1,", "idle_w: 9,"))
     with pytest.raises(UsageError) as error:
-        read_catalogue(path)
+        read_catalog(path)
     assert error.value.message == f"{path}:2: devices.board: compute_w 3 is below idle_w 9"
 
 

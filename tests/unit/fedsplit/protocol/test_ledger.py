@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from edgeai.fedsplit.protocol.ledger import RELAY, Ledger
 from edgeai.fedsplit.protocol.message import KINDS, Message
-from edgeai.fedsplit.sim.ledger import RELAY, Ledger
 
 
 def message() -> Message:

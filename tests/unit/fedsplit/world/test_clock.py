@@ -5,8 +5,9 @@ import json
 import pytest
 
 from edgeai.fedsplit.config.world import WorldConfig
-from edgeai.fedsplit.sim.clock import MAX_SPANS, Clock, Span
-from edgeai.fedsplit.sim.world import SERVER, World, build_world
+from edgeai.fedsplit.world.clock import MAX_SPANS, Clock
+from edgeai.fedsplit.world.usage import Span
+from edgeai.fedsplit.world.world import SERVER, World, build_world
 
 DELAY_S, BPS = 0.5, 8000.0  # a byte takes 1 ms
 CLIENT = {"flops_per_s": 10, "memory_bytes": 1, "compute_w": 7, "idle_w": 2, "tx_w": 5, "rx_w": 3}

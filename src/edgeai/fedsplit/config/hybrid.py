@@ -1,0 +1,151 @@
+"""Configs of the methods that combine split and federated learning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgeai.core.config import Config
+from edgeai.fedsplit.config.split import LockStepConfig
+
+
+class SplitFedV1Config(Config):
+    """Parallel split learning, one replica of the server part per client, all averaged (Thapa et al. 2022)."""
+
+    kind: Literal["splitfed-v1"] = "splitfed-v1"
+
+
+class SplitFedV2Config(Config):
+    """Parallel split learning with one server part, stepped batch by batch (Thapa et al. 2022)."""
+
+    kind: Literal["splitfed-v2"] = "splitfed-v2"
+    server_order: Literal["client", "interleave", "arrival"] = "interleave"
+    """One client after the other, batch i of every client in turn, or as batches arrive in virtual time."""
+    sync: bool = True
+    """Average the client parts after a round; false is MHSL (Joshi et al. 2021)."""
+
+
+class SplitFedV3Config(Config):
+    """Server replicas are averaged, client parts stay private (Gawali et al. 2021)."""
+
+    kind: Literal["splitfed-v3"] = "splitfed-v3"
+
+
+class SFLGConfig(Config):
+    """Groups of clients share a server part, groups are averaged (Gao et al. 2021)."""
+
+    kind: Literal["sflg"] = "sflg"
+    groups: int = Field(2, ge=1)
+
+
+class MergeSFLConfig(Config):
+    """Merged batches, with batch sizes by speed and clients chosen by label balance (Liao et al. 2024)."""
+
+    kind: Literal["mergesfl"] = "mergesfl"
+    select_frac: float = Field(0.6, gt=0, le=1)
+    max_batch_factor: float = Field(4.0, ge=1)
+    """No batch is larger than so many times the configured one, or smaller than that part of it."""
+
+
+class LocalLossConfig(Config):
+    """Clients train on a loss of their own behind a small head; no gradient comes back (Han et al. 2021)."""
+
+    kind: Literal["local-loss"] = "local-loss"
+    server: Literal["single", "replicas"] = "single"
+    server_order: Literal["arrival", "interleave"] = "arrival"
+    """The server learns as smashed data arrive in virtual time, or from batch i of every client in turn."""
+
+
+class CSEFSLConfig(Config):
+    """Local loss, smashed data of every h-th batch only (Mu & Shen 2023)."""
+
+    kind: Literal["cse-fsl"] = "cse-fsl"
+    h: int = Field(5, ge=1)
+    server_order: Literal["arrival", "interleave"] = "arrival"
+    """The server learns as smashed data arrive in virtual time, or from batch i of every client in turn."""
+
+
+class FSLSageConfig(Config):
+    """Client heads that learn to give the server's gradient (Nair et al. 2025)."""
+
+    kind: Literal["fsl-sage"] = "fsl-sage"
+    h: int = Field(5, ge=1)
+    """Smashed data of every h-th batch goes up."""
+    server_order: Literal["arrival", "interleave"] = "arrival"
+    """The server learns as smashed data arrive in virtual time, or from batch i of every client in turn."""
+    align_every: int = Field(10, ge=1)
+    """Rounds from one fit of the heads to the next (l); the first round ends with one."""
+    remember: int = Field(1000, ge=1)
+    """Samples of each client, the newest, that its head is fitted on."""
+    align_steps: int = Field(10, ge=1)
+    """Steps of Adam in a fit, each over all that is remembered."""
+    align_lr: float = Field(1e-3, gt=0)
+
+
+class SFLGAConfig(LockStepConfig):
+    """One averaged gradient is broadcast to all clients (Liang et al. 2025)."""
+
+    kind: Literal["sfl-ga"] = "sfl-ga"
+
+
+class CPSLConfig(LockStepConfig):
+    """Clusters of clients: parallel inside, one after the other across (Wu et al. 2023)."""
+
+    kind: Literal["cpsl"] = "cpsl"
+    clusters: int = Field(2, ge=1)
+
+
+class HierarchicalConfig(Config):
+    """SplitFed with edge aggregators: client parts are averaged there first, in the cloud less often."""
+
+    kind: Literal["hierarchical"] = "hierarchical"
+    edges: int = Field(2, ge=1)
+    cloud_every: int = Field(2, ge=1)
+    """Rounds between two averages in the cloud."""
+
+
+class HSFLConfig(Config):
+    """Some clients train the whole model, others split it (Liu et al. 2022)."""
+
+    kind: Literal["hsfl"] = "hsfl"
+    split_frac: float = Field(0.5, ge=0, le=1)
+    """Share of the clients that split: the slowest ones."""
+
+
+class LocFedMixConfig(LockStepConfig):
+    """Mixup of smashed data at the server and a local reconstruction loss (Oh et al. 2022)."""
+
+    kind: Literal["locfedmix-sl"] = "locfedmix-sl"
+    alpha: float = Field(0.4, gt=0)
+    """Of the Beta distribution that draws the mixing weight."""
+    reconstruct: float = Field(0.1, ge=0)
+    """Weight of the client's reconstruction loss, a mean squared error."""
+
+
+class FedGKTConfig(Config):
+    """Knowledge goes both ways as logits (He et al. 2020)."""
+
+    kind: Literal["fedgkt"] = "fedgkt"
+    server_epochs: int = Field(1, ge=1)
+    """Passes of the server over all features of a round."""
+    temperature: float = Field(3.0, gt=0)
+    """Logits are divided by it before they are compared."""
+    alpha: float = Field(1.0, ge=0)
+    """Weight of the distillation loss, on both sides."""
+
+
+class AdaSplitConfig(Config):
+    """A local phase without exchange, then chosen clients and sparse masks (Chopra et al. 2023)."""
+
+    kind: Literal["adasplit"] = "adasplit"
+    local_rounds: int = Field(1, ge=0)
+    """Rounds of the local phase, in which nothing crosses."""
+    select_frac: float = Field(0.6, gt=0, le=1)
+    """eta: share of clients in each iteration of the global phase."""
+    temperature: float = Field(0.1, gt=0)
+    """Of the contrastive loss."""
+    discount: float = Field(0.9, gt=0, lt=1)
+    """gamma: of the losses that the orchestrator remembers, for each iteration."""
+    sparsity: float = Field(1e-4, ge=0)
+    """Weight of the masks' L1 norm."""

@@ -1,0 +1,18 @@
+"""Config of the optimizer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgeai.core.config import Config
+
+
+class OptimConfig(Config):
+    """Optimizer of every model part."""
+
+    kind: Literal["sgd", "adam"] = "sgd"
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
