@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig, StrategyName
 from edgeai.collab.policy.exploration import drawn_rate
-from edgeai.collab.reports.compare_report import METRICS, CompareReport, Result, Results, compare_report
+from edgeai.collab.reports.compare_report import METRICS, CompareReport, Result, compare_report
 from edgeai.collab.sim.run import Bench, play
 from edgeai.collab.streams.recorded import RecordedStream
 from edgeai.core.config import dump_config
@@ -25,6 +25,7 @@ from edgeai.core.files import json_text, write_whole
 from edgeai.core.link import Link, find_link
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
+from edgeai.core.sweep import Sweep, all_failed, kept_report
 
 MAX_RECORDED_BYTES = 512 << 20
 MAX_ANSWER_BYTES = 256 << 20
@@ -67,48 +68,49 @@ def run_compare(cfg: CollabCompareConfig, run: Run) -> CompareReport:
 
     Raises:
         UsageError: The stream or a model cannot be used.
-        EdgeAIError: A package that they need is missing, or every run failed.
+        EdgeAIError: A package that they need is missing, or all runs failed.
     """
-    results: dict[str, dict[int, Result]] = {strategy: {} for strategy in cfg.strategies}
-    failures: dict[str, str] = {}
+    sweep = Sweep(len(cfg.strategies) * len(cfg.seeds), run.metrics)
     interrupted = False
     try:
         for seed in cfg.seeds:
-            _play_seed(cfg, run, seed, results, failures)
+            _play_seed(cfg, run, seed, sweep)
     except KeyboardInterrupt:
         interrupted = True
-        if not any(results.values()):
+        if not sweep.results:
             raise
-    if not any(results.values()):
-        raise EdgeAIError(f"every run failed, the first one so: {next(iter(failures.values()))}")
-    return compare_report(results, seeds=cfg.seeds, against=cfg.against, failures=failures, interrupted=interrupted)
+    if not sweep.results:
+        raise all_failed(sweep.failures)
+    results: dict[str, dict[int, Result]] = {strategy: {} for strategy in cfg.strategies}
+    for seed in cfg.seeds:
+        for strategy in cfg.strategies:
+            if _name(strategy, seed) in sweep.results:
+                results[strategy][seed] = sweep.results[_name(strategy, seed)]
+    return compare_report(
+        results, seeds=cfg.seeds, against=cfg.against, failures=sweep.failures, interrupted=interrupted
+    )
 
 
-def _play_seed(
-    cfg: CollabCompareConfig,
-    run: Run,
-    seed: int,
-    results: dict[str, dict[int, Result]],
-    failures: dict[str, str],
-) -> None:
-    """All strategies on one stream."""
+def _play_seed(cfg: CollabCompareConfig, run: Run, seed: int, sweep: Sweep) -> None:
+    """Run all strategies on one stream."""
     bench: Bench | None = None
     for strategy in _in_order(cfg):
         name = _name(strategy, seed)
         folder = run.path / name
         try:
-            played = _settled(cfg, strategy, seed, results, failures)
-            kept = _kept(folder, played)
-            if kept is None:
-                bench = bench or _bench(cfg, seed, run.device)
-                kept = _play(bench, played, folder, run, done=sum(map(len, results.values())), cfg=cfg)
+            played = _settled(cfg, strategy, seed, sweep)
+            kept = kept_report(folder, played)
+            if kept is not None:
+                sweep.restore(name, kept)
+                continue
+            bench = bench or _bench(cfg, seed, run.device)
+            result = _play(bench, played, folder, run, num_done=len(sweep.results))
         except EdgeAIError as error:
             if bench is None:  # stream and models are the same for all: no other strategy would fare better
                 raise
-            failures[name] = error.message
-            run.metrics.note(f"{name}: failed: {error.message}")
-            continue
-        results[strategy][seed] = kept
+            sweep.fail(name, error.message)
+        else:
+            sweep.succeed(name, result, _in_short(result))
 
 
 def _in_order(cfg: CollabCompareConfig) -> list[StrategyName]:
@@ -125,9 +127,7 @@ def _bench(cfg: CollabCompareConfig, seed: int, device: str) -> Bench:
     return bench
 
 
-def _play(
-    bench: Bench, played: CollabRunConfig, folder: Path, run: Run, *, done: int, cfg: CollabCompareConfig
-) -> Result:
+def _play(bench: Bench, played: CollabRunConfig, folder: Path, run: Run, *, num_done: int) -> Result:
     """Plays one strategy and keeps its report.
 
     Raises:
@@ -142,9 +142,7 @@ def _play(
     text = json_text(report.to_json()) + "\n"
     write_whole(folder / "report.json", text)
     result: Result = json.loads(text)
-    run.metrics.log(done + 1, asdict(report.cost))
-    run.metrics.note(f"{folder.name}: {_in_short(result)}")
-    run.metrics.progress("compare", done + 1, len(cfg.strategies) * len(cfg.seeds), unit="runs")
+    run.metrics.log(num_done + 1, asdict(report.cost))
     return result
 
 
@@ -153,22 +151,7 @@ def _in_short(result: Result) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
 
 
-def _kept(folder: Path, played: CollabRunConfig) -> Result | None:
-    """The result of an earlier call, if it is of the same config."""
-    report, config = folder / "report.json", folder / "config.yaml"
-    if not report.exists() or not config.exists() or config.read_text(encoding="utf-8") != dump_config(played):
-        return None
-    found: Result = json.loads(report.read_text(encoding="utf-8"))
-    return found
-
-
-def _settled(
-    cfg: CollabCompareConfig,
-    strategy: StrategyName,
-    seed: int,
-    results: Results,
-    failures: Mapping[str, str],
-) -> CollabRunConfig:
+def _settled(cfg: CollabCompareConfig, strategy: StrategyName, seed: int, sweep: Sweep) -> CollabRunConfig:
     """What one strategy is played with.
 
     Raises:
@@ -178,9 +161,9 @@ def _settled(
     if strategy != "random" or cfg.equal_rate not in cfg.strategies:
         return played
     assert cfg.equal_rate is not None
-    if _name(cfg.equal_rate, seed) in failures:
+    if _name(cfg.equal_rate, seed) in sweep.failures:
         raise EdgeAIError(f"it needs the upload rate of {cfg.equal_rate}, which failed")
-    total = results[cfg.equal_rate][seed]["evaluation"]["total"]
+    total = sweep.results[_name(cfg.equal_rate, seed)]["evaluation"]["total"]
     return played.model_copy(update={"upload_rate": drawn_rate(total["num_uploads"], total["num_frames"], seed)})
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
-import json
 import multiprocessing
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeai.core.checkpoint import STATE
 from edgeai.core.config import dump_config, load_config
 from edgeai.core.device import num_cores
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
+from edgeai.core.sweep import Sweep, all_failed, child_run, kept_report
 from edgeai.fedsplit.config.run import CompareConfig, SimConfig
 from edgeai.fedsplit.reports.compare_report import CompareReport, Result, compare_report
 
@@ -34,33 +36,39 @@ class Job:
 def plan_compare(cfg: CompareConfig, folder: Path | None) -> tuple[list[Job], list[Job]]:
     """All runs, and those of them that are still to be done."""
     jobs = list(_jobs(cfg).values())
-    return jobs, [job for job in jobs if folder is None or _kept(folder / job.name, job.cfg) is None]
+    return jobs, [job for job in jobs if folder is None or kept_report(folder / job.name, job.cfg) is None]
 
 
 def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
-    """Plays what is missing. Stopped by Ctrl-C, the runs until then are kept, and `--resume` goes on with them.
+    """Run all methods, cuts, partitions and seeds of a comparison; finished runs of an earlier call are not repeated.
+
+    An interrupted comparison keeps its finished runs and can be continued with --resume.
 
     Args:
-        cfg: What to compare.
-        run: Run directory, of which a part may be there already.
+        cfg: The comparison.
+        run: Its run directory.
 
     Raises:
-        EdgeAIError: Every run failed.
+        EdgeAIError: All runs failed.
     """
     jobs, missing = plan_compare(cfg, run.path)
-    failures: dict[str, str] = {}
-    num_done = len(jobs) - len(missing)
-    run.metrics.progress("compare", num_done, len(jobs), unit="runs")
-    for name, result, failure in _play(missing, run, cfg.processes or num_cores()):
-        num_done += 1
-        if failure:
-            failures[name] = failure
-        run.metrics.note(f"{name}: {failure or _in_short(result)}")
-        run.metrics.progress("compare", num_done, len(jobs), unit="runs")
-    results = {job.name: result for job in jobs if (result := _kept(run.path / job.name, job.cfg)) is not None}
+    sweep = Sweep(len(jobs), run.metrics)
+    for job in jobs:
+        kept = kept_report(run.path / job.name, job.cfg)
+        if kept is not None:
+            sweep.restore(job.name, kept)
+    for job, failure in _run_missing(missing, run, cfg.processes or num_cores()):
+        result = None if failure else kept_report(run.path / job.name, job.cfg)
+        if result is None:
+            sweep.fail(job.name, failure)
+        else:
+            sweep.succeed(job.name, result, _in_short(result))
+    results = sweep.results
     if not results:
-        raise EdgeAIError(f"every run failed, the first one so: {next(iter(failures.values()))}")
-    return compare_report([(job.label, job.cfg, results[job.name]) for job in jobs if job.name in results], failures)
+        raise all_failed(sweep.failures)
+    return compare_report(
+        [(job.label, job.cfg, dict(results[job.name])) for job in jobs if job.name in results], sweep.failures
+    )
 
 
 def _jobs(cfg: CompareConfig) -> dict[str, Job]:
@@ -102,22 +110,22 @@ def _plain(changes: dict[str, Any]) -> dict[str, Any]:
     return {name: item.model_dump() if hasattr(item, "model_dump") else item for name, item in changes.items()}
 
 
-def _play(jobs: list[Job], run: Run, processes: int) -> Any:
-    """Plays jobs in other processes; yields (name, result, failure) as they end."""
+def _run_missing(jobs: list[Job], run: Run, processes: int) -> Iterator[tuple[Job, str]]:
+    """Run jobs in worker processes; yield each job as it ends, with its error message or ""."""
     if not jobs:
         return
-    context = multiprocessing.get_context("spawn")  # a fork would share the threads' locks of torch
+    context = multiprocessing.get_context("spawn")  # a forked worker would inherit locks held by torch's threads
     pool = futures.ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=_begin_worker)
     try:
         waiting = {
-            pool.submit(_play_one, dump_config(job.cfg), str(run.path / job.name), run.device): job for job in jobs
+            pool.submit(_run_job, dump_config(job.cfg), str(run.path / job.name), run.device): job for job in jobs
         }
         for done in futures.as_completed(waiting):
             try:
-                result, failure = done.result()
-            except BrokenProcessPool:  # all that still wait end so, too
-                result, failure = None, "a worker was ended from outside; if memory is short, lower processes"
-            yield waiting[done].name, result, failure
+                failure = done.result()
+            except BrokenProcessPool:  # raised for all jobs that are not done
+                failure = "a worker process was killed; if memory is short, lower processes"
+            yield waiting[done], failure
         pool.shutdown()
     except BaseException:
         for process in list((pool._processes or {}).values()):
@@ -127,7 +135,7 @@ def _play(jobs: list[Job], run: Run, processes: int) -> Any:
 
 
 def _begin_worker() -> None:
-    """In a worker: one thread for each process, Ctrl-C is the parent's affair, and nobody outlives the parent."""
+    """Set up a worker: one thread, Ctrl-C left to the parent, and exit when the parent is gone."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -138,65 +146,35 @@ def _begin_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers."""
+    """Exit when the parent does: a killed parent cannot end its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _play_one(config_text: str, folder: str, device: str) -> tuple[Result | None, str]:
-    """In a worker: plays one run, going on where it was left; returns its result, or why there is none."""
+def _run_job(config_text: str, folder: str, device: str) -> str:
+    """Run or resume one job in a worker; return its error message, or "" if its report is written."""
     from edgeai.fedsplit.experiments.simulate import simulate
 
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     config = path / "config.yaml"
-    goes_on = config.exists() and config.read_text(encoding="utf-8") == config_text and (path / "state.pt").exists()
-    if not goes_on:
-        for stale in ("state.pt", "metrics.jsonl", "run.json", "report.json"):
+    is_resumed = config.exists() and config.read_text(encoding="utf-8") == config_text and (path / STATE).exists()
+    if not is_resumed:
+        for stale in (STATE, "metrics.jsonl", "run.json", "report.json"):
             (path / stale).unlink(missing_ok=True)
-    cfg = load_config(SimConfig, _written(config, config_text))
-    if (path / "run.json").exists():
-        run = Run.open(path)
-        run.go_on(["edgeai", "fedsplit", "compare"], device=device, device_why="of the comparison", threads=1)
-    else:
-        run = Run.create(
-            cfg,
-            out=path,
-            argv=["edgeai", "fedsplit", "compare"],
-            device=device,
-            device_why="of the comparison",
-            threads=1,
-        )
+    config.write_text(config_text, encoding="utf-8")
+    cfg = load_config(SimConfig, config)
+    argv = ["edgeai", "fedsplit", "compare"]
     try:
-        report = simulate(cfg, run, resume=goes_on)
+        with child_run(cfg, path, argv=argv, device=device, device_why="of the comparison", threads=1) as run:
+            run.finish("done", simulate(cfg, run, resume=is_resumed).to_json())
     except EdgeAIError as error:
-        run.finish("failed")
-        return None, error.message
+        return error.message
     except Exception as error:
-        run.finish("failed")
-        return None, f"bug: {type(error).__name__}: {error}"
-    run.finish("done", report.to_json())
-    return report.to_json(), ""
-
-
-def _written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _kept(folder: Path, cfg: SimConfig) -> Result | None:
-    """The result of an earlier call, if it is of the same config and was done."""
-    report, config, info = folder / "report.json", folder / "config.yaml", folder / "run.json"
-    if not (report.exists() and config.exists() and info.exists()):
-        return None
-    if config.read_text(encoding="utf-8") != dump_config(cfg):
-        return None
-    if json.loads(info.read_text(encoding="utf-8"))["status"] != "done":
-        return None
-    found: Result = json.loads(report.read_text(encoding="utf-8"))
-    return found
+        return f"bug: {type(error).__name__}: {error}"
+    return ""
 
 
 def _in_short(result: Result) -> str:

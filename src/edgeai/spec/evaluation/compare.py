@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.core.report.plot import save_lines
 from edgeai.core.run import Run
+from edgeai.core.sweep import all_failed
 from edgeai.spec.config.compare import CompareConfig
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.data.answers import Conversation, Job, decode_jobs, load_conversations, write_conversations
@@ -75,7 +75,7 @@ def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
 
     Raises:
         UsageError: A given head or run that cannot be used, no such prompts.
-        EdgeAIError: There is no head to measure.
+        EdgeAIError: All trainings failed and no head was given.
     """
     heads = contenders(cfg, run.path)
     baseline, benchmarks = heads[0].variant, _benchmarks(cfg)
@@ -84,9 +84,7 @@ def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
     failures = train_missing(heads, run)
     heads = [head for head in heads if head.is_done]
     if not heads:
-        raise EdgeAIError(
-            f"no head to measure: {next(iter(failures.values()))}", hint=f"go on with it: --resume {run.path}"
-        )
+        raise all_failed(failures, hint=f"continue with --resume {run.path}")
     curves = [curve for curve in (curve_of(group) for group in _by_variant(heads).values()) if curve]
     target = load_target(model, device=run.device, metrics=run.metrics)
     measured = _measure(cfg, target, heads, texts, run.metrics)

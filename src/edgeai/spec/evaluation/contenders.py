@@ -12,6 +12,7 @@ from edgeai.core.config.problems import nearest
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run
+from edgeai.core.sweep import child_run
 from edgeai.spec.config.compare import CompareConfig
 from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.draft.checkpoint import find_head
@@ -116,23 +117,11 @@ def train_missing(heads: Sequence[Contender], run: Run) -> dict[str, str]:
 
 
 def _train(cfg: TrainConfig, path: Path, run: Run) -> None:
-    """One training run in a directory of its own, new or gone on with."""
-    argv, listener = run.info["argv"], run.metrics.listener
-    place = {name: run.info[name] for name in ("device", "device_why", "threads")}
-    is_old = _is_run(path)
-    if is_old:
-        child = Run.open(path, listener=listener)
-        child.go_on(argv, **place)
-    else:
-        child = Run.create(cfg, out=path, argv=argv, listener=listener, **place)
-    try:
-        child.finish("done", run_train(cfg, child, resume=is_old).to_json())
-    except KeyboardInterrupt:
-        child.finish("interrupted")
-        raise
-    except BaseException:
-        child.finish("failed")
-        raise
+    """Train one head in a run directory of its own, or continue its training."""
+    place = {name: run.info[name] for name in ("argv", "device", "device_why", "threads")}
+    is_resumed = _is_run(path)
+    with child_run(cfg, path, listener=run.metrics.listener, **place) as child:
+        child.finish("done", run_train(cfg, child, resume=is_resumed).to_json())
 
 
 def _is_run(path: Path) -> bool:

@@ -148,7 +148,7 @@ def test_one_failure_is_told_and_the_others_go_on(start, toy_config, monkeypatch
     assert [row.strategy for row in report.rows] == ["edge-only"]
     only = config(toy_config, "laecips")
     run, _ = start(only, "only")
-    with pytest.raises(EdgeAIError, match="every run failed, the first one so: no room"):
+    with pytest.raises(EdgeAIError, match="all runs failed; first error: no room"):
         run_compare(only, run)
 
 

@@ -134,6 +134,6 @@ def test_a_worker_that_is_killed_fails_its_runs_and_no_others(tmp_path: Path, mo
     run = Run.create(cfg, out=tmp_path / "r", argv=[], device="cpu", device_why="test")
     with pytest.raises(EdgeAIError) as error:
         run_compare(cfg, run)
-    reason = "a worker was ended from outside; if memory is short, lower processes"
-    assert error.value.message == f"every run failed, the first one so: {reason}"
+    reason = "a worker process was killed; if memory is short, lower processes"
+    assert error.value.message == f"all runs failed; first error: {reason}"
     assert (tmp_path / "r" / "log.txt").read_text().count(reason) == 2

@@ -160,7 +160,7 @@ def test_a_failed_training_leaves_the_others(config, tmp_path):
     assert all(cell.ratio is None for cell in report.cells)
     assert Run.open(tmp_path / "out" / "bad-0").status == "failed"
     cfg = config(variants={"bad": Variant(set={"optim.lr": 1e30})})
-    with pytest.raises(EdgeAIError, match=r"^no head to measure: the loss is not finite at step 2$"):
+    with pytest.raises(EdgeAIError, match=r"^all runs failed; first error: the loss is not finite at step 2$"):
         run_compare(cfg, new_run(cfg, tmp_path / "none"))
 
 
