@@ -29,7 +29,7 @@ from edgeai.spec.config.load import LoadConfig
 from edgeai.spec.config.serve import ServeConfig
 
 if TYPE_CHECKING:
-    from edgeai.spec.serve.chat import Ended, Partner
+    from edgeai.spec.serve.chat.backend import AnswerEnd, ChatBackend
     from edgeai.spec.serve.reports import LoadReport, ServePlan, ServeReport
 
 ApiKeyOption = Annotated[
@@ -93,14 +93,14 @@ def chat(
     """Talk to a model in the terminal and see what was foreseen. /on and /off switch speculation, /new starts over."""
     short = [f"url={json.dumps(url)}"] if url is not None else []
     cfg = load_config(ChatConfig, config, [*short, *(set_ or ())])
-    from edgeai.spec.serve.chat import find_partner  # imports torch
+    from edgeai.spec.serve.chat.open_backend import open_backend  # imports torch
 
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
-        partner = find_partner(cfg, run, api_key=api_key)
+        backend = open_backend(cfg, run, api_key=api_key)
         try:
-            turns = _converse(partner, quiet=quiet, as_json=as_json)
+            turns = _converse(backend, quiet=quiet, as_json=as_json)
         finally:
-            partner.close()
+            backend.close()
         run.finish("done")
     if as_json:
         print_json({"run": run.path, "turns": turns})
@@ -119,7 +119,7 @@ def load(
     wrong.
     """
     cfg = load_config(LoadConfig, config, set_ or ())
-    from edgeai.spec.serve.load_test import run_load  # imports torch
+    from edgeai.spec.serve.load.load_test import run_load  # imports torch
 
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_load(cfg, run)
@@ -151,12 +151,12 @@ def _show_load(report: "LoadReport") -> None:
         print(f"memory of the server in MiB after equal parts of the short requests: {sizes}")
 
 
-def _converse(partner: "Partner", *, quiet: bool, as_json: bool) -> list[dict[str, object]]:
+def _converse(backend: "ChatBackend", *, quiet: bool, as_json: bool) -> list[dict[str, object]]:
     """Ask and answer until the person has had enough; returns what was said."""
     messages: list[dict[str, str]] = []
     turns: list[dict[str, object]] = []
     speculates = True
-    for line in _lines(partner.name):
+    for line in _lines(backend.name):
         if line == "/quit":
             break
         if line in ("/on", "/off", "/new"):
@@ -165,7 +165,7 @@ def _converse(partner: "Partner", *, quiet: bool, as_json: bool) -> list[dict[st
             continue
         messages.append({"role": "user", "content": line})
         try:
-            text, ended = _say(partner, messages, speculates, shows=not as_json)
+            text, ended = _say(backend, messages, speculates, shows=not as_json)
         except EdgeAIError as error:
             messages.pop()
             print(f"edgeai: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else ""), file=sys.stderr)
@@ -191,22 +191,22 @@ def _lines(name: str) -> Iterator[str]:
 
 
 def _say(
-    partner: "Partner", messages: list[dict[str, str]], speculates: bool, *, shows: bool
-) -> tuple[str, "Ended | None"]:
+    backend: "ChatBackend", messages: list[dict[str, str]], speculates: bool, *, shows: bool
+) -> tuple[str, "AnswerEnd | None"]:
     """One answer, printed as it comes. Ctrl-C stops the answer, not the conversation."""
-    from edgeai.spec.serve.chat import Said
+    from edgeai.spec.serve.engine.events import Text
 
     text, ended = [], None
-    answer = partner.answer(messages, speculates=speculates)
+    answer = backend.answer(messages, speculates=speculates)
     try:
         for part in answer:
-            if not isinstance(part, Said):
+            if not isinstance(part, Text):
                 ended = part
                 continue
-            for piece, is_draft in part.pieces:
-                text.append(piece)
+            for piece in part.pieces:
+                text.append(piece.text)
                 if shows:
-                    print(_tinted(piece, part.num_accepted if is_draft else 0), end="", flush=True)
+                    print(_tinted(piece.text, part.num_accepted if piece.is_draft else 0), end="", flush=True)
     except KeyboardInterrupt:
         answer.close()
     if shows:

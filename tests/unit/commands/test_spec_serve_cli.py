@@ -173,7 +173,7 @@ def test_the_plan_tells_the_memory(options, capsys):
     code = main(["spec", "serve", "--dry-run", "-skv_budget_mib=0.1", *options])
     _, err = capsys.readouterr()
     assert code == 2
-    assert "kv_budget_mib 0.1 holds not one request of 512 tokens, which needs 1 MiB" in err
+    assert "kv_budget_mib 0.1 is too small for one request of 512 tokens, which needs 1 MiB" in err
 
 
 @pytest.mark.slow  # starts a process
@@ -208,5 +208,5 @@ def test_chat_as_one_json_document(options, tmp_path, capsys, monkeypatch):
 def test_chat_without_a_server(tmp_path, capsys):
     assert main(["spec", "chat", "--url=http://127.0.0.1:1", f"--out={tmp_path / 'run'}"]) == 1
     _, err = capsys.readouterr()
-    assert "edgeai: nobody answers at http://127.0.0.1:1: " in err
+    assert "edgeai: no server answers at http://127.0.0.1:1: " in err
     assert "hint: start a server with `edgeai spec serve`" in err

@@ -1,4 +1,4 @@
-"""What `spec serve` and `spec load` report. Imports no torch."""
+"""Reports of `spec serve` and `spec load`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ServePlan:
-    """What will be reserved."""
+    """Memory that the server reserves."""
 
     name: str
+    """Name of the served model."""
     context: int
+    """Most tokens of prompt and answer."""
     slots: int
+    """Slots that fit the memory budget."""
     slots_asked: int
+    """Slots that the config requests."""
     kv_bytes: int
     kv_bytes_per_slot: int
     drafter: str
     dtype: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class ServeReport:
-    """What the server did until it was stopped."""
+    """Totals of a server from start to stop."""
 
     url: str
     uptime_s: float
@@ -34,16 +38,16 @@ class ServeReport:
     num_tokens: int
     num_prompt_tokens: int
     accept_len: float
-    """Tokens per tree, bonus token included; 1 if no tree was verified."""
+    """Mean tokens per verified tree, bonus token included; 1 if no tree was verified."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Round:
-    """One round of clients."""
+class LoadRound:
+    """One round: a number of clients, with or without speculation."""
 
     clients: int
     speculates: bool
@@ -61,31 +65,31 @@ class Round:
 
     @property
     def tokens_per_s(self) -> float:
-        """Of all clients together."""
+        """Tokens per second of all clients together."""
         return self.num_tokens / self.wall_s
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """All rounds, and memory."""
+    """Rounds of a load test, and the server's memory."""
 
     dtype: str
-    rounds: tuple[Round, ...]
+    rounds: tuple[LoadRound, ...]
     memory_bytes: tuple[int, ...]
-    """Of the server's process, after equal parts of the short requests."""
+    """Resident memory of the server process after each equal share of the short requests."""
 
     @property
     def is_ok(self) -> bool:
-        """No answer was wrong."""
+        """True if no answer was wrong."""
         return not any(one.num_wrong for one in self.rounds)
 
     @property
     def scaling(self) -> float:
-        """Tokens per second of the most clients, relative to one client; both with speculation."""
+        """Tokens per second with the most clients relative to the fewest, both with speculation."""
         rates = {one.clients: one.tokens_per_s for one in self.rounds if one.speculates}
         return rates[max(rates)] / rates[min(rates)]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data for JSON."""
         rounds = [{**asdict(one), "tokens_per_s": one.tokens_per_s} for one in self.rounds]
         return {**asdict(self), "rounds": rounds, "scaling": self.scaling, "is_ok": self.is_ok}

@@ -15,13 +15,14 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.serve import ServeConfig
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.ngram import Ngram
-from edgeai.spec.serve.engine.drafting import Eagle3Pool, TextPool
+from edgeai.spec.serve.engine.eagle3_pool import Eagle3Pool
 from edgeai.spec.serve.engine.engine import Engine
-from edgeai.spec.serve.engine.jobs import Cancelled, Done, Failed, Text
-from edgeai.spec.serve.engine.policy import FixedTree
+from edgeai.spec.serve.engine.events import Cancelled, Done, Failed, Text
+from edgeai.spec.serve.engine.text_pool import TextPool
+from edgeai.spec.serve.engine.tree_policy import FixedTree
 from edgeai.spec.serve.http.api import build_app
 from edgeai.spec.serve.http.metrics import ServerMetrics
-from edgeai.spec.serve.http.requests import Served
+from edgeai.spec.serve.http.request_jobs import ServedModel
 from edgeai.spec.serve.http.server import Server, uvicorn_config
 from edgeai.spec.target.target import DecoderTarget
 
@@ -62,7 +63,7 @@ def make_pool(make_head):
             return TextPool(lambda: Ngram(max_ngram=3, min_ngram=1), num_rows)
         vocab = min(64, target.shape.vocab_size)
         drafter = Eagle3(make_head(target, draft_vocab=vocab), target, name="head")
-        return Eagle3Pool(drafter.layer, target, name="head", num_rows=num_rows, capacity=capacity, max_tree=tree)
+        return Eagle3Pool(drafter.layer, target, num_rows=num_rows, capacity=capacity, max_tree=tree)
 
     return make
 
@@ -135,7 +136,7 @@ def serve(make_engine):
         if slow_s:
             step = engine.step
             engine.step = lambda: (time.sleep(slow_s), step())
-        served = Served("tiny", "f00d", target.tokenizer, target.shape.vocab_size, engine.context)
+        served = ServedModel("tiny", "f00d", target.tokenizer, target.shape.vocab_size, engine.context)
         app = build_app(engine, served, metrics, max_body_bytes=max_body_bytes, api_key=api_key, on_prompt=on_prompt)
         listening = socket.create_server(("127.0.0.1", 0))
         server = Server(uvicorn_config(app, ServeConfig(drain_s=20)), engine)

@@ -10,9 +10,8 @@ from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.serve import ServeConfig
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.decoding.decode import generate_ids
-from edgeai.spec.serve.build import build_parts
-from edgeai.spec.serve.engine.policy import REASONS, Adaptive
-from edgeai.spec.serve.http.server import build_engine
+from edgeai.spec.serve.build import build_engine, build_parts
+from edgeai.spec.serve.engine.tree_policy import REASONS, AdaptiveTree
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def build(cfg):
 def test_the_memory_that_is_planned_is_the_memory_that_is_reserved(config):
     cfg = config(tree=TreeConfig(nodes=5, depth=2, top_k=3), slots=6)
     parts, _ = build(cfg)
-    _, engine = build_engine(cfg, parts)
+    engine = build_engine(cfg, parts)
     cache = engine._cache
     assert sum(part.nbytes for part in (*cache.k, *cache.v)) == parts.plan.kv_bytes
     assert len(cache.lengths) == 6
@@ -57,14 +56,14 @@ def test_auto_chooses_by_timings_and_serves_the_plain_text(config, tmp_path, mon
     monkeypatch.setenv("EDGEAI_CACHE", str(tmp_path))
     cfg = config(tree="auto", slots=4)
     parts, notes = build(cfg)
-    assert isinstance(parts.policy, Adaptive)
-    told = [note.split(": ")[2] for note in notes if note.startswith("tree: auto: a batch")]
-    assert told == ["a batch of 1", "a batch of 4"]
+    assert isinstance(parts.policy, AdaptiveTree)
+    told = [note.split(": ")[2] for note in notes if note.startswith("tree: auto: batch size")]
+    assert told == ["batch size 1", "batch size 4"]
     for num in (1, 4):
         decision = parts.policy.choose(num, 0)
         assert decision.reason in REASONS
         assert decision.speedup > 0
-    _, engine = build_engine(cfg, parts)
+    engine = build_engine(cfg, parts)
     prompts = [parts.target.tokenizer.encode(text) for text in ("abcabc", "hello there", "123123")]
     from edgeai.spec.serve.engine.jobs import Job
 

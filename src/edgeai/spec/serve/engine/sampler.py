@@ -1,4 +1,4 @@
-"""One request's choice of tokens: `Sampler`, with penalties, biases and log probabilities.
+"""Sampler of one request: `Sampler` with penalties, logit biases and log probabilities.
 
 Shapes: N rows, V vocabulary.
 """
@@ -10,15 +10,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgeai.spec.serve.engine.jobs import Job, Pick
+from edgeai.spec.serve.engine.events import TokenLogprobs
+from edgeai.spec.serve.engine.jobs import Job
 from edgeai.spec.target.sampling import Sampler
 
 
 class RequestSampler(Sampler):
-    """Picks the tokens of one answer, in order.
+    """Samples the tokens of one answer, in order.
 
-    Verification asks for one token after the other along the path that it accepts, which is the order of the text; so
-    the penalties of a drafted token count those before it, as in plain decoding.
+    Verification samples along the accepted path, which is the order of the text. The penalties of a draft token
+    therefore count all tokens before it, as in plain decoding.
+
+    Args:
+        job: Sampling options, penalties, biases and number of log probabilities.
     """
 
     def __init__(self, job: Job) -> None:
@@ -26,16 +30,16 @@ class RequestSampler(Sampler):
         self._job = job
         self._counts: dict[int, int] = {}
         self._changes_logits = bool(job.frequency_penalty or job.presence_penalty or job.logit_bias)
-        self.picks: list[Pick] = []
-        """Choices since this list was last emptied, if log probabilities are wanted."""
+        self.logprobs: list[TokenLogprobs] = []
+        """Log probabilities of the tokens sampled since the caller last emptied this list; empty unless requested."""
 
     def pick(self, logits: Tensor) -> int:
-        """See `Sampler`; remembers the choice."""
+        """See `Sampler`; also counts the token and records its log probabilities."""
         token = super().pick(self._changed(logits) if self._changes_logits else logits)
         if self._changes_logits:
             self._counts[token] = self._counts.get(token, 0) + 1
         if self._job.num_logprobs is not None:
-            self.picks.append(_look_at(logits, token, self._job.num_logprobs))
+            self.logprobs.append(_token_logprobs(logits, token, self._job.num_logprobs))
         return token
 
     def picker(self, logits: Tensor) -> Callable[[int], int]:
@@ -45,7 +49,7 @@ class RequestSampler(Sampler):
         return super().picker(logits)
 
     def _changed(self, logits: Tensor) -> Tensor:
-        """Logits [V] with penalties and biases."""
+        """Return the logits [V] with penalties and biases applied."""
         job = self._job
         changes = dict(job.logit_bias)
         for token, count in self._counts.items():
@@ -56,8 +60,8 @@ class RequestSampler(Sampler):
         return logits.index_add(0, tokens, torch.tensor(list(changes.values()), device=logits.device))
 
 
-def _look_at(logits: Tensor, token: int, num_top: int) -> Pick:
+def _token_logprobs(logits: Tensor, token: int, num_top: int) -> TokenLogprobs:
     log_probs = logits.log_softmax(-1)
     best = log_probs.topk(min(num_top, log_probs.shape[0]))
     top = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return Pick(token, float(log_probs[token]), tuple(top))
+    return TokenLogprobs(token, float(log_probs[token]), tuple(top))

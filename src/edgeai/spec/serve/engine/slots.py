@@ -1,8 +1,8 @@
-"""Slots: the sequences of the target's cache, a fixed number of them, whose memory is reserved at the start.
+"""Slots: a fixed number of KV-cache sequences, reserved at start-up, with prefix reuse between requests.
 
-A finished request leaves its text in its slot. The next request takes over what its prompt shares with such a text: in
-place if most of the text goes on, which is a conversation's next turn, otherwise by copying into the slot unused for
-longest, so that a shared system prompt does not cost the conversation that brought it.
+A completed request leaves its text in its slot. The next request reuses the prefix that its prompt shares with such a
+text: in place if it keeps at least half of the text (the next turn of a conversation), otherwise by copying the prefix
+into the least recently used slot, so that a shared system prompt does not evict the conversation it came from.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from dataclasses import dataclass, field
 
 import torch
 
-from edgeai.spec.serve.engine.drafting import DraftPool
+from edgeai.spec.serve.engine.draft_pool import DraftPool
 from edgeai.spec.target.decoder import KVCache, Shape
 
-_MIN_COPY = 16  # tokens below which copying keys and values is not worth it
+_MIN_COPY = 16  # tokens; shorter prefixes are recomputed instead of copied
 
 
 @dataclass
 class Slot:
-    """One sequence of the cache."""
+    """One sequence of the KV cache."""
 
     row: int
     ids: list[int] = field(default_factory=list)
-    """Committed tokens; as many as the cache has rows of them."""
+    """Committed tokens, one per row of the KV cache."""
     is_busy: bool = False
     last_used: int = 0
 
 
 class Slots:
-    """Hands out slots.
+    """Assigns slots to requests.
 
     Args:
         cache: The target's keys and values.
-        drafts: Keeps a place for each slot as well; None without a drafter.
+        drafts: Draft pool with one row per slot; None without a drafter.
     """
 
     def __init__(self, cache: KVCache, drafts: DraftPool | None) -> None:
@@ -44,20 +44,20 @@ class Slots:
 
     @property
     def num_free(self) -> int:
-        """Slots that a request could have now."""
+        """Number of free slots."""
         return sum(not slot.is_busy for slot in self._slots)
 
     @property
     def num_busy(self) -> int:
-        """Slots in use."""
+        """Number of occupied slots."""
         return len(self._slots) - self.num_free
 
     def take(self, prompt: Sequence[int], *, speculates: bool) -> Slot | None:
-        """A slot for a prompt, with the shared beginning in its `ids`; None if all are busy.
+        """Occupy a slot for a prompt; its `ids` are the reused prefix. Returns None if all slots are occupied.
 
         Args:
-            prompt: At least one token. The last one is never taken over, for its logits are needed.
-            speculates: Whether the drafter's memory of the shared beginning is needed too.
+            prompt: Prompt of at least one token. The last token is never reused because its logits are needed.
+            speculates: True if the drafter's state of the prefix is needed too.
         """
         free = [slot for slot in self._slots if not slot.is_busy]
         if not free:
@@ -77,17 +77,22 @@ class Slots:
         return slot
 
     def give_back(self, slot: Slot, *, keeps_text: bool) -> None:
-        """The request is over; its text stays for the next one unless something went wrong with it."""
+        """Free a slot.
+
+        Args:
+            slot: The slot.
+            keeps_text: True keeps the text for reuse by later requests.
+        """
         if not keeps_text:
             self._trim(slot, 0)
         self._clock += 1
         slot.is_busy, slot.last_used = False, self._clock
 
     def _shared(self, slot: Slot, prompt: Sequence[int], drafts: DraftPool | None) -> int:
-        """Tokens of the slot's text that the prompt can take over."""
+        """Return the number of prompt tokens that can be reused from a slot."""
         limit = min(len(slot.ids), len(prompt))
         count = next((i for i in range(limit) if slot.ids[i] != prompt[i]), limit)
-        if drafts is not None and drafts.reads_features:  # the pair of the last token kept needs the one after it
+        if drafts is not None and drafts.reads_features:  # the last reused pair needs the token after it
             return max(min(count - 1, drafts.known(slot.row)), 0)
         return min(count, len(prompt) - 1)
 
@@ -109,5 +114,5 @@ class Slots:
 
 
 def bytes_per_token(shape: Shape, itemsize: int) -> int:
-    """Keys and values of one token in all layers."""
+    """Return the size of one token's keys and values over all layers."""
     return 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * itemsize

@@ -1,21 +1,53 @@
-"""What went wrong with a request, in the shape OpenAI's clients read. Nothing of a prompt, a path or a traceback."""
+"""Errors of the HTTP interface in OpenAI's format. They never contain prompts, paths or tracebacks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"schema": _ERROR_SCHEMA}}}
+    for status, text in {
+        400: "Invalid request",
+        401: "Wrong or missing API key",
+        404: "No such model",
+        408: "The body did not arrive in time",
+        413: "The body is too large",
+        422: "Not used: invalid requests get 400",
+        429: "The queue is full",
+        500: "Internal error",
+        503: "The server is shutting down",
+    }.items()
+}
+"""OpenAPI description of the error responses below /v1."""
+
 
 class ApiError(Exception):
-    """An answer that is an error.
+    """Error response.
 
     Args:
-        status: HTTP status.
-        message: One line for the person.
+        status: HTTP status code.
+        message: One-line message.
         kind: OpenAI's error type.
-        param: The argument it is about.
-        code: A short code for programs.
-        headers: Sent along.
+        param: Name of the invalid argument, if any.
+        code: Machine-readable error code.
+        headers: Additional response headers.
     """
 
     def __init__(
@@ -30,30 +62,25 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.headers = status, message, dict(headers or {})
-        self.body = error_body(message, kind=kind, param=param, code=code)
-
-
-def error_body(message: str, *, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """The JSON of an error."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def internal_error() -> ApiError:
-    """Something broke here; what it was stays in the log."""
+    """Return the response to an internal error; details are in the log only."""
     return ApiError(500, "the server failed to answer this request", kind="server_error", code="internal_error")
 
 
 def from_validation(problems: Sequence[Mapping[str, Any]]) -> ApiError:
-    """The first problem pydantic found, without the input that caused it."""
+    """Return the response to the first problem that pydantic found, without the invalid input."""
     problem = problems[0]
     kind = problem["type"]
     place = [str(part) for part in problem["loc"] if part != "body"]
     if kind == "json_invalid":
-        return ApiError(400, "the body is no valid JSON", code="invalid_json")
+        return ApiError(400, "the body is not valid JSON", code="invalid_json")
     if kind == "extra_forbidden":
         name = ".".join(place)[:80]
         return ApiError(400, f"unrecognized request argument: {name}", param=name, code="unknown_argument")
-    # unions name the member they tried; OpenAI's parameter is the part before
+    # pydantic appends the tried member of a union; OpenAI's parameter name ends before it
     param = ".".join(part for part in place if part.replace("_", "").isalnum()) or None
     message = str(problem["msg"]).removeprefix("Value error, ")
     return ApiError(400, f"{param}: {message}" if param else message, param=param, code="invalid_value")

@@ -1,4 +1,4 @@
-"""Before a request reaches the application: is it allowed, is it small enough, did all of it come.
+"""ASGI middleware: API key, maximum body size and body time-out.
 
 Source of the interface: ASGI 3.
 """
@@ -21,13 +21,13 @@ BODY_TIMEOUT_S = 30.0
 
 
 class Limits:
-    """Checks the API key and reads bodies up to a size.
+    """Checks the API key and reads the whole body before it calls the application.
 
     Args:
-        app: Gets what passes.
-        max_body_bytes: Largest body.
-        api_key: What /v1 asks for; empty asks for nothing.
-        body_timeout_s: Longest time that a body may take to come.
+        app: Application that receives the accepted requests.
+        max_body_bytes: Largest accepted body.
+        api_key: Key required below /v1; empty requires none.
+        body_timeout_s: Longest time to receive a body.
     """
 
     def __init__(self, app: App, *, max_body_bytes: int, api_key: str, body_timeout_s: float = BODY_TIMEOUT_S) -> None:
@@ -35,7 +35,7 @@ class Limits:
         self._key = api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -46,7 +46,7 @@ class Limits:
         except ApiError as error:
             await _answer(error, send)
             return
-        if body is None:  # the client is gone
+        if body is None:  # the client has disconnected
             return
         pending = [body]
 
@@ -78,7 +78,7 @@ class Limits:
                 return await self._read(receive)
         except TimeoutError:
             raise ApiError(
-                408, "the body did not come in time", code="timeout", headers={"connection": "close"}
+                408, "the body did not arrive in time", code="timeout", headers={"connection": "close"}
             ) from None
 
     async def _read(self, receive: Receive) -> bytes | None:

@@ -1,4 +1,4 @@
-"""`edgeai spec serve`: listen, serve, and end well."""
+"""`edgeai spec serve`: bind the address, load the model, serve, and drain on SIGTERM."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from typing import Any
 import uvicorn
 
 from edgeai.core.errors import EdgeAIError
+from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.spec.config.serve import ServeConfig
-from edgeai.spec.serve.build import Parts, build_parts
+from edgeai.spec.serve.build import build_engine, build_parts
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.http.api import build_app
 from edgeai.spec.serve.http.metrics import ServerMetrics
-from edgeai.spec.serve.reports import ServeReport
+from edgeai.spec.serve.reports import ServePlan, ServeReport
 
-_SWITCH_S = 5e-4  # how long the event loop may keep the engine's thread from its next call into torch
+_SWITCH_S = 5e-4  # longest time that the event loop delays the next torch call of the engine's thread
 
 
 class Server(uvicorn.Server):
-    """Drains on the first SIGTERM or Ctrl-C, stops at the second, and leaves the exit code to the caller."""
+    """Drains on the first SIGTERM or Ctrl-C, stops at the second, and leaves the exit code to the caller.
+
+    Args:
+        config: uvicorn's configuration.
+        engine: Engine that drains.
+    """
 
     def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
         super().__init__(config)
@@ -35,7 +41,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """See uvicorn; there, signals are raised again in the end, which would kill the process."""
+        """See uvicorn, which would raise the signals again afterwards and thereby kill the process."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -58,28 +64,20 @@ def run_serve(cfg: ServeConfig, run: Run, *, api_key: str = "") -> ServeReport:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
-        cfg: What to serve, and where.
-        run: Names the device; its log tells the address.
-        api_key: What clients must send; empty lets all in.
+        cfg: Model, address and limits.
+        run: Run whose log receives the address; also names the device.
+        api_key: Key required from clients; empty requires none.
 
     Raises:
-        EdgeAIError: The model cannot be loaded, or the address is taken.
+        EdgeAIError: The model cannot be loaded, or the address is in use.
     """
-    listening = _bind(cfg.host, cfg.port)
-    with listening:
+    with _bind(cfg.host, cfg.port) as listening:
         parts = build_parts(cfg, device=run.info["device"], metrics=run.metrics)
         url = f"http://{cfg.host}:{listening.getsockname()[1]}"
-        plan = parts.plan
-        if plan.slots < plan.slots_asked:
-            run.metrics.note(f"kv_budget_mib holds {plan.slots} of {plan.slots_asked} slots of {plan.context} tokens")
-        run.metrics.note(
-            f"serving {plan.name} ({plan.dtype}, drafter {plan.drafter}): {plan.slots} slots of {plan.context} tokens, "
-            f"{plan.kv_bytes / 2**20:.0f} MiB of keys and values"
-        )
-        if not api_key and cfg.host not in ("127.0.0.1", "::1", "localhost"):
-            run.metrics.note(f"listening at {cfg.host} without an API key: whoever reaches it may use it")
+        _log_plan(cfg, parts.plan, run.metrics, has_key=bool(api_key))
         begin_s = time.monotonic()
-        metrics, engine = build_engine(cfg, parts)
+        metrics = ServerMetrics(kv_bytes=parts.plan.kv_bytes, num_slots=parts.plan.slots)
+        engine = build_engine(cfg, parts, observer=metrics)
         app = build_app(
             engine,
             parts.served,
@@ -98,27 +96,22 @@ def run_serve(cfg: ServeConfig, run: Run, *, api_key: str = "") -> ServeReport:
         finally:
             engine.close()
             sys.setswitchinterval(switch_s)
-    return ServeReport(url=url, uptime_s=time.monotonic() - begin_s, **metrics.totals())
+    return metrics.report(url=url, uptime_s=time.monotonic() - begin_s)
 
 
-def build_engine(cfg: ServeConfig, parts: Parts) -> tuple[ServerMetrics, Engine]:
-    """The engine, not started, and what observes it."""
-    metrics = ServerMetrics(kv_bytes=parts.plan.kv_bytes, num_slots=parts.plan.slots)
-    engine = Engine(
-        parts.target,
-        parts.drafts,
-        parts.policy,
-        num_slots=parts.plan.slots,
-        context=parts.plan.context,
-        queue=cfg.queue,
-        prompt_chunk=cfg.prompt_chunk,
-        observer=metrics,
+def _log_plan(cfg: ServeConfig, plan: ServePlan, metrics: Metrics, *, has_key: bool) -> None:
+    if plan.slots < plan.slots_asked:
+        metrics.note(f"kv_budget_mib holds {plan.slots} of {plan.slots_asked} slots of {plan.context} tokens")
+    metrics.note(
+        f"serving {plan.name} ({plan.dtype}, drafter {plan.drafter}): {plan.slots} slots of {plan.context} tokens, "
+        f"{plan.kv_bytes / 2**20:.0f} MiB of keys and values"
     )
-    return metrics, engine
+    if not has_key and cfg.host not in ("127.0.0.1", "::1", "localhost"):
+        metrics.note(f"listening at {cfg.host} without an API key: anyone who can reach it may use it")
 
 
 def uvicorn_config(app: Any, cfg: ServeConfig) -> uvicorn.Config:
-    """How uvicorn serves: quiet, one process, no names of software in the headers."""
+    """Return uvicorn's configuration: errors only in the log, one process, no server header."""
     return uvicorn.Config(
         app,
         log_level="error",
@@ -131,10 +124,10 @@ def uvicorn_config(app: Any, cfg: ServeConfig) -> uvicorn.Config:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Take the address before the model is loaded.
+    """Bind the address before the model is loaded.
 
     Raises:
-        EdgeAIError: It cannot be had.
+        EdgeAIError: The address cannot be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)

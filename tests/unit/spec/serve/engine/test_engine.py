@@ -10,9 +10,10 @@ import torch
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
-from edgeai.spec.serve.engine.engine import Closed, QueueFull
-from edgeai.spec.serve.engine.jobs import Cancelled, Done, Failed, Job, Started, Text
-from edgeai.spec.serve.engine.policy import Decision
+from edgeai.spec.serve.engine.events import Cancelled, Done, Failed, Started, Text
+from edgeai.spec.serve.engine.jobs import Job
+from edgeai.spec.serve.engine.request_queue import EngineClosed, QueueFull
+from edgeai.spec.serve.engine.tree_policy import Decision
 
 TREE = TreeConfig(nodes=6, depth=3, top_k=3)
 GREEDY = SamplingConfig()
@@ -173,7 +174,7 @@ def test_log_probabilities_are_those_of_a_pass_over_the_whole_text(small_vocab_t
     finish(engine, heard)
     _, hidden = target.features(torch.tensor([[*ids, *heard.ids]]))
     log_probs = target.decoder.logits(hidden[0]).log_softmax(-1)
-    picks = [p.pick for e in heard.events if isinstance(e, Text) for p in e.pieces]
+    picks = [p.logprobs for e in heard.events if isinstance(e, Text) for p in e.pieces]
     assert [pick.token for pick in picks] == list(heard.ids)
     for place, pick in enumerate(picks, start=len(ids) - 1):
         best = log_probs[place].topk(2)
@@ -258,7 +259,7 @@ def test_a_full_queue_refuses_all_or_none(small_vocab_target, make_engine, ask):
     ask(engine, job([1, 2], max_tokens=90))
     engine.step()
     ask(engine, job([1, 2]))
-    with pytest.raises(QueueFull, match="1 requests are waiting, the queue is full"):
+    with pytest.raises(QueueFull, match="the queue is full: 1 requests are waiting"):
         engine.submit([job([3])] * 2, [lambda event: None] * 2)
     assert engine.num_waiting == 1
     ask(engine, job([1, 2]))
@@ -293,7 +294,7 @@ def test_an_error_in_one_request_leaves_the_others_alone(small_vocab_target, mak
 
 
 def test_a_pass_that_breaks_is_repeated_one_by_one(small_vocab_target, make_engine, ask, finish, monkeypatch):
-    import edgeai.spec.serve.engine.engine as module
+    import edgeai.spec.serve.engine.cycle as module
 
     texts = prompts(3, vocab=12, seed=6)
     real = module.run_segments
@@ -331,7 +332,7 @@ def test_the_thread_works_drains_and_closes(small_vocab_target, make_engine):
 
     engine.submit([job(text) for text in ids], [listen(i) for i in range(5)])
     engine.drain()
-    with pytest.raises(Closed, match="the server is shutting down"):
+    with pytest.raises(EngineClosed, match="the server is shutting down"):
         engine.submit([job([1])], [lambda event: None])
     assert all(event.wait(30) for event in over)
     engine.close()

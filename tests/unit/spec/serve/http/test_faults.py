@@ -96,7 +96,7 @@ def test_clients_that_leave_the_queue_are_forgotten(serve, endless):
 @pytest.mark.parametrize(
     ("content", "status", "code", "message"),
     [
-        (b"{", 400, "invalid_json", "the body is no valid JSON"),
+        (b"{", 400, "invalid_json", "the body is not valid JSON"),
         (b"", 400, "invalid_value", "Field required"),
         (b'"hello"', 400, "invalid_value", "Input should be a valid dictionary or object to extract fields from"),
         (b'{"model": "tiny", "messages": "hi"}', 400, "invalid_value", "messages: Input should be a valid list"),
@@ -111,7 +111,7 @@ def test_clients_that_leave_the_queue_are_forgotten(serve, endless):
             b'{"model": "tiny", "messages": [{"role": "user", "content": "\\ud800"}]}',
             400,
             "invalid_value",
-            "half of a surrogate pair is no text",
+            "a string contains a lone surrogate",
         ),
         (b"\xff\xfe{}", 400, None, None),
     ],
@@ -148,9 +148,9 @@ def test_ten_megabytes_are_not_read(serve, endless, expected):
 
 def test_unknown_addresses_and_methods(serve, endless):
     running = serve(endless)
-    assert httpx.get(f"{running.url}/v2/nothing").json()["error"]["message"] == "there is nothing at this address"
+    assert httpx.get(f"{running.url}/v2/nothing").json()["error"]["message"] == "no such endpoint"
     reply = httpx.get(f"{running.url}/v1/chat/completions")
-    assert (reply.status_code, reply.json()["error"]["message"]) == (405, "this address takes another method")
+    assert (reply.status_code, reply.json()["error"]["message"]) == (405, "method not allowed at this endpoint")
     assert httpx.get(f"{running.url}/v1/models/other").status_code == 404
 
 
@@ -243,7 +243,7 @@ def test_a_body_that_never_comes_is_given_up():
     scope = {"type": "http", "path": "/v1/completions", "headers": [(b"content-length", b"5")]}
     asyncio.run(limits(scope, receive, send))
     assert sent[0]["status"] == 408
-    assert json.loads(sent[1]["body"])["error"]["message"] == "the body did not come in time"
+    assert json.loads(sent[1]["body"])["error"]["message"] == "the body did not arrive in time"
 
 
 def test_metrics_count_what_happened(serve, endless):

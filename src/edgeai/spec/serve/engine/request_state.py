@@ -1,59 +1,68 @@
-"""One request while it is worked on."""
+"""State of one active request: its text, sampler, stop conditions and statistics."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from edgeai.spec.decoding.verify import accept
 from edgeai.spec.draft.tree import DraftTree
-from edgeai.spec.serve.engine.jobs import Done, Event, FinishReason, Pick, Piece, SpeculationStats, Text
+from edgeai.spec.serve.engine.events import Done, FinishReason, Piece, SpeculationStats, Text, TokenLogprobs
+from edgeai.spec.serve.engine.jobs import Handle
 from edgeai.spec.serve.engine.sampler import RequestSampler
 from edgeai.spec.serve.engine.slots import Slot
-from edgeai.spec.serve.engine.text import TextStream
+from edgeai.spec.serve.engine.text_stream import TextStream
 from edgeai.spec.target.segments import SegmentResult
 from edgeai.spec.target.target import Tokenizer
-
-if TYPE_CHECKING:
-    from edgeai.spec.serve.engine.engine import Handle
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one pass meant for one request."""
+    """Outcome of one target pass for one request."""
 
     path: tuple[int, ...]
-    """New rows of the cache to keep."""
+    """New rows of the KV cache to keep."""
     read: list[int]
-    """Their tokens."""
+    """Tokens of these rows."""
     tokens: tuple[int, ...]
-    """Emitted."""
+    """Tokens emitted."""
     tree: DraftTree | None
-    """What was verified; None while reading the prompt."""
-    picks: tuple[Pick, ...]
+    """Verified tree; None while the prompt is being read."""
+    logprobs: tuple[TokenLogprobs, ...]
+    """Log probabilities of the emitted tokens; empty unless requested."""
+
+    @property
+    def num_draft_tokens(self) -> int:
+        """Number of draft tokens verified."""
+        return self.tree.size - 1 if self.tree else 0
+
+    @property
+    def num_accepted(self) -> int:
+        """Number of draft tokens accepted."""
+        return len(self.path) - 1 if self.tree else 0
 
 
-class Active:
-    """State of one request.
+class RequestState:
+    """State of one active request.
 
     Args:
-        handle: The request.
-        slot: Its slot, with the prompt's shared beginning.
-        tokenizer: The target's.
-        speculates: Whether trees are drafted for it.
+        handle: The submitted job.
+        slot: Its slot, which holds the reused beginning of the prompt.
+        tokenizer: The target's tokenizer.
+        speculates: True if trees are drafted for this request.
     """
 
     def __init__(self, handle: Handle, slot: Slot, tokenizer: Tokenizer, *, speculates: bool) -> None:
         self.handle, self.slot, self.speculates = handle, slot, speculates
         self.num_reused = len(slot.ids)
-        self.text = list(handle.job.prompt_ids)
-        """Prompt and answer; the last token of an answer is not read yet."""
+        self.ids = list(handle.job.prompt_ids)
+        """Tokens of prompt and answer; the target has not read the last token of the answer."""
         self.reason: FinishReason | None = None
+        """Why the answer ended; None while it goes on."""
         self._num_tokens = 0
-        self._num_prompt = len(self.text)
+        self._num_prompt = len(self.ids)
         self._sampler = RequestSampler(handle.job)
         self._stream = TextStream(tokenizer, handle.job.stop)
         self._histogram: Counter[int] = Counter()
@@ -62,54 +71,52 @@ class Active:
 
     @property
     def is_decoding(self) -> bool:
-        """Whether the prompt has been read."""
+        """True once the prompt has been read."""
         return self._num_tokens > 0
 
     @property
     def remaining(self) -> int:
-        """Tokens that may still be emitted."""
+        """Number of tokens that may still be emitted."""
         return self.handle.job.max_tokens - self._num_tokens
 
     @property
-    def rest_of_prompt(self) -> list[int]:
-        """What has not been read of the prompt."""
-        return self.text[len(self.slot.ids) :]
+    def unread_prompt(self) -> list[int]:
+        """Prompt tokens that the target has not read."""
+        return self.ids[len(self.slot.ids) :]
 
     def read(self, ids: list[int], result: SegmentResult, eos_ids: Collection[int]) -> Step:
-        """Part of the prompt has been read; the first token follows the last part."""
+        """Take up a pass over part of the prompt; the last part yields the first token."""
         tokens: tuple[int, ...] = ()
         if result.logits.shape[0]:
             tokens = (self._sampler.picker(result.logits)(0),)
             self._first_s = time.perf_counter()
-        return self._emit(Step(tuple(range(len(ids))), ids, tokens, None, self._take_picks()), eos_ids)
+        return self._advance(Step(tuple(range(len(ids))), ids, tokens, None, self._take_logprobs()), eos_ids)
 
     def verify(self, tree: DraftTree, result: SegmentResult, eos_ids: Collection[int]) -> Step:
-        """A tree has been scored."""
+        """Accept a path of a tree that the target has scored."""
         accepted = accept(tree, result.logits, self._sampler, eos_ids=eos_ids, limit=self.remaining)
         if tree.size > 1:
             self._histogram[accepted.num_accepted] += 1
             self._num_drafted += tree.size - 1
             self._max_drafted = max(self._max_drafted, tree.size - 1)
-        read = [self.text[-1], *accepted.tokens[: accepted.num_accepted]]
-        return self._emit(Step(accepted.path, read, accepted.tokens, tree, self._take_picks()), eos_ids)
+        read = [self.ids[-1], *accepted.tokens[: accepted.num_accepted]]
+        return self._advance(Step(accepted.path, read, accepted.tokens, tree, self._take_logprobs()), eos_ids)
 
-    def tell(self, step: Step) -> Iterator[Event]:
-        """The new text, if any; also notices stop texts."""
-        num_accepted = len(step.path) - 1 if step.tree else 0
+    def new_text(self, step: Step) -> Text | None:
+        """Return the text of a step, or None if it is held back; sets `reason` if a stop text is complete."""
         pieces: list[Piece] = []
         for place, token in enumerate(step.tokens):
-            pick = step.picks[place] if step.picks else None
-            pieces += self._stream.feed(token, is_draft=place < num_accepted, pick=pick)
+            logprobs = step.logprobs[place] if step.logprobs else None
+            pieces += self._stream.feed(token, is_draft=place < step.num_accepted, logprobs=logprobs)
             if self._stream.is_stopped:
                 self.reason = "stop"
                 break
         if self.reason and not self._stream.is_stopped:
             pieces += self._stream.finish()
-        if pieces:
-            yield Text(tuple(pieces), num_accepted, step.tree.size - 1 if step.tree else 0)
+        return Text(tuple(pieces), step.num_accepted, step.num_draft_tokens) if pieces else None
 
     def summary(self) -> Done:
-        """How it went."""
+        """Return the final event, with token counts and times."""
         assert self.reason is not None
         now_s = time.perf_counter()
         return Done(
@@ -129,8 +136,8 @@ class Active:
             decode_s=now_s - self._first_s,
         )
 
-    def _emit(self, step: Step, eos_ids: Collection[int]) -> Step:
-        self.text += step.tokens
+    def _advance(self, step: Step, eos_ids: Collection[int]) -> Step:
+        self.ids += step.tokens
         self._num_tokens += len(step.tokens)
         if step.tokens and step.tokens[-1] in eos_ids:
             self.reason = "stop"
@@ -138,6 +145,6 @@ class Active:
             self.reason = "length"
         return step
 
-    def _take_picks(self) -> tuple[Pick, ...]:
-        picks, self._sampler.picks = tuple(self._sampler.picks), []
-        return picks
+    def _take_logprobs(self) -> tuple[TokenLogprobs, ...]:
+        logprobs, self._sampler.logprobs = tuple(self._sampler.logprobs), []
+        return logprobs

@@ -6,7 +6,7 @@ import pytest
 
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.decoding.costs import Costs
-from edgeai.spec.serve.engine.policy import PROBE_CYCLES, PROBE_EVERY, Adaptive, BatchCosts, FixedTree
+from edgeai.spec.serve.engine.tree_policy import PROBE_CYCLES, PROBE_EVERY, AdaptiveTree, BatchCosts, FixedTree
 
 SMALL, LARGE = TreeConfig(nodes=2, depth=1, top_k=2), TreeConfig(nodes=8, depth=2, top_k=4)
 ACCEPT = {SMALL: 1.6, LARGE: 2.6}
@@ -34,12 +34,12 @@ def test_cycle_times_by_hand():
     ],
 )
 def test_speedups_by_hand(num, tree, speedup):
-    gains = {t: Adaptive(make_costs(), {t: ACCEPT[t]}).choose(num, 0).speedup for t in ACCEPT}
+    gains = {t: AdaptiveTree(make_costs(), {t: ACCEPT[t]}).choose(num, 0).speedup for t in ACCEPT}
     assert gains[tree] == pytest.approx(speedup)
 
 
 def test_trees_shrink_as_the_batch_grows_until_none_pays():
-    policy = Adaptive(make_costs(), ACCEPT)
+    policy = AdaptiveTree(make_costs(), ACCEPT)
     chosen = [(policy.choose(num, 0).tree, policy.choose(num, 0).reason) for num in (1, 2, 3, 16)]
     # at 3: large 2.6 / 39 * 13 = 0.87, small 1.6 / 20 * 13 = 1.04: below the least gain of 1.05
     # at 2: small 1.6 / 17 * 12 = 1.13, large 1.04
@@ -47,14 +47,14 @@ def test_trees_shrink_as_the_batch_grows_until_none_pays():
 
 
 def test_requests_that_do_not_speculate_dilute_the_gain():
-    policy = Adaptive(make_costs(), {SMALL: 1.6})
+    policy = AdaptiveTree(make_costs(), {SMALL: 1.6})
     decision = policy.choose(1, 3)
     assert decision.speedup == pytest.approx((3 + 1.6) / (10 + 6 + 1) / (4 / 14))
     assert policy.choose(0, 4).reason == "none"
 
 
 def test_rejected_drafts_end_speculation_and_accepted_ones_bring_it_back():
-    policy = Adaptive(make_costs(), ACCEPT)
+    policy = AdaptiveTree(make_costs(), ACCEPT)
     assert policy.choose(1, 0).tree == LARGE
     for _ in range(200):
         policy.observe(LARGE, 0)

@@ -12,7 +12,7 @@ from edgeai.spec.config.serve import ServeConfig
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generate import chat_ids
-from edgeai.spec.serve.load_test import percentile, run_load
+from edgeai.spec.serve.load.load_test import percentile, run_load
 from edgeai.spec.serve.near_ties import Checker
 
 

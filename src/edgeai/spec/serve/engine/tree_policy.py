@@ -1,11 +1,11 @@
-"""Which tree the next cycle drafts: `tree: auto`'s choice, revisited for every batch and from running acceptance.
+"""Choice of the draft tree of each cycle, by batch size and recent acceptance (`tree: auto`).
 
-A cycle of B requests verifies B (nodes + 1) tokens in one pass, so drafts that are nearly free for one request are
-paid in full by many: the best tree shrinks as the batch grows, down to none. Where the drafts are accepted less often
-than calibration saw, the prediction shrinks as well; while decoding plainly, a few cycles in every `PROBE_EVERY` draft
-nevertheless, so that better times are noticed.
+A cycle of B requests verifies B (nodes + 1) tokens in one pass. Draft tokens that are nearly free for one request
+therefore cost their full price in a large batch: the best tree shrinks as the batch grows, down to none. If fewer
+draft tokens are accepted than calibration predicts, the predicted speed drops as well. While decoding plainly, a few
+cycles in every `PROBE_EVERY` draft nevertheless, so that a higher acceptance is noticed.
 
-Source: the cost model of `tune.py`, per batch.
+The cost model is that of `decoding/costs.py`, per batch.
 """
 
 from __future__ import annotations
@@ -21,55 +21,60 @@ from edgeai.spec.decoding.tree_tuning import MIN_SPEEDUP
 PROBE_EVERY = 256
 """Plain cycles between two probes."""
 PROBE_CYCLES = 4
-"""Cycles of a probe."""
+"""Cycles per probe."""
 _MEMORY = 1 / 128
-"""Weight of a request's newest cycle in the running acceptance."""
+"""Weight of the newest cycle of a request in the running acceptance."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The tree of a cycle, and why."""
+    """Tree of a cycle and the reason for it."""
 
     tree: TreeConfig | None
-    """None: decode plainly."""
+    """None decodes plainly."""
     reason: str
     """One of `REASONS`."""
     speedup: float
-    """Predicted tokens per second of the best tree, relative to plain decoding of the same batch."""
+    """Predicted tokens per second with the best tree, relative to plain decoding of the same batch."""
     accept_len: float
-    """Predicted for that tree."""
+    """Predicted accept_len of the best tree."""
 
 
 REASONS = {
-    "fixed": "the tree is given",
+    "fixed": "the tree is set in the config",
     "none": "no drafter, or no request that speculates",
     "pays": "the tree with the best predicted speed",
     "loses": "no tree is predicted to be faster than plain decoding",
-    "probe": "plain decoding is predicted to be faster; seeing whether acceptance has changed",
+    "probe": "plain decoding is predicted to be faster; a probe measures the acceptance again",
 }
 
 
 class Policy(Protocol):
-    """Chooses trees."""
+    """Chooses the tree of each cycle."""
 
     def choose(self, num_speculating: int, num_others: int) -> Decision:
-        """The tree for a cycle.
+        """Choose the tree of a cycle.
 
         Args:
-            num_speculating: Requests that would draft.
-            num_others: Requests that decode plainly whatever is chosen.
+            num_speculating: Decoding requests with speculation enabled.
+            num_others: Decoding requests with speculation disabled.
         """
 
     def observe(self, tree: TreeConfig, num_accepted: int) -> None:
-        """One request's full tree of this shape had so many draft tokens accepted."""
+        """Record the acceptance of one tree.
+
+        Args:
+            tree: Shape of the tree; its depth was not limited by max_tokens.
+            num_accepted: Number of accepted draft tokens.
+        """
 
     @property
     def largest(self) -> TreeConfig | None:
-        """A tree that no chosen one exceeds in any number; None if none is ever chosen."""
+        """Upper bound of nodes, depth and top-k of all chosen trees; None if no tree is ever chosen."""
 
 
 class FixedTree:
-    """Always the same tree; None decodes plainly."""
+    """Always chooses the same tree; None decodes plainly."""
 
     def __init__(self, tree: TreeConfig | None) -> None:
         self.largest = tree
@@ -85,19 +90,25 @@ class FixedTree:
 
 @dataclass(frozen=True)
 class BatchCosts:
-    """Seconds of a cycle's parts, measured for several requests at once."""
+    """Measured times of the parts of a cycle with several requests."""
 
     one: Costs
-    """Of a single request."""
+    """Costs of a cycle with one request."""
     verify_s: Mapping[int, float]
-    """A pass over n tokens of one request; to more tokens than `one` knows."""
+    """Time of a pass over n tokens of one request, up to more tokens than `one.verify_s`."""
     segment_s: float
-    """More for each further request in the pass."""
+    """Additional time of the pass for each further request."""
     draft_share: float
-    """Drafting for one more request, relative to drafting for one alone."""
+    """Additional drafting time for each further request, relative to the drafting time of one request."""
 
     def cycle_s(self, tree: TreeConfig | None, num_speculating: int, num_others: int) -> float:
-        """One cycle of all requests."""
+        """Predict the time of one cycle.
+
+        Args:
+            tree: Tree of the speculating requests; None decodes plainly.
+            num_speculating: Requests that draft.
+            num_others: Requests that decode plainly.
+        """
         num_requests = num_speculating + num_others
         rest_s = self.one.commit_s * num_requests + self.segment_s * (num_requests - 1)
         if tree is None:
@@ -108,12 +119,12 @@ class BatchCosts:
         return interpolate(self.verify_s, tokens) + draft_s + rest_s
 
 
-class Adaptive:
-    """The tree with the best predicted speed for each batch.
+class AdaptiveTree:
+    """Chooses the tree with the best predicted speed for each batch.
 
     Args:
-        costs: Timings of this machine.
-        accept_lens: Tokens per cycle that calibration found for each tree.
+        costs: Measured times on this machine.
+        accept_lens: Calibrated tokens per cycle of each tree.
     """
 
     def __init__(self, costs: BatchCosts, accept_lens: Mapping[TreeConfig, float]) -> None:
@@ -131,9 +142,9 @@ class Adaptive:
 
     @property
     def scale(self) -> float:
-        """Accepted draft tokens of late, relative to what calibration predicts for the same trees.
+        """Ratio of recently accepted draft tokens to the calibrated prediction for the same trees.
 
-        Sixteen imagined cycles that went as predicted keep the first few real ones from deciding alone.
+        Both sums start with 16 draft tokens, so that the first few cycles do not decide alone.
         """
         return (self._accepted + 16.0) / (self._expected + 16.0)
 
@@ -156,7 +167,7 @@ class Adaptive:
         self._expected += self._accept_lens.get(tree, 1.0) - 1.0 - _MEMORY * self._expected
 
     def _best(self, num_speculating: int, num_others: int) -> Decision:
-        """The best tree; searched anew when acceptance has moved by a twentieth."""
+        """Return the best tree of a batch; the cache is cleared when `scale` has changed by more than 5 %."""
         if abs(self.scale - self._cached_scale) > 0.05 * self._cached_scale:
             self._cached, self._cached_scale = {}, self.scale
         batch = num_speculating, num_others

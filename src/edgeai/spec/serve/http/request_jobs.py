@@ -1,7 +1,4 @@
-"""From a request to jobs: templates, token ids, sampling, and everything that does not fit.
-
-Also knows the served model's name and limits.
-"""
+"""Conversion of HTTP requests to engine jobs: chat template, token ids, sampling options and checks."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ from dataclasses import dataclass, replace
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.serve.engine.jobs import Job
 from edgeai.spec.serve.http.errors import ApiError
-from edgeai.spec.serve.http.protocol import MAX_CHOICES, ChatRequest, CompletionRequest, Request
+from edgeai.spec.serve.http.request_schema import MAX_CHOICES, ChatRequest, CompletionRequest, GenerationRequest
 from edgeai.spec.target.target import Tokenizer
 
 
 @dataclass(frozen=True)
-class Served:
-    """The model behind the server."""
+class ServedModel:
+    """Name, tokenizer and limits of the served model."""
 
     name: str
     fingerprint: str
@@ -28,11 +25,11 @@ class Served:
     """Most tokens of prompt and answer."""
 
 
-def chat_jobs(served: Served, body: ChatRequest) -> list[Job]:
-    """One job for each of the `n` answers.
+def chat_jobs(served: ServedModel, body: ChatRequest) -> list[Job]:
+    """Return one job for each of the `n` answers.
 
     Raises:
-        ApiError: Another model, or the prompt does not fit.
+        ApiError: The request names another model, or the prompt does not fit the context.
     """
     check_model(served, body.model)
     messages = [
@@ -45,58 +42,68 @@ def chat_jobs(served: Served, body: ChatRequest) -> list[Job]:
     )
 
 
-def completion_jobs(served: Served, body: CompletionRequest) -> list[Job]:
-    """`n` jobs for each prompt, in the order of the choices.
+def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[Job]:
+    """Return `n` jobs for each prompt, in the order of the choices.
 
     Raises:
-        ApiError: As `chat_jobs`; also token ids that the model does not have.
+        ApiError: The request names another model, a prompt does not fit the context, or a token id is unknown.
     """
     check_model(served, body.model)
     if not body.prompts:
-        raise ApiError(400, "prompt: there is none", param="prompt", code="invalid_value")
+        raise ApiError(400, "prompt: empty list", param="prompt", code="invalid_value")
     if len(body.prompts) * (body.n or 1) > MAX_CHOICES:
-        raise ApiError(400, f"at most {MAX_CHOICES} answers to one request", param="prompt", code="invalid_value")
+        raise ApiError(400, f"at most {MAX_CHOICES} answers per request", param="prompt", code="invalid_value")
     jobs = []
     for prompt in body.prompts:
         ids = served.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         if any(not 0 <= token < served.vocab_size for token in ids):
             raise ApiError(
-                400, f"prompt: token ids go from 0 to {served.vocab_size - 1}", param="prompt", code="invalid_value"
+                400,
+                f"prompt: token ids must be between 0 and {served.vocab_size - 1}",
+                param="prompt",
+                code="invalid_value",
             )
         jobs += _choices(served, body, ids, body.max_tokens, body.num_logprobs, param="prompt")
     return jobs
 
 
-def check_model(served: Served, name: str) -> None:
-    """Refuse other models.
+def check_model(served: ServedModel, name: str) -> None:
+    """Check that a request names the served model.
 
     Raises:
-        ApiError: It is another.
+        ApiError: The request names another model.
     """
     if name != served.name:
-        raise ApiError(
-            404, f"there is no such model here; this server has '{served.name}'", param="model", code="model_not_found"
-        )
+        raise ApiError(404, f"no such model; this server serves '{served.name}'", param="model", code="model_not_found")
 
 
 def _choices(
-    served: Served, body: Request, ids: list[int], max_tokens: int | None, num_logprobs: int | None, *, param: str
+    served: ServedModel,
+    body: GenerationRequest,
+    ids: list[int],
+    max_tokens: int | None,
+    num_logprobs: int | None,
+    *,
+    param: str,
 ) -> list[Job]:
     if not ids:
-        raise ApiError(400, f"{param}: no text", param=param, code="invalid_value")
+        raise ApiError(400, f"{param}: empty text", param=param, code="invalid_value")
     room = served.context - len(ids)
     if room < 1 or (max_tokens or 1) > room:
-        asked = f" and {max_tokens} for the answer" if max_tokens else ""
+        requested = f" and max_tokens is {max_tokens}" if max_tokens else ""
         raise ApiError(
             400,
-            f"the context holds {served.context} tokens; the prompt has {len(ids)}{asked}",
+            f"the context holds {served.context} tokens; the prompt has {len(ids)}{requested}",
             param=param,
             code="context_length_exceeded",
         )
     bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
     if any(token >= served.vocab_size for token in bias):
         raise ApiError(
-            400, f"logit_bias: token ids go from 0 to {served.vocab_size - 1}", param="logit_bias", code="invalid_value"
+            400,
+            f"logit_bias: token ids must be between 0 and {served.vocab_size - 1}",
+            param="logit_bias",
+            code="invalid_value",
         )
     seed = secrets.randbits(62) if body.seed is None else body.seed
     job = Job(
@@ -120,6 +127,6 @@ def _choices(
 
 
 def _reseeded(sampling: SamplingConfig, choice: int) -> SamplingConfig:
-    """Another stream of random numbers for every further answer; the first has the seed that was given."""
+    """Derive the seed of a further answer; the first answer has the requested seed."""
     digest = hashlib.sha256(f"{sampling.seed}:{choice}".encode()).digest()
     return sampling.model_copy(update={"seed": int.from_bytes(digest[:7], "big")})

@@ -1,133 +1,53 @@
-"""Drafting for many sequences at once: the trees that the drafters of `edgeai.spec.draft` would propose for each.
+"""Batched EAGLE-3 drafting: one head drafts for many sequences at once.
 
-Each sequence of the target's cache has a place of its own here, with the same row number.
+Each sequence gets the tree that `edgeai.spec.draft.eagle3` would propose for it alone.
 
-Shapes: G sequences, A newly confirmed pairs of all of them, W nodes of one level, C columns of tree keys so far,
+Shapes: G sequences, A newly confirmed pairs of all sequences, W nodes of one tree level, C columns of tree keys so far,
 H hidden, F target features, nh/nkv query/key heads, hd head width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.beam import grow
-from edgeai.spec.draft.build import Drafter
 from edgeai.spec.draft.eagle3 import HeadLayer, head_rotary
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.decoder import additive_mask, attend, rotate
 from edgeai.spec.target.target import Target
 
-_FEED_ROWS = 64  # features kept back until the next draft; more are worth a pass of the head of their own
-
-
-class DraftPool(Protocol):
-    """Drafts for the sequences of a cache."""
-
-    name: str
-    reads_features: bool
-    """Whether `feed` needs the target's features."""
-    num_rows: int
-    """Sequences."""
-
-    def known(self, row: int) -> int:
-        """Tokens at the start of the row's text that need no feeding if the next text begins with them and one more."""
-
-    def begin(self, row: int, known: int) -> None:
-        """A new text begins; its first `known` tokens are those of the text before."""
-
-    def copy(self, source: int, row: int, known: int) -> None:
-        """A new text begins whose first `known` tokens are those of another row."""
-
-    def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
-        """The target has read more tokens of the row.
-
-        Args:
-            row: The sequence.
-            text: All of it that is known, the newest token included.
-            features: The target's of the tokens it has just read [n, F], those of earlier ones having been fed.
-        """
-
-    def propose(self, rows: Sequence[int], texts: Sequence[Sequence[int]], tree: TreeConfig) -> list[DraftTree]:
-        """Draft behind the last token of each text, which the target has not read yet."""
-
-
-class TextPool:
-    """Drafters that look at the text alone, one for each sequence.
-
-    Args:
-        make: A new drafter.
-        num_rows: Sequences.
-    """
-
-    reads_features = False
-
-    def __init__(self, make: Callable[[], Drafter], num_rows: int) -> None:
-        self._make, self.num_rows = make, num_rows
-        self._drafters = [make() for _ in range(num_rows)]
-        self._seen = [0] * num_rows
-        self._nothing = torch.empty(0)
-        self.name = self._drafters[0].name
-
-    def known(self, row: int) -> int:
-        """See `DraftPool`. Reading a text is cheap: a new one is read from its start."""
-        return 1 << 30
-
-    def begin(self, row: int, known: int) -> None:
-        """See `DraftPool`."""
-        self._drafters[row], self._seen[row] = self._make(), 0
-
-    def copy(self, source: int, row: int, known: int) -> None:
-        """See `DraftPool`."""
-        self.begin(row, known)
-
-    def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
-        """See `DraftPool`. The text comes again with `propose`."""
-
-    def propose(self, rows: Sequence[int], texts: Sequence[Sequence[int]], tree: TreeConfig) -> list[DraftTree]:
-        """See `DraftPool`."""
-        trees = []
-        for row, text in zip(rows, texts, strict=True):
-            drafter = self._drafters[row]
-            drafter.accept(text[self._seen[row] : -1], self._nothing)
-            self._seen[row] = len(text) - 1
-            trees.append(drafter.propose(text[-1], tree))
-        return trees
+_FEED_ROWS = 64  # features collected until the next draft; more justify a separate pass of the head
 
 
 class Eagle3Pool:
-    """One EAGLE-3 head for all sequences; its keys and values of each are kept beside the target's.
+    """One EAGLE-3 head for all sequences, with its own KV cache per sequence; implements `DraftPool`.
 
-    Pair j of a text is (token j + 1, feature j) at position j, as in `drafters.eagle3`.
+    Pair j of a text is (token j + 1, feature j) at position j, as in `edgeai.spec.draft.eagle3`.
 
     Args:
-        layer: The head; it must fit the target.
-        target: Lends its rotary tables.
-        name: Identifies the head.
-        num_rows: Sequences.
-        capacity: Tokens of each.
-        max_tree: Deepest and widest tree that will be asked for.
+        layer: The head's decoder layer; must fit the target.
+        target: The target, for its rotary tables, number format and device.
+        num_rows: Number of sequences.
+        capacity: Most tokens per sequence.
+        max_tree: Upper bound of the depth and width of requested trees.
     """
 
     reads_features = True
 
-    def __init__(
-        self, layer: HeadLayer, target: Target, *, name: str, num_rows: int, capacity: int, max_tree: TreeConfig
-    ) -> None:
+    def __init__(self, layer: HeadLayer, target: Target, *, num_rows: int, capacity: int, max_tree: TreeConfig) -> None:
         shape = layer.shape
-        self.name, self.num_rows = name, num_rows
-        self._layer = layer
+        self.num_rows, self._layer = num_rows, layer
         self._cos, self._sin = head_rotary(shape, target)
         self._repeats = shape.num_heads // shape.num_kv_heads
         size = (num_rows, shape.num_kv_heads, capacity + max_tree.depth * max_tree.top_k, shape.head_dim)
         self._k, self._v = (torch.zeros(size, dtype=target.dtype, device=target.device) for _ in range(2))
         self._num_stable = [0] * num_rows
-        self._waiting: list[list[Tensor]] = [[] for _ in range(num_rows)]  # features not yet through the head
+        self._waiting: list[list[Tensor]] = [[] for _ in range(num_rows)]  # features that the head has not processed
 
     def known(self, row: int) -> int:
         """See `DraftPool`."""
@@ -146,9 +66,9 @@ class Eagle3Pool:
     @torch.inference_mode()
     def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
         """See `DraftPool`."""
-        self._waiting[row].append(features.clone())  # not a view that keeps the whole pass alive
+        self._waiting[row].append(features.clone())  # a view would keep the tensor of the whole pass alive
         if sum(part.shape[0] for part in self._waiting[row]) >= _FEED_ROWS:
-            self._confirm([row], [text[:-1]])  # the last pair waits: its query is where the next tree starts
+            self._confirm([row], [text[:-1]])  # the last pair waits: the next tree starts from its query
 
     @torch.inference_mode()
     def propose(self, rows: Sequence[int], texts: Sequence[Sequence[int]], tree: TreeConfig) -> list[DraftTree]:
@@ -168,9 +88,12 @@ class Eagle3Pool:
         return grow(roots, hidden, log_probs, expand, draft_to_target=targets, tree=tree)
 
     def _confirm(self, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, list[int]]:
-        """Run the waiting pairs of these rows; returns queries [A, nh, hd], residuals [A, H] and pairs of each row.
+        """Run the head on the waiting pairs of these rows.
 
-        A feature whose next token nobody knows yet goes on waiting.
+        A feature stays waiting while its next token is unknown.
+
+        Returns:
+            Queries [A, nh, hd], residuals [A, H] and the number of pairs of each row.
         """
         features, tokens, places, counts = [], list[int](), list[int](), []
         for row, text in zip(rows, texts, strict=True):
@@ -194,7 +117,7 @@ class Eagle3Pool:
     def _expand(
         self, rows: Sequence[int], ends: Sequence[int], tokens: Tensor, hidden: Tensor, ancestors: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `beam.Expand`; the level's keys and values go behind the stable ones and those of earlier levels."""
+        """See `beam.Expand`. The keys and values of the level follow those of the text and of earlier levels."""
         num_rows, width, columns = ancestors.shape
         device = tokens.device
         heads, residual = self._layer.begin(tokens.flatten(), hidden.flatten(0, 1))
@@ -214,7 +137,7 @@ class Eagle3Pool:
     def _attend(
         self, rows: Sequence[int], query: Tensor, ends: Sequence[int], masks: Sequence[Tensor | None]
     ) -> Tensor:
-        """Queries [G, W, nh, hd] over the first `ends` rows of their own keys to outputs [G * W, nh * hd]."""
+        """Attend with queries [G, W, nh, hd] to the first `ends` keys of each row; returns [G * W, nh * hd]."""
         parts = [
             attend(query[index : index + 1], self._k[row : row + 1, :, :end], self._v[row : row + 1, :, :end], mask)
             for index, (row, end, mask) in enumerate(zip(rows, ends, masks, strict=True))
@@ -222,7 +145,7 @@ class Eagle3Pool:
         return torch.cat(parts).flatten(0, 1)
 
     def _write(self, heads: Tensor, owners: Tensor, places: Tensor, positions: Tensor) -> Tensor:
-        """Store keys and values [A, ., hd] at (owner, place); returns the queries [A, nh, hd]."""
+        """Store keys and values [A, nkv, hd] at (owner, place); returns the queries [A, nh, hd]."""
         num_heads = self._layer.shape.num_heads
         num_rope = num_heads + self._layer.shape.num_kv_heads
         rotated = rotate(heads[:, :num_rope], self._cos[positions, None], self._sin[positions, None])

@@ -15,12 +15,12 @@ TREE = TreeConfig(nodes=6, depth=3, top_k=3)
 
 @pytest.mark.parametrize("norms", [True, False])
 def test_trees_are_those_of_a_drafter_of_its_own(target, make_head, norms):
-    from edgeai.spec.serve.engine.drafting import Eagle3Pool
+    from edgeai.spec.serve.engine.eagle3_pool import Eagle3Pool
 
     rng = random.Random(0)
     head = make_head(target, fc_norm=norms, norm_output=norms)
     layer = Eagle3(head, target, name="a").layer
-    pool = Eagle3Pool(layer, target, name="a", num_rows=4, capacity=120, max_tree=TREE)
+    pool = Eagle3Pool(layer, target, num_rows=4, capacity=120, max_tree=TREE)
     rows = (2, 0, 3)
     texts = [[rng.randrange(128) for _ in range(length)] for length in (5, 70, 12)]
     features = [

@@ -1,43 +1,43 @@
-"""From tokens to text as they come: whole characters only, and nothing of a stop text.
+"""Incremental detokenization: emits whole characters only, and no part of a stop text.
 
-A token's text depends on its neighbours (half characters, spaces that some tokenizers drop at the beginning), so each
-new token is decoded together with a few before it, and what those alone would give is taken off.
+The text of a token depends on its neighbors (incomplete characters, spaces that some tokenizers drop at the beginning).
+Each new token is therefore decoded together with a few tokens before it, and the text of those alone is removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeai.spec.serve.engine.jobs import Pick, Piece
+from edgeai.spec.serve.engine.events import Piece, TokenLogprobs
 from edgeai.spec.target.target import Tokenizer
 
 _BROKEN = "\ufffd"
 
 
 class TextStream:
-    """Text of one answer.
+    """Incremental text of one answer.
 
     Args:
-        tokenizer: The target's.
-        stop: The answer ends before the first of these.
+        tokenizer: The target's tokenizer.
+        stop: Stop texts: the answer ends before the first of them.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
         self._ids: list[int] = []
-        self._begin = 0  # tokens decoded together with new ones start here
-        self._read = 0  # tokens whose text is out already end here
+        self._begin = 0  # first token decoded together with new ones
+        self._read = 0  # end of the tokens whose text has been emitted
         self._held: list[Piece] = []
         self.num_tokens = 0
         self.is_stopped = False
-        """A stop text has come."""
+        """True once a stop text is complete."""
 
-    def feed(self, token: int, *, is_draft: bool, pick: Pick | None) -> list[Piece]:
-        """Add a token; returns what can be shown now."""
+    def feed(self, token: int, *, is_draft: bool, logprobs: TokenLogprobs | None) -> list[Piece]:
+        """Add a token; return the pieces that are safe to emit."""
         self.num_tokens += 1
         self._ids.append(token)
-        self._held.append(Piece(token, self._new_text(), is_draft, pick))
+        self._held.append(Piece(token, self._new_text(), is_draft, logprobs))
         text = "".join(piece.text for piece in self._held)
         ends = [place for stop in self._stop if (place := text.find(stop)) >= 0]
         if ends:
@@ -46,11 +46,11 @@ class TextStream:
         return self._release(len(text) - self._unsafe(text), cuts=False)
 
     def finish(self) -> list[Piece]:
-        """The answer is over: what was held back, half a character included."""
+        """Return the pieces held back, an incomplete character included; call once at the end of the answer."""
         rest = self._decode(self._begin, len(self._ids))[len(self._decode(self._begin, self._read)) :]
         if rest and self._held:
             last = self._held[-1]
-            self._held[-1] = Piece(last.token, last.text + rest, last.is_draft, last.pick)
+            self._held[-1] = Piece(last.token, last.text + rest, last.is_draft, last.logprobs)
         elif rest:
             self._held.append(Piece(self._ids[-1], rest, False, None))
         pieces, self._held = self._held, []
@@ -68,7 +68,7 @@ class TextStream:
         return self._tokenizer.decode(self._ids[begin:end])
 
     def _unsafe(self, text: str) -> int:
-        """Length of the longest end of the text that a stop text begins with."""
+        """Return the length of the longest suffix of the text that is a prefix of a stop text."""
         longest = max((len(stop) for stop in self._stop), default=1) - 1
         for length in range(min(longest, len(text)), 0, -1):
             if any(stop.startswith(text[-length:]) for stop in self._stop):
@@ -76,7 +76,12 @@ class TextStream:
         return 0
 
     def _release(self, length: int, *, cuts: bool) -> list[Piece]:
-        """Pieces that end within this much of the held text; the rest is held back, or cut off."""
+        """Return the held pieces that end within the first `length` characters.
+
+        Args:
+            length: Characters that are safe to emit.
+            cuts: True drops the remaining text; False keeps holding it back.
+        """
         out: list[Piece] = []
         while self._held and len(self._held[0].text) <= length:
             length -= len(self._held[0].text)
@@ -84,6 +89,6 @@ class TextStream:
         if cuts and self._held:
             if length:
                 cut = self._held[0]
-                out.append(Piece(cut.token, cut.text[:length], cut.is_draft, cut.pick))
+                out.append(Piece(cut.token, cut.text[:length], cut.is_draft, cut.logprobs))
             self._held = []
         return out

@@ -1,7 +1,7 @@
-"""What clients get: OpenAI's objects, whole or in chunks, and this server's additions.
+"""Response objects in OpenAI's format, whole or in chunks, with this server's extensions.
 
-`metrics.speculative_decoding` has vLLM's names. Source: vLLM documentation, "Per-Request Acceptance Metrics"; like
-there it is null for requests with several answers and for those that did not speculate.
+`metrics.speculative_decoding` has vLLM's names. Source: vLLM documentation, "Per-Request Acceptance Metrics". As there,
+it is null for requests with several answers and for requests without speculation.
 """
 
 from __future__ import annotations
@@ -9,42 +9,45 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from edgeai.spec.serve.engine.jobs import Done, Piece, SpeculationStats, Text
-from edgeai.spec.serve.http.requests import Served
+from edgeai.spec.serve.engine.events import Done, Piece, SpeculationStats, Text
+from edgeai.spec.serve.http.request_jobs import ServedModel
 
 
+@dataclass
 class Answer:
-    """One choice as it comes."""
+    """One choice of a reply, filled while it is generated."""
 
-    def __init__(self) -> None:
-        self.pieces: list[Piece] = []
-        self.done: Done | None = None
-
-    def add(self, text: Text) -> None:
-        """More text."""
-        self.pieces += text.pieces
+    pieces: list[Piece] = field(default_factory=list)
+    done: Done | None = None
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """Text so far."""
         return "".join(piece.text for piece in self.pieces)
 
 
 class Reply:
-    """Builds the objects of one reply.
+    """Builds the response objects of one request.
 
     Args:
-        served: The model.
-        is_chat: Chat completion or text completion.
-        num_choices: Answers in all.
-        num_prompts: Prompts they belong to, in order.
-        wants_logprobs: Whether log probabilities are part of it.
+        served: The served model.
+        is_chat: True for a chat completion, False for a text completion.
+        num_choices: Number of answers.
+        num_prompts: Number of prompts; each has the same number of answers, in order.
+        wants_logprobs: True if log probabilities were requested.
     """
 
     def __init__(
-        self, served: Served, *, is_chat: bool, num_choices: int, num_prompts: int = 1, wants_logprobs: bool = False
+        self,
+        served: ServedModel,
+        *,
+        is_chat: bool,
+        num_choices: int,
+        num_prompts: int = 1,
+        wants_logprobs: bool = False,
     ) -> None:
         self._served, self._is_chat, self._wants_logprobs = served, is_chat, wants_logprobs
         self._choices_per_prompt = num_choices // num_prompts
@@ -57,13 +60,11 @@ class Reply:
             "system_fingerprint": f"edgeai-{served.fingerprint}",
         }
 
-    # ------------------------------------------------------------------------------------------------ whole
-
     def whole(self) -> dict[str, Any]:
-        """The reply after all answers are done."""
+        """Return the whole response; all answers must be done."""
         choices = []
         for index, answer in enumerate(self.answers):
-            assert answer.done is not None, "the answer is over"
+            assert answer.done is not None, "the answer is done"
             logprobs = self._logprobs(answer.pieces, 0) if self._wants_logprobs else None
             content: dict[str, Any] = {"text": answer.text}
             if self._is_chat:
@@ -79,7 +80,7 @@ class Reply:
         }
 
     def usage(self) -> dict[str, Any]:
-        """Tokens; the prompt of several answers counts once, as with OpenAI."""
+        """Return the token counts; a prompt with several answers counts once, as with OpenAI."""
         done = [answer.done for answer in self.answers if answer.done]
         num_prompt = sum(d.num_prompt_tokens for d in done[:: self._choices_per_prompt])
         num_tokens = sum(d.num_tokens for d in done)
@@ -91,7 +92,7 @@ class Reply:
         }
 
     def metrics(self) -> dict[str, Any] | None:
-        """How the single answer was made."""
+        """Return acceptance and times of a single answer; None for several answers."""
         done = self.answers[0].done
         if len(self.answers) != 1 or done is None:
             return None
@@ -102,17 +103,15 @@ class Reply:
             "decode_s": done.decode_s,
         }
 
-    # ------------------------------------------------------------------------------------------------ chunks
-
     def first_chunk(self, index: int) -> dict[str, Any] | None:
-        """Who speaks; text completions do not say."""
+        """Return the chunk with the role; None for text completions."""
         if not self._is_chat:
             return None
         delta = {"role": "assistant", "content": "", "refusal": None}
         return self._chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
 
     def text_chunk(self, index: int, text: Text, *, with_speculation: bool) -> dict[str, Any] | None:
-        """New text; None if there is nothing to tell."""
+        """Return the chunk of new text; None if it would be empty."""
         content = "".join(piece.text for piece in text.pieces)
         if not (content or self._wants_logprobs or with_speculation):
             return None
@@ -131,45 +130,45 @@ class Reply:
         return chunk
 
     def last_chunk(self, index: int, done: Done) -> dict[str, Any]:
-        """Why it ended; for single answers also how it went."""
+        """Return the chunk with the finish reason, and the metrics of a single answer."""
         part: dict[str, Any] = {"delta": {}} if self._is_chat else {"text": ""}
         chunk = self._chunk([{"index": index, **part, "logprobs": None, "finish_reason": done.reason}])
         metrics = self.metrics()
         return {**chunk, "metrics": metrics} if metrics else chunk
 
     def usage_chunk(self) -> dict[str, Any]:
-        """The chunk that `include_usage` asks for."""
+        """Return the chunk that `include_usage` requests."""
         return {**self._chunk([]), "usage": self.usage()}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self._is_chat else "text_completion"
         return {**self._head, "object": kind, "choices": choices}
 
-    # ------------------------------------------------------------------------------------------------ log probabilities
-
     def _logprobs(self, pieces: Sequence[Piece], begin: int) -> dict[str, Any]:
-        """In the form of the endpoint; `begin` is where the first piece's text starts in the answer."""
-        picked = [piece for piece in pieces if piece.pick is not None]
+        """Return log probabilities in the endpoint's format; `begin` is the offset of the first piece in the answer."""
+        picked = [piece for piece in pieces if piece.logprobs is not None]
         if self._is_chat:
             return {"content": [self._token_entry(piece) for piece in picked], "refusal": None}
         offsets, place = [], begin
         for piece in pieces:
-            if piece.pick is not None:
+            if piece.logprobs is not None:
                 offsets.append(place)
             place += len(piece.text)
         return {
             "tokens": [self._name(piece.token) for piece in picked],
-            "token_logprobs": [piece.pick.logprob for piece in picked if piece.pick],
+            "token_logprobs": [piece.logprobs.logprob for piece in picked if piece.logprobs],
             "top_logprobs": [
-                {self._name(token): logprob for token, logprob in piece.pick.top} for piece in picked if piece.pick
+                {self._name(token): logprob for token, logprob in piece.logprobs.top}
+                for piece in picked
+                if piece.logprobs
             ],
             "text_offset": offsets,
         }
 
     def _token_entry(self, piece: Piece) -> dict[str, Any]:
-        assert piece.pick is not None
-        top = [self._entry(token, logprob) for token, logprob in piece.pick.top]
-        return {**self._entry(piece.token, piece.pick.logprob), "top_logprobs": top}
+        assert piece.logprobs is not None
+        top = [self._entry(token, logprob) for token, logprob in piece.logprobs.top]
+        return {**self._entry(piece.token, piece.logprobs.logprob), "top_logprobs": top}
 
     def _entry(self, token: int, logprob: float) -> dict[str, Any]:
         name = self._name(token)

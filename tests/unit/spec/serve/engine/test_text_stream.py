@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from edgeai.spec.serve.engine.text import TextStream
+from edgeai.spec.serve.engine.text_stream import TextStream
 
 
 class Utf8Bytes:
@@ -23,7 +23,7 @@ def stream(tokenizer, ids, stop):
     text = TextStream(tokenizer, stop)
     chunks = []
     for token in ids:
-        chunks.append("".join(p.text for p in text.feed(token, is_draft=False, pick=None)))
+        chunks.append("".join(p.text for p in text.feed(token, is_draft=False, logprobs=None)))
         if text.is_stopped:
             return chunks, text.num_tokens
     return [*chunks, "".join(p.text for p in text.finish())], text.num_tokens

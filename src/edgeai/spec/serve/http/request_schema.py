@@ -1,7 +1,7 @@
-"""What clients send: the OpenAI requests that this server understands, checked strictly.
+"""Schema of the supported OpenAI requests, with strict validation.
 
-An unknown argument is an error, as with OpenAI: a misspelt `temperature` must not be dropped in silence. What would
-change the answer and is not supported is refused by name; what only labels a request is accepted and ignored.
+An unknown argument is an error, as with OpenAI: a misspelled `temperature` must not be silently ignored. Unsupported
+arguments that would change the answer are rejected by name; arguments that only label a request are ignored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MAX_CHOICES = 16
-"""Answers to one request, `n` times the number of prompts."""
+"""Most answers per request: `n` times the number of prompts."""
 MAX_STOPS = 16
 _EMPTY: tuple[Any, ...] = (None, False, [], {}, "none", "auto", {"type": "text"}, ["text"])
 _UNSUPPORTED = (
@@ -35,7 +35,7 @@ _UNSUPPORTED = (
 
 
 def _is_text(value: Any) -> bool:
-    """Whether every string in a JSON value is Unicode text; JSON can spell some that are not."""
+    """Check that no string in a JSON value contains a lone surrogate, which JSON escapes can express."""
     if isinstance(value, str):
         return not any("\ud800" <= char <= "\udfff" for char in value) if not value.isascii() else True
     if isinstance(value, Mapping):
@@ -44,19 +44,19 @@ def _is_text(value: Any) -> bool:
 
 
 class StreamOptions(BaseModel):
-    """Extras of a stream."""
+    """Extra content of a stream."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     include_usage: bool = False
-    """A last chunk without choices holds the usage."""
+    """Send a last chunk with the usage and no choices."""
     include_obfuscation: bool = False
-    """Accepted for OpenAI's clients; there is nothing to hide on a loopback."""
+    """Accepted for compatibility with OpenAI's clients and ignored."""
     include_speculation: bool = False
-    """Ours: every chunk says which of its tokens the drafter had foreseen."""
+    """Extension: every chunk marks its accepted draft tokens."""
 
 
 class TextPart(BaseModel):
-    """Part of a message."""
+    """Text part of a message."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     type: Literal["text"]
@@ -64,7 +64,7 @@ class TextPart(BaseModel):
 
 
 class ChatMessage(BaseModel):
-    """One turn. What clients copy from earlier answers beside the text is ignored."""
+    """One turn. Other fields, which clients copy from earlier answers, are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
     role: Literal["system", "developer", "user", "assistant"]
@@ -72,37 +72,37 @@ class ChatMessage(BaseModel):
 
     @property
     def text(self) -> str:
-        """All parts."""
+        """Text of all parts."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
-class Request(BaseModel):
-    """What both kinds of request have in common."""
+class GenerationRequest(BaseModel):
+    """Fields that chat and text completions share."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     model: str
     max_tokens: int | None = Field(None, ge=1)
-    """Most tokens generated; without it, what the context leaves."""
+    """Most tokens generated; by default the rest of the context."""
     temperature: float | None = Field(None, ge=0.0, le=2.0)
     """0 is greedy; OpenAI's default is 1."""
     top_p: float | None = Field(None, gt=0.0, le=1.0)
     top_k: int | None = Field(None, ge=-1)
-    """Keep this many most likely tokens; 0 and -1 keep all."""
+    """Number of most likely tokens kept; 0 and -1 keep all."""
     min_p: float | None = Field(None, ge=0.0, le=1.0)
-    """Drop tokens less likely than this share of the most likely one."""
+    """Tokens below this fraction of the highest probability are dropped."""
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    """The same seed gives the same answer, whoever else is asking."""
+    """The same seed gives the same answer, regardless of the other requests in the batch."""
     stop: str | list[str] | None = None
-    """The answer ends before the first of these texts."""
+    """Stop texts: the answer ends before the first of them."""
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     frequency_penalty: float | None = Field(None, ge=-2.0, le=2.0)
     presence_penalty: float | None = Field(None, ge=-2.0, le=2.0)
     logit_bias: dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]] | None = None
-    """Token id: added to its logit."""
+    """Values added to logits, by token id."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     speculative: Literal["auto", "off"] = "auto"
-    """Ours: off decodes plainly."""
+    """Extension: off decodes plainly."""
     user: str | None = None
     metadata: dict[str, Any] | None = None
     store: bool | None = None
@@ -116,7 +116,7 @@ class Request(BaseModel):
         if not isinstance(data, Mapping):
             return data
         if not _is_text(data):
-            raise ValueError("half of a surrogate pair is no text")
+            raise ValueError("a string contains a lone surrogate")
         for name in _UNSUPPORTED:
             value = data.get(name)
             if value not in _EMPTY and not (name == "best_of" and value == data.get("n", 1)):
@@ -125,33 +125,33 @@ class Request(BaseModel):
 
     @field_validator("stop")
     @classmethod
-    def _stops_are_sound(cls, value: str | list[str] | None) -> str | list[str] | None:
+    def _check_stops(cls, value: str | list[str] | None) -> str | list[str] | None:
         stops = [value] if isinstance(value, str) else value or []
         if len(stops) > MAX_STOPS:
             raise ValueError(f"at most {MAX_STOPS} stop texts")
         if not all(stops):
-            raise ValueError("a stop text is empty")
+            raise ValueError("empty stop text")
         return value
 
     @field_validator("logit_bias")
     @classmethod
-    def _biases_name_tokens(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+    def _check_bias_keys(cls, value: dict[str, float] | None) -> dict[str, float] | None:
         if value and not all(key.isascii() and key.isdigit() and len(key) < 10 for key in value):
-            raise ValueError("keys are token ids")
+            raise ValueError("keys must be token ids")
         return value
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The stop texts as a tuple."""
+        """Stop texts as a tuple."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
     def options(self) -> StreamOptions:
-        """The stream's options, given or not."""
+        """Stream options, with defaults if none were given."""
         return self.stream_options or StreamOptions()
 
 
-class ChatRequest(Request):
+class ChatRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1)
@@ -160,18 +160,18 @@ class ChatRequest(Request):
     top_logprobs: int | None = Field(None, ge=0, le=20)
 
     @model_validator(mode="after")
-    def _logprobs_come_together(self) -> ChatRequest:
+    def _check_top_logprobs(self) -> ChatRequest:
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         return self
 
     @property
     def num_logprobs(self) -> int | None:
-        """Alternatives wanted; None for none at all."""
+        """Requested alternatives per token; None without log probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
-class CompletionRequest(Request):
+class CompletionRequest(GenerationRequest):
     """POST /v1/completions: text or token ids, without a chat template."""
 
     prompt: str | list[int] | list[str] | list[list[int]]
@@ -179,7 +179,7 @@ class CompletionRequest(Request):
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        """One or several."""
+        """Prompts as a list."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         if self.prompt and isinstance(self.prompt[0], int):
@@ -188,5 +188,5 @@ class CompletionRequest(Request):
 
     @property
     def num_logprobs(self) -> int | None:
-        """Alternatives wanted; None for none at all."""
+        """Requested alternatives per token; None without log probabilities."""
         return self.logprobs

@@ -1,0 +1,1 @@
+"""Chat with a running server or with an engine in this process."""

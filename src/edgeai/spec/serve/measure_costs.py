@@ -1,0 +1,83 @@
+"""Measurement of batch costs for `tree: auto`: passes and drafts of several requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.decoding.costs import Costs, measure_verify
+from edgeai.spec.draft.tree import root_only
+from edgeai.spec.serve.engine.draft_pool import DraftPool
+from edgeai.spec.serve.engine.tree_policy import BatchCosts
+from edgeai.spec.target.segments import run_segments, tree_segment
+from edgeai.spec.target.target import DecoderTarget
+
+_LONG_PASSES = (64, 96, 128, 192)  # tokens; only batches need passes this long
+_NUM_REQUESTS = 4
+_CONTEXT = 128  # tokens before the timed passes
+_TREE = TreeConfig(nodes=4, depth=2, top_k=2)
+
+
+def measure_batch_costs(target: DecoderTarget, drafts: DraftPool, one: Costs) -> BatchCosts:
+    """Measure what further requests add to the costs of a cycle.
+
+    Args:
+        target: The model.
+        drafts: Draft pool; its first rows are used and then cleared.
+        one: Costs of a cycle with one request.
+    """
+    verify_s = {**one.verify_s}
+    longer = measure_verify(target, _LONG_PASSES, repeats=2)
+    # scaled to the earlier measurement: a different load of the machine now must not bend the curve
+    scale = verify_s[_LONG_PASSES[0]] / longer[_LONG_PASSES[0]]
+    verify_s |= {size: seconds * scale for size, seconds in longer.items() if size > _LONG_PASSES[0]}
+    if drafts.num_rows < 2:
+        return BatchCosts(one, verify_s, segment_s=0.0, draft_share=1.0)
+    return BatchCosts(one, verify_s, _segment_s(target), _draft_share(target, drafts))
+
+
+@torch.inference_mode()
+def _segment_s(target: DecoderTarget) -> float:
+    """Return the time that a further request adds to a pass over the same number of tokens."""
+    num = _NUM_REQUESTS
+    cache = target.new_cache(_CONTEXT + num, num)
+    cache.lengths[:] = [_CONTEXT] * num
+    segments = [tree_segment(row, root_only(0)) for row in range(num)]
+    split_s = _fastest_s(lambda: run_segments(target.decoder, segments, cache, target.aux_layers))
+    whole_s = measure_verify(target, (1, num), context=_CONTEXT, repeats=5)[num]
+    return max(split_s - whole_s, 0.0) / (num - 1)
+
+
+@torch.inference_mode()
+def _draft_share(target: DecoderTarget, drafts: DraftPool) -> float:
+    """Return the drafting time that a further request adds, relative to the drafting time of one."""
+    num_rows = min(_NUM_REQUESTS, drafts.num_rows)
+    text = [index % target.shape.vocab_size for index in range(_CONTEXT)]
+    features = torch.zeros(1, target.shape.hidden_size * len(target.aux_layers)).to(target.device, target.dtype)
+
+    def draft(count: int) -> Callable[[], object]:
+        def run() -> None:
+            for row in range(count):
+                drafts.begin(row, _CONTEXT - 2 if drafts.reads_features else 0)
+                drafts.feed(row, text, features)
+            drafts.propose(range(count), [text] * count, _TREE)
+
+        return run
+
+    alone_s, together_s = _fastest_s(draft(1)), _fastest_s(draft(num_rows))
+    for row in range(num_rows):
+        drafts.begin(row, 0)
+    return min(max(together_s / alone_s - 1, 0.0) / (num_rows - 1), 1.0)
+
+
+def _fastest_s(call: Callable[[], object], repeats: int = 5) -> float:
+    call()
+    best_s = float("inf")
+    for _ in range(repeats):
+        begin_s = time.perf_counter()
+        call()
+        best_s = min(best_s, time.perf_counter() - begin_s)
+    return best_s
