@@ -99,7 +99,7 @@ def play(sizes: Sequence[int] = SIZES, *, resume_after: int | None = None, **con
 @pytest.fixture(autouse=True)
 def _tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Methods are tested with the tiny model, whatever the config names."""
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", tiny_model)
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", tiny_model)
 
 
 Play = Callable[..., Played]

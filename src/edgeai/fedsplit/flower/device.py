@@ -23,7 +23,8 @@ from edgeai.fedsplit.protocol.channel import build_ends
 from edgeai.fedsplit.protocol.client_half import State
 from edgeai.fedsplit.protocol.devices import Answer
 from edgeai.fedsplit.protocol.message import Message
-from edgeai.fedsplit.sim.build import Halves, build_sim
+from edgeai.fedsplit.sim.build import build_sim
+from edgeai.fedsplit.sim.client_factory import ClientFactory
 from edgeai.fedsplit.sim.inproc import answers
 
 NOTHING = b""
@@ -62,7 +63,7 @@ class Workshop:
         self.cfg = SimConfig.model_validate(json.loads(text))
         self.sim = build_sim(self.cfg)
         self.protects: list[Protect | None] = list(self.sim.protects)
-        self.halves = Halves(self.cfg, self.sim.method, self.sim.clients, self.protects)
+        self.halves = ClientFactory(self.cfg, self.sim.method, self.sim.clients, self.protects)
 
 
 class LiveRound:

@@ -1,4 +1,4 @@
-"""Tests models after a round."""
+"""Evaluates models on the test samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BATCH = 512
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy and mean loss; of several models the mean of both."""
+    """Test accuracy and mean loss; the mean over models if there are several."""
 
     accuracy: float
     loss: float
@@ -26,16 +26,21 @@ class Score:
 
 
 def evaluate(models: Sequence[Evaluated], test: Samples) -> Score:
-    """Tests every model on all test samples; one that several clients share is tested once, and counts for each."""
+    """Evaluate every model on all test samples. A model shared by several clients is tested once and counts for each.
+
+    Args:
+        models: Models to evaluate.
+        test: Test samples.
+    """
     tested = {id(model.module): _test(model.module, test) for model in {id(m.module): m for m in models}.values()}
     scores = [tested[id(model.module)] for model in models]
-    accuracy = sum(score[0] for score in scores) / len(scores)
-    loss = sum(score[1] for score in scores) / len(scores)
-    return Score(accuracy, loss, tuple(score[0] for score in scores) if len(scores) > 1 else ())
+    accuracy = sum(score.accuracy for score in scores) / len(scores)
+    loss = sum(score.loss for score in scores) / len(scores)
+    return Score(accuracy, loss, tuple(score.accuracy for score in scores) if len(scores) > 1 else ())
 
 
 @torch.no_grad()
-def _test(module: nn.Module, test: Samples) -> tuple[float, float]:
+def _test(module: nn.Module, test: Samples) -> Score:
     was_training = module.training
     module.eval()
     num_right, loss = 0, 0.0
@@ -44,4 +49,4 @@ def _test(module: nn.Module, test: Samples) -> tuple[float, float]:
         num_right += int((logits.argmax(1) == y).sum())
         loss += float(F.cross_entropy(logits, y, reduction="sum"))
     module.train(was_training)
-    return num_right / len(test.y), loss / len(test.y)
+    return Score(num_right / len(test.y), loss / len(test.y))

@@ -1,25 +1,33 @@
-"""What happened in a run so far: its report, and the state from which it can go on."""
+"""History of a run so far: its rounds, its report, and the state to resume from."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from torch.nn import functional as F
-
-from edgeai.fedsplit.privacy.guarantee import guarantee
-from edgeai.fedsplit.privacy.leakage import Leakage, measure_leakage
+from edgeai.fedsplit.methods.method import Method
 from edgeai.fedsplit.protocol.message import Kind
 from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.reports.run_report import RoundRow, SimReport, Target
-from edgeai.fedsplit.sim.build import Sim, has_batchnorm, hash_weights
+from edgeai.fedsplit.sim.build import Sim
 from edgeai.fedsplit.sim.evaluate import Score
+from edgeai.fedsplit.sim.model_checks import has_batchnorm
+from edgeai.fedsplit.sim.privacy_figures import guarantees, leakage, spent_epsilon
 
 
 class History:
-    """What happened so far, and the state to go on from."""
+    """Rounds of a run so far, and the state to resume from.
+
+    Args:
+        sim: The run.
+
+    Attributes:
+        rows: One row per finished round.
+        warnings: Caveats of the run.
+    """
 
     def __init__(self, sim: Sim) -> None:
         self._sim = sim
@@ -31,12 +39,17 @@ class History:
         self._figures: dict[str, float] = {}
 
     def add(self, rnd: Round, score: Score | None) -> None:
-        """Adds a round that has ended."""
+        """Add a finished round.
+
+        Args:
+            rnd: The round.
+            score: Its test result, if it was evaluated.
+        """
         sim = self._sim
-        use = rnd.usage
-        assert use is not None
-        self._clients_j += sum(one.energy_j for one in use.clients.values())
-        self._server_j += use.server.energy_j
+        usage = rnd.usage
+        assert usage is not None
+        self._clients_j += sum(one.energy_j for one in usage.clients.values())
+        self._server_j += usage.server.energy_j
         self._server_peak_bytes = max(self._server_peak_bytes, rnd.server.peak_bytes)
         self._figures = dict(rnd.notes)
         self._score = score or self._score
@@ -44,8 +57,8 @@ class History:
         self.rows.append(
             RoundRow(
                 round=rnd.number,
-                begin_s=use.begin_s,
-                end_s=use.end_s,
+                begin_s=usage.begin_s,
+                end_s=usage.end_s,
                 num_clients=len(rnd.clients),
                 num_late=len(rnd.late),
                 loss=rnd.loss.mean if math.isfinite(rnd.loss.mean) else None,
@@ -59,7 +72,7 @@ class History:
         )
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs, as plain values and tensors."""
+        """Return the state for resuming, as plain values and tensors."""
         sim = self._sim
         return {
             "rows": [asdict(row) for row in self.rows],
@@ -75,7 +88,7 @@ class History:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Puts back what `state` gave."""
+        """Restore what `state` returned."""
         sim = self._sim
         self.rows = [RoundRow(**row) for row in state["rows"]]
         self._score = None if state["score"] is None else Score(**state["score"])
@@ -93,10 +106,10 @@ class History:
                 protect.load_state(saved)
 
     def report(self, *, measure: bool = False) -> SimReport:
-        """The outcome so far.
+        """Return the report of the rounds so far.
 
         Args:
-            measure: Measure leakage too, as far as the config asks for it.
+            measure: Whether to measure leakage, as far as the config asks for it.
         """
         sim, cfg = self._sim, self._sim.cfg
         totals = sim.ledger.totals
@@ -120,35 +133,17 @@ class History:
             client_held_bytes=max(sim.devices.held_bytes.values(), default=0),
             server_memory_bytes=self._server_peak_bytes,
             target=_target(cfg.target_accuracy, self.rows),
-            leakage=_leakage(sim) if measure else None,
-            epsilon=self._epsilon(),
-            guarantees=_guarantees(sim),
+            leakage=leakage(sim) if measure else None,
+            epsilon=spent_epsilon(sim),
+            guarantees=guarantees(sim),
             warnings=self.warnings,
             figures=self._figures,
             weights_hash=hash_weights(sim.method),
         )
 
-    def _epsilon(self) -> float | None:
-        """The largest of those clients that trained.
-
-        More steps or fewer samples never spend less, so that few clients need the accountant, which is slow.
-        """
-        sim = self._sim
-        trained = [
-            (protect.num_private_steps, -num_samples, protect)
-            for protect, num_samples in zip(sim.protects, sim.setup.num_samples, strict=True)
-            if protect is not None and protect.num_private_steps
-        ]
-        spent, fewest = [], math.inf
-        for num_steps, minus_samples, protect in sorted(trained, key=lambda one: one[:2], reverse=True):
-            if -minus_samples < fewest:
-                fewest = -minus_samples
-                spent.append(protect.epsilon(num_steps, min(sim.cfg.batch, fewest), fewest))
-        return max((epsilon for epsilon in spent if epsilon is not None), default=None)
-
 
 def cut_names(sim: Sim) -> tuple[str, ...]:
-    """The layer that each client's cut follows; one name where all are alike."""
+    """Return the layer that each client's cut follows; a single name if all cuts are equal."""
     names = [sim.setup.model.names[position - 1] for position in sim.method.setup.positions]
     if not sim.method.is_split:
         return ()
@@ -156,7 +151,7 @@ def cut_names(sim: Sim) -> tuple[str, ...]:
 
 
 def warnings_of(sim: Sim) -> tuple[str, ...]:
-    """What a person should know before trusting the numbers."""
+    """Return the caveats to know before trusting the results."""
     found = []
     if has_batchnorm(sim.setup.model.model):
         found.append(
@@ -164,6 +159,16 @@ def warnings_of(sim: Sim) -> tuple[str, ...]:
             "clients with skewed data disturb them, and GroupNorm has none"
         )
     return (*found, *sim.method.warnings())
+
+
+def hash_weights(method: Method) -> str:
+    """Return the SHA-256 over names and values of all weights that the server holds."""
+    digest = hashlib.sha256()
+    for module_name, module in sorted(method.modules().items()):
+        for name, value in module.state_dict().items():
+            digest.update(f"{module_name}.{name}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _target(accuracy: float | None, rows: Sequence[RoundRow]) -> Target | None:
@@ -176,40 +181,5 @@ def _target(accuracy: float | None, rows: Sequence[RoundRow]) -> Target | None:
     return Target(accuracy, None)
 
 
-def _guarantees(sim: Sim) -> tuple[str, ...]:
-    """For the client with the fewest samples and the cut with the most values, which hide records the least."""
-    cfg, setup = sim.cfg, sim.setup
-    if cfg.privacy.is_off:
-        return ()
-    positions = setup.positions if sim.policy is None else range(1, len(setup.model))  # a policy may choose any
-    return guarantee(
-        cfg.privacy,
-        num_values=max(math.prod(setup.model.shape_at(position)) for position in positions),
-        num_samples=min(setup.num_samples),
-        batch=cfg.batch,
-        num_epochs=cfg.rounds * cfg.local_epochs,
-        num_classes=setup.num_classes,
-    )
-
-
 def _by_kind(num_bytes: Mapping[Kind, int]) -> dict[str, int]:
     return {str(kind): count for kind, count in num_bytes.items()}
-
-
-def _leakage(sim: Sim) -> Leakage | None:
-    """What client 0 gives away of its training samples, to someone who has the test samples."""
-    if sim.cfg.leakage.is_off:
-        return None
-    model = sim.method.model_of(0, sim.devices.kept)
-    if model is None:
-        return None
-    position = sim.method.setup.positions[0]
-    tail = model.part(position, len(model)).eval()
-    return measure_leakage(
-        model.part(0, position),
-        sim.protects[0],
-        sim.clients[0],
-        sim.dataset.test,
-        lambda z, y: F.cross_entropy(tail(z), y),
-        sim.cfg.leakage,
-    )

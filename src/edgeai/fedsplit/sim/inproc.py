@@ -1,4 +1,4 @@
-"""All devices in this process, one after the other, in virtual time: the default backend."""
+"""In-process backend (default): all devices run in this process, one after the other, in virtual time."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from edgeai.fedsplit.protocol.message import Message
 from edgeai.fedsplit.protocol.transport import Reply, Request
 from edgeai.fedsplit.world.clock import Clock
 
-MakeHalf = Callable[[int, int, State], ClientHalf]
-"""From client, round, and what it kept."""
+BuildHalf = Callable[[int, int, State], ClientHalf]
+"""From client, round and kept state to the client half."""
 
 
 class InProcess(Devices):
     """Devices as objects of this process.
 
     Args:
-        make_half: Builds a device for one round.
-        ends: Both ends of each client's link: the device's, the server's.
-        clock: Virtual time.
-        ledger: Bytes.
+        build_half: Builds a client half for one round.
+        ends: Both ends of each client's link: the device's end, the server's end.
+        clock: Virtual clock.
+        ledger: Byte ledger.
     """
 
     def __init__(
-        self, make_half: MakeHalf, ends: Sequence[tuple[ChannelEnd, ChannelEnd]], clock: Clock, ledger: Ledger
+        self, build_half: BuildHalf, ends: Sequence[tuple[ChannelEnd, ChannelEnd]], clock: Clock, ledger: Ledger
     ) -> None:
         super().__init__([server_end for _, server_end in ends], clock, ledger)
-        self._make_half, self._ends = make_half, ends
+        self._build_half, self._ends = build_half, ends
         self._halves: dict[int, ClientHalf] = {}
         self._kept: dict[int, State] = {}
 
@@ -53,8 +53,8 @@ class InProcess(Devices):
         return self._kept.get(client, {})
 
     def stream(self, op: str, requests: Mapping[int, Request]) -> dict[int, Iterator[Reply]]:
-        """See `Transport.stream`. Devices compute when their answer is looked at."""
-        return {client: self._talk(client, op, request) for client, request in requests.items()}
+        """See `Transport.stream`. A device computes when its reply is read."""
+        return {client: self._exchange(client, op, request) for client, request in requests.items()}
 
     def state(self) -> dict[str, Any]:
         """See `Devices.state`."""
@@ -73,23 +73,23 @@ class InProcess(Devices):
                 end.load_state(part)
         self.peak_bytes, self.held_bytes = state["peak_bytes"], state["held_bytes"]
 
-    def _talk(self, client: int, op: str, request: Request) -> Iterator[Reply]:
+    def _exchange(self, client: int, op: str, request: Request) -> Iterator[Reply]:
         client_end, server_end = self._ends[client]
         half = self._halves.get(client)
         if half is None:
-            half = self._halves[client] = self._make_half(client, self._round, self._kept.get(client, {}))
+            half = self._halves[client] = self._build_half(client, self._round, self._kept.get(client, {}))
         wire = server_end.pack(request.message)
         return (yield from self.timed(client, op, request, wire, answers(half, client_end, op, wire)))
 
 
 def answers(half: ClientHalf, end: ChannelEnd, op: str, wire: Message) -> Iterator[Answer]:
-    """What a device says to one request; the same wherever it runs.
+    """Yield a device's answers to one request; the same on every backend.
 
     Args:
-        half: The device.
-        end: Its end of the link.
-        op: What is asked.
-        wire: The message, in wire form.
+        half: Client half.
+        end: The device's end of the link.
+        op: Name of the operation.
+        wire: Request message in wire form.
     """
     num_answers = 0
     for message in half.handle(op, end.unpack(wire)):

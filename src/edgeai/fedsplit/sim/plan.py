@@ -1,4 +1,4 @@
-"""What a run would do, before it does it."""
+"""Plan of a run for --dry-run: data, clients, cuts and cost per layer, without training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeai.fedsplit.sim.history import cut_names, warnings_of
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer of the model, and what a cut behind it would mean."""
+    """One layer of the model, and the effect of a cut behind it."""
 
     name: str
     num_params: int
@@ -20,14 +20,14 @@ class LayerRow:
     """Per sample."""
     output_shape: tuple[int, ...]
     cut_bytes: int
-    """Smashed data of one sample."""
+    """Bytes of one sample's smashed data for a cut behind this layer."""
     client_frac: float
-    """Share of the model's FLOPs up to here."""
+    """Share of the model's FLOPs up to and including this layer."""
 
 
 @dataclass(frozen=True)
 class SimPlan:
-    """A run that was built and not started."""
+    """Plan of a run."""
 
     method: str
     data: str
@@ -35,24 +35,24 @@ class SimPlan:
     num_test: int
     num_classes: int
     clients: tuple[int, ...]
-    """Training samples of each."""
+    """Number of training samples of each client."""
     cuts: tuple[str, ...]
     layers: tuple[LayerRow, ...]
     num_rounds: int
     steps_per_round: int
-    """Of all clients together."""
+    """Training steps of all clients in one round."""
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
 
 def plan_sim(cfg: SimConfig) -> SimPlan:
-    """Reads the data and builds everything, without training.
+    """Load the data and build the run, without training.
 
     Raises:
-        UsageError: The config cannot be carried out.
+        UsageError: The config is not feasible.
     """
     sim = build_sim(cfg)
     return SimPlan(

@@ -17,7 +17,7 @@ from edgeai.fedsplit.sim.evaluate import evaluate
 from edgeai.fedsplit.sim.history import History
 
 TIMELINE = "timeline.json"
-"""What everyone did in the first round, for the report's Gantt chart."""
+"""File with the activities of the first round, for the report's Gantt chart."""
 
 
 PlayRound = Callable[[Sim, int, History], Round]
@@ -64,11 +64,11 @@ def train(sim: Sim, run: Run, *, resume: bool = False, play: PlayRound | None = 
 
 
 def play_round(sim: Sim, number: int, away: Collection[int] = ()) -> Round:
-    """One round of the method among those who take part; the clock moves to its end.
+    """Run one round of the method and advance the clock to its end.
 
     Args:
         sim: The run.
-        number: Of the round, from 1.
+        number: Number of the round, from 1.
         away: Clients that cannot be reached.
     """
     if sim.policy is not None:
@@ -91,7 +91,7 @@ def play_round(sim: Sim, number: int, away: Collection[int] = ()) -> Round:
 
 
 def _logged(row: RoundRow) -> dict[str, float]:
-    """What is kept in metrics.jsonl."""
+    """Return the figures for metrics.jsonl."""
     return {name: value for name, value in asdict(row).items() if value is not None and name != "round"}
 
 

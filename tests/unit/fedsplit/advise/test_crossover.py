@@ -67,7 +67,7 @@ def test_codecs_and_epochs_move_the_crossover() -> None:
 
 
 def test_the_ledger_counts_what_the_line_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", build_model)  # LeNet-5, not the tests' tiny model
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", build_model)  # LeNet-5, not the tests' tiny model
     report = advise(AdviseConfig.model_validate({"count_samples": [32, 64, 128], "methods": ["fedavg"], "batch": 32}))
     line = {item.cut: item for item in report.crossovers}
     assert len(report.counted) == 3 * 5

@@ -28,7 +28,7 @@ def _real_model(monkeypatch):
     """Whole runs use the model of the config."""
     from edgeai.fedsplit.models.build import build_model
 
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", build_model)
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", build_model)
 
 
 def test_a_run_leaves_metrics_timeline_and_state(tmp_path):
@@ -128,7 +128,7 @@ def test_batchnorm_on_a_batch_of_one_is_refused(tmp_path, monkeypatch):
     def flat(*_):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
 
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", flat)
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", flat)
     cfg = config("cut=2", "data.num_train=195", "batch=32")  # 65 samples each: 32 + 32 + 1
     with pytest.raises(UsageError) as error:
         simulate(cfg, made(cfg, tmp_path / "r"))

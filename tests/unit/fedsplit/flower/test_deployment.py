@@ -21,7 +21,8 @@ from edgeai.core.run import Run
 from edgeai.fedsplit.flower.deployment import PID, submit
 from edgeai.fedsplit.flower.local.deployment_folder import Home, start, start_node, stop
 from edgeai.fedsplit.flower.local.processes import marked
-from edgeai.fedsplit.sim.build import build_sim, hash_weights
+from edgeai.fedsplit.sim.build import build_sim
+from edgeai.fedsplit.sim.history import hash_weights
 from edgeai.fedsplit.sim.train import play_round, train
 
 from .conftest import PATIENCE_S, new_run

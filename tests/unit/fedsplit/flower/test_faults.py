@@ -20,8 +20,8 @@ from edgeai.fedsplit.flower.client_program import END, Program
 from edgeai.fedsplit.flower.deployment import Retrying
 from edgeai.fedsplit.flower.transport.courier import DeviceLost
 from edgeai.fedsplit.flower.transport.wire_records import get_message
-from edgeai.fedsplit.sim.build import build_sim, hash_weights
-from edgeai.fedsplit.sim.history import History
+from edgeai.fedsplit.sim.build import build_sim
+from edgeai.fedsplit.sim.history import History, hash_weights
 from edgeai.fedsplit.sim.train import play_round
 
 from .conftest import config, devices_on, outcome_of

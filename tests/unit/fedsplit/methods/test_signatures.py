@@ -36,7 +36,7 @@ SILENT = {"kind": "adasplit"}
 
 @pytest.fixture(autouse=True)
 def _real_models(_tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", build_model)
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", build_model)
 
 
 def first_round(method: dict[str, Any]) -> Sim:

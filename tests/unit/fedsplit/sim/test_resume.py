@@ -17,9 +17,9 @@ from edgeai.core.checkpoint import load_state, save_state
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.methods.build import METHODS
 from edgeai.fedsplit.models.build import build_model
-from edgeai.fedsplit.sim.build import Sim, build_sim, hash_weights
+from edgeai.fedsplit.sim.build import Sim, build_sim
 from edgeai.fedsplit.sim.evaluate import evaluate
-from edgeai.fedsplit.sim.history import History
+from edgeai.fedsplit.sim.history import History, hash_weights
 from edgeai.fedsplit.sim.train import play_round
 
 ROUNDS = 3
@@ -127,7 +127,7 @@ def assert_resumes(cfg: SimConfig, folder: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _real_models(_tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", build_model)
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", build_model)
 
 
 def named(method: Mapping[str, Any]) -> str:
@@ -148,7 +148,7 @@ def test_a_model_that_draws_at_random(tmp_path: Path, monkeypatch: pytest.Monkey
         first, rest = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.Dropout(0.5)), nn.Linear(12, 10)
         return nn.Sequential(first, rest)
 
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", with_dropout)
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", with_dropout)
     assert_resumes(config({"kind": "splitfed-v2"}), tmp_path)
 
 

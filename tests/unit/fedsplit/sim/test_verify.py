@@ -14,7 +14,7 @@ def _real_model(monkeypatch):
     """The self-test uses the models of its configs."""
     from edgeai.fedsplit.models.build import build_model
 
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", build_model)
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", build_model)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from edgeai.fedsplit.data.samples import Samples
 from edgeai.fedsplit.models.sequences import GruLayer
 
 
-def deal_segments(clients: Sequence[Samples], segments: int) -> list[Samples]:
+def split_chains(clients: Sequence[Samples], segments: int) -> list[Samples]:
     """Turns what each client would hold into what it holds in a chain: a stretch of all the chain's samples.
 
     Args:

@@ -270,7 +270,7 @@ def test_dropout_on_a_device_does_not_depend_on_the_others(
             nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5)), nn.Sequential(nn.ReLU(), nn.Linear(16, 10))
         )
 
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", dropping)
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", dropping)
     runs = [play(method="local-loss", rounds=1, cut=1, world=world(*speeds)) for speeds in ((1e3, 1e6), (1e6, 1e3))]
     assert torch.equal(runs[0].weights["0.1.weight"], runs[1].weights["0.1.weight"])
     assert not torch.equal(runs[0].weights["1.1.weight"], runs[1].weights["1.1.weight"])

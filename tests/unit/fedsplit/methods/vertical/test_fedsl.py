@@ -20,7 +20,7 @@ CHAIN_SIZES = (33, 25)
 
 @pytest.fixture(autouse=True)
 def _real_models(_tiny_model, monkeypatch):
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", build_model)
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", build_model)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ NUM, BATCH = 40, 16
 
 @pytest.fixture(autouse=True)
 def _real_models(_tiny_model, monkeypatch):
-    monkeypatch.setattr("edgeai.fedsplit.sim.build.build_model", build_model)
+    monkeypatch.setattr("edgeai.fedsplit.sim.setup.build_model", build_model)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.cuts.adaptive import FedAdapt, neighbours_in_speed
+from edgeai.fedsplit.sim.adaptive_cuts import FedAdapt, neighbours_in_speed
 
 SIZES = (40, 56, 33)
 ARES = {"kind": "ares"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgeai.fedsplit.sim.build import draws_at_random
+from edgeai.fedsplit.sim.model_checks import draws_at_random
 
 SERIES, PICTURES = (3, 4, 6), (3, 4, 6, 6)
 LAYERS = [
@@ -27,8 +27,8 @@ def test_what_draws_is_seen(layer, shape):
     x = torch.randn(shape)
     before = torch.get_rng_state()
     layer.train()(x)
-    assert draws_at_random(nn.Sequential(layer), is_own=False) == (not torch.equal(before, torch.get_rng_state()))
+    assert draws_at_random(nn.Sequential(layer), is_custom=False) == (not torch.equal(before, torch.get_rng_state()))
 
 
 def test_a_model_of_the_users_may_draw_in_ways_that_are_not_seen():
-    assert draws_at_random(nn.Sequential(nn.ReLU()), is_own=True)
+    assert draws_at_random(nn.Sequential(nn.ReLU()), is_custom=True)

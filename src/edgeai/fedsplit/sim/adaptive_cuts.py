@@ -26,11 +26,11 @@ from edgeai.core.errors import UsageError
 from edgeai.fedsplit.advise.time import energy_j, line_s, mean_link
 from edgeai.fedsplit.config.cuts import AresCut, FedAdaptCut
 from edgeai.fedsplit.config.run import SimConfig
-from edgeai.fedsplit.cuts.policy import CutPolicy
 from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.protocol.batching import derived_seed
 from edgeai.fedsplit.protocol.ledger import Ledger
 from edgeai.fedsplit.protocol.round import Round
+from edgeai.fedsplit.sim.cut_policy import CutPolicy
 
 _METHODS = (
     "relay",
