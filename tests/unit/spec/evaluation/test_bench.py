@@ -18,6 +18,7 @@ from edgeai.spec.decoding import decode
 from edgeai.spec.decoding.verify import Accepted
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.evaluation import bench as bench_module
+from edgeai.spec.evaluation import bench_repeats
 from edgeai.spec.evaluation.bench import plan_bench, run_bench
 from edgeai.spec.evaluation.bench_report import BenchReport, Spread
 from edgeai.spec.target.target import DecoderTarget
@@ -134,26 +135,26 @@ def test_bfloat16_ties_are_shown_with_their_evidence(bench: Any, make_hf: Any, m
 
 
 def test_an_answer_that_ends_early_is_found(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    generate_ids = bench_module.generate_ids
+    generate_ids = bench_repeats.generate_ids
 
     def cut_short(target: Any, drafter: Any, *args: Any, **options: Any) -> Any:
         found = generate_ids(target, drafter, *args, **options)
         return replace(found, ids=found.ids[:-3]) if drafter else found
 
-    monkeypatch.setattr(bench_module, "generate_ids", cut_short)
+    monkeypatch.setattr(bench_repeats, "generate_ids", cut_short)
     report = bench(repeats=1)
     assert {d.difference.why for d in report.lossless.differences} == {"speculative decoding did not repeat itself"}
     assert not report.lossless.ok
 
 
 def test_plain_and_speculative_take_turns(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    generate_ids, order = bench_module.generate_ids, []
+    generate_ids, order = bench_repeats.generate_ids, []
 
     def spy(target: Any, drafter: Any, *args: Any, **options: Any) -> Any:
         order.append("s" if drafter else "p")
         return generate_ids(target, drafter, *args, **options)
 
-    monkeypatch.setattr(bench_module, "generate_ids", spy)
+    monkeypatch.setattr(bench_repeats, "generate_ids", spy)
     bench(repeats=2)
     assert "".join(order) == "ps" + "ps" * 3 + "sp" * 3  # warm-up, then two repeats
 
@@ -178,13 +179,13 @@ def test_later_turns_follow_the_plain_answers(bench: Any, tmp_path: Any, monkeyp
     path = tmp_path / "two.jsonl"
     path.write_text('{"turns": ["abcabc", "and again"]}\n')
     asked = []
-    generate_ids = bench_module.generate_ids
+    generate_ids = bench_repeats.generate_ids
 
     def spy(target: Any, drafter: Any, ids: Any, **options: Any) -> Any:
         asked.append(target.tokenizer.decode(ids))
         return generate_ids(target, drafter, ids, **options)
 
-    monkeypatch.setattr(bench_module, "generate_ids", spy)
+    monkeypatch.setattr(bench_repeats, "generate_ids", spy)
     report = bench(prompts=str(path), max_turns=2, max_tokens=8, repeats=1)
     assert report.num_answers == 2
     second = asked[-1]
