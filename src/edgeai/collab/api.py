@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig
 from edgeai.core.library.configs import Overrides, settle_config
 from edgeai.core.library.library_run import library_run
+from edgeai.core.library.missing import names_missing_packages
 from edgeai.core.library.progress import OnProgress
 from edgeai.core.run import Status
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from edgeai.collab.streams.stream import Stream
 
 
+@names_missing_packages
 def run(
     config: CollabRunConfig | str | Path = "collab/default",
     *,
@@ -59,6 +61,7 @@ def run(
     return report
 
 
+@names_missing_packages
 def compare(
     config: CollabCompareConfig | str | Path | None = None,
     *,
@@ -103,6 +106,7 @@ def compare(
     return report
 
 
+@names_missing_packages
 def open_stream(
     config: CollabRunConfig | str | Path = "collab/default", *, overrides: Overrides | None = None
 ) -> Stream:
@@ -131,6 +135,7 @@ def open_stream(
     return build_stream(cfg.stream, cfg.seed)
 
 
+@names_missing_packages
 def load_edge_model(
     config: CollabRunConfig | str | Path = "collab/default",
     *,

@@ -1,10 +1,11 @@
-"""`edgeai doctor`: is this machine ready, and what to paste if not."""
+"""`edgeai doctor`: check the environment and suggest fixes."""
 
 import importlib.metadata
 import importlib.util
 import platform
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import typer
 from edgeai.commands.render.text import amount, print_json, print_table
 from edgeai.commands.shared.options import JsonOption
 from edgeai.core import assets
-from edgeai.core.run import PACKAGES
+from edgeai.core.requirements import EXTRAS, install_command, missing, name_of, requirements
 
 _NEEDED_DISK_BYTES = 2e9
 _NEEDED_MEMORY_BYTES = 4e9
@@ -21,35 +22,58 @@ _NEEDED_MEMORY_BYTES = 4e9
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at."""
+    """One requirement of this machine and its state."""
 
     name: str
     ok: bool
     found: str
     paste: str = ""
-    """What to do if not ok."""
+    """Command to run if not ok."""
+
+
+@dataclass(frozen=True)
+class AreaState:
+    """Whether the packages of one extra are installed."""
+
+    name: str
+    missing: tuple[str, ...]
+    """Distributions that are not installed."""
+    paste: str
+    """Command that installs them."""
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Say whether this machine is ready, and what to paste if not; exit 1 if not."""
+    """Check the environment and suggest fixes; exit 1 if edgeai cannot run here.
+
+    An area whose packages are not installed is listed with the command that installs it, and is no failure.
+    """
     checks = [check_python(), *check_packages(), *check_torch(), check_memory(), check_disk(), check_pip()]
+    areas = check_areas()
     cached = {name: assets.where(name) for name in assets.ASSETS}
     ready = all(check.ok for check in checks)
     if as_json:
-        print_json({"ready": ready, "checks": [asdict(check) for check in checks], "assets": cached})
+        document = {"ready": ready, "checks": [asdict(check) for check in checks]}
+        print_json({**document, "areas": [asdict(area) for area in areas], "assets": cached})
     else:
-        rows = [["ok" if check.ok else "NOT OK", check.name, check.found] for check in checks]
-        for name, path in cached.items():
-            rows.append(["-", f"asset {name}", str(path or f"not cached: edgeai assets fetch {name}")])
-        print_table(["", "what", "found"], rows)
+        _print_table(checks, areas, cached)
         print("\nready" if ready else "\nnot ready; paste:")
         print("\n".join(check.paste for check in checks if not check.ok), end="" if ready else "\n")
     if not ready:
         raise typer.Exit(1)
 
 
+def _print_table(checks: Sequence[Check], areas: Sequence[AreaState], cached: Mapping[str, Path | None]) -> None:
+    rows = [["ok" if check.ok else "NOT OK", check.name, check.found] for check in checks]
+    for area in areas:
+        found = f"not installed: {', '.join(area.missing)}; {area.paste}" if area.missing else "ready"
+        rows.append(["-" if area.missing else "ok", f"edgeai[{area.name}]", found])
+    for name, path in cached.items():
+        rows.append(["-", f"asset {name}", str(path or f"not cached: edgeai assets fetch {name}")])
+    print_table(["", "what", "found"], rows)
+
+
 def check_python() -> Check:
-    """Looks at the Python version: the dependencies have wheels for 3.11 to 3.13."""
+    """Check the Python version: the dependencies have wheels for 3.11 to 3.13."""
     ok = (3, 11) <= sys.version_info[:2] <= (3, 13)
     return Check(
         "python",
@@ -60,21 +84,34 @@ def check_python() -> Check:
 
 
 def check_packages() -> list[Check]:
-    """Looks for the packages edgeai stands on, by metadata alone."""
+    """Look up the packages that every area needs, by their metadata alone."""
+    try:
+        needed = requirements("core")
+    except importlib.metadata.PackageNotFoundError:
+        return [Check("edgeai", False, "run from its source folder, not installed", "pip install -e .")]
     checks = []
-    for package in PACKAGES:
+    for requirement in needed:
+        package = name_of(requirement)
         try:
             found, ok = importlib.metadata.version(package), True
         except importlib.metadata.PackageNotFoundError:
             found, ok = "missing", False
-        checks.append(Check(package, ok, found, f"pip install -c constraints.txt {package}"))
+        checks.append(Check(package, ok, found, f"pip install '{requirement}'"))
     return checks
 
 
+def check_areas() -> list[AreaState]:
+    """Look up the packages of each area; empty where edgeai itself is not installed."""
+    try:
+        return [AreaState(name, missing(name), install_command(name)) for name in EXTRAS if name != "core"]
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
 def check_torch() -> list[Check]:
-    """Imports torch and times bfloat16."""
+    """Import torch, choose the device and time bfloat16."""
     if importlib.util.find_spec("torch") is None:
-        return []  # told by check_packages
+        return []  # check_packages reports it
     import torch
 
     from edgeai.core.device import bf16_gain, choose_device, num_cores
@@ -90,7 +127,7 @@ def check_torch() -> list[Check]:
 
 
 def check_memory() -> Check:
-    """Looks at the physical memory; training the demo's head peaks below 4 GB."""
+    """Check the free memory; training the demo's head peaks below 4 GB."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -109,7 +146,7 @@ def check_memory() -> Check:
 
 
 def check_disk() -> Check:
-    """Looks at the room where models are kept."""
+    """Check the free disk space of the model cache."""
     folder = assets.cache_dir()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
@@ -122,6 +159,6 @@ def check_disk() -> Check:
 
 
 def check_pip() -> Check:
-    """Looks for pip in this environment: assets are fetched with it."""
+    """Check that this environment has pip, with which assets are fetched."""
     ok = importlib.util.find_spec("pip") is not None
     return Check("pip", ok, importlib.metadata.version("pip") if ok else "missing", f"{sys.executable} -m ensurepip")

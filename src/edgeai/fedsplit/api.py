@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgeai.core.library.configs import Overrides, settle_config
 from edgeai.core.library.library_run import library_run
+from edgeai.core.library.missing import names_missing_packages
 from edgeai.core.library.progress import CallbackListener, OnProgress
 from edgeai.core.metrics import Metrics
 from edgeai.fedsplit.config.advise import AdviseConfig
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from edgeai.fedsplit.sim.verify import VerifyReport
 
 
+@names_missing_packages
 def simulate(
     config: SimConfig | str | Path | None = None,
     *,
@@ -62,6 +64,7 @@ def simulate(
     return report
 
 
+@names_missing_packages
 def compare(
     config: CompareConfig | str | Path | None = None,
     *,
@@ -105,6 +108,7 @@ def compare(
     return report
 
 
+@names_missing_packages
 def recommend(
     config: AdviseConfig | str | Path = "fedsplit/advise", *, overrides: Overrides | None = None
 ) -> AdviseReport:
@@ -131,6 +135,7 @@ def recommend(
     return advise(cfg)
 
 
+@names_missing_packages
 def describe_partition(
     config: SimConfig | str | Path = "fedsplit/default", *, overrides: Overrides | None = None
 ) -> PartitionReport:
@@ -157,6 +162,7 @@ def describe_partition(
     return describe(cfg.data, cfg.partition, num_clients=cfg.num_clients, seed=cfg.seed)
 
 
+@names_missing_packages
 def verify(*, on_progress: OnProgress | None = None) -> VerifyReport:
     """Check identities between methods that must hold on this machine, most of them to the bit.
 

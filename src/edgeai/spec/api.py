@@ -10,6 +10,7 @@ from edgeai.core.config import Config, with_changes
 from edgeai.core.errors import UsageError
 from edgeai.core.library.configs import Overrides, settle_config
 from edgeai.core.library.library_run import library_run
+from edgeai.core.library.missing import names_missing_packages
 from edgeai.core.library.progress import CallbackListener, OnProgress
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.bench import BenchConfig
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from edgeai.spec.training.train_report import TrainReport
 
 
+@names_missing_packages
 def load_target(
     model: str | Path, *, dtype: DType = "auto", device: str = "auto", on_progress: OnProgress | None = None
 ) -> Target:
@@ -57,6 +59,7 @@ def load_target(
     return load(config, device=choose_device(device).torch_device, metrics=metrics)
 
 
+@names_missing_packages
 def load_head(path: str | Path, target: Target) -> Drafter:
     """Load a draft head for a target.
 
@@ -82,6 +85,7 @@ def load_head(path: str | Path, target: Target) -> Drafter:
     return drafter
 
 
+@names_missing_packages
 def generate(
     target: Target,
     prompts: str | Sequence[str],
@@ -158,6 +162,7 @@ def generate(
     return answer_prompts(cfg, target, drafter, texts, metrics=metrics, on_text=on_text)
 
 
+@names_missing_packages
 def train(
     config: TrainConfig | str | Path | None = None,
     *,
@@ -199,6 +204,7 @@ def train(
     return report
 
 
+@names_missing_packages
 def bench(
     config: BenchConfig | str | Path | None = None,
     *,

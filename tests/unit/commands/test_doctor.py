@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import shutil
 import sys
@@ -19,15 +20,40 @@ def test_this_machine(capsys, tmp_path, monkeypatch):
     assert document["assets"] == {"smollm2-135m-instruct": None}
 
 
+def test_areas(capsys, monkeypatch):
+    lines = ["torch; extra == 'spec'", "nosuchpackage>=1; extra == 'serve'", "torch; extra == 'core'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: lines)
+    monkeypatch.setattr(doctor, "check_memory", lambda: Check("memory", True, "much"))
+    monkeypatch.setattr(doctor, "check_disk", lambda: Check("disk", True, "much"))
+    assert main(["doctor"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "ok edgeai[spec] ready" in shown
+    assert "- edgeai[serve] not installed: nosuchpackage; pip install 'edgeai[serve]'" in shown
+    assert main(["doctor", "--json"]) == 0
+    areas = {area["name"]: area for area in json.loads(capsys.readouterr().out)["areas"]}
+    assert areas["serve"] == {"name": "serve", "missing": ["nosuchpackage"], "paste": "pip install 'edgeai[serve]'"}
+    assert areas["spec"]["missing"] == []
+    assert "core" not in areas
+
+
+def test_source_folder_without_an_installation(monkeypatch):
+    def requires(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    assert [(check.name, check.ok) for check in doctor.check_packages()] == [("edgeai", False)]
+    assert doctor.check_areas() == []
+
+
 def test_machine_that_is_not_ready(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "check_torch", list)
     monkeypatch.setattr(doctor, "check_memory", lambda: Check("memory", True, "much"))
     monkeypatch.setattr(doctor, "check_disk", lambda: Check("disk", False, "full", "export EDGEAI_CACHE=/larger"))
-    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "nosuchpackage"))
+    monkeypatch.setattr(doctor, "requirements", lambda extra: ("numpy", "nosuchpackage>=2"))
     assert main(["doctor"]) == 1
     assert capsys.readouterr().out.splitlines()[-3:] == [
         "not ready; paste:",
-        "pip install -c constraints.txt nosuchpackage",
+        "pip install 'nosuchpackage>=2'",
         "export EDGEAI_CACHE=/larger",
     ]
 

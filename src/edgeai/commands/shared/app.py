@@ -13,6 +13,7 @@ import typer
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text
+from edgeai.core.requirements import missing_package_error
 
 INTERRUPTED = 130
 
@@ -40,6 +41,9 @@ def run_app(app: typer.Typer, argv: Sequence[str]) -> int:
         result = typer.main.get_command(app).main(args=list(argv), prog_name="edgeai", standalone_mode=False)
     except EdgeAIError as error:
         return _fail(error.message, error.hint, error.exit_code, as_json)
+    except ModuleNotFoundError as error:
+        known = missing_package_error(error)
+        return _fail(known.message, known.hint, known.exit_code, as_json) if known else _crash(as_json)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         return 2
