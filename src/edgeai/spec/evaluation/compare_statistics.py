@@ -1,4 +1,4 @@
-"""How a comparison is worked out from cycles per prompt; the definitions are in `compare_report.py`."""
+"""Statistics of a comparison from emitted tokens and cycles per prompt; definitions in `compare_report.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from edgeai.core.report.plot import Line
 from edgeai.spec.draft.tree import Array
 from edgeai.spec.evaluation.compare_report import Cell, Ratio, TrainingCost, TreeShape
-from edgeai.spec.evaluation.contenders import Contender
+from edgeai.spec.evaluation.compared_heads import ComparedHead
 
 NUM_DRAWS = 2000
 COVERAGE_FRAC = 0.95
@@ -19,19 +19,19 @@ COVERAGE_FRAC = 0.95
 
 @dataclass(frozen=True)
 class Counts:
-    """What one head did on one benchmark at one temperature with one tree."""
+    """Emitted tokens and cycles of one head on one benchmark at one temperature with one tree."""
 
     variant: str
     seed: int | None
     benchmark: str
     temperature: float
     tree: TreeShape
-    tokens: Array  # [prompts] emitted by cycles
+    tokens: Array  # [prompts], emitted by cycles
     cycles: Array  # [prompts]
 
 
 def cells(measured: Sequence[Counts], baseline: str) -> tuple[Cell, ...]:
-    """One cell for each benchmark, temperature, tree and variant, in this order."""
+    """Return one cell for each benchmark, temperature, tree and variant, in this order."""
     rows = dict.fromkeys((c.benchmark, c.temperature, c.tree) for c in measured)
     variants = dict.fromkeys(c.variant for c in measured)
     found = []
@@ -58,13 +58,16 @@ def cells(measured: Sequence[Counts], baseline: str) -> tuple[Cell, ...]:
 
 
 def ratio_of(ours: Sequence[Counts], theirs: Sequence[Counts]) -> Ratio | None:
-    """Paired by seed; the same prompts are drawn for both sides of a pair, and for all pairs."""
+    """Return the accept_len ratio over pairs of heads with the same seed; None if there are no pairs.
+
+    Each bootstrap sample draws the same prompts for both heads of a pair and for all pairs.
+    """
     pairs = [(a, b) for a in ours for b in theirs if a.seed == b.seed or None in (a.seed, b.seed)]
     if not pairs:
         return None
     num_prompts = len(pairs[0][0].tokens)
     draws = np.random.default_rng(0).multinomial(num_prompts, np.full(num_prompts, 1 / num_prompts), NUM_DRAWS)
-    once = np.vstack([np.ones(num_prompts, dtype=np.int64), draws])  # the first row: every prompt as it is
+    once = np.vstack([np.ones(num_prompts, dtype=np.int64), draws])  # first row: every prompt once
     ratios = np.array(
         [
             _accept_len(once @ a.tokens, once @ a.cycles) / _accept_len(once @ b.tokens, once @ b.cycles)
@@ -78,7 +81,7 @@ def ratio_of(ours: Sequence[Counts], theirs: Sequence[Counts]) -> Ratio | None:
 
 
 def _accept_len(tokens: Array, cycles: Array) -> Array:
-    """1 where there was no cycle."""
+    """Divide tokens by cycles; 1 where there was no cycle."""
     return np.where(cycles > 0, tokens / np.maximum(cycles, 1), 1.0)
 
 
@@ -86,12 +89,8 @@ def _seed(counts: Counts) -> str:
     return "-" if counts.seed is None else str(counts.seed)
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# From the metrics of the trainings
-
-
-def costs(variants: Mapping[str, Sequence[Contender]], baseline: str) -> tuple[TrainingCost, ...]:
-    """Of every variant that has been trained in runs."""
+def costs(variants: Mapping[str, Sequence[ComparedHead]], baseline: str) -> tuple[TrainingCost, ...]:
+    """Return the training cost of every variant with training runs."""
     steps = {name: [t for head in heads for t in step_times_s(head.metrics())] for name, heads in variants.items()}
     medians = {name: float(np.median(times)) for name, times in steps.items() if times}
     reference = medians.get(baseline)
@@ -101,7 +100,7 @@ def costs(variants: Mapping[str, Sequence[Contender]], baseline: str) -> tuple[T
 
 
 def step_times_s(rows: Sequence[Mapping[str, float]]) -> list[float]:
-    """Time from each logged optimiser step to the next, unless there was a validation in between."""
+    """Return the time between consecutive logged optimizer steps, without those that include a validation."""
     validated = {row["step"] for row in rows if "val_tree_accept_len" in row}
     steps = [(row["step"], row["time_s"]) for row in rows if "lr" in row]
     return [
@@ -111,8 +110,8 @@ def step_times_s(rows: Sequence[Mapping[str, float]]) -> list[float]:
     ]
 
 
-def curve_of(heads: Sequence[Contender]) -> Line | None:
-    """accept_len of the validation text over the steps that all seeds of a variant validated at."""
+def curve_of(heads: Sequence[ComparedHead]) -> Line | None:
+    """Return accept_len on validation text over the steps at which all seeds of a variant were validated."""
     found = []
     for head in heads:
         curve = {int(row["step"]): row["val_tree_accept_len"] for row in head.metrics() if "val_tree_accept_len" in row}

@@ -18,9 +18,9 @@ from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generate import chat_ids
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.eagle3 import Eagle3
-from edgeai.spec.evaluation import contenders as heads_of
+from edgeai.spec.evaluation import compared_heads as heads_of
 from edgeai.spec.evaluation.compare import plan_compare, run_compare
-from edgeai.spec.evaluation.contenders import contenders
+from edgeai.spec.evaluation.compared_heads import compared_heads
 from edgeai.spec.training.train import run_train
 
 TREES = (TreeConfig(nodes=4, depth=3, top_k=3), TreeConfig(nodes=12, depth=4, top_k=3))
@@ -105,7 +105,7 @@ def test_what_a_comparison_leaves(usual):
 def test_nothing_is_done_twice(usual, monkeypatch):
     """Done trainings and written texts are taken as they are: the report is the same to the bit."""
     monkeypatch.setattr(heads_of, "run_train", None)  # not called
-    monkeypatch.setattr("edgeai.spec.evaluation.compare.decode_jobs", None)
+    monkeypatch.setattr("edgeai.spec.evaluation.compare_texts.decode_jobs", None)
     assert run_compare(usual.cfg, Run.open(usual.path)).to_json() == usual.report.to_json()
 
 
@@ -195,24 +195,24 @@ def test_all_problems_at_once(usual, config, tmp_path):
         runs=tuple(tmp_path / name for name in ("empty", "bench", "broken")),
     )
     with pytest.raises(UsageError) as caught:
-        contenders(cfg, tmp_path / "out")
+        compared_heads(cfg, tmp_path / "out")
     assert caught.value.message.split("\n  ") == [
         f"no draft head in {tmp_path / 'nowhere'}",
         "no draft head in no-head",
         f"no draft head in {tmp_path / 'empty'}",
         f"{tmp_path / 'bench'} is a run of `spec bench`, not of `spec train`",
-        f"{broken / 'metrics.jsonl'} holds no readable metrics",
+        f"{broken / 'metrics.jsonl'} contains no readable metrics",
     ]
 
 
 def test_a_run_that_was_trained_otherwise(usual):
     cfg = usual.cfg.model_copy(update={"train": usual.cfg.train.model_copy(update={"epochs": 7})})
     with pytest.raises(UsageError) as caught:
-        contenders(cfg, usual.path)
+        compared_heads(cfg, usual.path)
     assert caught.value.message.split("\n  ") == [
-        f"{usual.path / name} was trained otherwise: epochs was 1, now it is 7" for name in ("ce-0", "lk-0")
+        f"{usual.path / name} has another training config: epochs was 1 and is now 7" for name in ("ce-0", "lk-0")
     ]
-    assert caught.value.hint == "give the comparison another --out, or move the run away"
+    assert caught.value.hint == "give the comparison another --out, or move the run"
 
 
 def test_where_features_are_kept_makes_no_difference(usual):
@@ -221,7 +221,7 @@ def test_where_features_are_kept_makes_no_difference(usual):
     before = file.read_text()
     file.write_text(before.replace(f"features_dir: {usual.path / 'features'}", "features_dir: null"))
     assert file.read_text() != before
-    assert all(head.is_done for head in contenders(usual.cfg, usual.path))
+    assert all(head.is_done for head in compared_heads(usual.cfg, usual.path))
     file.write_text(before)
 
 

@@ -9,7 +9,7 @@ from edgeai.core.metrics import Metrics
 from edgeai.core.report.plot import Line
 from edgeai.spec.evaluation.compare_report import TrainingCost, TreeShape
 from edgeai.spec.evaluation.compare_statistics import Counts, cells, costs, curve_of, ratio_of, step_times_s
-from edgeai.spec.evaluation.contenders import Contender
+from edgeai.spec.evaluation.compared_heads import ComparedHead
 
 TREE = TreeShape(5, 3, 4)
 
@@ -85,13 +85,13 @@ def variants(tmp_path, monkeypatch):
             if step in values:
                 metrics.log(step, {"val_tree_accept_len": values[step]})
         metrics.close()
-        return Contender("a", len(name), path, None)
+        return ComparedHead("a", len(name), path, None)
 
     (tmp_path / "given").mkdir()
     return {
         "a": [train("x", 2.0, {0: 1.0, 2: 2.0, 4: 3.0}), train("xy", 2.0, {0: 1.0, 2: 1.0, 3: 9.0})],
         "b": [train("xyz", 3.0, {})],
-        "c": [Contender("c", None, Path(tmp_path / "given"), None)],
+        "c": [ComparedHead("c", None, Path(tmp_path / "given"), None)],
     }
 
 

@@ -1,4 +1,4 @@
-"""The heads of a comparison: which variants and seeds there are, which are trained already, and training the others."""
+"""Heads of a comparison: the list of variants and seeds, and the training of the missing ones."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from edgeai.spec.training.train import run_train
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One head."""
+class ComparedHead:
+    """One head of a comparison."""
 
     variant: str
     seed: int | None
-    """None: a given head, for which no seed counts."""
+    """None for a given head without a seed."""
     path: Path
-    """Run directory of its training, or checkpoint folder."""
+    """Run directory of the training, or checkpoint folder."""
     train: TrainConfig | None
-    """How it is trained; None if it exists."""
+    """Config of the training; None for a given head."""
 
     @property
     def name(self) -> str:
-        """For people: variant and seed."""
+        """Variant and seed."""
         return self.variant if self.seed is None else f"{self.variant}-{self.seed}"
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing left to train."""
+        """True if nothing is left to train."""
         return self.train is None or (_is_run(self.path) and Run.open(self.path).status == "done")
 
     def metrics(self) -> list[dict[str, float]]:
-        """What its training logged; nothing for a checkpoint folder.
+        """Return the rows that the training logged; empty for a checkpoint folder.
 
         Raises:
-            UsageError: The file is there but says nothing.
+            UsageError: The metrics file is not readable.
         """
         path = self.path / "metrics.jsonl"
         try:
@@ -54,22 +54,22 @@ class Contender:
             rows = []
         is_readable = all(isinstance(row, dict) and {"step", "time_s"} <= row.keys() for row in rows)
         if path.exists() and not (rows and is_readable):
-            raise UsageError(f"{path} holds no readable metrics", hint="leave this run out, or train it again")
+            raise UsageError(f"{path} contains no readable metrics", hint="leave this run out, or train it again")
         return rows
 
 
-def contenders(cfg: CompareConfig, out: Path) -> list[Contender]:
-    """All heads of a comparison, the baseline's first and one variant after the other.
+def compared_heads(cfg: CompareConfig, out: Path) -> list[ComparedHead]:
+    """Return all heads of a comparison, grouped by variant, the baseline first.
 
     Args:
-        cfg: What to compare.
-        out: Run directory of the comparison, in which variants are trained.
+        cfg: Variants, seeds, given runs and baseline.
+        out: Run directory of the comparison, which holds the trainings.
 
     Raises:
-        UsageError: With every problem: no such head, a run of another verb, a run that was trained otherwise, no such
-            baseline.
+        UsageError: Lists all problems: no such head, a run of another verb, a run with another training config, no
+            such baseline.
     """
-    found: list[Contender] = []
+    found: list[ComparedHead] = []
     problems: list[UsageError] = []
     for name, variant in cfg.variants.items():
         for seed in cfg.seeds if variant.head is None else (None,):
@@ -86,22 +86,22 @@ def contenders(cfg: CompareConfig, out: Path) -> list[Contender]:
     names = list(dict.fromkeys(each.variant for each in found))
     if not problems and cfg.baseline is not None and cfg.baseline not in names:
         near = nearest(cfg.baseline, names)
-        hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(names)}"
+        hint = f'did you mean "{near}"?' if near else f"variants: {', '.join(names)}"
         problems.append(UsageError(f'baseline: no variant "{cfg.baseline}"', hint=hint))
     if problems:
         raise UsageError("\n  ".join(problem.message for problem in problems), hint=problems[0].hint)
     return sorted(found, key=lambda each: each.variant != (cfg.baseline or names[0]))
 
 
-def train_missing(heads: Sequence[Contender], run: Run) -> dict[str, str]:
-    """Train what is not trained yet, and go on with what was interrupted.
+def train_missing(heads: Sequence[ComparedHead], run: Run) -> dict[str, str]:
+    """Train the heads that are missing, and continue interrupted trainings.
 
     Args:
-        heads: All of the comparison.
-        run: The comparison's: names the device, and its listener hears the training.
+        heads: All heads of the comparison.
+        run: Run of the comparison; gives the device, and its listener receives the progress of the trainings.
 
     Returns:
-        Name and error of each training that failed; the others have been trained all the same.
+        Error messages of the failed trainings, by name; a failure does not stop the other trainings.
     """
     failures: dict[str, str] = {}
     for number, head in enumerate(heads, start=1):
@@ -128,8 +128,8 @@ def _is_run(path: Path) -> bool:
     return (path / "run.json").exists()
 
 
-def _trained_here(cfg: CompareConfig, name: str, seed: int, out: Path) -> Contender:
-    """A variant's training; variants that read the same text share what the target writes and computes about it."""
+def _trained_here(cfg: CompareConfig, name: str, seed: int, out: Path) -> ComparedHead:
+    """Return the head of one training; trainings on the same text share the target's answers and features."""
     train = cfg.training_of(name, seed)
     path = out / f"{name}-{seed}"
     if train.data == cfg.train.data:
@@ -144,19 +144,19 @@ def _trained_here(cfg: CompareConfig, name: str, seed: int, out: Path) -> Conten
         before = _config_of(path)
         if _essence(before) != _essence(train):
             raise UsageError(
-                f"{path} was trained otherwise: {_first_difference(before, train)}",
-                hint="give the comparison another --out, or move the run away",
+                f"{path} has another training config: {_first_difference(before, train)}",
+                hint="give the comparison another --out, or move the run",
             )
     elif train.init_from:
         find_head(train.init_from)
-    return Contender(name, seed, path, train)
+    return ComparedHead(name, seed, path, train)
 
 
-def _given(name: str, path: Path) -> Contender:
-    """A head that exists; that of a run has the run's seed."""
+def _given(name: str, path: Path) -> ComparedHead:
+    """Return a given head, with its run's seed unless the variant is named in the config."""
     cfg = _config_of(path) if _is_run(path) else None
     find_head(path)
-    head = Contender(name, cfg.seed if cfg and not name else None, path, None)
+    head = ComparedHead(name, cfg.seed if cfg and not name else None, path, None)
     head.metrics()
     return head
 
@@ -168,8 +168,8 @@ def _config_of(path: Path) -> TrainConfig:
     return load_config(TrainConfig, path / "config.yaml")
 
 
-def _name_runs(heads: Sequence[Contender], taken: set[str]) -> list[Contender]:
-    """Name the given runs: those whose configs differ only in the seed are one variant, called like the first one."""
+def _name_runs(heads: Sequence[ComparedHead], taken: set[str]) -> list[ComparedHead]:
+    """Name the given runs: runs whose configs differ only in the seed form one variant, named after the first run."""
     names: dict[str, str] = {}
     named = []
     for head in heads:
@@ -185,13 +185,13 @@ def _name_runs(heads: Sequence[Contender], taken: set[str]) -> list[Contender]:
                     free, number = f"{stem}-{number}", number + 1
                 names[key] = free
                 taken.add(free)
-            head = Contender(names[key], head.seed, head.path, None)
+            head = ComparedHead(names[key], head.seed, head.path, None)
         named.append(head)
     return named
 
 
 def _essence(cfg: TrainConfig) -> TrainConfig:
-    """What decides the outcome: not where features are kept, nor how a path is written."""
+    """Return the config without the keys that do not affect the result: features folder and spelling of paths."""
 
     def whole(path: Path | None) -> Path | None:
         return path.resolve() if path else None
@@ -203,7 +203,7 @@ def _essence(cfg: TrainConfig) -> TrainConfig:
 def _first_difference(before: TrainConfig, now: TrainConfig) -> str:
     ours, theirs = (_leaves(_essence(cfg).model_dump(mode="json")) for cfg in (now, before))
     key = next(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-    return f"{key} was {theirs.get(key)}, now it is {ours.get(key)}"
+    return f"{key} was {theirs.get(key)} and is now {ours.get(key)}"
 
 
 def _leaves(tree: object, above: str = "") -> dict[str, object]:
