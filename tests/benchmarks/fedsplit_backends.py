@@ -23,12 +23,13 @@ from edgeai.core.run import Run
 from edgeai.fedsplit.config.backend import FlowerSimConfig
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.experiments.simulate import simulate
-from edgeai.fedsplit.flower.deployment import submit
 from edgeai.fedsplit.flower.launch import train_on_ray
-from edgeai.fedsplit.flower.local.deployment_folder import Home, start, stop
+from edgeai.fedsplit.flower.local_deployment.home import Home
+from edgeai.fedsplit.flower.local_deployment.start_stop import start, stop
 from edgeai.fedsplit.flower.simulation import on_ray
+from edgeai.fedsplit.flower.submit import submit
 
-_IS_TIMED = re.compile("exchanges go by|round [0-9]+/")  # a round begins, and ends, with such a line in log.txt
+_IS_TIMED = re.compile("devices, transport |round [0-9]+/")  # a round begins, and ends, with such a line in log.txt
 METHODS: tuple[dict[str, Any], ...] = ({"kind": "fedavg"}, {"kind": "splitfed-v2"}, {"kind": "cse-fsl", "h": 2})
 
 

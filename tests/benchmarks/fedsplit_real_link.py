@@ -30,9 +30,10 @@ from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.experiments.simulate import simulate
-from edgeai.fedsplit.flower.deployment import submit
-from edgeai.fedsplit.flower.local.deployment_folder import Home, start, stop
-from edgeai.fedsplit.flower.local.keys import self_signed
+from edgeai.fedsplit.flower.local_deployment.home import Home
+from edgeai.fedsplit.flower.local_deployment.security import self_signed
+from edgeai.fedsplit.flower.local_deployment.start_stop import start, stop
+from edgeai.fedsplit.flower.submit import submit
 from edgeai.fedsplit.reports.run_report import SimReport
 
 METHODS = ("splitfed-v2", "psl")

@@ -201,8 +201,9 @@ def up(
     Without TLS everything listens on 127.0.0.1 only. Whoever reaches a SuperLink may run apps on it: keep machines that
     are not yours away from its port.
     """
-    from edgeai.fedsplit.flower.local.deployment_folder import check_free, start
-    from edgeai.fedsplit.flower.local.keys import Security, self_signed
+    from edgeai.fedsplit.flower.local_deployment.home import check_free
+    from edgeai.fedsplit.flower.local_deployment.security import Security, self_signed
+    from edgeai.fedsplit.flower.local_deployment.start_stop import start
 
     if superlink is not None and (nodes == 0 or own_certificate):
         what = "--self-signed" if own_certificate else "--nodes 0"
@@ -223,7 +224,7 @@ def down(
     as_json: JsonOption = False,
 ) -> None:
     """End everything that `up` started, and what that started in turn."""
-    from edgeai.fedsplit.flower.local.deployment_folder import stop
+    from edgeai.fedsplit.flower.local_deployment.start_stop import stop
 
     show_down(home, stop(home), as_json=as_json)
 

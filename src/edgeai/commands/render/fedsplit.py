@@ -10,7 +10,7 @@ from edgeai.core.config import dump_config
 if TYPE_CHECKING:
     from edgeai.fedsplit.config.advise import AdviseConfig
     from edgeai.fedsplit.experiments.compare import Job
-    from edgeai.fedsplit.flower.local.deployment_folder import Home
+    from edgeai.fedsplit.flower.local_deployment.home import Home
     from edgeai.fedsplit.privacy.leakage import Leakage
     from edgeai.fedsplit.reports.advise_report import AdviseReport, Choice
     from edgeai.fedsplit.reports.compare_report import CompareReport, Spread

@@ -1,7 +1,7 @@
 """The ClientApp of every run.
 
-`program()` lasts as long as its process, because Flower finds it by its module. It is made when it is first needed: the
-deployment engine starts a process for every message, and who only says its name needs no torch.
+`program()` is created on first use and lives as long as its process. The deployment engine starts a process per
+message, and a process that only reports its client number need not load torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ app = ClientApp()
 
 @cache
 def program() -> Program:
-    """This process's."""
+    """Return the device program of this process."""
     from edgeai.fedsplit.flower.client_program import Program
 
     return Program()
@@ -28,18 +28,18 @@ def program() -> Program:
 
 @app.query("hello")
 def hello(message: Message, context: Context) -> Message:
-    """Says which client this node is."""
+    """Report the client number of this node."""
     partition = int(context.node_config.get("partition-id", -1))
     return Message(RecordDict({"hello": ConfigRecord({"client": partition})}), reply_to=message)
 
 
 @app.train("exchange")
 def exchange(message: Message, context: Context) -> Message:
-    """One exchange of a round."""
+    """Process one exchange of a round."""
     return Message(program().exchange(message.content, context), reply_to=message)
 
 
 @app.train("round")
 def round_(message: Message, context: Context) -> Message:
-    """A round over a stream of its own."""
+    """Run a whole round over a gRPC stream."""
     return Message(program().round(message.content, context), reply_to=message)

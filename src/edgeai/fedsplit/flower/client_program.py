@@ -1,8 +1,8 @@
-"""What runs on a device under Flower: one exchange a message, the same program for every method.
+"""The program of a device under Flower, the same for every method: one exchange per message.
 
-A round lives in this process's memory between exchanges. Where the next message finds another process (Ray's actors,
-Flower's deployment engine), the round is played again from what the device kept and the messages of the round so far,
-which Flower stores in the device's Context; what comes of it is the same to the bit.
+A round stays in this process's memory between exchanges. If the next message reaches another process (Ray's actors,
+Flower's deployment engine), the round is replayed there from the device's saved state and the messages of the round so
+far, which Flower stores in the device's Context; the result is the same to the bit.
 """
 
 from __future__ import annotations
@@ -14,47 +14,47 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Context, RecordDict
 
-from edgeai.fedsplit.flower.device import NOTHING, LiveRound, Workshop, digest_of
+from edgeai.fedsplit.flower.device import NOTHING, DeviceFactory, DeviceRound, digest_of
 from edgeai.fedsplit.flower.transport.packing import pack_message, unpack_message
-from edgeai.fedsplit.flower.transport.stream_client import Meeting, StreamClient
+from edgeai.fedsplit.flower.transport.stream_client import StreamClient, StreamEndpoint
 from edgeai.fedsplit.flower.transport.wire_records import get_message, payload_bytes, put_message
 from edgeai.fedsplit.protocol.devices import Answer
 from edgeai.fedsplit.protocol.message import EMPTY, Message
 
 SMALL_BYTES = 16_384
-"""A blob up to here goes with every reply, which saves an exchange at the round's end."""
+"""States up to this size are sent with every reply, which saves an exchange at the end of the round."""
 END = "#end"
-"""Ends a round; no method's op has this name."""
+"""The op that ends a round; methods do not use this name."""
 _KEPT, _AFTER, _LOG, _SEEN = "edgeai.kept", "edgeai.after", "edgeai.log", "edgeai.seen"
-_MEETING = ("token", "client", "attempt", "chunk_bytes", "silence_s", "root")
+_ENDPOINT = ("token", "client", "attempt", "chunk_bytes", "silence_s", "root")
 
 
 @dataclass
 class Entry:
-    """A round in this process's memory."""
+    """A round in the memory of this process."""
 
     key: tuple[str, int, int]
-    """Run, round, attempt."""
+    """Run id, round number, attempt number."""
     num_done: int
-    """Exchanges so far."""
-    live: LiveRound
+    """Number of exchanges so far."""
+    live: DeviceRound
 
 
 class Program:
-    """All devices that have run in this process."""
+    """All devices of this process."""
 
     def __init__(self) -> None:
-        self._workshop: tuple[tuple[str, int], Workshop] | None = None
+        self._factory: tuple[tuple[str, int], DeviceFactory] | None = None
         self._entries: dict[int, Entry] = {}
         self.num_replayed = 0
-        """Exchanges that were played again."""
+        """Number of exchanges that were replayed."""
 
     def exchange(self, records: RecordDict, context: Context) -> RecordDict:
-        """Answers one message of the server."""
+        """Answer one message of the server."""
         wire, words = get_message(records, "ask")
         if _is_late(context, words):
             return _status(words, "late")
-        if not _bring(context, records, words):
+        if not _select_state(context, records, words):
             return _status(words, "stale")
         entry = self._awake(context, words)
         if entry is None:
@@ -69,16 +69,16 @@ class Program:
         return self._reply(context, records, words, entry, said)
 
     def round(self, records: RecordDict, context: Context) -> RecordDict:
-        """Plays a whole round over a stream of its own."""
+        """Run a whole round over a gRPC stream."""
         _, words = get_message(records, "ask")
         words["number"] = 0
         if _is_late(context, words):
             return _status(words, "late")
-        if not _bring(context, records, words):
+        if not _select_state(context, records, words):
             return _status(words, "stale")
-        named = {name: words[name] for name in _MEETING}
+        named = {name: words[name] for name in _ENDPOINT}
         stream = StreamClient(
-            Meeting(words["address"], **named), self.wake(context, words), END, payload_bytes(records)
+            StreamEndpoint(words["address"], **named), self.wake(context, words), END, payload_bytes(records)
         )
         if not stream.serve():
             return _status(words, "late")
@@ -86,21 +86,21 @@ class Program:
         context.state[_AFTER] = ConfigRecord({"blob": stream.blob})
         return _status(words, "ok")
 
-    def workshop(self, text: str, threads: int) -> Workshop:
-        """Of a run; the last one is kept."""
-        if self._workshop is None or self._workshop[0] != (text, threads):
+    def factory(self, text: str, threads: int) -> DeviceFactory:
+        """Return the factory of a run's devices; the last one is cached."""
+        if self._factory is None or self._factory[0] != (text, threads):
             self._entries.clear()
-            self._workshop = ((text, threads), Workshop(text, threads))
-        return self._workshop[1]
+            self._factory = ((text, threads), DeviceFactory(text, threads))
+        return self._factory[1]
 
-    def wake(self, context: Context, words: dict[str, Any]) -> LiveRound:
-        """A device at the beginning of a round."""
-        workshop = self.workshop(words["config"], words["threads"])
+    def wake(self, context: Context, words: dict[str, Any]) -> DeviceRound:
+        """Return a device at the start of a round."""
+        factory = self.factory(words["config"], words["threads"])
         blob = context.state[_KEPT]["blob"] if _KEPT in context.state else NOTHING
-        return LiveRound(workshop, words["client"], words["round"], words["positions"], blob)
+        return DeviceRound(factory, words["client"], words["round"], words["positions"], blob)
 
     def _awake(self, context: Context, words: dict[str, Any]) -> Entry | None:
-        """The device's round, with all exchanges before this one done; None where that cannot be had."""
+        """Return the device's round with all earlier exchanges done, or None if they cannot be replayed."""
         client, key = words["client"], (words["run"], words["round"], words["attempt"])
         entry = self._entries.get(client)
         if entry is not None and entry.key == key and entry.num_done == words["number"]:
@@ -148,7 +148,7 @@ class Program:
 
 
 def _is_late(context: Context, words: dict[str, Any]) -> bool:
-    """Whether a later attempt at a round was seen already; attempts are counted through a run."""
+    """Return whether a later attempt was seen before; attempts are numbered over the whole run."""
     seen = context.state.get(_SEEN)
     if seen is not None and seen["run"] == words["run"] and words["attempt"] < seen["attempt"]:
         return True
@@ -156,8 +156,8 @@ def _is_late(context: Context, words: dict[str, Any]) -> bool:
     return False
 
 
-def _bring(context: Context, records: RecordDict, words: dict[str, Any]) -> bool:
-    """Makes what the device kept be what the server expects, if that is at hand."""
+def _select_state(context: Context, records: RecordDict, words: dict[str, Any]) -> bool:
+    """Select the saved state that the server expects; return whether it is available."""
     wanted = words["kept"]
     found = {name: context.state[name]["blob"] for name in (_KEPT, _AFTER) if name in context.state}
     if "kept" in records:

@@ -1,8 +1,8 @@
-"""One device of a run, wherever its process is: its half of the model for one round, and what it keeps between rounds.
+"""One device of a run, in whatever process: its half of the model for one round, and its state between rounds.
 
-What a device keeps is one blob: the tensors that its half keeps, the state of its end of the link, and how often its
-protection drew. With a round's blob and the messages of that round it can be played again to the bit, because halves
-draw nothing but derived chances.
+The saved state is one blob: the tensors of the client half, the state of its channel end, and the number of draws of
+its protection. From a round's blob and the messages of that round the round can be replayed to the bit, because halves
+use derived random numbers only.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from edgeai.fedsplit.sim.client_factory import ClientFactory
 from edgeai.fedsplit.sim.inproc import answers
 
 NOTHING = b""
-"""The blob of a device that has kept nothing yet."""
+"""The blob of a device without saved state."""
 
 
 def config_text(cfg: SimConfig) -> str:
-    """A run's config as it travels to devices, which need not know where they are."""
+    """Return a run's config as sent to devices, without its backend."""
     return json.dumps(cfg.model_copy(update={"backend": InprocConfig()}).model_dump(mode="json"))
 
 
 def digest_of(blob: bytes) -> str:
-    """Names a blob by its content; empty for NOTHING."""
+    """Return the digest of a blob; empty for NOTHING."""
     return hashlib.blake2b(blob, digest_size=16).hexdigest() if blob else ""
 
 
 def read_blob(blob: bytes) -> dict[str, Any]:
-    """Opens a blob: kept, end, protect; empty for NOTHING."""
+    """Return the contents of a blob, with keys kept, end and protect; empty for NOTHING."""
     if not blob:
         return {}
     opened: dict[str, Any] = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
     return opened
 
 
-class Workshop:
-    """What the devices of a run are built from; one for all of them in a process.
+class DeviceFactory:
+    """Model, data and protections of a run, from which the devices of a process are built.
 
     Args:
-        text: The run's config, as `config_text` gives it.
-        threads: Threads of torch, as at the server: sums depend on how they are split.
+        text: The run's config, as `config_text` returns it.
+        threads: torch threads, as many as at the server, because sums depend on how they are split; 0 for no change.
     """
 
     def __init__(self, text: str, threads: int) -> None:
@@ -66,24 +66,24 @@ class Workshop:
         self.halves = ClientFactory(self.cfg, self.sim.method, self.sim.clients, self.protects)
 
 
-class LiveRound:
-    """A device that is awake in one round.
+class DeviceRound:
+    """A device in one round.
 
     Args:
-        workshop: Of the run.
-        client: Number of the device.
-        number: Of the round.
-        positions: Each client's cut in this round.
-        blob: What the device kept.
+        factory: Factory of the run's devices.
+        client: Client number of the device.
+        number: Round number.
+        positions: Cut position of each client in this round.
+        blob: Saved state of the device.
     """
 
-    def __init__(self, workshop: Workshop, client: int, number: int, positions: Sequence[int], blob: bytes) -> None:
-        cfg, method = workshop.cfg, workshop.sim.method
+    def __init__(self, factory: DeviceFactory, client: int, number: int, positions: Sequence[int], blob: bytes) -> None:
+        cfg, method = factory.cfg, factory.sim.method
         if method.setup.positions != tuple(positions):
             method.setup = replace(method.setup, positions=tuple(positions))
         saved = read_blob(blob)
-        self._protect = build_protect(cfg.privacy, cfg.seed, client, num_classes=workshop.sim.dataset.num_classes)
-        workshop.protects[client] = self._protect
+        self._protect = build_protect(cfg.privacy, cfg.seed, client, num_classes=factory.sim.dataset.num_classes)
+        factory.protects[client] = self._protect
         self._end = build_ends(cfg.codec, cfg.seed, client)[0]
         kept: State = {}
         if saved:
@@ -91,14 +91,14 @@ class LiveRound:
             self._end.load_state(saved["end"])
             if self._protect is not None:
                 self._protect.load_state(saved["protect"])
-        self._half = workshop.halves(client, number, kept)
+        self._half = factory.halves(client, number, kept)
 
     def exchange(self, op: str, wire: Message) -> Iterator[Answer]:
-        """One request and what the device says to it."""
+        """Process one request; yield the device's answers."""
         return answers(self._half, self._end, op, wire)
 
     def blob(self) -> bytes:
-        """What the device keeps as of now."""
+        """Return the device's current state as a blob."""
         saved = {
             "kept": {name: value.detach().clone() for name, value in self._half.kept.items()},
             "end": self._end.state(),
@@ -110,5 +110,5 @@ class LiveRound:
 
     @property
     def memory_bytes(self) -> tuple[int, int]:
-        """The most it held, and the most of it that waited for the server."""
+        """Peak memory, and the peak of activations held while waiting for the server."""
         return self._half.peak_bytes, self._half.held_bytes

@@ -1,4 +1,4 @@
-"""`edgeai fedsplit export-app`: a run as a Flower app of a person's own, for `flwr run`."""
+"""`edgeai fedsplit export-app`: write a run as a Flower app that `flwr run` executes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from edgeai.core.files import write_whole
 from edgeai.fedsplit.config.backend import FlowerConfig
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.flower.federated import check_strategy
-from edgeai.fedsplit.flower.local.app_files import write_app
+from edgeai.fedsplit.flower.local_deployment.app_files import write_app
 
 
 def _server(about: str, imports: str, main: str, body: str) -> str:
-    """The text of a server_app.py: what all of them share around what one of them does.
+    """Return the text of a server_app.py.
 
     Args:
-        about: The module's docstring.
-        imports: From edgeai, sorted.
+        about: Docstring of the module.
+        imports: Import lines from edgeai, sorted.
         main: Docstring of the entry point.
-        body: What becomes of `cfg`, with `told` being the run's config.
+        body: Statements that use `cfg` and Flower's run config `told`.
     """
     return f'''\
 """{about}"""
@@ -47,18 +47,18 @@ def main(grid: Grid, context: Context) -> None:
 
 
 _SERVER = _server(
-    "The server: plays the run of run.yaml among the nodes that are there, by Flower's messages.",
+    "The server: trains as run.yaml says, on the connected nodes, over Flower messages.",
     "from edgeai.core.run import Run\nfrom edgeai.fedsplit.flower.deployment import train_on_grid",
-    "Change what you like: `train_on_grid` is the whole of edgeai's part.",
+    "Add code before or after `train_on_grid`, which is the whole training.",
     """\
     out = Path(told["out"]) / f"run-{context.run_id}"
     run = Run.create(cfg, out=out, argv=["flwr", "run"], device="cpu", device_why="a Flower app")
     report = train_on_grid(cfg, run, grid, resume=False)
     run.finish("done", report.to_json())
-    print(f"accuracy {report.accuracy}, weights {report.weights_hash[:16]}, all of it in {run.path}")""",
+    print(f"accuracy {report.accuracy}, weights {report.weights_hash[:16]}, run directory {run.path}")""",
 )
 _CLIENT = '''\
-"""A device: the half of the model that the run's method gives it, on the data of its partition-id."""
+"""A device: the client half of the model, trained on the data of its partition-id."""
 
 from edgeai.fedsplit.flower.client_app import app
 
@@ -66,9 +66,9 @@ __all__ = ["app"]
 '''
 
 _STRATEGY_SERVER = _server(
-    "The server: one of Flower's strategies, with the data, model and optimizer of run.yaml.",
+    "The server: a strategy of Flower, with the data, model and optimizer of run.yaml.",
     "from edgeai.fedsplit.flower.federated import federate",
-    "Options of the strategy are keywords of `federate`.",
+    "Options of the strategy are keyword arguments of `federate`.",
     """\
     noise, clip = float(told["dp-noise"]), float(told["dp-clip"])
     print(federate(cfg, str(told["strategy"]), grid, dp_noise=noise, dp_clip=clip))""",
@@ -84,13 +84,13 @@ __all__ = ["app"]
 _SECURE_SERVER = _server(
     "The server: federated averaging by Flower's SecAgg+, with the data, model and optimizer of run.yaml.",
     "from edgeai.fedsplit.flower.secure import federate_securely",
-    "The server learns the clients' mean, and no client's weights.",
+    "The server learns the mean of the weights, never those of a single client.",
     """\
     _, accuracies = federate_securely(cfg, grid, context)
     print(f"accuracy after each round: {accuracies}")""",
 )
 _SECURE_CLIENT = '''\
-"""A device: trains the whole model on the data of its partition-id, and masks what it sends."""
+"""A device: trains the whole model on the data of its partition-id and masks the weights it sends."""
 
 from edgeai.fedsplit.flower.secure import client_app as app
 
@@ -99,16 +99,16 @@ __all__ = ["app"]
 
 
 def export(cfg: SimConfig, folder: Path, strategy: str | None = None, *, is_secure: bool = False) -> Path:
-    """Writes the app.
+    """Write a Flower app; return its folder.
 
     Args:
-        cfg: Of the run; its backend is left out, since the app brings its own.
-        folder: New, or empty.
-        strategy: One of Flower's that takes the server's place; None leaves it to the method.
-        is_secure: Average by SecAgg+.
+        cfg: The run's config; its backend is replaced by the app's own.
+        folder: Target folder; must be new or empty.
+        strategy: Flower strategy that aggregates; None for the server of the run's method.
+        is_secure: Average with SecAgg+.
 
     Raises:
-        UsageError: The folder holds something, or the strategy does not fit.
+        UsageError: The folder is not empty, or the method does not work with the strategy or with SecAgg+.
     """
     if strategy is not None:
         check_strategy(cfg, strategy)
@@ -117,9 +117,11 @@ def export(cfg: SimConfig, folder: Path, strategy: str | None = None, *, is_secu
 
         check_secure(cfg)
         if strategy not in (None, "FedAvg"):
-            raise UsageError(f"SecAgg+ averages, and {strategy} does something else", hint="leave --strategy out")
+            raise UsageError(
+                f"SecAgg+ only averages; it cannot be combined with strategy {strategy}", hint="leave out --strategy"
+            )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already, and not empty", hint="choose another folder")
+        raise UsageError(f"{folder} is not empty", hint="choose another folder")
     name = f"edgeai-{cfg.method.kind}"
     own = cfg.model_copy(update={"backend": FlowerConfig(transport="message", min_nodes=cfg.num_clients)})
     keys = {"rounds": str(cfg.rounds)}
@@ -131,7 +133,7 @@ def export(cfg: SimConfig, folder: Path, strategy: str | None = None, *, is_secu
     else:
         server, client = _SERVER, _CLIENT
         keys |= {"out": f'"{(folder / "runs").absolute()}"'}
-    about = f"{cfg.method.kind} among {cfg.num_clients} clients, by edgeai fedsplit"
+    about = f"{cfg.method.kind} with {cfg.num_clients} clients, exported by edgeai fedsplit"
     write_app(folder, name, about, keys, {"server_app.py": server, "client_app.py": client})
     write_whole(folder / name.replace("-", "_") / "run.yaml", dump_config(own))
     return folder

@@ -1,7 +1,9 @@
-"""Plain federated learning by one of Flower's own strategies: its server side aggregates, our devices train.
+"""Federated learning with Flower's own strategies: the strategy aggregates, our devices train.
 
-Messages are those that Flower's strategies send: "arrays" down and up, "metrics" with num-examples up. The ledger, the
-clock and codecs have no part in it; whoever wants them takes `method.kind: fedavg`.
+Messages are those of Flower's strategies: "arrays" down and up, "metrics" with num-examples up. Ledger, clock and
+codecs are not involved; `method.kind: fedavg` on an edgeai backend has them.
+
+Exported Flower apps import `federate` and `client_app` from this module.
 """
 
 from __future__ import annotations
@@ -20,25 +22,25 @@ if TYPE_CHECKING:
     from flwr.serverapp.strategy import Result, Strategy
 
     from edgeai.fedsplit.config.run import SimConfig
-    from edgeai.fedsplit.flower.device import Workshop
+    from edgeai.fedsplit.flower.device import DeviceFactory
 
 client_app = ClientApp()
 FEDERATED = ("fedavg", "fedprox")
-"""Methods whose devices need nothing but the weights."""
+"""Methods whose devices need only the weights."""
 _DELTA = 1e-5
 
 
 def strategies() -> tuple[str, ...]:
-    """Those of Flower's strategies that work on weights alone."""
+    """Return the names of Flower's strategies that need only weights."""
     no_use = ("Result", "Strategy")
     return tuple(name for name in strategy.__all__ if name not in no_use and not name.startswith(("Differ", "FedXgb")))
 
 
 def check_strategy(cfg: SimConfig, name: str) -> None:
-    """Refuses what cannot work.
+    """Check that a strategy of Flower can aggregate this run.
 
     Raises:
-        UsageError: Flower has no such strategy, or the method is not a federated one.
+        UsageError: Flower has no such strategy, or the method does not train whole models.
     """
     if name not in strategies():
         near = nearest(name, strategies())
@@ -48,25 +50,25 @@ def check_strategy(cfg: SimConfig, name: str) -> None:
         )
     if cfg.method.kind not in FEDERATED:
         raise UsageError(
-            f"a strategy of Flower aggregates whole models, and {cfg.method.kind} is no method of that kind",
-            hint=f"use -s method.kind={FEDERATED[0]}, which leaves training to the devices",
+            f"Flower's strategies aggregate whole models, which {cfg.method.kind} does not train",
+            hint=f"use -s method.kind={FEDERATED[0]}",
         )
 
 
 def federate(
     cfg: SimConfig, name: str, grid: Grid, *, dp_noise: float = 0.0, dp_clip: float = 1.0, **options: Any
 ) -> Result:
-    """Trains by a strategy of Flower's.
+    """Train with a strategy of Flower.
 
     Args:
         cfg: Data, partition, model, optimizer and rounds.
-        name: Of the strategy, such as "FedAdam".
-        grid: Flower's.
-        dp_noise: Noise multiplier of Flower's central differential privacy with fixed clipping; 0 leaves it out. All
-            clients weigh the same then, and Flower logs epsilon at delta = 1e-5 where its accountant knows the
+        name: Name of the strategy, such as "FedAdam".
+        grid: Flower's grid.
+        dp_noise: Noise multiplier of Flower's central differential privacy with fixed clipping; 0 for none. With it,
+            all clients have equal weight, and Flower logs epsilon at delta = 1e-5 if its accountant supports the
             strategy.
-        dp_clip: Each client's update is clipped to this norm then.
-        options: Of the strategy's constructor.
+        dp_clip: Norm to which each client's update is clipped if `dp_noise` is set.
+        options: Keyword arguments of the strategy's constructor.
 
     Raises:
         UsageError: See `check_strategy`.
@@ -110,16 +112,16 @@ def _private(made: Strategy, noise: float, clip: float, num_clients: int) -> Str
 
 @client_app.train()
 def train(message: Message, context: Context) -> Message:
-    """One round on one device."""
+    """Train one round on one device."""
     return Message(train_here(message.content, int(context.node_config["partition-id"])), reply_to=message)
 
 
 def train_here(records: RecordDict, client: int) -> RecordDict:
-    """Trains the weights that came down; the same device as in `method.kind: fedavg`."""
+    """Train received weights on a client's data, as `method.kind: fedavg` does; return the reply records."""
     from edgeai.fedsplit.protocol.message import Message as Wire
 
     config = records["config"]
-    built = workshop(config["edgeai"])
+    built = factory(config["edgeai"])
     half = built.halves(client, int(config["server-round"]), {})
     wire = Wire(weights=records["arrays"].to_torch_state_dict(), options={"mu": float(config.get("proximal-mu", 0.0))})
     [answer] = half.handle("train", wire)
@@ -130,8 +132,8 @@ def train_here(records: RecordDict, client: int) -> RecordDict:
 
 
 @cache
-def workshop(text: str) -> Workshop:
-    """What devices of this process are built from; the deployment engine starts one a message, Ray keeps it."""
-    from edgeai.fedsplit.flower.device import Workshop
+def factory(text: str) -> DeviceFactory:
+    """Return the device factory of this process, cached: Ray's actors process many messages."""
+    from edgeai.fedsplit.flower.device import DeviceFactory
 
-    return Workshop(text, 0)
+    return DeviceFactory(text, 0)

@@ -1,4 +1,4 @@
-"""Devices on Flower, whatever the courier: the counting and timing of all backends over real messages."""
+"""Devices on Flower, over any transport, with the same accounting of bytes and time as the other backends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.fedsplit.flower.device import read_blob
-from edgeai.fedsplit.flower.transport.courier import Courier, Outset
+from edgeai.fedsplit.flower.transport.device_transport import DeviceTransport, RoundStart
 from edgeai.fedsplit.flower.transport.packing import moved
 from edgeai.fedsplit.protocol.channel import build_ends
 from edgeai.fedsplit.protocol.client_half import State
@@ -22,19 +22,19 @@ from edgeai.fedsplit.sim.build import Sim
 
 
 class FlowerDevices(Devices):
-    """Every device of the world, at the other end of a courier's way.
+    """All devices of a run, reached over a transport.
 
     Args:
-        sim: The run; its protections follow what devices say.
-        courier: The way.
-        device: Of torch, where the server's tensors live.
+        sim: The run; its protections are updated from the devices' states.
+        transport: Connection to the devices.
+        device: torch device of the server's tensors.
     """
 
-    def __init__(self, sim: Sim, courier: Courier, device: str) -> None:
+    def __init__(self, sim: Sim, transport: DeviceTransport, device: str) -> None:
         cfg = sim.cfg
         ends = [build_ends(cfg.codec, cfg.seed, client)[1] for client in range(cfg.num_clients)]
         super().__init__(ends, sim.clock, sim.ledger)
-        self.courier = courier
+        self.transport = transport
         self._sim, self._device = sim, device
         self._run, self._attempt = uuid.uuid4().hex, 0
         self._blobs: dict[int, bytes] = {}
@@ -43,15 +43,15 @@ class FlowerDevices(Devices):
     def begin(self, number: int) -> None:
         """See `Devices.begin`."""
         self._round = number
-        self.courier.traffic.first_round = self.courier.traffic.first_round or number
+        self.transport.traffic.first_round = self.transport.traffic.first_round or number
         self._attempt += 1
         self._awake.clear()
         positions = self._sim.method.setup.positions
-        self.courier.begin(Outset(self._run, number, self._attempt, positions, dict(self._blobs)))
+        self.transport.begin(RoundStart(self._run, number, self._attempt, positions, dict(self._blobs)))
 
     def end(self) -> None:
         """See `Devices.end`."""
-        for client, outcome in self.courier.finish(list(self._awake)).items():
+        for client, outcome in self.transport.finish(list(self._awake)).items():
             self._blobs[client] = outcome.blob
             self.note_memory(client, outcome.peak_bytes, outcome.held_bytes)
             protect = self._sim.protects[client]
@@ -65,17 +65,17 @@ class FlowerDevices(Devices):
         return {name: value.to(self._device) for name, value in kept.items()}
 
     def stream(self, op: str, requests: Mapping[int, Request]) -> dict[int, Iterator[Reply]]:
-        """See `Transport.stream`. All devices begin at once."""
+        """See `Transport.stream`. All devices start at the same time."""
         wires = {client: self._server_ends[client].pack(request.message) for client, request in requests.items()}
         self._awake |= dict.fromkeys(requests)
-        self.courier.push(op, wires)
+        self.transport.push(op, wires)
         return {
             client: self.timed(client, op, request, wires[client], self._answers(client))
             for client, request in requests.items()
         }
 
     def state(self) -> dict[str, Any]:
-        """See `Devices.state`. Blobs are tensors of bytes, which any reader of weights can open."""
+        """See `Devices.state`. Blobs are stored as byte tensors, which torch.load(weights_only=True) accepts."""
         return {
             "blobs": {client: torch.frombuffer(bytearray(blob), dtype=torch.uint8) for client, blob in self._filled()},
             "ends": [end.state() for end in self._server_ends],
@@ -86,21 +86,21 @@ class FlowerDevices(Devices):
     def load_state(self, state: dict[str, Any]) -> None:
         """See `Devices.load_state`."""
         if "blobs" not in state:
-            raise EdgeAIError("this run was begun on backend inproc and cannot go on on Flower", hint="start it anew")
+            raise EdgeAIError("an in-process run cannot be resumed on Flower", hint="start a new run")
         self._blobs = {client: bytes(blob.numpy().tobytes()) for client, blob in state["blobs"].items()}
         for end, saved in zip(self._server_ends, state["ends"], strict=True):
             end.load_state(saved)
         self.peak_bytes, self.held_bytes = dict(state["peak_bytes"]), dict(state["held_bytes"])
 
     def away(self, clients: Sequence[int]) -> set[int]:
-        """Those of them that cannot be reached now."""
-        return self.courier.away(clients)
+        """Return those of `clients` that cannot be reached now."""
+        return self.transport.away(clients)
 
     def _filled(self) -> list[tuple[int, bytes]]:
         return [(client, blob) for client, blob in self._blobs.items() if blob]
 
     def _answers(self, client: int) -> Iterator[Answer]:
-        for answer in self.courier.pull(client):
+        for answer in self.transport.pull(client):
             yield Answer(None if answer.wire is None else self._moved(answer.wire), answer.flops)
 
     def _moved(self, wire: Message) -> Message:

@@ -1,7 +1,9 @@
-"""Federated averaging of which the server sees sums only: Flower's SecAgg+ (Bell et al., CCS 2020) around our devices.
+"""Secure aggregation: federated averaging with Flower's SecAgg+ (Bell et al., CCS 2020); the server sees only sums.
 
-Flower offers it for its older API of clients and strategies alone, so this is the one place that speaks it. Weights
-travel in fixed point: the mean is that of FedAvg to about five decimals.
+Flower offers SecAgg+ only in its older client and strategy API, which nothing else here uses. Weights are sent in fixed
+point; the mean equals that of FedAvg to about five decimals.
+
+Exported Flower apps import `federate_securely` and `client_app` from this module.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.flower.federated import FEDERATED, train_here, workshop
+from edgeai.fedsplit.flower.federated import FEDERATED, factory, train_here
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,38 +25,40 @@ if TYPE_CHECKING:
     from edgeai.fedsplit.config.run import SimConfig
 
 MIN_CLIENTS = 3
-_TIMEOUT_S = 600.0  # a client that says nothing for so long is lost
+_TIMEOUT_S = 600.0  # a silent client counts as lost after this time
 
 
 def check_secure(cfg: SimConfig) -> None:
-    """Refuses what cannot work.
+    """Check that SecAgg+ can aggregate this run.
 
     Raises:
-        UsageError: Fewer than three clients, or no plain averaging.
+        UsageError: There are fewer than three clients, the method sends more than weights, or the model has BatchNorm.
     """
     if cfg.num_clients < MIN_CLIENTS:
         raise UsageError(
-            f"SecAgg+ among {cfg.num_clients} clients hides nothing from them",
+            f"SecAgg+ with {cfg.num_clients} clients hides no weights from them",
             hint=f"num_clients={MIN_CLIENTS} or more",
         )
     if cfg.method.kind not in FEDERATED:
         raise UsageError(
-            f"SecAgg+ sums weights, and {cfg.method.kind} sends more than weights", hint="use -s method.kind=fedavg"
+            f"SecAgg+ sums weights, but {cfg.method.kind} sends more than weights", hint="use -s method.kind=fedavg"
         )
     if getattr(cfg.model, "norm", None) == "batch":
         raise UsageError(
-            "SecAgg+ sums fixed-point numbers up to 8, and BatchNorm's counts are larger",
+            "SecAgg+ sums fixed-point numbers up to 8, but BatchNorm's counts are larger",
             hint="use -s model.norm=group",
         )
 
 
 def federate_securely(cfg: SimConfig, grid: Grid, context: Context) -> tuple[list[np.ndarray], list[float]]:
-    """Trains. A round makes up for a client that is lost in it; the next one waits until all are there.
+    """Train with secure aggregation.
+
+    A round tolerates the loss of one client; the next round waits until all are connected.
 
     Args:
         cfg: Data, partition, model, optimizer and rounds.
-        grid: Flower's.
-        context: Of the ServerApp.
+        grid: Flower's grid.
+        context: Context of the ServerApp.
 
     Returns:
         The weights in the order of the model's state dict, and the accuracy after each round.
@@ -107,10 +111,10 @@ def federate_securely(cfg: SimConfig, grid: Grid, context: Context) -> tuple[lis
 
 
 class Trainer(NumPyClient):
-    """A device of `method.kind: fedavg`, as Flower's older API wants it.
+    """A device of `method.kind: fedavg` in Flower's older API.
 
     Args:
-        client: Its number.
+        client: Client number.
     """
 
     def __init__(self, client: int) -> None:
@@ -118,10 +122,10 @@ class Trainer(NumPyClient):
         self._client = client
 
     def fit(self, parameters: list[np.ndarray], config: dict[str, Any]) -> tuple[list[np.ndarray], int, dict[str, Any]]:
-        """One round: weights in, weights out."""
+        """Train one round; return the weights and the number of samples."""
         from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-        names = workshop(config["edgeai"]).sim.method.global_model.model.state_dict()
+        names = factory(config["edgeai"]).sim.method.global_model.model.state_dict()
         arrays = ArrayRecord({name: Array(array) for name, array in zip(names, parameters, strict=True)})
         trained = train_here(RecordDict({"arrays": arrays, "config": ConfigRecord(config)}), self._client)
         return trained["arrays"].to_numpy_ndarrays(), int(trained["metrics"]["num-examples"]), {}

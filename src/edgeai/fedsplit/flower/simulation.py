@@ -1,4 +1,4 @@
-"""A run on Flower's simulation engine: devices on Ray actors, the server in this process."""
+"""Flower's simulation engine: devices on Ray actors, the server in this process."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _QUIET = {
 
 
 class StoppableGrid:
-    """Flower's grid until the run is stopped: a ServerApp's thread would go on waiting for answers otherwise.
+    """Flower's grid, which raises once the run is stopped; otherwise a ServerApp's thread would keep polling.
 
     Args:
-        grid: Flower's.
-        stopped: Set from another thread.
+        grid: Flower's grid.
+        stopped: Event set by another thread when the run ends.
     """
 
     def __init__(self, grid: Grid, stopped: threading.Event) -> None:
@@ -46,16 +46,16 @@ class StoppableGrid:
 def on_ray(
     cfg: FlowerSimConfig, num_clients: int, work: Callable[[Grid, Context], T], app: ClientApp | None = None
 ) -> T:
-    """Runs the server's work as a ServerApp beside so many SuperNodes of the simulation engine.
+    """Run server code as a ServerApp with simulated SuperNodes; return its result.
 
     Args:
-        cfg: Actors.
-        num_clients: Nodes.
-        work: From Flower's grid and context to the outcome.
-        app: What devices run; None is the app of every run.
+        cfg: Number of actors and their GPUs.
+        num_clients: Number of SuperNodes.
+        work: The server code; receives Flower's grid and context.
+        app: ClientApp of the devices; None for the one of every run.
 
     Raises:
-        EdgeAIError: Ray is missing, or what `work` raises.
+        EdgeAIError: Ray is missing, or the engine ended early. Errors of `work` are raised as they are.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)

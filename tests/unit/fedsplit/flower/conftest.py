@@ -18,10 +18,10 @@ from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.flower.client_program import Program
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
-from edgeai.fedsplit.flower.local.deployment_folder import Home
-from edgeai.fedsplit.flower.transport.courier import ONCE_A_ROUND
-from edgeai.fedsplit.flower.transport.message_courier import MessageCourier
-from edgeai.fedsplit.flower.transport.roster import Roster
+from edgeai.fedsplit.flower.local_deployment.home import Home
+from edgeai.fedsplit.flower.transport.client_nodes import ClientNodes
+from edgeai.fedsplit.flower.transport.device_transport import ONCE_A_ROUND
+from edgeai.fedsplit.flower.transport.message_transport import MessageTransport
 from edgeai.fedsplit.sim.build import build_sim
 from edgeai.fedsplit.sim.history import History
 from edgeai.fedsplit.sim.train import play_round
@@ -88,11 +88,11 @@ def config(**changes: Any) -> SimConfig:
 def devices_on(grid: Any, cfg: SimConfig, *, silence_s: float = 5.0) -> Any:
     """A run whose devices are behind a grid."""
     sim = build_sim(cfg)
-    roster = Roster(grid, cfg.num_clients, interval_s=0.001, patience_s=5.0)
-    roster.wait_for(cfg.num_clients)
-    courier = MessageCourier(
+    nodes = ClientNodes(grid, cfg.num_clients, interval_s=0.001, patience_s=5.0)
+    nodes.wait_for(cfg.num_clients)
+    transport = MessageTransport(
         grid,
-        roster,
+        nodes,
         config_text(cfg),
         threads=0,
         interval_s=0.001,
@@ -100,7 +100,7 @@ def devices_on(grid: Any, cfg: SimConfig, *, silence_s: float = 5.0) -> Any:
         is_logged=True,
         is_single=cfg.method.kind in ONCE_A_ROUND,
     )
-    return dataclasses.replace(sim, devices=FlowerDevices(sim, courier, "cpu"))
+    return dataclasses.replace(sim, devices=FlowerDevices(sim, transport, "cpu"))
 
 
 def new_run(home: Home, path: Path, **changes: Any) -> tuple[SimConfig, Run]:

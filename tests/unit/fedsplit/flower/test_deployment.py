@@ -18,9 +18,11 @@ import pytest
 from edgeai.core.config import dump_config
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
-from edgeai.fedsplit.flower.deployment import PID, submit
-from edgeai.fedsplit.flower.local.deployment_folder import Home, start, start_node, stop
-from edgeai.fedsplit.flower.local.processes import marked
+from edgeai.fedsplit.flower.local_deployment.home import Home
+from edgeai.fedsplit.flower.local_deployment.processes import marked
+from edgeai.fedsplit.flower.local_deployment.start_stop import start, start_node, stop
+from edgeai.fedsplit.flower.run_outcome import PID
+from edgeai.fedsplit.flower.submit import submit
 from edgeai.fedsplit.sim.build import build_sim
 from edgeai.fedsplit.sim.history import hash_weights
 from edgeai.fedsplit.sim.train import play_round, train
@@ -92,7 +94,7 @@ def test_a_client_killed_in_a_round_is_left_out_and_comes_back(home: Home, tmp_p
     thread.join()
     assert killed, "the case was not met"
     log = (run.path / "log.txt").read_text()
-    lost = {int(number) for number in re.findall(r"round (\d+) (?:goes without|is played again)", log)}
+    lost = {int(number) for number in re.findall(r"round (\d+) (?:runs without|is repeated)", log)}
     assert lost, log
     expected = build_sim(cfg)
     for number in (1, 2, 3, 4):

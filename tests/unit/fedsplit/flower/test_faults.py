@@ -17,8 +17,8 @@ from edgeai.core.run import Run
 from edgeai.fedsplit.config.backend import FlowerConfig
 from edgeai.fedsplit.flower import client_program
 from edgeai.fedsplit.flower.client_program import END, Program
-from edgeai.fedsplit.flower.deployment import Retrying
-from edgeai.fedsplit.flower.transport.courier import DeviceLost
+from edgeai.fedsplit.flower.retry import RetryingRounds
+from edgeai.fedsplit.flower.transport.device_transport import DeviceLost
 from edgeai.fedsplit.flower.transport.wire_records import get_message
 from edgeai.fedsplit.sim.build import build_sim
 from edgeai.fedsplit.sim.history import History, hash_weights
@@ -75,7 +75,7 @@ def test_a_silent_device_is_lost(grid: Callable[..., Any]) -> None:
     loop.silent.add(101)
     with pytest.raises(DeviceLost) as caught:
         play_round(sim, 1)
-    assert str(caught.value) == "client 1 is lost: no word for 0.05 s"
+    assert str(caught.value) == "client 1 is lost: no message for 0.05 s"
     assert caught.value.client == 1
 
 
@@ -90,7 +90,7 @@ def test_a_round_in_which_a_device_is_lost_is_played_again_without_it(grid: Call
     loop = Dying()
     sim = devices_on(loop, cfg, silence_s=0.1)
     run = Run.create(cfg, out=tmp_path / "run", argv=["edgeai"], device="cpu", device_why="test")
-    play, history = Retrying(run, FlowerConfig(), 0), History(sim)
+    play, history = RetryingRounds(run, FlowerConfig(), 0), History(sim)
     history.add(play(sim, 1, history), None)
     assert loop.silent == {101}, "the case was not met"
     loop.silent.clear()  # it comes back
@@ -101,7 +101,7 @@ def test_a_round_in_which_a_device_is_lost_is_played_again_without_it(grid: Call
     other.add(play_round(expected, 1, away={1}), None)
     other.add(play_round(expected, 2), None)
     assert history.report().to_json() == other.report().to_json()
-    text = "client 1 is lost: no word for 0.1 s; round 1 is played again without it"
+    text = "client 1 is lost: no message for 0.1 s; round 1 is repeated without it"
     assert text in (run.path / "log.txt").read_text()
 
 
@@ -133,7 +133,7 @@ def test_where_devices_are_asked_once_a_round_it_ends_with_the_rest(
         loop.silent |= lost
     loop.late_until_s = time.monotonic() + 0.3
     run = Run.create(cfg, out=tmp_path / "run", argv=["edgeai"], device="cpu", device_why="test")
-    play, history = Retrying(run, FlowerConfig(), 0), History(sim)
+    play, history = RetryingRounds(run, FlowerConfig(), 0), History(sim)
     history.add(play(sim, 1, history), None)
     asked = [
         one.metadata.dst_node_id
@@ -164,7 +164,7 @@ def test_two_that_fail_at_once_are_both_left_out(grid: Callable[..., Any], tmp_p
     sim = devices_on(Failing(), cfg, silence_s=30.0)
     run = Run.create(cfg, out=tmp_path / "run", argv=["edgeai"], device="cpu", device_why="test")
     begin_s = time.monotonic()
-    Retrying(run, FlowerConfig(), 0)(sim, 1, History(sim))
+    RetryingRounds(run, FlowerConfig(), 0)(sim, 1, History(sim))
     assert time.monotonic() - begin_s < 10, "nobody waits for who has failed"
     expected = build_sim(cfg)
     play_round(expected, 1, away={0, 2})
@@ -178,7 +178,7 @@ def test_too_few_devices_end_the_run(grid: Callable[..., Any], tmp_path: Path) -
     loop.silent |= {100, 101}
     run = Run.create(cfg, out=tmp_path / "run", argv=["edgeai"], device="cpu", device_why="test")
     with pytest.raises(EdgeAIError) as caught:
-        Retrying(run, FlowerConfig(min_nodes=2), 0)(sim, 1, History(sim))
+        RetryingRounds(run, FlowerConfig(min_nodes=2), 0)(sim, 1, History(sim))
     assert str(caught.value) == "only 1 clients are left, fewer than backend.min_nodes (2)"
 
 

@@ -77,14 +77,14 @@ def test_strategies_that_do_not_fit_are_refused(federated_grid: Any) -> None:
     assert caught.value.hint.startswith('did you mean "FedAdam"? there are: Bulyan, FedAdagrad')
     with pytest.raises(UsageError) as caught:
         federate(config(method="relay"), "FedAvg", federated_grid)
-    assert str(caught.value) == "a strategy of Flower aggregates whole models, and relay is no method of that kind"
+    assert str(caught.value) == "Flower's strategies aggregate whole models, which relay does not train"
 
 
 def test_secure_sums_that_cannot_be_are_refused(tmp_path: Path) -> None:
     for changes, strategy, text in (
-        ({"method": "fedavg", "num_clients": 2}, None, "SecAgg+ among 2 clients hides nothing from them"),
-        ({"method": "psl"}, None, "SecAgg+ sums weights, and psl sends more than weights"),
-        ({"method": "fedavg"}, "FedAdam", "SecAgg+ averages, and FedAdam does something else"),
+        ({"method": "fedavg", "num_clients": 2}, None, "SecAgg+ with 2 clients hides no weights from them"),
+        ({"method": "psl"}, None, "SecAgg+ sums weights, but psl sends more than weights"),
+        ({"method": "fedavg"}, "FedAdam", "SecAgg+ only averages; it cannot be combined with strategy FedAdam"),
     ):
         with pytest.raises(UsageError) as caught:
             export(config(**changes), tmp_path / "app", strategy, is_secure=True)
@@ -106,4 +106,4 @@ def test_an_app_is_a_flower_app(strategy: str | None, is_secure: bool, tmp_path:
         assert type(scope["app"]).__name__ == ("ServerApp" if name == "server_app" else "ClientApp")
     with pytest.raises(UsageError) as caught:
         export(config(method="fedavg"), folder)
-    assert str(caught.value) == f"{folder} is there already, and not empty"
+    assert str(caught.value) == f"{folder} is not empty"

@@ -17,7 +17,7 @@ from edgeai.core.config import dump_config
 from edgeai.core.run import Run
 from edgeai.fedsplit.config.backend import FlowerSimConfig
 from edgeai.fedsplit.flower.launch import train_on_ray
-from edgeai.fedsplit.flower.local.processes import environment, marked
+from edgeai.fedsplit.flower.local_deployment.processes import environment, marked
 from edgeai.fedsplit.flower.secure import client_app, federate_securely
 from edgeai.fedsplit.flower.simulation import on_ray
 from edgeai.fedsplit.sim.build import build_sim

@@ -1,4 +1,4 @@
-"""A SuperLink with a certificate of its own, SuperNodes that prove who they are, and one that cannot."""
+"""A SuperLink with a certificate of its own, authenticated SuperNodes, and one that is refused."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from edgeai.core.errors import EdgeAIError, UsageError
-from edgeai.fedsplit.flower.deployment import submit
-from edgeai.fedsplit.flower.local.deployment_folder import start, stop
-from edgeai.fedsplit.flower.local.keys import Security, self_signed
+from edgeai.fedsplit.flower.local_deployment.security import Security, self_signed
+from edgeai.fedsplit.flower.local_deployment.start_stop import start, stop
+from edgeai.fedsplit.flower.submit import submit
 from edgeai.fedsplit.sim.build import build_sim
 from edgeai.fedsplit.sim.train import train
 
@@ -43,8 +43,8 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
     good, bad = write_key(tmp_path / "good"), tmp_path / "id"
     bad.write_text("nothing\n")
     for keys, text in (
-        (replace(tls, node_keys=(bad,)), f"{bad} is no private key: "),
-        (replace(tls, node_keys=(good,), trusted=(good,)), f"{good} is no public key: "),
+        (replace(tls, node_keys=(bad,)), f"{bad} is not a private key: "),
+        (replace(tls, node_keys=(good,), trusted=(good,)), f"{good} is not a public key: "),
         (replace(tls, node_keys=(good,), trusted=(tmp_path / "gone",)), f"cannot read the key {tmp_path / 'gone'}: No"),
     ):
         with pytest.raises(UsageError) as caught:
@@ -57,11 +57,15 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
     ("changes", "options", "text"),
     [
         ({"certificate": "c"}, {}, "TLS needs all of --ssl-certfile, --ssl-keyfile and --ssl-ca-certfile"),
-        ({"trusted": ("k",)}, {}, "SuperNodes prove who they are over TLS only"),
-        ({"root": "r", "certificate": "c", "key": "k", "trusted": ("k",)}, {}, "where only known SuperNodes may join"),
+        ({"trusted": ("k",)}, {}, "SuperNode authentication requires TLS"),
+        (
+            {"root": "r", "certificate": "c", "key": "k", "trusted": ("k",)},
+            {},
+            "with --trust, the SuperNodes on this machine need keys too",
+        ),
         ({"root": "r", "certificate": "c", "key": "k", "node_keys": ("k", "k")}, {}, "2 --node-key for 1 SuperNodes"),
         ({"root": "r", "trusted": ("k",)}, {"superlink": "192.0.2.7:1"}, "--superlink starts SuperNodes only, which"),
-        ({}, {"superlink": "192.0.2.7:1"}, "SuperNodes would talk to 192.0.2.7:1 without TLS"),
+        ({}, {"superlink": "192.0.2.7:1"}, "SuperNodes would connect to 192.0.2.7:1 without TLS"),
         ({}, {"host": "0.0.0.0"}, "a SuperLink needs one address"),
     ],
 )
@@ -90,7 +94,7 @@ def test_known_nodes_train_over_tls_and_others_do_not_get_in(tmp_path: Path) -> 
         start(paths[1], 1, superlink=home.address, security=far, first=1)
         with pytest.raises(EdgeAIError) as caught:
             start(paths[2], 1, superlink=home.address, security=replace(far, node_keys=(stranger,)), first=1)
-        assert str(caught.value) == "the node0 does not come up"
+        assert str(caught.value) == "the node0 does not start"
         host, port = home.address.split(":")
         assert ssl.get_server_certificate((host, int(port))).strip() == security.root.read_text().strip()
         made = [new_run(home, tmp_path / kind, method=kind, rounds=1) for kind in ("fedavg", "splitfed-v2")]

@@ -1,1 +1,1 @@
-"""Messages between server and devices on Flower: plain messages and gRPC streams."""
+"""Messages between server and devices on Flower: one Flower message per exchange, or one gRPC stream per round."""

@@ -1,4 +1,4 @@
-"""Bytes of any length as chunks on a stream, each with its place and its checksum."""
+"""Split a payload into chunks with offset and checksum, and join them again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _HEAD = struct.Struct("<QQI")  # bytes in all, bytes before this chunk, CRC-32 o
 
 
 def chunks(payload: bytes, size: int) -> Iterator[bytes]:
-    """Cuts a payload.
+    """Yield the chunks of a payload.
 
     Args:
-        payload: Not empty.
-        size: Bytes of each chunk, head left out; the last may be shorter.
+        payload: At least one byte.
+        size: Payload bytes of each chunk; the last chunk may be shorter.
     """
     for start in range(0, len(payload), size):
         part = payload[start : start + size]
@@ -24,35 +24,35 @@ def chunks(payload: bytes, size: int) -> Iterator[bytes]:
 
 
 def framed_bytes(payload: bytes, size: int) -> int:
-    """Of all chunks of a payload."""
+    """Return the size of all chunks of a payload, headers included."""
     return len(payload) + _HEAD.size * -(-len(payload) // size)
 
 
 class Damaged(EdgeAIError):
-    """What came is not what was sent."""
+    """Received bytes differ from what was sent."""
 
 
 class Joiner:
-    """Puts chunks of one stream together again."""
+    """Join the chunks of one stream into payloads."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._num_bytes = 0
 
     def add(self, chunk: bytes) -> bytes | None:
-        """Takes the next chunk; returns the payload with its last one.
+        """Add the next chunk; return the payload when the chunk completes it, else None.
 
         Raises:
-            Damaged: The chunk is damaged, or not the next one.
+            Damaged: The chunk is corrupt or out of order.
         """
         if len(chunk) < _HEAD.size:
             raise Damaged("a chunk of a stream is too short")
         total, start, checksum = _HEAD.unpack_from(chunk)
         part = chunk[_HEAD.size :]
         if zlib.crc32(part) != checksum:
-            raise Damaged("a chunk of a stream was damaged on its way: its checksum does not fit")
+            raise Damaged("a chunk of a stream is corrupt: its checksum does not match")
         if start != self._num_bytes or start + len(part) > total:
-            raise Damaged(f"a chunk of a stream is out of place: it begins at {start}, not at {self._num_bytes}")
+            raise Damaged(f"a chunk of a stream is out of order: it starts at byte {start}, expected {self._num_bytes}")
         self._parts.append(part)
         self._num_bytes += len(part)
         if self._num_bytes < total:

@@ -1,4 +1,4 @@
-"""Messages as bytes: a checksum, a line of JSON that says what comes, and the tensors one after the other."""
+"""Messages as bytes: checksum, JSON header, then the tensors in order."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LENGTH = struct.Struct("<I")
 
 
 def pack_message(message: Message, **words: Any) -> bytes:
-    """A message in wire form, with words beside it, as bytes.
+    """Return a message and its control words as bytes.
 
     Args:
-        message: In wire form.
-        words: Plain values for the other side's program.
+        message: The message, in wire form.
+        words: Plain values for the receiving program.
     """
     listed, parts = [], []
     for kind, name, array in arrays_of(message):
@@ -36,14 +36,14 @@ def pack_message(message: Message, **words: Any) -> bytes:
 
 
 def unpack_message(packed: bytes) -> tuple[Message, dict[str, Any]]:
-    """The message, and the words beside it.
+    """Return the message and its control words.
 
     Raises:
-        Damaged: The bytes are not what was sent.
+        Damaged: The checksum does not match.
     """
     digest, body = packed[:_DIGEST_BYTES], memoryview(packed)[_DIGEST_BYTES:]
     if hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() != digest:
-        raise Damaged("a message was damaged on its way: its checksum does not fit", hint="see the link's logs")
+        raise Damaged("a message is corrupt: its checksum does not match", hint="see the link's logs")
     [length] = _LENGTH.unpack_from(body)
     start = _LENGTH.size + length
     head = json.loads(bytes(body[_LENGTH.size : start]))
@@ -56,14 +56,14 @@ def unpack_message(packed: bytes) -> tuple[Message, dict[str, Any]]:
 
 
 def arrays_of(message: Message) -> Iterator[tuple[Kind, str, np.ndarray]]:
-    """All tensors of a message by kind and name."""
+    """Yield all tensors of a message as (kind, name, array)."""
     for kind in KINDS:
         for name, tensor in message.tensors(kind).items():
             yield kind, name, tensor.detach().cpu().numpy()
 
 
 def moved(message: Message, device: str) -> Message:
-    """The message with its tensors on a device."""
+    """Return the message with its tensors on a torch device."""
     if device == "cpu":
         return message
     there = {kind: {name: tensor.to(device) for name, tensor in message.tensors(kind).items()} for kind in KINDS}

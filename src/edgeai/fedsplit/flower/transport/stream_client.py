@@ -1,4 +1,4 @@
-"""A device's side of its stream: answers the server's requests until the round ends, over as many links as it takes."""
+"""The device side of a stream: answer the server's requests until the round ends, reconnecting when a link breaks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import numpy as np
 import torch
 
 from edgeai.core.errors import EdgeAIError
-from edgeai.fedsplit.flower.device import LiveRound
+from edgeai.fedsplit.flower.device import DeviceRound
 from edgeai.fedsplit.flower.transport.chunks import Damaged, Joiner, chunks, framed_bytes
 from edgeai.fedsplit.flower.transport.packing import pack_message, unpack_message
 from edgeai.fedsplit.flower.transport.stream_service import OPTIONS, PATH
 from edgeai.fedsplit.protocol.message import EMPTY, Message
 
 _OVER = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAUTHENTICATED)
-_PAUSE_S = 0.2  # between two tries to connect
+_PAUSE_S = 0.2  # between two connection attempts
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Where and as whom a device calls."""
+class StreamEndpoint:
+    """Server address and credentials of a device's stream."""
 
     address: str
     token: str
@@ -33,38 +33,38 @@ class Meeting:
     attempt: int
     chunk_bytes: int
     silence_s: float
-    """The device gives up when it has had no link for so long."""
+    """Time without a link after which the device gives up."""
     root: str = ""
-    """Certificate that the service's comes from, PEM; empty for an open link."""
+    """PEM certificate of the trusted authority; empty for an unencrypted link."""
 
 
 class StreamClient:
-    """One device in one attempt at a round.
+    """Stream of one device in one attempt at a round.
 
     Args:
-        meeting: With whom.
-        live: The device.
+        endpoint: Server address and credentials.
+        live: The device's round.
         end: The op that ends the round.
-        received_bytes: By Flower, before the stream.
+        received_bytes: Bytes received through Flower before the stream.
     """
 
-    def __init__(self, meeting: Meeting, live: LiveRound, end: str, received_bytes: int = 0) -> None:
-        self._meeting, self._live, self._end = meeting, live, end
-        self._number = -1  # of the last request
-        self._said: list[bytes] = []  # to that request, the last word included
+    def __init__(self, endpoint: StreamEndpoint, live: DeviceRound, end: str, received_bytes: int = 0) -> None:
+        self._endpoint, self._live, self._end = endpoint, live, end
+        self._number = -1  # number of the last request
+        self._said: list[bytes] = []  # answers to it, `done` included
         self._out: queue.Queue[bytes | None] = queue.Queue()
         self.blob: bytes | None = None
-        """What the device keeps, once the round has ended."""
+        """Saved state of the device once the round has ended."""
         self.sent_bytes = 0
         self.received_bytes = received_bytes
         self.num_links = 0
         self._was_heard = False
 
     def serve(self) -> bool:
-        """Answers until the round ends.
+        """Answer requests until the round ends.
 
         Returns:
-            Whether it ended; False where the server has given this attempt up.
+            True if the round ended, False if the server gave up this attempt.
 
         Raises:
             EdgeAIError: There was no link for too long.
@@ -82,15 +82,17 @@ class StreamClient:
                     return self.blob is not None
                 if self._was_heard:
                     last_s = time.monotonic()
-                if time.monotonic() - last_s > self._meeting.silence_s:
-                    raise EdgeAIError(f"no link to {self._meeting.address} for {self._meeting.silence_s:g} s") from None
+                if time.monotonic() - last_s > self._endpoint.silence_s:
+                    raise EdgeAIError(
+                        f"no link to {self._endpoint.address} for {self._endpoint.silence_s:g} s"
+                    ) from None
                 time.sleep(_PAUSE_S)
 
     def _talk(self, channel: grpc.Channel) -> bool | None:
-        """One link. Returns None when it ends without a word."""
-        meeting = self._meeting
+        """Serve one link; return None if it ends before the round does."""
+        endpoint = self._endpoint
         self._out, self._was_heard = queue.Queue(), False
-        hello = {"client": meeting.client, "attempt": meeting.attempt, "token": meeting.token}
+        hello = {"client": endpoint.client, "attempt": endpoint.attempt, "token": endpoint.token}
         self._out.put(pack_message(EMPTY, type="hello", num_seen=self._number + 1, **hello))
         self.num_links += 1
         joiner = Joiner()
@@ -132,7 +134,7 @@ class StreamClient:
             "held_bytes": held_bytes,
         }
         done |= {"received_bytes": self.received_bytes, "type": "done"}
-        own_bytes = framed_bytes(pack_message(last, sent_bytes=_digits(0), **done), self._meeting.chunk_bytes)
+        own_bytes = framed_bytes(pack_message(last, sent_bytes=_digits(0), **done), self._endpoint.chunk_bytes)
         self._say(pack_message(last, sent_bytes=_digits(self.sent_bytes + own_bytes), **done))
 
     def _say(self, payload: bytes) -> None:
@@ -141,19 +143,19 @@ class StreamClient:
 
     def _outgoing(self, out: queue.Queue[bytes | None]) -> Iterator[bytes]:
         while (payload := out.get()) is not None:
-            for chunk in chunks(payload, self._meeting.chunk_bytes):
+            for chunk in chunks(payload, self._endpoint.chunk_bytes):
                 self.sent_bytes += len(chunk)
                 yield chunk
 
     def _channel(self) -> grpc.Channel:
-        meeting = self._meeting
-        if not meeting.root:
-            return grpc.insecure_channel(meeting.address, options=OPTIONS)
+        endpoint = self._endpoint
+        if not endpoint.root:
+            return grpc.insecure_channel(endpoint.address, options=OPTIONS)
         return grpc.secure_channel(
-            meeting.address, grpc.ssl_channel_credentials(meeting.root.encode()), options=OPTIONS
+            endpoint.address, grpc.ssl_channel_credentials(endpoint.root.encode()), options=OPTIONS
         )
 
 
 def _digits(number: int) -> str:
-    """Of one length, so that a message can say how long it is itself."""
+    """Return a number with a fixed number of digits, so that a message can state its own length."""
     return f"{number:020d}"

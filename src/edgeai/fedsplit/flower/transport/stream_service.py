@@ -1,4 +1,4 @@
-"""The server's gRPC service: one bidirectional stream a device and round, over links that may break."""
+"""The server's gRPC service: one bidirectional stream per device and round, over links that may break."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import grpc
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.fedsplit.flower.transport.chunks import Joiner, chunks
-from edgeai.fedsplit.flower.transport.courier import Traffic
+from edgeai.fedsplit.flower.transport.device_transport import Traffic
 from edgeai.fedsplit.flower.transport.packing import unpack_message
-from edgeai.fedsplit.flower.transport.stream_line import Line, drain
+from edgeai.fedsplit.flower.transport.stream_session import StreamSession, drain
 
 SERVICE, METHOD = "edgeai.fedsplit.Stream", "Round"
 PATH = f"/{SERVICE}/{METHOD}"
 OPTIONS = [
     ("grpc.max_receive_message_length", -1),
-    ("grpc.keepalive_time_ms", 20_000),  # finds links that are dead without a word
+    ("grpc.keepalive_time_ms", 20_000),  # detects links that died silently
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 ]
@@ -29,22 +29,22 @@ OPTIONS = [
 
 @dataclass(frozen=True)
 class Certificate:
-    """The service's, where the link is encrypted."""
+    """Files of the service's TLS certificate."""
 
     key: Path
     chain: Path
 
 
 class StreamService:
-    """Takes devices' links, and gives each to its line.
+    """gRPC service that attaches each device's link to its session.
 
     Args:
         host: Address to listen on.
-        port: 0 for a free one.
-        num_clients: Of the run.
-        chunk_bytes: Of what goes down.
-        traffic: Bytes are counted here.
-        certificate: None leaves the link open to read.
+        port: Port to listen on; 0 for a free one.
+        num_clients: Number of clients of the run.
+        chunk_bytes: Chunk size of downlink payloads.
+        traffic: Receives the byte counts.
+        certificate: TLS certificate; None for unencrypted links.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class StreamService:
         certificate: Certificate | None = None,
     ) -> None:
         self.token = secrets.token_hex(16)
-        """Devices show it; it came to them by Flower."""
-        self.lines: dict[int, Line] = {}
+        """Secret that devices receive through Flower and present here."""
+        self.sessions: dict[int, StreamSession] = {}
         self._chunk_bytes, self._traffic = chunk_bytes, traffic
         self._lock = threading.Lock()
         self._server = grpc.server(ThreadPoolExecutor(2 * num_clients + 4), options=OPTIONS)
@@ -76,38 +76,40 @@ class StreamService:
         self._server.start()
 
     def close(self) -> None:
-        """Ends all links."""
-        for line in self.lines.values():
-            line.close()
+        """End all links."""
+        for session in self.sessions.values():
+            session.close()
         self._server.stop(grace=1.0).wait()
 
     def _round(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        """One link, from its hello to its end."""
+        """Serve one link, from hello to its end."""
         joiner = Joiner()
         payload = self._next(incoming, joiner)
         if payload is None:
             return
         _, words = unpack_message(payload)
-        line = self.lines.get(words["client"])
+        session = self.sessions.get(words["client"])
         if not secrets.compare_digest(words["token"], self.token):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
-        if line is None or line.attempt != words["attempt"]:
+        if session is None or session.attempt != words["attempt"]:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this attempt is over")
-        assert line is not None
-        out = line.attach(words["num_seen"])
-        threading.Thread(target=self._listen, args=(line, incoming, joiner, context), daemon=True).start()
-        context.add_callback(lambda: out.put(None))  # a dead link must not hold its thread
+        assert session is not None
+        out = session.attach(words["num_seen"])
+        threading.Thread(target=self._listen, args=(session, incoming, joiner, context), daemon=True).start()
+        context.add_callback(lambda: out.put(None))  # a dead link must not block its thread
         for payload in drain(out):
             for chunk in chunks(payload, self._chunk_bytes):
                 with self._lock:
                     self._traffic.down_sent += len(chunk)
                 yield chunk
 
-    def _listen(self, line: Line, incoming: Iterator[bytes], joiner: Joiner, context: grpc.ServicerContext) -> None:
-        """Takes in what a device says until its link ends; a damaged chunk ends it, and the device comes anew."""
+    def _listen(
+        self, session: StreamSession, incoming: Iterator[bytes], joiner: Joiner, context: grpc.ServicerContext
+    ) -> None:
+        """Process a device's payloads until its link ends. A corrupt chunk ends the link; the device reconnects."""
         try:
             while (payload := self._next(incoming, joiner)) is not None:
-                line.take(payload)
+                session.take(payload)
         except (grpc.RpcError, EdgeAIError, ValueError):
             context.cancel()
 

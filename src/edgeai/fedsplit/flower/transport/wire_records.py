@@ -1,4 +1,4 @@
-"""Messages as Flower's records: an ArrayRecord for each kind, and a ConfigRecord for the control words."""
+"""Messages as Flower records: one ArrayRecord per kind of tensor, one ConfigRecord for the control words."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgeai.fedsplit.protocol.message import KINDS, Kind, Message
 
 
 def put_message(records: RecordDict, name: str, message: Message, **words: Any) -> None:
-    """Puts a message in wire form into records.
+    """Put a message into records.
 
     Args:
-        records: Where to.
-        name: Of the message among them.
-        message: In wire form.
-        words: Plain values for the other side's program.
+        records: Records that receive the message.
+        name: Name of the message among the records.
+        message: The message, in wire form.
+        words: Plain values for the receiving program.
     """
     by_kind: dict[Kind, dict[str, Array]] = {kind: {} for kind in KINDS}
     for kind, key, array in arrays_of(message):
@@ -37,17 +37,17 @@ def put_message(records: RecordDict, name: str, message: Message, **words: Any) 
 
 
 def get_message(records: RecordDict, name: str) -> tuple[Message, dict[str, Any]]:
-    """The message of that name, and the words beside it.
+    """Return the message of a name and its control words.
 
     Raises:
-        EdgeAIError: It is not what was sent.
+        EdgeAIError: The checksum does not match.
     """
     words = records[f"{name}.words"]
     by_kind: dict[Kind, dict[str, Array]] = {kind: {} for kind in KINDS}
     for kind, key in json.loads(words["order"]):
         by_kind[kind][key] = records[f"{name}.{kind}"][key]
     if _digest(by_kind, words["order"], words["options"]) != words["sum"]:
-        raise EdgeAIError(f'message "{name}" was damaged on its way: its checksum does not fit')
+        raise EdgeAIError(f'message "{name}" is corrupt: its checksum does not match')
     tensors = {
         kind: {key: torch.from_numpy(array.numpy().copy()) for key, array in arrays.items()}
         for kind, arrays in by_kind.items()
@@ -56,7 +56,7 @@ def get_message(records: RecordDict, name: str) -> tuple[Message, dict[str, Any]
 
 
 def payload_bytes(records: RecordDict) -> int:
-    """Serialised arrays and control words, without Flower's own framing."""
+    """Return the bytes of arrays and control words, without Flower's own framing."""
     total = 0
     for record in records.values():
         for value in record.values():

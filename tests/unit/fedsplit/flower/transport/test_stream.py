@@ -16,13 +16,13 @@ from edgeai.core.errors import EdgeAIError
 from edgeai.fedsplit.flower.client_program import Program
 from edgeai.fedsplit.flower.device import config_text
 from edgeai.fedsplit.flower.flower_devices import FlowerDevices
-from edgeai.fedsplit.flower.local.keys import Security, self_signed
+from edgeai.fedsplit.flower.local_deployment.security import Security, self_signed
 from edgeai.fedsplit.flower.transport import stream_service
 from edgeai.fedsplit.flower.transport.chunks import Joiner, chunks
-from edgeai.fedsplit.flower.transport.courier import DeviceLost, Traffic
-from edgeai.fedsplit.flower.transport.roster import Roster
-from edgeai.fedsplit.flower.transport.stream_courier import Address, StreamCourier
+from edgeai.fedsplit.flower.transport.client_nodes import ClientNodes
+from edgeai.fedsplit.flower.transport.device_transport import DeviceLost, Traffic
 from edgeai.fedsplit.flower.transport.stream_service import Certificate, StreamService
+from edgeai.fedsplit.flower.transport.stream_transport import ServiceAddress, StreamTransport
 from edgeai.fedsplit.flower.transport.wire_records import get_message
 from edgeai.fedsplit.sim.build import build_sim
 from edgeai.fedsplit.sim.train import play_round
@@ -39,7 +39,7 @@ class ThreadGrid(LoopGrid):
             return super().answer(message)
         program = Program()
         _, words = get_message(message.content, "ask")
-        program.workshop(words["config"], words["threads"])  # seeds torch, which threads share and processes do not
+        program.factory(words["config"], words["threads"])  # seeds torch, which threads share and processes do not
         threading.Thread(target=self._play, args=(program, message), daemon=True).start()
         return None
 
@@ -99,12 +99,12 @@ def streaming(
     certificate = Certificate(tls.key, tls.certificate) if tls and tls.key and tls.certificate else None
     service = StreamService("127.0.0.1", 0, NUM_CLIENTS, chunk_bytes=1000, traffic=traffic, certificate=certificate)
     cutter = Cutter(service.port, cut_bytes) if cut_bytes else None
-    roster = Roster(grid, NUM_CLIENTS, interval_s=0.001, patience_s=5.0)  # type: ignore[arg-type]
-    roster.wait_for(NUM_CLIENTS)
-    address = Address(f"127.0.0.1:{cutter.port if cutter else service.port}", root)
-    courier = StreamCourier(
+    nodes = ClientNodes(grid, NUM_CLIENTS, interval_s=0.001, patience_s=5.0)  # type: ignore[arg-type]
+    nodes.wait_for(NUM_CLIENTS)
+    address = ServiceAddress(f"127.0.0.1:{cutter.port if cutter else service.port}", root)
+    transport = StreamTransport(
         grid,  # type: ignore[arg-type]
-        roster,
+        nodes,
         config_text(cfg),
         service,
         address,
@@ -116,7 +116,7 @@ def streaming(
     )
     sim = build_sim(cfg)
     try:
-        yield dataclasses.replace(sim, devices=FlowerDevices(sim, courier, "cpu")), cutter, grid, service
+        yield dataclasses.replace(sim, devices=FlowerDevices(sim, transport, "cpu")), cutter, grid, service
     finally:
         if cutter:
             cutter.close()
@@ -129,7 +129,7 @@ def test_streams_change_nothing(method: dict[str, Any]) -> None:
     cfg = config(method=method)
     with streaming(cfg) as (sim, _, _, _):
         assert outcome_of(sim) == outcome_of(build_sim(cfg))
-        traffic = sim.devices.courier.traffic
+        traffic = sim.devices.transport.traffic
         ledger = sim.ledger.totals
         assert traffic.up_received >= ledger.up_bytes
         assert traffic.down_sent >= ledger.down_bytes
@@ -143,7 +143,7 @@ def test_a_link_that_breaks_in_the_middle_changes_nothing(method: str) -> None:
         found = outcome_of(sim)
         assert found == outcome_of(build_sim(cfg))
         assert cutter.num_cuts >= 2, "the case was not met"
-        assert max(line.num_links for line in service.lines.values()) >= 2
+        assert max(line.num_links for line in service.sessions.values()) >= 2
 
 
 @pytest.mark.usefixtures("grid")
@@ -163,7 +163,7 @@ def test_damage_on_the_way_down_is_repaired_by_a_new_link(monkeypatch: pytest.Mo
     with streaming(cfg) as (sim, _, _, service):
         assert outcome_of(sim) == outcome_of(build_sim(cfg))
         assert len(damaged) == 3, "the case was not met"
-        assert max(line.num_links for line in service.lines.values()) >= 2
+        assert max(line.num_links for line in service.sessions.values()) >= 2
 
 
 @pytest.mark.usefixtures("grid")
@@ -202,8 +202,8 @@ def test_damaged_and_misplaced_chunks_do_not_pass() -> None:
     damaged = bytearray(first)
     damaged[-1] ^= 1
     for chunk, text in (
-        (bytes(damaged), "a chunk of a stream was damaged on its way: its checksum does not fit"),
-        (second, "a chunk of a stream is out of place: it begins at 1000, not at 0"),
+        (bytes(damaged), "a chunk of a stream is corrupt: its checksum does not match"),
+        (second, "a chunk of a stream is out of order: it starts at byte 1000, expected 0"),
     ):
         with pytest.raises(EdgeAIError) as caught:
             Joiner().add(chunk)

@@ -1,7 +1,7 @@
-"""The processes of a deployment, found by a mark in their environment and ended by it.
+"""The processes of a deployment, identified by an environment variable.
 
-Flower's programs start others, some of them in sessions of their own, and leave them behind when they are killed. Every
-process of a home carries the home's mark; whoever carries it is ended.
+Flower's programs start others, some in sessions of their own, which survive when their parent is killed. Every process
+of a home inherits the variable with the home's path, so all of them can be found and ended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MARK = "EDGEAI_FLOWER_HOME"
 
 
 def environment(path: Path) -> dict[str, str]:
-    """Of every process of a home."""
+    """Return the environment for the processes of a home."""
     programs = Path(sys.executable).parent
     return {
         **os.environ,
@@ -30,13 +30,13 @@ def environment(path: Path) -> dict[str, str]:
 
 
 def own_home() -> Path | None:
-    """The home that this process belongs to."""
+    """Return the home that this process belongs to, or None."""
     found = os.environ.get(_MARK)
     return None if found is None else Path(found)
 
 
 def marked(path: Path) -> list[int]:
-    """Living processes of a home, this one left out."""
+    """Return the ids of a home's running processes, without this process."""
     mark = f"{_MARK}={path.resolve()}".encode()
     found = []
     for folder in Path("/proc").iterdir():
@@ -50,7 +50,10 @@ def marked(path: Path) -> list[int]:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended. Its mark would not tell: it cannot be read while the process is being made."""
+    """Return whether a process has ended.
+
+    `marked` cannot tell: the environment of a process is unreadable while the process starts.
+    """
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
@@ -59,7 +62,7 @@ def is_gone(pid: int) -> bool:
 
 
 def end_all(path: Path) -> int:
-    """Ends every process of a home; returns how many there were."""
+    """End every process of a home; return their number."""
     ended = set()
     for sent, wait_s in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 10.0)):
         until_s = time.monotonic() + wait_s
@@ -73,12 +76,12 @@ def end_all(path: Path) -> int:
 
 
 def kill(pid: int, sent: signal.Signals) -> None:
-    """Sends a signal to a process that may be gone by now."""
+    """Send a signal to a process, which may have ended already."""
     try:
         os.kill(pid, sent)
     except ProcessLookupError:
         return
     try:
-        os.waitpid(pid, os.WNOHANG)  # if it is ours, leave no zombie
+        os.waitpid(pid, os.WNOHANG)  # reap it if it is a child of this process
     except ChildProcessError:
         return

@@ -1,4 +1,4 @@
-"""Brings requests to devices and answers back; what differs between Flower messages and a stream of one's own."""
+"""The transport interface that Flower messages and gRPC streams implement: requests to devices, answers back."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from edgeai.fedsplit.protocol.devices import Answer
 from edgeai.fedsplit.protocol.message import Message
 
 ONCE_A_ROUND = ("fedavg", "fedprox", "fedsgd", "scaffold", "fedavgm", "fedadam", "local-loss", "cse-fsl")
-"""Methods that ask a device once a round: a Flower message does for them."""
+"""Methods with one request per device and round; a single Flower message carries it."""
 
 
 class DeviceLost(EdgeAIError):
-    """A device has said nothing for too long, or cannot go on with its round."""
+    """A device sent nothing for too long, or cannot continue its round."""
 
     def __init__(self, client: int, why: str) -> None:
         super().__init__(f"client {client} is lost: {why}", hint="is its SuperNode running?")
@@ -23,22 +23,22 @@ class DeviceLost(EdgeAIError):
 
 
 @dataclass(frozen=True)
-class Outset:
-    """What a round begins with at the devices."""
+class RoundStart:
+    """State of a round that devices need at its start."""
 
     run: str
-    """Tells this process's run from all others."""
+    """Unique id of this process's run."""
     round: int
     attempt: int
-    """Counts through the run; a round that is played again is another attempt."""
+    """Counter over the whole run; a repeated round has a new attempt number."""
     positions: Sequence[int]
     kept: Mapping[int, bytes]
-    """What devices kept, by client; nothing where one is missing."""
+    """Saved device states by client; a missing client has none."""
 
 
 @dataclass
-class Outcome:
-    """What a device said about itself at a round's end."""
+class DeviceOutcome:
+    """State and memory use that a device reports at the end of a round."""
 
     blob: bytes
     peak_bytes: int
@@ -47,24 +47,24 @@ class Outcome:
 
 @dataclass
 class Traffic:
-    """Real bytes as they were handed to the transport, summed over a run."""
+    """Bytes handed to the transport, summed over a run."""
 
     down_sent: int = 0
-    """By the server."""
+    """Counted at the server."""
     down_received: int = 0
-    """By the devices."""
+    """Counted at the devices."""
     up_sent: int = 0
     up_received: int = 0
     num_exchanges: int = 0
     first_round: int = 0
-    """Counted since then: a resumed run is another process."""
+    """First round counted; a resumed run starts a new count."""
     by: str = ""
-    """Which transport."""
+    """Name of the transport: "message" or "stream"."""
     replayed: dict[int, int] = field(default_factory=dict)
-    """Exchanges that device processes played again, by process."""
+    """Number of exchanges that were replayed, by device process id."""
 
     def to_json(self) -> dict[str, object]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return {
             "transport": self.by,
             "down_sent_bytes": self.down_sent,
@@ -77,26 +77,26 @@ class Traffic:
         }
 
 
-class Courier(Protocol):
-    """The way to the devices of a run. One request a device is under way at a time."""
+class DeviceTransport(Protocol):
+    """Connection to the devices of a run, with at most one request per device in flight."""
 
     traffic: Traffic
 
     def away(self, clients: Sequence[int]) -> set[int]:
-        """Those of them that cannot be reached now."""
+        """Return those of `clients` that cannot be reached now."""
 
-    def begin(self, outset: Outset) -> None:
-        """Starts a round, or another attempt at one."""
+    def begin(self, start: RoundStart) -> None:
+        """Start a round, or another attempt at it."""
 
     def push(self, op: str, wires: Mapping[int, Message]) -> None:
-        """Sends requests on their way, by client."""
+        """Send one request to each client, without waiting for answers."""
 
     def pull(self, client: int) -> Iterator[Answer]:
-        """The answers to the last request of a client.
+        """Yield the answers to a client's last request.
 
         Raises:
-            DeviceLost: It says nothing for too long.
+            DeviceLost: The device sent nothing for too long.
         """
 
-    def finish(self, clients: Sequence[int]) -> dict[int, Outcome]:
-        """Ends the round of those devices."""
+    def finish(self, clients: Sequence[int]) -> dict[int, DeviceOutcome]:
+        """End the round at these devices; return what each reports."""

@@ -57,7 +57,7 @@ def test_damaged_bytes_do_not_pass(place: int) -> None:
     packed[place] ^= 1
     with pytest.raises(EdgeAIError) as caught:
         unpack_message(bytes(packed))
-    assert str(caught.value) == "a message was damaged on its way: its checksum does not fit"
+    assert str(caught.value) == "a message is corrupt: its checksum does not match"
 
 
 def test_damaged_records_do_not_pass() -> None:
@@ -67,4 +67,4 @@ def test_damaged_records_do_not_pass() -> None:
     records["ask.labels"] = other["ask.labels"]
     with pytest.raises(EdgeAIError) as caught:
         get_message(records, "ask")
-    assert str(caught.value) == 'message "ask" was damaged on its way: its checksum does not fit'
+    assert str(caught.value) == 'message "ask" is corrupt: its checksum does not match'

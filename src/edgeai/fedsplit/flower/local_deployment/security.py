@@ -1,6 +1,4 @@
-"""Who may talk to whom: certificates for TLS, keys by which SuperNodes prove who they are. Needs `cryptography`, which
-comes with Flower.
-"""
+"""TLS certificates and the keys that authenticate SuperNodes. Needs `cryptography`, which Flower depends on."""
 
 from __future__ import annotations
 
@@ -13,58 +11,58 @@ from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
 
 _VALID = timedelta(days=365)
-_MAKE_KEY = 'make one: ssh-keygen -t ecdsa -b 384 -N "" -f FILE'
+_MAKE_KEY = 'create one: ssh-keygen -t ecdsa -b 384 -N "" -f FILE'
 
 
 @dataclass(frozen=True)
 class Security:
-    """What Flower offers, passed through."""
+    """Options for TLS and node authentication, as Flower's programs take them."""
 
     certificate: Path | None = None
-    """The SuperLink's, PEM."""
+    """Certificate of the SuperLink, PEM."""
     key: Path | None = None
     root: Path | None = None
-    """Of the authority that SuperNodes and `flwr run` trust."""
+    """Certificate of the authority that SuperNodes and `flwr run` trust."""
     node_keys: tuple[Path, ...] = ()
-    """A private key for each SuperNode here: they prove who they are."""
+    """Private keys that authenticate the SuperNodes on this machine, one each."""
     trusted: tuple[Path, ...] = ()
     """Public keys of SuperNodes elsewhere."""
 
     def check(self, num_nodes: int, *, is_local: bool) -> None:
-        """Refuses what does not fit together.
+        """Check that the options are complete and consistent.
 
         Args:
-            num_nodes: SuperNodes that are started here.
-            is_local: The SuperLink is started here too.
+            num_nodes: Number of SuperNodes started on this machine.
+            is_local: Whether the SuperLink is started on this machine.
 
         Raises:
-            UsageError: See above.
+            UsageError: They are not.
         """
         pair = (self.certificate, self.key)
         if is_local and any((*pair, self.root)) and not all((*pair, self.root)):
             raise UsageError("TLS needs all of --ssl-certfile, --ssl-keyfile and --ssl-ca-certfile")
         if not is_local and (any(pair) or self.trusted):
             raise UsageError(
-                "--superlink starts SuperNodes only, which need no certificate of their own and trust nobody's key",
-                hint="they take --ssl-ca-certfile and --node-key",
+                "--superlink starts SuperNodes only, which take neither a certificate nor --trust",
+                hint="use --ssl-ca-certfile and --node-key",
             )
         if self.root is None and (self.node_keys or self.trusted):
-            raise UsageError("SuperNodes prove who they are over TLS only", hint="give --self-signed as well")
+            raise UsageError("SuperNode authentication requires TLS", hint="give --self-signed as well")
         if self.node_keys and len(self.node_keys) != num_nodes:
             raise UsageError(f"{len(self.node_keys)} --node-key for {num_nodes} SuperNodes", hint="give one for each")
         if self.trusted and num_nodes and not self.node_keys:
             raise UsageError(
-                "where only known SuperNodes may join, those here need keys too",
-                hint="give --node-key once for each, or --nodes 0",
+                "with --trust, the SuperNodes on this machine need keys too",
+                hint="give one --node-key per SuperNode, or --nodes 0",
             )
 
 
 def self_signed(folder: Path, host: str) -> Security:
-    """Makes a key and a certificate that vouches for itself.
+    """Create a private key and a self-signed certificate.
 
     Args:
-        folder: superlink.key and superlink.pem go there; who is to trust the SuperLink needs a copy of the latter.
-        host: Address or name by which SuperNodes reach it; this machine may always say 127.0.0.1 and localhost.
+        folder: Receives superlink.key and superlink.pem; machines that connect to the SuperLink need the latter.
+        host: Address or name at which SuperNodes reach the SuperLink; 127.0.0.1 and localhost are always valid too.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
@@ -87,7 +85,7 @@ def self_signed(folder: Path, host: str) -> Security:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))  # clocks of small devices are seldom right
+        .not_valid_before(now - timedelta(minutes=5))  # clocks of small devices are often slow
         .not_valid_after(now + _VALID)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -102,10 +100,10 @@ def self_signed(folder: Path, host: str) -> Security:
 
 
 def public_half(file: Path) -> str:
-    """Of a private key as ssh-keygen writes it.
+    """Return the public key of an OpenSSH private key.
 
     Raises:
-        UsageError: It is none, or has a passphrase.
+        UsageError: The file is not a private key, or is protected by a passphrase.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
@@ -113,17 +111,19 @@ def public_half(file: Path) -> str:
     try:
         key = load_ssh_private_key(_read(file), password=None).public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{file} is no private key: {error}", hint=_MAKE_KEY) from None
+        raise UsageError(f"{file} is not a private key: {error}", hint=_MAKE_KEY) from None
     except TypeError:
-        raise UsageError(f"the private key {file} has a passphrase, and nobody could type it", hint=_MAKE_KEY) from None
+        raise UsageError(
+            f"the private key {file} has a passphrase; passphrase-protected keys are not supported", hint=_MAKE_KEY
+        ) from None
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() + "\n"
 
 
 def read_public(file: Path) -> str:
-    """A public key as ssh-keygen writes it.
+    """Return an OpenSSH public key, without its comment.
 
     Raises:
-        UsageError: It is none.
+        UsageError: The file is not a public key.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
@@ -131,7 +131,7 @@ def read_public(file: Path) -> str:
     try:
         key = load_ssh_public_key(_read(file))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{file} is no public key: {error}", hint="it is the file that ends in .pub") from None
+        raise UsageError(f"{file} is not a public key: {error}", hint="use the file that ends in .pub") from None
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() + "\n"
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.flower.local.deployment_folder import Home, start, stop, superlink_command
-from edgeai.fedsplit.flower.local.processes import environment, is_gone, marked
+from edgeai.fedsplit.flower.local_deployment.home import Home
+from edgeai.fedsplit.flower.local_deployment.processes import environment, is_gone, marked
+from edgeai.fedsplit.flower.local_deployment.start_stop import start, stop, superlink_command
 
 FOREVER = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('there', flush=True); time.sleep(99)"
@@ -76,7 +77,7 @@ def test_a_second_deployment_in_a_home_is_refused(tmp_path: Path) -> None:
 def test_a_superlink_open_to_everyone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         start(tmp_path, 1, host="192.0.2.7")
-    assert str(caught.value) == "a SuperLink on 192.0.2.7 without TLS is open to everyone"
+    assert str(caught.value) == "a SuperLink on 192.0.2.7 without TLS is open to anyone on the network"
 
 
 def test_tls_and_node_keys_are_passed_on(tmp_path: Path) -> None:

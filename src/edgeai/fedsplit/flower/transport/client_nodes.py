@@ -1,4 +1,4 @@
-"""Which of Flower's nodes is which client. Nodes come and go; each says itself whose data it holds."""
+"""The Flower node of each client. Nodes may join and leave; each reports the client whose data it holds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from flwr.serverapp import Grid
 from edgeai.core.errors import EdgeAIError
 
 
-class Roster:
-    """Nodes by client.
+class ClientNodes:
+    """Table of connected nodes by client.
 
     Args:
-        grid: Flower's.
-        num_clients: Of the run; nodes with other numbers are passed over.
-        interval_s: Between two looks.
-        patience_s: For a node's answer to the question who it is.
+        grid: Flower's grid.
+        num_clients: Number of clients of the run; nodes with higher client numbers are ignored.
+        interval_s: Time between two polls.
+        patience_s: Time limit for nodes to connect and to report their client number.
     """
 
     def __init__(self, grid: Grid, num_clients: int, *, interval_s: float, patience_s: float) -> None:
@@ -26,21 +26,25 @@ class Roster:
         self._client_of: dict[int, int] = {}
         self._asked: dict[str, tuple[int, float]] = {}  # by message id: node, when
         self.node_of: dict[int, int] = {}
-        """By client: those that are there."""
+        """Ids of the connected nodes by client."""
 
     def refresh(self) -> None:
-        """Looks who is there, and asks those that are new who they are."""
+        """Update the table, asking new nodes for their client number."""
         there = set(self._grid.get_node_ids())
         self._ask([node for node in there if node not in self._client_of])
         self._listen()
-        # a client that was started again is where it said so last: Flower may not know yet that the old node is gone
+        # the latest report of a client wins: after a restart Flower may still list the client's old node
         self.node_of = {client: node for node, client in self._client_of.items() if node in there}
 
     def wait_for(self, num_wanted: int, *, at_least: int | None = None) -> None:
-        """Waits until so many clients are there; in the end fewer will do, if that is said.
+        """Wait until clients are connected.
+
+        Args:
+            num_wanted: Number of clients to wait for.
+            at_least: Number that suffices once the time limit has passed; None for `num_wanted`.
 
         Raises:
-            EdgeAIError: They do not come.
+            EdgeAIError: Too few clients connect in time.
         """
         until_s = time.monotonic() + self._patience_s
         while True:
@@ -51,7 +55,7 @@ class Roster:
                 if at_least is not None and len(self.node_of) >= at_least:
                     return
                 raise EdgeAIError(
-                    f"only {len(self.node_of)} of {num_wanted} clients are there after {self._patience_s:g} s",
+                    f"only {len(self.node_of)} of {num_wanted} clients are connected after {self._patience_s:g} s",
                     hint="start more: edgeai fedsplit up --nodes N",
                 )
             time.sleep(self._interval_s)

@@ -1,10 +1,12 @@
-"""The server's side of one device's stream in one attempt at a round. It outlives links: a new one goes on where the
-old one broke, because each side knows what the other has.
+"""The server side of one device's stream in one attempt at a round.
 
-    device: hello {client, attempt, token, num_seen}      num_seen: requests that it has in whole
-    server: welcome {number, num_says}                    of the last request: its number, answers that have arrived
+A session survives broken links: both sides keep track of what the other has received, so a new link continues where
+the old one broke.
+
+    device: hello {client, attempt, token, num_seen}      num_seen: requests received completely
+    server: welcome {number, num_says}                    number of the last request, answers received to it
     server: ask {number, op} + message
-    device: say {number, index, flops, none} + message    as often as it has something to say
+    device: say {number, index, flops, none} + message    one per answer
     device: done {number, num_says, peak, held} + blob    blob: only after the request that ends the round
     server: gone                                          the attempt is over
 """
@@ -22,20 +24,20 @@ from edgeai.fedsplit.protocol.devices import Answer
 from edgeai.fedsplit.protocol.message import EMPTY, Message
 
 
-class Line:
-    """One device's.
+class StreamSession:
+    """Session of one device.
 
     Args:
-        client: Whose.
-        attempt: At a round.
+        client: Client number of the device.
+        attempt: Attempt number.
     """
 
     def __init__(self, client: int, attempt: int) -> None:
         self.client, self.attempt = client, attempt
         self.heard_s = time.monotonic()
-        """When the device was last heard."""
+        """Time of the device's last message."""
         self.num_links = 0
-        """Links so far; more than one where one broke."""
+        """Number of links so far; more than one if a link broke."""
         self._lock = threading.Lock()
         self._out: queue.Queue[bytes | None] = queue.Queue()
         self._heard: queue.Queue[tuple[Message, dict[str, Any]]] = queue.Queue()
@@ -43,7 +45,7 @@ class Line:
         self._is_gone = False
 
     def ask(self, op: str, wire: Message) -> None:
-        """Sends a request, or keeps it until there is a link."""
+        """Send a request, or keep it until there is a link."""
         with self._lock:
             assert self._is_done, f"client {self.client} has not answered its last request"
             self._number, self._num_says, self._is_done = self._number + 1, 0, False
@@ -52,14 +54,14 @@ class Line:
             self._out.put(self._ask)
 
     def close(self) -> None:
-        """The attempt is over."""
+        """End the session: the attempt is over."""
         with self._lock:
             self._is_gone = True
             self._out.put(pack_message(EMPTY, type="gone"))
             self._out.put(None)
 
     def attach(self, num_seen: int) -> queue.Queue[bytes | None]:
-        """A new link is there; returns what goes out by it, None at its end."""
+        """Switch to a new link; return its queue of outgoing payloads, which None ends."""
         with self._lock:
             self._out.put(None)  # ends the old link
             self._out = queue.Queue()
@@ -74,7 +76,7 @@ class Line:
             return self._out
 
     def take(self, payload: bytes) -> None:
-        """Takes in what the device says. What came already, or answers an earlier request, is passed over."""
+        """Process a payload from the device. Duplicates and answers to earlier requests are ignored."""
         message, words = unpack_message(payload)
         with self._lock:
             self.heard_s = time.monotonic()
@@ -85,13 +87,13 @@ class Line:
                     return
                 self._num_says += 1
             elif words["num_says"] != self._num_says:
-                return  # an answer is missing, and will come again
+                return  # an answer is missing; the device sends it again
             else:
                 self._is_done = True
         self._heard.put((message, words))
 
     def heard(self, timeout_s: float) -> tuple[Message, dict[str, Any]] | None:
-        """The next thing that the device said; None if there is nothing for so long."""
+        """Return the device's next message and its control words, or None after the timeout."""
         try:
             return self._heard.get(timeout=timeout_s)
         except queue.Empty:
@@ -99,11 +101,11 @@ class Line:
 
 
 def answer_of(message: Message, words: dict[str, Any]) -> Answer:
-    """What a `say` says."""
+    """Return the answer in a `say` message."""
     return Answer(None if words["none"] else message, words["flops"])
 
 
 def drain(out: queue.Queue[bytes | None]) -> Iterator[bytes]:
-    """Payloads until the link's end."""
+    """Yield outgoing payloads until the link ends."""
     while (payload := out.get()) is not None:
         yield payload

@@ -1,4 +1,4 @@
-"""One Flower message a device and round, by which the device opens a stream for all exchanges of the round."""
+"""Transport with one gRPC stream per device and round; one Flower message tells the device to open it."""
 
 from __future__ import annotations
 
@@ -13,49 +13,55 @@ from flwr.serverapp import Grid
 
 from edgeai.fedsplit.flower.client_program import END
 from edgeai.fedsplit.flower.device import digest_of
-from edgeai.fedsplit.flower.transport.courier import Courier, DeviceLost, Outcome, Outset, Traffic
-from edgeai.fedsplit.flower.transport.roster import Roster
-from edgeai.fedsplit.flower.transport.stream_line import Line, answer_of
+from edgeai.fedsplit.flower.transport.client_nodes import ClientNodes
+from edgeai.fedsplit.flower.transport.device_transport import (
+    DeviceLost,
+    DeviceOutcome,
+    DeviceTransport,
+    RoundStart,
+    Traffic,
+)
 from edgeai.fedsplit.flower.transport.stream_service import StreamService
+from edgeai.fedsplit.flower.transport.stream_session import StreamSession, answer_of
 from edgeai.fedsplit.flower.transport.wire_records import payload_bytes, put_message
 from edgeai.fedsplit.protocol.devices import Answer
 from edgeai.fedsplit.protocol.message import EMPTY, Message
 
-_LOOK_S = 0.5  # between two looks for what Flower says of a device that is silent
+_LOOK_S = 0.5  # between two polls for Flower's errors while a device is silent
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where devices find the service."""
+class ServiceAddress:
+    """Address of the stream service as devices see it."""
 
     where: str
     root: str = ""
-    """PEM; empty for an open link."""
+    """PEM certificate of the trusted authority; empty for an unencrypted link."""
 
 
-class StreamCourier(Courier):
-    """The way to devices by streams.
+class StreamTransport(DeviceTransport):
+    """Transport over gRPC streams.
 
     Args:
-        grid: Flower's.
-        roster: Which node is which client.
-        text: The run's config for devices.
-        service: Takes the links.
-        address: Where it is, as devices see it.
-        traffic: Of the service.
-        threads: Of torch on devices.
-        chunk_bytes: Of what goes up.
-        silence_s: After which a device is lost.
-        start_s: The same before its first word in a round.
+        grid: Flower's grid.
+        nodes: Node ids by client.
+        text: The run's config for devices, as `config_text` returns it.
+        service: The gRPC service that accepts the links.
+        address: Its address as devices see it.
+        traffic: Byte counts, shared with the service.
+        threads: torch threads of a device.
+        chunk_bytes: Chunk size of uplink payloads.
+        silence_s: Time without a message after which a device is lost.
+        start_s: The same limit before a device's first message in a round.
     """
 
     def __init__(
         self,
         grid: Grid,
-        roster: Roster,
+        nodes: ClientNodes,
         text: str,
         service: StreamService,
-        address: Address,
+        address: ServiceAddress,
         traffic: Traffic,
         *,
         threads: int,
@@ -63,38 +69,38 @@ class StreamCourier(Courier):
         silence_s: float,
         start_s: float,
     ) -> None:
-        self._grid, self._roster, self._text, self._service = grid, roster, text, service
+        self._grid, self._nodes, self._text, self._service = grid, nodes, text, service
         self._address, self._threads, self._chunk_bytes, self._silence_s = address, threads, chunk_bytes, silence_s
         self._start_s = start_s
-        self._outset = Outset("", 0, 0, (), {})
-        self._asked: dict[str, int] = {}  # clients by message id
+        self._start = RoundStart("", 0, 0, (), {})
+        self._asked: dict[str, int] = {}  # client by message id
         self._looked_s = 0.0
         self.traffic = traffic
         traffic.by = "stream"
 
     def away(self, clients: Sequence[int]) -> set[int]:
-        """See `Courier.away`."""
-        self._roster.refresh()
-        return {client for client in clients if client not in self._roster.node_of}
+        """See `DeviceTransport.away`."""
+        self._nodes.refresh()
+        return {client for client in clients if client not in self._nodes.node_of}
 
-    def begin(self, outset: Outset) -> None:
-        """See `Courier.begin`. Devices of the attempt before are told that it is over."""
-        for line in self._service.lines.values():
-            line.close()
-        self._service.lines.clear()
+    def begin(self, start: RoundStart) -> None:
+        """See `DeviceTransport.begin`. Devices of the previous attempt are told that it is over."""
+        for session in self._service.sessions.values():
+            session.close()
+        self._service.sessions.clear()
         self._asked.clear()
-        self._outset = outset
+        self._start = start
 
     def push(self, op: str, wires: Mapping[int, Message]) -> None:
-        """See `Courier.push`."""
+        """See `DeviceTransport.push`."""
         for client, wire in wires.items():
-            if client not in self._service.lines:
-                self._service.lines[client] = Line(client, self._outset.attempt)
+            if client not in self._service.sessions:
+                self._service.sessions[client] = StreamSession(client, self._start.attempt)
                 self._call(client, with_kept=False)
-            self._service.lines[client].ask(op, wire)
+            self._service.sessions[client].ask(op, wire)
 
     def pull(self, client: int) -> Iterator[Answer]:
-        """See `Courier.pull`."""
+        """See `DeviceTransport.pull`."""
         while True:
             message, words = self._heard(client)
             if words["type"] == "done":
@@ -102,39 +108,39 @@ class StreamCourier(Courier):
                 return
             yield answer_of(message, words)
 
-    def finish(self, clients: Sequence[int]) -> dict[int, Outcome]:
-        """See `Courier.finish`."""
+    def finish(self, clients: Sequence[int]) -> dict[int, DeviceOutcome]:
+        """See `DeviceTransport.finish`."""
         self.push(END, dict.fromkeys(clients, EMPTY))
         outcomes = {}
         for client in clients:
             message, words = self._heard(client)
             blob = bytes(message.side["blob"].numpy().tobytes())
-            outcomes[client] = Outcome(blob, words["peak_bytes"], words["held_bytes"])
+            outcomes[client] = DeviceOutcome(blob, words["peak_bytes"], words["held_bytes"])
             self.traffic.up_sent += int(words["sent_bytes"])
             self.traffic.down_received += words["received_bytes"]
-            self._service.lines[client].close()
+            self._service.sessions[client].close()
         return outcomes
 
     def _heard(self, client: int) -> tuple[Message, dict[str, Any]]:
-        line = self._service.lines[client]
+        session = self._service.sessions[client]
         while True:
-            heard = line.heard(_LOOK_S)
+            heard = session.heard(_LOOK_S)
             if heard is not None:
                 return heard
             self._look()
-            limit_s = self._silence_s if line.num_links else self._start_s
-            if time.monotonic() - line.heard_s > limit_s:
-                raise DeviceLost(client, f"no word for {limit_s:g} s")
+            limit_s = self._silence_s if session.num_links else self._start_s
+            if time.monotonic() - session.heard_s > limit_s:
+                raise DeviceLost(client, f"no message for {limit_s:g} s")
 
     def _call(self, client: int, *, with_kept: bool) -> None:
-        """Asks a device, by Flower, to open its stream."""
-        outset, blob = self._outset, self._outset.kept.get(client, b"")
+        """Ask a device through Flower to open its stream."""
+        start, blob = self._start, self._start.kept.get(client, b"")
         words: dict[str, Any] = {
-            "run": outset.run,
-            "round": outset.round,
-            "attempt": outset.attempt,
+            "run": start.run,
+            "round": start.round,
+            "attempt": start.attempt,
             "client": client,
-            "positions": list(outset.positions),
+            "positions": list(start.positions),
             "kept": digest_of(blob),
             "threads": self._threads,
             "config": self._text,
@@ -148,15 +154,15 @@ class StreamCourier(Courier):
         put_message(records, "ask", EMPTY, **words)
         if with_kept:
             records["kept"] = ConfigRecord({"blob": blob})
-        node = self._roster.node_of.get(client)
+        node = self._nodes.node_of.get(client)
         if node is None:
-            raise DeviceLost(client, "it is not there any more")
+            raise DeviceLost(client, "it is not connected any more")
         [pushed] = self._grid.push_messages([FlowerMessage(records, node, "train.round")])
         self._asked[pushed] = client
         self.traffic.down_sent += payload_bytes(records)
 
     def _look(self) -> None:
-        """Whether Flower has something to say about a device."""
+        """Poll Flower for errors of devices and for devices that lack their saved state."""
         if not self._asked or time.monotonic() - self._looked_s < _LOOK_S:
             return
         self._looked_s = time.monotonic()
@@ -165,6 +171,6 @@ class StreamCourier(Courier):
             if client is None:
                 continue
             if reply.has_error():
-                raise DeviceLost(client, f"Flower says: {reply.error.reason}")
+                raise DeviceLost(client, f"Flower reports: {reply.error.reason}")
             if reply.content["reply"]["status"] == "stale":
                 self._call(client, with_kept=True)

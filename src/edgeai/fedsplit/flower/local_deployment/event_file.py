@@ -1,4 +1,4 @@
-"""What a run in another process has to tell the person, as lines of a file that its owner reads along."""
+"""Progress and notes of a run in another process, passed through a file of JSON lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "events.jsonl"
 
 
 class EventWriter(Listener):
-    """Writes them down.
+    """Listener that appends events to the file.
 
     Args:
         folder: Run directory.
@@ -42,11 +42,11 @@ class EventWriter(Listener):
 
 
 class EventReader:
-    """Reads them, and tells a listener.
+    """Reader that passes events on to a listener.
 
     Args:
         folder: Run directory.
-        listener: Of this process; None hears nothing.
+        listener: Listener of this process; None to discard events.
     """
 
     def __init__(self, folder: Path, listener: Listener | None) -> None:
@@ -54,7 +54,7 @@ class EventReader:
         self._place = 0
 
     def read(self) -> bool:
-        """Passes on what is new; returns whether anything was."""
+        """Pass on new events; return whether there were any."""
         if not self._path.exists():
             return False
         with self._path.open("rb") as lines:

@@ -1,4 +1,4 @@
-"""The files of a Flower app: the one that runs are submitted as, and the one that a person takes along."""
+"""The files of a Flower app, for submitted runs and for exported apps."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ clientapp = "{package}.client_app:app"
 
 
 def write_app(folder: Path, name: str, description: str, config: dict[str, str], files: dict[str, str]) -> None:
-    """Writes an app.
+    """Write a Flower app.
 
     Args:
-        folder: Where to.
-        name: Of the project; the package has underscores in place of dashes.
-        description: Of the project.
-        config: Keys of the run config, with their values in TOML.
-        files: Of the package, by name; `__init__.py` is made.
+        folder: Target folder.
+        name: Project name; the package name has underscores instead of dashes.
+        description: Project description.
+        config: Default run config: keys and their values in TOML.
+        files: Contents of the package's files by name; `__init__.py` is added.
     """
     package = name.replace("-", "_")
     (folder / package).mkdir(parents=True, exist_ok=True)
@@ -53,11 +53,11 @@ def write_app(folder: Path, name: str, description: str, config: dict[str, str],
 
 
 def write_runner(folder: Path) -> None:
-    """The app behind `backend: flower`: run directories in, reports out."""
+    """Write the app behind `backend: flower`, which executes run directories."""
     write_app(
         folder,
         "edgeai-runner",
-        "Plays a run of edgeai fedsplit",
+        "Executes runs of edgeai fedsplit",
         {"run-dirs": '""', "resume": "false", "owner": "0", "answer": '""', "cwd": '"."'},
         {
             "server_app.py": "from edgeai.fedsplit.flower.server_app import app\n\n__all__ = ['app']\n",

@@ -1,1 +1,0 @@
-"""A Flower deployment on this machine: processes, keys and files."""
