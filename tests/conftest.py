@@ -15,7 +15,8 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.draft.tree import DraftTree, build_tree
 from edgeai.spec.target.loading import _to_decoder
-from edgeai.spec.target.target import DecoderTarget, Message
+from edgeai.spec.target.protocol import Message
+from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from edgeai.spec.config.target import TargetConfig
     from edgeai.spec.config.train import TrainConfig
     from edgeai.spec.decoding.generation import GenerateReport, Generation
-    from edgeai.spec.draft.build import Drafter
+    from edgeai.spec.draft.drafter import Drafter
     from edgeai.spec.evaluation.bench_report import BenchReport
-    from edgeai.spec.target.target import Target
+    from edgeai.spec.target.protocol import Target
     from edgeai.spec.training.train_report import TrainReport
 else:
     __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -21,9 +21,9 @@ from edgeai.spec.config.train import TrainConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.decoding.generation import GenerateReport
-    from edgeai.spec.draft.build import Drafter
+    from edgeai.spec.draft.drafter import Drafter
     from edgeai.spec.evaluation.bench_report import BenchReport
-    from edgeai.spec.target.target import Target
+    from edgeai.spec.target.protocol import Target
     from edgeai.spec.training.train_report import TrainReport
 
 

@@ -14,7 +14,7 @@ from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.config.train import DataConfig, HeadConfig, LossConfig, OptimConfig, TrainConfig
 from edgeai.spec.data.answers import write_conversations
 from edgeai.spec.target.loading import load_target
-from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.target.torch_runtime import DecoderTarget
 from edgeai.spec.tiny import write_tiny_model
 
 

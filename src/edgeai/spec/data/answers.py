@@ -22,9 +22,10 @@ from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.train import DataConfig
 from edgeai.spec.data.prompts import Prompt, load_prompts, select
-from edgeai.spec.target.target import Target, Tokenizer, open_user_turn
+from edgeai.spec.target.protocol import Target, Tokenizer
 
 MIN_PROMPT_CHARS = 8
+_SENTINEL = "\u2063user\u2063"
 _ANSWER = "\u2063answer\u2063"  # stands for an answer while a template is rendered
 PROMPT_TEMPERATURE = 0.8  # at 1.0 a small model's prompts drift into noise, lower ones repeat each other
 
@@ -358,3 +359,9 @@ def _next_prompt(tokenizer: Tokenizer, conversation: Conversation, turns: Sequen
     if last in tokenizer.eos_ids and after[0] == last:  # the target closed its answer itself
         after = after[1:]
     return (*conversation.ids, *after)
+
+
+def open_user_turn(tokenizer: Tokenizer) -> str:
+    """The chat template up to where the user's text begins: from here the target writes a prompt of its own."""
+    text = tokenizer.render([{"role": "user", "content": _SENTINEL}], open_answer=False)
+    return text.split(_SENTINEL)[0]

@@ -9,7 +9,7 @@ from edgeai.core.errors import UsageError
 from edgeai.spec.config.bench import BenchConfig
 from edgeai.spec.data.prompts import Prompt
 from edgeai.spec.decoding.decode import check_room
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import is_alive
 from edgeai.spec.data.answers import Conversation
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.losses import TrainBatch
 
 SHARD_TOKENS = 65536

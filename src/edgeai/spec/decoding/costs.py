@@ -19,10 +19,10 @@ import torch
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.verify import accept
-from edgeai.spec.draft.build import Drafter
+from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.tree import build_tree
+from edgeai.spec.target.protocol import Target
 from edgeai.spec.target.sampling import Sampler
-from edgeai.spec.target.target import Target
 
 VERIFY_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 WIDTHS = (1, 2, 4, 8)
@@ -90,6 +90,7 @@ def interpolate(curve: Mapping[int, float], size: int) -> float:
 
 def measure_costs(target: Target, drafter: Drafter, *, repeats: int = 7) -> Costs:
     """Time the parts of a cycle: the best of several interleaved rounds, so that other load shifts all alike."""
+    target = target.with_aux_layers(drafter.aux_layers)
     draft_s = _time_drafts(target, drafter, repeats)
     first_s = list(accumulate((draft_s[1, width] for width in WIDTHS), max))  # wider is never cheaper but for noise
     levels_s = accumulate((draft_s[_DEEP, width] - draft_s[1, width] for width in WIDTHS), max, initial=0.0)

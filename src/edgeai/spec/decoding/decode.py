@@ -21,10 +21,10 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.decoding.verify import Accepted, accept
-from edgeai.spec.draft.build import Drafter
+from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.tree import DraftTree, root_only
+from edgeai.spec.target.protocol import Target
 from edgeai.spec.target.sampling import Sampler
-from edgeai.spec.target.target import Target
 
 OnTokens = Callable[[Sequence[int]], None]
 
@@ -56,6 +56,7 @@ def generate_ids(
     Raises:
         UsageError: The prompt is empty or does not fit the context.
     """
+    target = target.with_aux_layers(drafter.aux_layers if drafter else ())
     budget = min(max_tokens, check_room(target, len(prompt_ids), context))
     watch = _Watch(target.device)
     cache = target.new_cache(len(prompt_ids) + budget + (tree.nodes if drafter else 0))

@@ -13,9 +13,10 @@ from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import check_room, generate_ids
 from edgeai.spec.decoding.generation import GenerateReport, TreeChoice
 from edgeai.spec.decoding.tree_tuning import WIDE, tune
-from edgeai.spec.draft.build import Drafter, build_drafter
+from edgeai.spec.draft.build import build_drafter
+from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.target.loading import load_target
-from edgeai.spec.target.target import Target, Tokenizer
+from edgeai.spec.target.protocol import Target, Tokenizer
 
 OnText = Callable[[int, str], None]
 

@@ -30,10 +30,10 @@ from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.difference import Difference
 from edgeai.spec.decoding.generation import Generation
-from edgeai.spec.draft.build import Drafter
-from edgeai.spec.target.decoder import KVCache
+from edgeai.spec.draft.drafter import Drafter
+from edgeai.spec.target.kv_cache import KVCache
+from edgeai.spec.target.protocol import Forward, Target
 from edgeai.spec.target.sampling import Sampler
-from edgeai.spec.target.target import Forward, Target
 
 
 def differences(
@@ -159,6 +159,11 @@ class _Witness:
     def __getattr__(self, name: str) -> Any:
         """Everything else is the target's own."""
         return getattr(self._target, name)
+
+    def with_aux_layers(self, aux_layers: tuple[int, ...]) -> _Witness:
+        """See `Target`; for both decodings."""
+        self._target = self._target.with_aux_layers(aux_layers)
+        return self
 
     def prefill(self, ids: Sequence[int], cache: KVCache) -> Forward:
         """As the target; plain decoding reads the prompt in the same way."""

@@ -32,9 +32,9 @@ from edgeai.spec.data.prompts import builtin_prompts
 from edgeai.spec.decoding.costs import WIDTHS, Costs, measure_costs
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generation import TreeChoice
-from edgeai.spec.draft.build import Drafter
+from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.tree import DraftTree
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 
 MIN_SPEEDUP = 1.05
 """Predicted gain below which plain decoding is kept: predictions are no better than this."""
@@ -125,6 +125,7 @@ def replay(
         One list per answer, in order of position; positions too near the end to judge the deepest draft are left out.
     """
     context = min(target.shape.max_positions, 2048)
+    with_features = target.with_aux_layers(drafter.aux_layers)
     records = []
     for number, ids in enumerate(prompts):
         metrics.progress("replaying answers", number, len(prompts), unit="prompt")
@@ -134,7 +135,7 @@ def replay(
             target, None, ids, tree=WIDE, sampling=sampling, max_tokens=max_tokens, context=context - WIDE.depth
         )
         text = [*ids, *answer.ids]
-        features = target.prefill(text, target.new_cache(len(text))).features
+        features = with_features.prefill(text, target.new_cache(len(text))).features
         drafter.start(ids, features[: len(ids)])
         record = []
         for position in range(len(ids), len(text) - WIDE.depth):

@@ -24,7 +24,7 @@ from edgeai.core.errors import UsageError
 from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.draft.rope import rope_of
 from edgeai.spec.formats.foreign import read_foreign
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 
 WEIGHTS = "model.safetensors"
 OLD_WEIGHTS = "pytorch_model.bin"  # as the EAGLE repository ships its heads

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.spec.config.draft import TreeConfig
-from edgeai.spec.draft.beam import grow
+from edgeai.spec.draft.dynamic_tree import grow
 from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.draft.tree import DraftTree
-from edgeai.spec.target.decoder import additive_mask, attend, rotate
+from edgeai.spec.target.attention import additive_mask, attend, rotate
 from edgeai.spec.target.packed_linear import PackedLinear
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 
 
 class HeadLayer:
@@ -102,6 +102,7 @@ class Eagle3:
         check_fit(head, target)
         self.name = name
         self._layer = HeadLayer(head, target.embedding)
+        self.aux_layers = head.shape.aux_layers
         self.vocabulary: Tensor | None = self._layer.draft_to_target
         self._cos, self._sin = head_rotary(head.shape, target)
         self._num_kv = head.shape.num_kv_heads
@@ -216,7 +217,6 @@ def check_fit(head: DraftHead, target: Target) -> None:
         ("embedding width", ours.hidden_size, theirs.hidden_size),
         ("head width", ours.head_dim, ours.head_dim if ours.rope else theirs.head_dim),
         ("vocabulary", ours.vocab_size, theirs.vocab_size),
-        ("feature layers", tuple(ours.aux_layers), tuple(target.aux_layers)),
     ):
         if have != want:
             raise EdgeAIError(

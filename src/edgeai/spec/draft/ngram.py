@@ -26,6 +26,7 @@ class Ngram:
     def __init__(self, *, max_ngram: int, min_ngram: int) -> None:
         self._lengths = range(max_ngram, min(min_ngram, max_ngram) - 1, -1)
         self.name = f"ngram-{max_ngram}-{min_ngram}"
+        self.aux_layers: tuple[int, ...] = ()
         self.vocabulary: Tensor | None = None
         self._text: list[int] = []
         self._ends: dict[tuple[int, ...], list[int]] = {}  # n-gram -> positions right behind it, ascending

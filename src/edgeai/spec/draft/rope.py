@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from edgeai.core.errors import UsageError
-from edgeai.spec.target.decoder import rotary_table
+from edgeai.spec.target.attention import rotary_table
 
 DEFAULT_THETA = 10000.0  # what every loader takes where a config names none
 _TABLE_TOLERANCE = 2.0**-6  # tables are kept in the target's number format; other bases differ by up to 2

@@ -8,10 +8,10 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.config.bench import BenchConfig
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.decoding.lossless import differences
-from edgeai.spec.draft.build import Drafter
+from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.evaluation.bench_repeats import Repeat
 from edgeai.spec.evaluation.bench_report import AnswerDifference, Lossless
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 
 
 def compare_answers(

@@ -29,7 +29,7 @@ from edgeai.spec.evaluation.compare_texts import benchmarks, num_samples, write_
 from edgeai.spec.evaluation.compared_heads import ComparedHead, compared_heads, train_missing
 from edgeai.spec.evaluation.measure_heads import measure_heads
 from edgeai.spec.target.loading import load_target
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.distributed import ALONE
 from edgeai.spec.training.plan import count_steps
 from edgeai.spec.training.prepare import settle_formats

@@ -13,7 +13,7 @@ from edgeai.spec.data.answers import Conversation, Job, decode_jobs, load_conver
 from edgeai.spec.data.prompts import Prompt, builtin_prompts, load_prompts, select
 from edgeai.spec.decoding.decode import check_room
 from edgeai.spec.decoding.generate import chat_ids
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.data.prompts import builtin_prompts, load_prompts, select
 from edgeai.spec.decoding.decode import check_room, generate_ids
 from edgeai.spec.decoding.generate import chat_ids
-from edgeai.spec.draft.build import Drafter, build_drafter
+from edgeai.spec.draft.build import build_drafter
+from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.evaluation.diagnose_report import DiagnoseReport
 from edgeai.spec.target.loading import load_target
@@ -57,7 +58,7 @@ class Recorder:
 
     def __init__(self, drafter: Drafter, chain: Drafter, tree: TreeConfig) -> None:
         self._drafter, self._chain, self._tree = drafter, chain, tree
-        self.name, self.vocabulary = drafter.name, drafter.vocabulary
+        self.name, self.aux_layers, self.vocabulary = drafter.name, drafter.aux_layers, drafter.vocabulary
         self.cycles: list[Cycle] = []
         self._position = 0
 

@@ -16,7 +16,8 @@ from edgeai.spec.evaluation.compare_statistics import Counts
 from edgeai.spec.evaluation.compare_texts import TextSet
 from edgeai.spec.evaluation.compared_heads import ComparedHead
 from edgeai.spec.evaluation.replay import Passage, replay
-from edgeai.spec.target.target import DecoderTarget, Target
+from edgeai.spec.target.protocol import Target
+from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
 def measure_heads(
@@ -42,8 +43,8 @@ def measure_heads(
     num_total = len(text_sets) * len(heads) * len(cfg.trees)
     for texts in text_sets:
         for aux_layers in dict.fromkeys(layer.shape.aux_layers for layer in layers):
-            target.aux_layers = aux_layers
-            passages = [_passage(target, answer, cfg.max_tokens) for answer in texts.answers]
+            with_features = target.with_aux_layers(aux_layers)
+            passages = [_passage(with_features, answer, cfg.max_tokens) for answer in texts.answers]
             for head, layer in zip(heads, layers, strict=True):
                 if layer.shape.aux_layers != aux_layers:
                     continue
@@ -56,7 +57,6 @@ def measure_heads(
 
 def _load_layer(target: DecoderTarget, head: ComparedHead) -> HeadLayer:
     weights, _ = load_head(head.path, target)
-    target.aux_layers = weights.shape.aux_layers
     check_fit(weights, target)
     return HeadLayer(weights, target.embedding)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.target.loading import model_folder
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 
 # transformers' documentation recommends this length for prompt lookup
 LOOKUP_TOKENS = 10

@@ -20,9 +20,9 @@ from torch import Tensor
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.draft.eagle3 import HeadLayer
-from edgeai.spec.draft.many_positions import TextKeys, propose_at
+from edgeai.spec.draft.eagle3_batched import TextKeys, propose_at
 from edgeai.spec.draft.tree import DraftTree
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 
 
 @dataclass(frozen=True)

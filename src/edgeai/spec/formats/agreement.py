@@ -15,7 +15,7 @@ from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.draft.rope import Rope
 from edgeai.spec.formats.referee import NUM_STEPS, Referee
 from edgeai.spec.formats.reports import Agreement
-from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.target.torch_runtime import DecoderTarget
 from edgeai.spec.training.unroll import Unroll
 
 PROMPT = "Why is the sky blue?"
@@ -50,9 +50,7 @@ def compare(referee: Referee, head: DraftHead, target: DecoderTarget, rope: Rope
 def states_entering(target: DecoderTarget, ids: Tensor) -> Tensor:
     """What enters each layer of the target at each token of a text [n, T, H]."""
     num_layers = target.shape.num_layers
-    kept, target.aux_layers = target.aux_layers, tuple(range(num_layers))
-    features, _ = target.features(ids[None].to(target.device))
-    target.aux_layers = kept
+    features, _ = target.with_aux_layers(tuple(range(num_layers))).features(ids[None].to(target.device))
     return features[0].cpu().unflatten(-1, (num_layers, -1)).movedim(1, 0)
 
 

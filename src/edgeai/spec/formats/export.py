@@ -26,7 +26,7 @@ from edgeai.spec.formats.layout import LAYOUTS, file_tensors, misfits
 from edgeai.spec.formats.referee import Referee
 from edgeai.spec.formats.reports import ExportPlan, ExportReport, TensorRow
 from edgeai.spec.target.loading import load_target, model_config
-from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
 @dataclass(frozen=True)

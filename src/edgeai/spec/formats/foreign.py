@@ -20,7 +20,7 @@ from edgeai.core.errors import UsageError
 from edgeai.spec.draft.head import HeadShape
 from edgeai.spec.draft.rope import rope_of
 from edgeai.spec.formats.layout import LAYER_IDS, OWN_LAYER, SPECULATORS_LAYER, default_layer_ids
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.protocol import Target
 
 MAX_EMBEDDING_DIFFERENCE = (
     0.25  # of its norm: rounding and 4-bit weights stay below, another or a random one is above 1

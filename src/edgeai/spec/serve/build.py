@@ -11,7 +11,8 @@ from edgeai.spec.config.draft import Draft, NgramDraft, TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.serve import ServeConfig
 from edgeai.spec.decoding.tree_tuning import WIDE, measure
-from edgeai.spec.draft.build import Drafter, build_drafter
+from edgeai.spec.draft.build import build_drafter
+from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.ngram import Ngram
 from edgeai.spec.serve.engine.draft_pool import DraftPool
@@ -25,7 +26,7 @@ from edgeai.spec.serve.http.request_jobs import ServedModel
 from edgeai.spec.serve.measure_costs import measure_batch_costs
 from edgeai.spec.serve.reports import ServePlan
 from edgeai.spec.target.loading import load_target
-from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def build_parts(cfg: ServeConfig, *, device: str, metrics: Metrics) -> EnginePar
     """
     target = load_target(cfg.target, device=device, metrics=metrics)
     drafter = build_drafter(cfg.draft, target)
+    target = target.with_aux_layers(drafter.aux_layers if drafter else ())
     plan = _plan(cfg, target, drafter)
     drafts = _build_drafts(cfg.draft, drafter, target, plan, _largest(cfg.tree))
     policy = _build_policy(cfg.tree, target, drafter, drafts, metrics)

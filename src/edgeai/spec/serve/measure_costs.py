@@ -13,7 +13,7 @@ from edgeai.spec.draft.tree import root_only
 from edgeai.spec.serve.engine.draft_pool import DraftPool
 from edgeai.spec.serve.engine.tree_policy import BatchCosts
 from edgeai.spec.target.segments import run_segments, tree_segment
-from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.target.torch_runtime import DecoderTarget
 
 _LONG_PASSES = (64, 96, 128, 192)  # tokens; only batches need passes this long
 _NUM_REQUESTS = 4

@@ -10,32 +10,20 @@ Shapes: B batch, T new tokens, L cached plus new tokens, H hidden, nh/nkv query/
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgeai.spec.target.attention import additive_mask, attend, rotate
+from edgeai.spec.target.kv_cache import KVCache
 from edgeai.spec.target.packed_linear import PackedLinear
+from edgeai.spec.target.protocol import Shape
 
 Mix = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Layer index, rotated queries [B, T, nh, hd] and keys and values [B, T, nkv, hd] of the new tokens to the attention's
 output [B, T, nh * hd]; also keeps the new keys and values."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the weights of a decoder look like, in the field's usual names."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    rms_norm_eps: float
-    max_positions: int
 
 
 @dataclass
@@ -50,83 +38,6 @@ class Layer:
     post_norm: Tensor  # [H]
     gate_up: PackedLinear  # [2 I, H]
     down: PackedLinear  # [H, I]
-
-
-@dataclass
-class KVCache:
-    """Pre-allocated keys and values of `batch` sequences; `lengths` rows of each are committed."""
-
-    k: list[Tensor]  # per layer [B, nkv, capacity, hd]
-    v: list[Tensor]
-    lengths: list[int] = field(default_factory=list)
-
-    @property
-    def capacity(self) -> int:
-        """Rows per sequence."""
-        return self.k[0].shape[2]
-
-    def keep(self, row: int, path: Tensor) -> None:
-        """Commit a path of the rows written last: gather them behind the committed prefix and move its end.
-
-        Args:
-            row: Sequence in the batch.
-            path: Offsets from the committed end of the rows to keep, ascending. [A]
-        """
-        start = self.lengths[row]
-        count = int(path.shape[0])
-        if count and int(path[-1]) != count - 1:  # a chain is already in place
-            source = path + start
-            for cache in (*self.k, *self.v):
-                cache[row, :, start : start + count] = cache[row].index_select(1, source)
-        self.lengths[row] = start + count
-
-    def shrink(self, rows: list[int]) -> None:
-        """Keep only these sequences of the batch."""
-        self.k = [k[rows] for k in self.k]
-        self.v = [v[rows] for v in self.v]
-        self.lengths = [self.lengths[row] for row in rows]
-
-
-def rotary_table(inv_freq: Tensor, scale: float, num_positions: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosine and sign-folded sine of every position, so that RoPE is `x * cos + roll(x, hd / 2) * sin`.
-
-    Returns:
-        Two tensors [num_positions, hd].
-    """
-    angle = torch.outer(torch.arange(num_positions, dtype=torch.float32, device=inv_freq.device), inv_freq.float())
-    cos, sin = angle.cos() * scale, angle.sin() * scale
-    return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of x [..., hd] with tables that broadcast to it."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Grouped-query attention without copying keys: query heads of a group become extra query rows.
-
-    Args:
-        q: [B, T, nh, hd].
-        k: [B, nkv, L, hd].
-        v: [B, nkv, L, hd].
-        mask: Additive, [B or 1, 1, group * T, L] from `additive_mask`, or None to see everything.
-
-    Returns:
-        [B, T, nh * hd].
-    """
-    batch, num_new, num_heads, width = q.shape
-    num_kv = k.shape[1]
-    group = num_heads // num_kv
-    folded = q.view(batch, num_new, num_kv, group, width).permute(0, 2, 3, 1, 4).reshape(batch, num_kv, -1, width)
-    out = F.scaled_dot_product_attention(folded, k, v, attn_mask=mask)  # [B, nkv, group * T, hd]
-    return out.view(batch, num_kv, group, num_new, width).permute(0, 3, 1, 2, 4).reshape(batch, num_new, -1)
-
-
-def additive_mask(seen: Tensor, group: int, dtype: torch.dtype) -> Tensor:
-    """Turn a boolean mask [B or 1, T, L] (True = see) into the additive one of `attend`."""
-    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
-    return mask.repeat(1, group, 1)[:, None]
 
 
 @dataclass

@@ -17,9 +17,11 @@ from edgeai.core.device import choose_dtype
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.target import TargetConfig
-from edgeai.spec.target.decoder import Decoder, Layer, Shape, rotary_table
+from edgeai.spec.target.attention import rotary_table
+from edgeai.spec.target.decoder import Decoder, Layer
 from edgeai.spec.target.packed_linear import PackedLinear
-from edgeai.spec.target.target import DecoderTarget, Message, default_aux_layers
+from edgeai.spec.target.protocol import Message, Shape
+from edgeai.spec.target.torch_runtime import DecoderTarget
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 _MODEL_HINT = "give a model folder, a .gguf file, a Hugging Face id (owner/name), or a name from `edgeai assets list`"
@@ -275,3 +277,10 @@ def _quiet_transformers() -> None:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def default_aux_layers(num_layers: int) -> tuple[int, int, int]:
+    """EAGLE-3's feature layers, as "state entering layer id"; shallow models, where these collide, get spread ones."""
+    if num_layers >= 8:
+        return 2, num_layers // 2, num_layers - 3
+    return min(1, num_layers - 1), num_layers // 2, num_layers - 1

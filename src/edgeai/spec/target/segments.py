@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgeai.spec.draft.tree import DraftTree
-from edgeai.spec.target.decoder import Decoder, KVCache
+from edgeai.spec.target.decoder import Decoder
+from edgeai.spec.target.kv_cache import KVCache
 
 
 @dataclass(frozen=True)
@@ -86,28 +87,6 @@ def run_segments(
             logits.split([len(part) for part in wanted]), features[0].split(sizes), strict=True
         )
     ]
-
-
-@torch.inference_mode()
-def commit_paths(cache: KVCache, paths: Sequence[tuple[int, Sequence[int]]]) -> None:
-    """`KVCache.keep` for many sequences in a few copies.
-
-    Args:
-        cache: Its last rows were written by `run_segments`.
-        paths: Sequence, and the offsets of its new rows to keep, ascending.
-    """
-    moves = [
-        (row, cache.lengths[row] + source, cache.lengths[row] + place)
-        for row, path in paths
-        for place, source in enumerate(path)
-        if source != place
-    ]
-    if moves:
-        rows, sources, places = torch.tensor(moves, device=cache.k[0].device).T
-        for part in (*cache.k, *cache.v):
-            part[rows, :, places] = part[rows, :, sources]
-    for row, path in paths:
-        cache.lengths[row] += len(path)
 
 
 class _Attention:

@@ -23,14 +23,6 @@ PACK_NODES = {"cpu": 256, "cuda": 2048}
 
 
 @dataclass(frozen=True)
-class TreeScores:
-    """What the target says about a tree, on the CPU."""
-
-    log_probs: Tensor  # [N] of each node's token after the path to its parent; the root 0
-    best: Tensor  # [N] the target's own choice after each node
-
-
-@dataclass(frozen=True)
 class Pack:
     """Trees as one sequence of new tokens."""
 

@@ -10,7 +10,7 @@ from edgeai.spec.data.answers import Conversation, Job, check_fit, decode_jobs, 
 from edgeai.spec.data.features import bytes_per_token
 from edgeai.spec.data.prompts import builtin_prompts
 from edgeai.spec.target.loading import load_target
-from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.target.torch_runtime import DecoderTarget
 from edgeai.spec.training.gto.objective import places
 from edgeai.spec.training.prepare import build_head, split, usable_conversations
 from edgeai.spec.training.train import plan_steps
@@ -32,6 +32,7 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
     given = [] if cfg.data.answers else given_prompts(cfg.data)
     example = written[0] if written else _example(target, given[0].turns[0] if given else builtin_prompts()[0].turns[0])
     head, _ = build_head(cfg, target, [example])
+    target = target.with_aux_layers(head.shape.aux_layers)
     num_self = 0 if cfg.data.answers else cfg.data.self_prompt
     steps = count_steps(cfg)
     num_tokens = sum(len(c.ids) for c in written) or (len(given) + num_self) * cfg.data.max_len

@@ -22,7 +22,7 @@ from edgeai.spec.data.features import CachedFeatures, FeatureSource, OnlineFeatu
 from edgeai.spec.draft.checkpoint import draft_vocabulary, load_head
 from edgeai.spec.draft.head import DraftHead, HeadShape, initialise
 from edgeai.spec.target.loading import load_target
-from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.target.torch_runtime import DecoderTarget
 from edgeai.spec.training.distributed import Ranks
 
 
@@ -73,6 +73,7 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> P
     check_fit(answers, conversations, target)
     train, val = split(conversations, cfg.data.val_frac)
     head, coverage = build_head(cfg, target, train)
+    target = target.with_aux_layers(head.shape.aux_layers)
     run.metrics.note(
         f"{len(train)} conversations, {sum(c.num_answer_tokens for c in train):,} answer tokens; head of "
         f"{head.num_parameters():,} parameters; draft vocabulary {head.shape.draft_vocab_size} covers {coverage:.1%}"
@@ -124,7 +125,6 @@ def build_head(cfg: TrainConfig, target: DecoderTarget, train: Sequence[Conversa
             counts += torch.bincount(torch.tensor(conversation.ids[begin:end]), minlength=counts.shape[0])
     if cfg.init_from:
         head, _ = load_head(cfg.init_from, target)
-        target.aux_layers = head.shape.aux_layers
     else:
         s = target.shape
         if not all(a < b for a, b in pairwise((-1, *target.aux_layers, s.num_layers))):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgeai.spec.draft.head import DraftHead
-from edgeai.spec.target.decoder import rotate
+from edgeai.spec.target.attention import rotate
 
 
 class Unroll:

@@ -219,7 +219,7 @@ def test_features_of_something_else(target, tmp_path, small_shards, monkeypatch,
         talks.reverse()
     else:
         name, value = {
-            "layers": ("aux_layers", (0, 1, 2)),
+            "layers": ("_aux_layers", (0, 1, 2)),
             "target": ("fingerprint", "x"),
             "dtype": ("dtype", torch.bfloat16),
         }[change]

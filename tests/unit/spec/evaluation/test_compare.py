@@ -63,7 +63,6 @@ def test_greedy_accept_len_is_that_of_decoding(usual, tiny_target, tiny_prompts)
     """float32, so the answers are those of decoding prompt by prompt, and so are the cycles."""
     for name, path in usual.report.heads.items():
         head, _ = load_head(usual.path / path, tiny_target)
-        tiny_target.aux_layers = head.shape.aux_layers
         for tree in TREES:
             counts = []
             for prompt in select(load_prompts(tiny_prompts), 3):

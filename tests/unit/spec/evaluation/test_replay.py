@@ -26,7 +26,7 @@ def trained(train_config, tmp_path_factory, tiny_target):
     run = Run.create(cfg, out=tmp_path_factory.mktemp("head"), argv=[], device="cpu", device_why="test")
     run_train(cfg, run)
     head, _ = load_head(run.path, tiny_target)
-    tiny_target.aux_layers = head.shape.aux_layers
+    tiny_target = tiny_target.with_aux_layers(head.shape.aux_layers)
     return SimpleNamespace(
         drafter=Eagle3(head, tiny_target, name="x"), layer=HeadLayer(head, tiny_target.embedding), target=tiny_target
     )

@@ -19,7 +19,7 @@ from edgeai.spec.draft.checkpoint import save_head
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.formats.export import export_head
 from edgeai.spec.formats.reports import ExportReport
-from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.target.torch_runtime import DecoderTarget
 
 PLAIN = {"fc_norm": False, "norm_output": False}
 

@@ -24,7 +24,7 @@ from edgeai.spec.serve.http.api import build_app
 from edgeai.spec.serve.http.metrics import ServerMetrics
 from edgeai.spec.serve.http.request_jobs import ServedModel
 from edgeai.spec.serve.http.server import Server, uvicorn_config
-from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.target.torch_runtime import DecoderTarget
 
 TREE = TreeConfig(nodes=6, depth=3, top_k=3)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgeai.spec.draft.tree import build_tree
-from edgeai.spec.target.decoder import rotary_table, rotate
+from edgeai.spec.target.attention import rotary_table, rotate
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 TOLERANCE = 2e-4

@@ -10,7 +10,8 @@ import torch
 
 from edgeai.spec.draft.tree import build_tree, root_only
 from edgeai.spec.target import tree_scoring as scoring
-from edgeai.spec.target.tree_scoring import TreeScores, packs, room
+from edgeai.spec.target.protocol import TreeScores
+from edgeai.spec.target.tree_scoring import packs, room
 
 TEXT = [5, 17, 3, 99, 42, 7, 7, 120, 64, 31, 2, 88, 13, 9, 54, 21, 77, 8, 40, 11]
 

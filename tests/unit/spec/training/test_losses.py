@@ -12,7 +12,7 @@ from torch import Tensor
 from edgeai.spec.config.train import LossConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.data.features import queries_of
-from edgeai.spec.target.decoder import rotary_table
+from edgeai.spec.target.attention import rotary_table
 from edgeai.spec.training import losses
 from edgeai.spec.training.losses import ProjectedLoss, TrainBatch, TrainingTimeTest, lk_loss, soft_cross_entropy
 

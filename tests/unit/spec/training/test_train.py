@@ -280,7 +280,7 @@ def test_accept_len_of_hand_made_sums():
 def test_simulated_runs_are_those_of_the_decoding_drafter(usual, tiny_target):
     """At every position of greedy text: training's count of unbroken hits is how far decoding's own chain agrees."""
     head, _ = load_head(usual.path, tiny_target)
-    tiny_target.aux_layers = head.shape.aux_layers
+    tiny_target = tiny_target.with_aux_layers(head.shape.aux_layers)
     talks = [c for c in load_conversations(usual.cfg.data.answers) if c.temperature == 0][:6]
     module = TrainingTimeTest(
         head,
@@ -314,7 +314,7 @@ def test_val_tree_accept_len_is_what_decoding_accepts(usual, tiny_target):
     conversations = [c for c in load_conversations(usual.cfg.data.answers) if c.num_answer_tokens > 2]
     _, val = split(sorted(conversations, key=lambda c: c.id), 0.2)
     head, _ = load_head(usual.path, tiny_target)
-    tiny_target.aux_layers = head.shape.aux_layers
+    tiny_target = tiny_target.with_aux_layers(head.shape.aux_layers)
     greedy = [c for c in val if c.temperature == 0]
     loop = train._Loop.__new__(train._Loop)
     loop.cfg = usual.cfg.model_copy(update={"data": usual.cfg.data.model_copy(update={"max_answer_tokens": 40})})

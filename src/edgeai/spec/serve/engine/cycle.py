@@ -17,9 +17,9 @@ from edgeai.spec.serve.engine.observer import CycleStats
 from edgeai.spec.serve.engine.request_state import RequestState, Step
 from edgeai.spec.serve.engine.scheduler import Scheduler
 from edgeai.spec.serve.engine.tree_policy import Decision, Policy
-from edgeai.spec.target.decoder import KVCache
-from edgeai.spec.target.segments import Segment, SegmentResult, commit_paths, prompt_segment, run_segments, tree_segment
-from edgeai.spec.target.target import DecoderTarget
+from edgeai.spec.target.kv_cache import KVCache, commit_paths
+from edgeai.spec.target.segments import Segment, SegmentResult, prompt_segment, run_segments, tree_segment
+from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
 @dataclass(frozen=True)

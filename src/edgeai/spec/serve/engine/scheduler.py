@@ -7,7 +7,7 @@ from edgeai.spec.serve.engine.observer import Observer
 from edgeai.spec.serve.engine.request_queue import RequestQueue
 from edgeai.spec.serve.engine.request_state import RequestState
 from edgeai.spec.serve.engine.slots import Slots
-from edgeai.spec.target.target import Tokenizer
+from edgeai.spec.target.protocol import Tokenizer
 
 
 class Scheduler:

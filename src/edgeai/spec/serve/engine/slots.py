@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 
 from edgeai.spec.serve.engine.draft_pool import DraftPool
-from edgeai.spec.target.decoder import KVCache, Shape
+from edgeai.spec.target.kv_cache import KVCache
+from edgeai.spec.target.protocol import Shape
 
 _MIN_COPY = 16  # tokens; shorter prefixes are recomputed instead of copied
 

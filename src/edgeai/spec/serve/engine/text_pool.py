@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from edgeai.spec.config.draft import TreeConfig
-from edgeai.spec.draft.build import Drafter
+from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.tree import DraftTree
 
 

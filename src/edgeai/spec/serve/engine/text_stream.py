@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeai.spec.serve.engine.events import Piece, TokenLogprobs
-from edgeai.spec.target.target import Tokenizer
+from edgeai.spec.target.protocol import Tokenizer
 
 _BROKEN = "\ufffd"
 

@@ -10,7 +10,7 @@ from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.serve.engine.jobs import Job
 from edgeai.spec.serve.http.errors import ApiError
 from edgeai.spec.serve.http.request_schema import MAX_CHOICES, ChatRequest, CompletionRequest, GenerationRequest
-from edgeai.spec.target.target import Tokenizer
+from edgeai.spec.target.protocol import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from edgeai.core.errors import UsageError
 from edgeai.spec.config.train import GtoConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.draft.eagle3 import HeadLayer, check_fit
+from edgeai.spec.draft.eagle3_batched import propose_along
 from edgeai.spec.draft.head import DraftHead
-from edgeai.spec.draft.many_positions import propose_along
 from edgeai.spec.draft.tree import DraftTree, build_tree
-from edgeai.spec.target.decoder import KVCache
-from edgeai.spec.target.target import Target
-from edgeai.spec.target.tree_scoring import TreeScores, room
+from edgeai.spec.target.kv_cache import KVCache
+from edgeai.spec.target.protocol import Target, TreeScores
+from edgeai.spec.target.tree_scoring import room
 from edgeai.spec.training.distributed import Ranks
 from edgeai.spec.training.gto.objective import Paths, PathSums, advantages, longest_accepted, places, sample_groups
 from edgeai.spec.training.gto.rewards import expected_accepted, path_probs, tree_reward
@@ -116,7 +116,8 @@ class Rollouts:
         seed: int,
     ) -> None:
         check_fit(reference, target)
-        self._config, self._target, self._conversations, self._seed = config, target, conversations, seed
+        self._target = target.with_aux_layers(reference.shape.aux_layers)
+        self._config, self._conversations, self._seed = config, conversations, seed
         self._reference = HeadLayer(reference, target.embedding)
         self._kept: dict[int, ScoredTrees] = {}
         self._places = _all_places(config, target, conversations)

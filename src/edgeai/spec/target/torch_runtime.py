@@ -1,89 +1,21 @@
-"""The frozen target model: the protocol that decoding and training rely on, and its implementation in torch.
+"""The target in torch on this process's device: `Target` implemented with the lean decoder of `decoder.py`.
 
-The forward pass is in `decoder.py`, reading checkpoints in `target_load.py`.
-
-Shapes: N new tokens of one sequence, B sequences, T tokens, V vocabulary, H hidden, F = 3 H features.
+Shapes: N new tokens of one sequence, B sequences, T tokens, P nodes of a pack, V vocabulary, H hidden, F features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from edgeai.spec.draft.tree import DraftTree
-from edgeai.spec.target.decoder import Decoder, KVCache, Shape
-from edgeai.spec.target.tree_scoring import Pack, TreeScores, pack_nodes, pack_trees, packs
-
-Message = Mapping[str, str]
-_SENTINEL = "\u2063user\u2063"
-
-
-class Tokenizer(Protocol):
-    """Text to token ids and back, with the model's chat template."""
-
-    eos_ids: frozenset[int]
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of text; special tokens written in it are recognised, none are added."""
-
-    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
-        """Text of token ids, special tokens left out unless they are wanted."""
-
-    def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
-        """Chat template applied; `open_answer` ends with the header of the assistant's turn."""
-
-
-@dataclass(frozen=True)
-class Forward:
-    """What the target says about N tokens."""
-
-    logits: Tensor  # [N, V] float32, row i predicts the token after token i
-    features: Tensor  # [N, F], input of the draft head
-
-
-class Target(Protocol):
-    """What drafting, verification and training need from a runtime. Faster runtimes implement these methods."""
-
-    name: str
-    fingerprint: str
-    shape: Shape
-    tokenizer: Tokenizer
-    aux_layers: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
-    embedding: Tensor  # [V, H]
-    lm_head: Tensor  # [V, H]
-    rotary: tuple[Tensor, Tensor]  # cosine and sine tables of `decoder.rotary_table`, for the draft head
-
-    def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
-        """Reserve memory for `batch` sequences of up to `capacity` tokens."""
-
-    def prefill(self, ids: Sequence[int], cache: KVCache, row: int = 0) -> Forward:
-        """Append a prompt to a sequence and commit it. Logits of the last token only [1, V], features of all."""
-
-    def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: KVCache, row: int = 0) -> Forward:
-        """Score a tree behind the committed prefix without committing it."""
-
-    def commit(self, cache: KVCache, path: Tensor, row: int = 0) -> None:
-        """Keep these rows of the tree verified last (ascending, root first) and drop the rest."""
-
-    def decode(self, tokens: Tensor, cache: KVCache, active: Sequence[bool]) -> Tensor:
-        """One token for each sequence of a batch [B]; commits the active ones. Returns logits [B, V]."""
-
-    def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [B, T, F] and final hidden states [B, T, H] of whole right-padded sequences [B, T]."""
-
-    def score_trees(
-        self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: KVCache, *, temperature: float = 1.0
-    ) -> list[TreeScores]:
-        """Score many trees against one committed text, each as `verify` would behind the first `prefixes[i]` tokens.
-
-        The cache is of one sequence with `scoring.room` free rows; nothing is committed.
-        """
+from edgeai.spec.target.decoder import Decoder
+from edgeai.spec.target.kv_cache import KVCache
+from edgeai.spec.target.protocol import Forward, Tokenizer, TreeScores
+from edgeai.spec.target.tree_scoring import Pack, pack_nodes, pack_trees, packs
 
 
 class DecoderTarget:
@@ -103,13 +35,24 @@ class DecoderTarget:
         self.tokenizer = tokenizer
         self.name = name
         self.fingerprint = fingerprint
-        self.aux_layers = aux_layers
+        self._aux_layers = aux_layers
         self.shape = decoder.shape
         self.dtype = decoder.dtype
         self.device = decoder.device
         self.embedding = decoder.embedding
         self.lm_head = lm_head
         self.rotary = (decoder.cos, decoder.sin)
+
+    @property
+    def aux_layers(self) -> tuple[int, ...]:
+        """See `Target`."""
+        return self._aux_layers
+
+    def with_aux_layers(self, aux_layers: tuple[int, ...]) -> DecoderTarget:
+        """See `Target`."""
+        other = copy.copy(self)
+        other._aux_layers = aux_layers
+        return other
 
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """See `Target`."""
@@ -127,7 +70,7 @@ class DecoderTarget:
             num_new = part.shape[1]
             positions = torch.arange(start, start + num_new, device=self.device)[None]
             seen = torch.arange(start + num_new, device=self.device) <= positions[0, :, None]
-            hidden, feats = self.decoder.forward(part, positions, seen[None], view, start, self.aux_layers)
+            hidden, feats = self.decoder.forward(part, positions, seen[None], view, start, self._aux_layers)
             cache.lengths[row] += num_new
             features.append(feats[0])
         assert hidden is not None, "an empty prompt has no next token"
@@ -151,7 +94,7 @@ class DecoderTarget:
             prefix = torch.ones(num_new, start, dtype=torch.bool, device=self.device)
             seen = torch.cat([prefix, ancestors], 1)[None]
         hidden, features = self.decoder.forward(
-            tokens[None], depths[None] + start, seen, _row_view(cache, row), start, self.aux_layers
+            tokens[None], depths[None] + start, seen, _row_view(cache, row), start, self._aux_layers
         )
         return Forward(self.decoder.logits(hidden[0]), features[0])
 
@@ -177,7 +120,7 @@ class DecoderTarget:
         positions = torch.arange(length, device=self.device)
         seen = (positions <= positions[:, None])[None]
         hidden, features = self.decoder.forward(
-            ids, positions.expand(batch, -1), seen, self.decoder.new_cache(length, batch), 0, self.aux_layers
+            ids, positions.expand(batch, -1), seen, self.decoder.new_cache(length, batch), 0, self._aux_layers
         )
         return features, hidden
 
@@ -223,16 +166,3 @@ def _row_view(cache: KVCache, row: int) -> KVCache:
     if len(cache.lengths) == 1:
         return cache
     return KVCache([k[row : row + 1] for k in cache.k], [v[row : row + 1] for v in cache.v])
-
-
-def default_aux_layers(num_layers: int) -> tuple[int, int, int]:
-    """EAGLE-3's feature layers, as "state entering layer id"; shallow models, where these collide, get spread ones."""
-    if num_layers >= 8:
-        return 2, num_layers // 2, num_layers - 3
-    return min(1, num_layers - 1), num_layers // 2, num_layers - 1
-
-
-def open_user_turn(tokenizer: Tokenizer) -> str:
-    """The chat template up to where the user's text begins: from here the target writes a prompt of its own."""
-    text = tokenizer.render([{"role": "user", "content": _SENTINEL}], open_answer=False)
-    return text.split(_SENTINEL)[0]

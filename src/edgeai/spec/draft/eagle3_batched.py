@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from edgeai.spec.config.draft import TreeConfig
-from edgeai.spec.draft.beam import grow
+from edgeai.spec.draft.dynamic_tree import grow
 from edgeai.spec.draft.eagle3 import HeadLayer, head_rotary
 from edgeai.spec.draft.tree import DraftTree
-from edgeai.spec.target.decoder import additive_mask, attend, rotate
-from edgeai.spec.target.target import Target
+from edgeai.spec.target.attention import additive_mask, attend, rotate
+from edgeai.spec.target.protocol import Target
 
 PLACES_AT_ONCE = 64  # bounds the copies of the texts' keys; enough rows for full speed
 

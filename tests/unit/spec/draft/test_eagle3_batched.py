@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from edgeai.spec.config.draft import TreeConfig
-from edgeai.spec.draft import many_positions as along
+from edgeai.spec.draft import eagle3_batched as along
 from edgeai.spec.draft.eagle3 import Eagle3, HeadLayer
-from edgeai.spec.draft.many_positions import propose_along
+from edgeai.spec.draft.eagle3_batched import propose_along
 
 TOLERANCE = 5e-4
 TEXT = [5, 17, 3, 99, 42, 7, 7, 120, 64, 31, 2, 88, 13, 9, 54, 21, 77, 8]
