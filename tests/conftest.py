@@ -160,6 +160,8 @@ class ScriptedDrafter:
     """
 
     name = "scripted"
+    aux_layers = ()
+    vocabulary = None
 
     def __init__(self, answer: Sequence[int], vocab_size: int, seed: int) -> None:
         self._answer = list(answer)
