@@ -161,7 +161,7 @@ def load_edge_model(
         >>> labels = model.logits(frame.image).argmax(0)  # [H, W]
     """
     cfg = settle_config(CollabRunConfig, config, overrides)
-    from edgeai.collab.sim.run import Bench
+    from edgeai.collab.sim.testbed import Testbed
     from edgeai.core.device import choose_device
 
-    return Bench(cfg, choose_device(device).torch_device).edge
+    return Testbed(cfg, choose_device(device).torch_device).edge

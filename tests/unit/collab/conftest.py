@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgeai.collab.cloud.answer import AnswerStore, CloudModels
-from edgeai.collab.cloud.fusion import Mask
+from edgeai.collab.cloud.answer_store import AnswerStore
+from edgeai.collab.cloud.models import CloudModels
 from edgeai.collab.config.policy import MinerConfig, ReplayConfig, UpdateConfig
 from edgeai.collab.config.run import CollabRunConfig
+from edgeai.collab.models.masks.source import Mask
 from edgeai.collab.reports.frame_records import read_records
 from edgeai.collab.sim.run import play
 from edgeai.collab.streams.stream import Frame
@@ -109,8 +110,8 @@ class FirstBlock:
 
 
 @dataclass
-class ToyBench:
-    """What `run.play` takes in place of a `Bench`."""
+class ToyTestbed:
+    """What `run.play` takes in place of a `Testbed`."""
 
     stream: ToyStream = field(default_factory=ToyStream)
     edge: ToyEdge = field(default_factory=ToyEdge)
@@ -150,16 +151,16 @@ class Played:
 
 @pytest.fixture
 def toy(tmp_path):
-    """toy(strategy, bench=..., **config): plays the tiny system."""
+    """toy(strategy, testbed=..., **config): plays the tiny system."""
     number = 0
 
-    def run(strategy, *, bench=None, **changes):
+    def run(strategy, *, testbed=None, **changes):
         nonlocal number
         number += 1
         folder = tmp_path / f"run-{number}"
         folder.mkdir()
         cfg = CollabRunConfig.model_validate({**CHEAP, "strategy": strategy, "probe_frames": 2, **changes})
-        report = play(copy.deepcopy(bench or ToyBench()), cfg, folder=folder, metrics=Metrics(None))
+        report = play(copy.deepcopy(testbed or ToyTestbed()), cfg, folder=folder, metrics=Metrics(None))
         records = sorted(read_records(folder), key=lambda record: record.index)
         return Played(report, records, folder)
 
@@ -169,7 +170,7 @@ def toy(tmp_path):
 @pytest.fixture
 def toys():
     """The parts of the tiny system."""
-    return ToyStream, ToyEdge, ToyCloud, ToyBench
+    return ToyStream, ToyEdge, ToyCloud, ToyTestbed
 
 
 @pytest.fixture

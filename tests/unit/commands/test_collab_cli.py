@@ -66,7 +66,7 @@ def test_ctrl_c_reports_and_exits_130(collab, monkeypatch, tmp_path):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(collab_run, "_progress", stop)
+    monkeypatch.setattr(collab_run._Progress, "count", stop)
     code, out, _ = collab("run", *SHORT, *CALM, "--out", "r", "--json", "-q")
     assert code == 130
     assert json.loads(out)["error"]["message"] == "interrupted"

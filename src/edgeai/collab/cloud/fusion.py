@@ -1,8 +1,9 @@
-"""Masks without classes and semantics without sharp edges become one labelled map.
+"""Fuse class-agnostic masks with a semantic map.
 
-Shapes: C classes, H x W pixels. Source: LAECIPS' ancestor in kubeedge/ianvs (largest masks first, class by summed
-logits, smaller masks over larger ones); the majority vote is Semantic-Segment-Anything's rule.
-Differs: two gates, on purity and on the expected IoU, since bad masks spoil good semantics; and weights (both ours).
+Shapes: C classes, H x W pixels.
+Source: LAECIPS' ancestor in kubeedge/ianvs (largest masks first, class by summed logits, smaller masks over larger
+ones); the majority vote is Semantic-Segment-Anything's rule. Differs: two gates, on purity and on the predicted IoU,
+because bad masks degrade good semantics; and training weights (both ours).
 """
 
 from __future__ import annotations
@@ -13,28 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Mask:
-    """One proposed object or region, without a class."""
-
-    mask: np.ndarray
-    """[H,W] bool."""
-    iou_pred: float
-    """How well its source expects it to fit, as IoU; 1 where the source does not say."""
+from edgeai.collab.models.masks.source import Mask
 
 
 @dataclass(frozen=True)
 class Fused:
-    """The cloud's answer to one frame."""
+    """Fused labels of one frame."""
 
     labels: np.ndarray
     """[H,W] uint8."""
     weight: np.ndarray
-    """How much training may rely on each pixel [H,W] float32 in [0, 1]: the purity of the mask that painted it, else
-    the semantics' own probability of its class."""
+    """Training weight of each pixel [H,W] float32 in [0, 1]: the purity of the mask that painted it, otherwise the
+    class probability of the semantics."""
     num_painted: int
-    """Masks that passed the gates."""
+    """Masks that passed both gates."""
 
 
 def fuse(logits: Tensor, masks: Sequence[Mask], *, purity_min: float, iou_min: float, vote: str = "logits") -> Fused:
@@ -42,13 +35,13 @@ def fuse(logits: Tensor, masks: Sequence[Mask], *, purity_min: float, iou_min: f
 
     Args:
         logits: Class logits of the semantics [C,H,W].
-        masks: Proposals in any order.
-        purity_min: Least share of a mask's pixels whose own best class is the mask's.
-        iou_min: Least expected IoU of a mask.
-        vote: "logits": a mask's class has the largest sum of logits in it; "majority": it is its pixels' most frequent.
+        masks: Mask proposals, in any order.
+        purity_min: Minimum share of a mask's pixels whose semantic class is the mask's class.
+        iou_min: Minimum predicted IoU of a mask.
+        vote: Class of a mask: "logits" takes the largest sum of logits, "majority" the most frequent class.
     """
     scores = logits.detach().cpu().numpy()
-    own = scores.argmax(0)  # of the semantics alone: what is painted first has no vote later
+    own = scores.argmax(0)  # semantics only: masks painted earlier do not affect the vote
     labels = own.astype(np.uint8)
     weight = logits.detach().softmax(0).amax(0).cpu().numpy().astype(np.float32)
     num_painted = 0

@@ -1,4 +1,4 @@
-"""The cloud's side: one server that answers in order of arrival, and learns from what came too late when it is free."""
+"""The cloud's server queue: requests in order of arrival, then expired requests for training."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from edgeai.collab.sim.frame_state import Request
 
 
 class CloudServer:
-    """Serves one request at a time. Training runs beside it, on other processors.
+    """Serves one request at a time. Training runs in parallel on other processors.
 
     Args:
-        loop: Virtual time.
-        service_s: Time that a request takes.
-        answered: Hears of a request whose answer is due now.
-        expired: Hears of one that wanted an answer and whose deadline passed before it was begun.
-        keeps: Expired requests are worked on for training, after all others.
-        max_later: Requests that may wait to be worked on for training; the oldest is dropped.
-        dropped: Hears of that one.
+        loop: Event loop.
+        service_s: Returns the service time of a request.
+        on_served: Called with each request at the end of its service.
+        on_expired: Called with each request for an answer whose deadline passed before its service began.
+        keeps_expired: Serve expired requests for training, after all others.
+        max_later: Maximum number of requests waiting for training; above it the oldest is dropped.
+        on_dropped: Called with each dropped request.
     """
 
     def __init__(
@@ -27,39 +27,39 @@ class CloudServer:
         loop: EventLoop,
         service_s: Callable[[Request], float],
         *,
-        answered: Callable[[Request, float], None],
-        expired: Callable[[Request, float], None],
-        keeps: bool,
+        on_served: Callable[[Request, float], None],
+        on_expired: Callable[[Request, float], None],
+        keeps_expired: bool,
         max_later: int,
-        dropped: Callable[[Request], None],
+        on_dropped: Callable[[Request], None],
     ) -> None:
-        self._loop, self._service_s, self._keeps, self._max_later = loop, service_s, keeps, max_later
-        self._answered, self._expired, self._dropped = answered, expired, dropped
+        self._loop, self._service_s, self._keeps_expired, self._max_later = loop, service_s, keeps_expired, max_later
+        self._on_served, self._on_expired, self._on_dropped = on_served, on_expired, on_dropped
         self._first: deque[Request] = deque()
         self._later: deque[Request] = deque()
         self._is_busy = False
 
     def receive(self, request: Request, now_s: float) -> None:
-        """Takes in a request that has arrived."""
+        """Accept a request that arrived at the cloud."""
         if request.for_answer:
             self._first.append(request)
         else:
-            self._put_off(request)
+            self._postpone(request)
         self._next(now_s)
 
-    def _put_off(self, request: Request) -> None:
+    def _postpone(self, request: Request) -> None:
         self._later.append(request)
         if len(self._later) > self._max_later:
-            self._dropped(self._later.popleft())
+            self._on_dropped(self._later.popleft())
 
     def _next(self, now_s: float) -> None:
         while not self._is_busy and (self._first or self._later):
             request = (self._first or self._later).popleft()
-            if request.for_answer and now_s >= request.play.deadline_s:
+            if request.for_answer and now_s >= request.state.deadline_s:
                 request.for_answer = False
-                self._expired(request, now_s)
-                if self._keeps:
-                    self._put_off(request)
+                self._on_expired(request, now_s)
+                if self._keeps_expired:
+                    self._postpone(request)
                 continue
             self._serve(request, now_s)
 
@@ -69,5 +69,5 @@ class CloudServer:
 
     def _finish(self, request: Request, now_s: float) -> None:
         self._is_busy = False
-        self._answered(request, now_s)
+        self._on_served(request, now_s)
         self._next(now_s)

@@ -1,4 +1,4 @@
-"""The edge: its model and miner as they are now, what they say of a frame, and how new versions come in.
+"""The edge device: model and miner, their output for a frame, and installation of new versions.
 
 Shapes: C classes, F pooled features, H x W pixels.
 """
@@ -6,44 +6,29 @@ Shapes: C classes, F pooled features, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edgeai.collab.config.policy import MinerConfig, ScoreKind
-from edgeai.collab.learning.version import Version, copy_state, trainable_net
-from edgeai.collab.metrics.confusion import Labels
-from edgeai.collab.models.seg_model import SegModel
+from edgeai.collab.config.policy import MinerConfig
+from edgeai.collab.edge.node import EdgeOutput
+from edgeai.collab.learning.version import Version
+from edgeai.collab.models.seg_model import SegModel, trainable_net
+from edgeai.collab.models.state import copy_state
 from edgeai.collab.policy.miner import Miner, miner_input
 from edgeai.collab.policy.scores import confidence
 from edgeai.collab.wire.model_push import apply_push
 
 
-@dataclass(frozen=True)
-class EdgeOutput:
-    """What one pass of the edge gives."""
-
-    labels: Labels
-    """[H,W]."""
-    probs: Tensor
-    """[C,H,W]."""
-    scores: Mapping[ScoreKind, float]
-    """The classic confidence scores."""
-    mined: float
-    """h: what the trained miner says."""
-    version: int
-
-
 class EdgeDevice:
-    """An edge model with a miner on top. A new version takes their place between two passes, never within one.
+    """An edge model and its miner. A new version is installed between two passes, never during one.
 
     Args:
-        model: Changed in place by new versions.
-        config: Of the miner.
-        size_px: Height and width of frames.
-        seed: Of the miner's first weights.
+        model: Edge model; new versions change it in place.
+        config: Miner settings.
+        size_px: Height and width of the frames.
+        seed: Seed of the miner's initial weights.
     """
 
     def __init__(self, model: SegModel, config: MinerConfig, size_px: tuple[int, int], seed: int) -> None:
@@ -54,7 +39,7 @@ class EdgeDevice:
         self.num_swaps = 0
 
     def run(self, image: np.ndarray) -> EdgeOutput:
-        """Looks at a frame [H,W,3] with the version that is in place now."""
+        """Run the current version on a frame [H,W,3]."""
         logits, pooled = self.model.features(image)
         probs = logits.softmax(0)
         scores = confidence(probs)
@@ -62,12 +47,12 @@ class EdgeDevice:
         return EdgeOutput(logits.argmax(0).byte().cpu().numpy(), probs, scores, mined, self.version)
 
     def apply(self, net_push: bytes, miner_push: bytes, version: int) -> None:
-        """Takes in an update from the cloud; an empty push leaves its part as it is.
+        """Install an update from the cloud; an empty push leaves its part unchanged.
 
         Raises:
             EdgeAIError: A push is damaged, or is for another version.
         """
-        if version <= self.version:  # overtaken; cannot happen on a link that keeps the order
+        if version <= self.version:  # out of order; impossible on a link that keeps the order
             return
         if net_push:
             net = trainable_net(self.model)
@@ -77,18 +62,23 @@ class EdgeDevice:
         self._swapped(version)
 
     def load(self, version: Version) -> None:
-        """Takes in a version that was trained at the edge itself."""
-        version.load_into(self.model, self.miner)
+        """Install a version that was trained on the device.
+
+        Raises:
+            UsageError: The model is frozen.
+        """
+        trainable_net(self.model).load_state_dict(dict(version.net))
+        self.miner.load_state_dict(dict(version.miner))
         self._swapped(version.number)
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of the model's weights; empty if it is frozen."""
+        """Return a copy of the model's weights; empty if the model is frozen."""
         net = self.model.trainable
         return {} if net is None else copy_state(net.state_dict())
 
     @torch.no_grad()
     def labels_with(self, state: Mapping[str, Tensor], images: Tensor) -> np.ndarray:
-        """Labels [B,H,W] of images [B,H,W,3] by other weights; the device keeps its own.
+        """Return labels [B,H,W] of images [B,H,W,3] for other weights; the device keeps its own.
 
         Raises:
             UsageError: The model is frozen.

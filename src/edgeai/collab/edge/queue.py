@@ -1,4 +1,4 @@
-"""The edge's own line of frames: one at a time, newest first, and a short waiting room."""
+"""The edge's frame queue: one frame at a time, newest first, with a bounded number of waiting frames."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ T = TypeVar("T")
 
 
 class EdgeQueue(Generic[T]):
-    """Serves one item at a time. While it is busy, the newest waiting one is next; the oldest is dropped when too many
-    wait.
+    """Serves one item at a time; the newest waiting item is next. When too many wait, the oldest is dropped.
 
     Args:
-        loop: Virtual time.
-        depth: Items that may wait.
-        begin: Starts on an item and says how long it takes, in seconds.
-        done: Hears of an item that is finished.
-        dropped: Hears of an item that will not be served.
+        loop: Event loop.
+        depth: Maximum number of waiting items.
+        begin: Starts processing an item and returns the duration in seconds.
+        on_done: Called with each finished item.
+        on_dropped: Called with each dropped item.
     """
 
     def __init__(
@@ -29,22 +28,22 @@ class EdgeQueue(Generic[T]):
         depth: int,
         *,
         begin: Callable[[T], float],
-        done: Callable[[T, float], None],
-        dropped: Callable[[T], None],
+        on_done: Callable[[T, float], None],
+        on_dropped: Callable[[T], None],
     ) -> None:
         self._loop, self._depth = loop, depth
-        self._begin, self._done, self._dropped = begin, done, dropped
+        self._begin, self._on_done, self._on_dropped = begin, on_done, on_dropped
         self._waiting: deque[T] = deque()
         self._is_busy = False
 
     def offer(self, item: T, now_s: float) -> None:
-        """Takes in an item."""
+        """Accept an item."""
         if not self._is_busy:
             self._start(item, now_s)
             return
         self._waiting.append(item)
         if len(self._waiting) > self._depth:
-            self._dropped(self._waiting.popleft())
+            self._on_dropped(self._waiting.popleft())
 
     def _start(self, item: T, now_s: float) -> None:
         self._is_busy = True
@@ -54,4 +53,4 @@ class EdgeQueue(Generic[T]):
         self._is_busy = False
         if self._waiting:
             self._start(self._waiting.pop(), now_s)
-        self._done(item, now_s)
+        self._on_done(item, now_s)

@@ -1,20 +1,18 @@
-"""Versions of the edge model and its miner, as the cloud makes them and the edge holds them."""
+"""Versions of the edge model and its miner, as the trainer publishes them and the edge holds them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgeai.collab.models.seg_model import SegModel, state_digest
-from edgeai.collab.policy.miner import Miner
-from edgeai.core.errors import UsageError
+from edgeai.collab.models.state import copy_state, state_digest
 
 
 @dataclass(frozen=True)
 class Version:
-    """An edge model and its miner; the tensors are never written to again."""
+    """Weights of an edge model and its miner; the tensors are never modified."""
 
     number: int
     net: Mapping[str, Tensor]
@@ -23,34 +21,34 @@ class Version:
 
     @classmethod
     def of(cls, number: int, net: Mapping[str, Tensor], miner: Mapping[str, Tensor]) -> Version:
-        """Copies two state dicts."""
+        """Return a version with copies of two state dicts."""
         net, miner = copy_state(net), copy_state(miner)
         return cls(number, net, miner, state_digest({**net, **{f"miner/{name}": t for name, t in miner.items()}}))
 
-    def load_into(self, model: SegModel, miner: Miner) -> None:
-        """Makes a model and a miner this version.
 
-        Raises:
-            UsageError: The model is frozen.
-        """
-        trainable_net(model).load_state_dict(dict(self.net))
-        miner.load_state_dict(dict(self.miner))
+@dataclass(frozen=True)
+class UpdateResult:
+    """Result of one update of the edge model and its miner."""
 
+    version: Version
+    """The current version, whether or not the update changed it."""
+    accepted: bool
+    """The edge model's change was kept; False also if it did not change."""
+    miner_accepted: bool
+    """The miner's change was kept."""
+    miou_before: float | None
+    """mIoU on the held-out frames, by the cloud's labels; None without such frames, or if nothing changed."""
+    miou_after: float | None
+    """mIoU of the trained net, kept or not; None in the same cases, or if training diverged."""
+    num_steps: int
+    compute_s: float
+    """Duration of the update in seconds."""
+    net_push: bytes
+    """Input of `apply_push` for the edge's net; empty if it does not change."""
+    miner_push: bytes
+    """Input of `apply_push` for the edge's miner; empty if it does not change."""
 
-def trainable_net(model: SegModel) -> nn.Module:
-    """The module that adaptation changes.
-
-    Raises:
-        UsageError: The model is frozen.
-    """
-    if model.trainable is None:
-        raise UsageError(
-            f"the edge model cannot be adapted: {model.frozen_reason}",
-            hint="take a trainable edge model, or a strategy that does not adapt it",
-        )
-    return model.trainable
-
-
-def copy_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict's own copy on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of both pushes, without headers."""
+        return len(self.net_push) + len(self.miner_push)

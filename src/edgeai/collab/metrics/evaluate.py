@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgeai.collab.config.run import EvaluateConfig
+from edgeai.collab.config.playback import EvaluateConfig
 from edgeai.collab.metrics.confusion import Counts, SegMetrics, frame_loss, seg_metrics
 from edgeai.collab.metrics.latency import LatencyHistogram, LatencySummary
 from edgeai.collab.metrics.theory import RiskSplit, RiskSum, upload_rate_bound

@@ -1,4 +1,4 @@
-"""Segmentation models for the edge and for the cloud's semantics, ours and other people's, behind one door."""
+"""Build the segmentation models of the edge and of the cloud's semantics."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from edgeai.collab.config.models import (
     StreetNetModel,
     TorchFileModel,
 )
-from edgeai.collab.models.checkpoint import load_model, save_model, shipped_checkpoint
-from edgeai.collab.models.class_map import build_class_map
+from edgeai.collab.models.checkpoint import load_model, shipped_checkpoint
+from edgeai.collab.models.class_map import ClassMap, build_class_map
 from edgeai.collab.models.inputs import InputFormat
-from edgeai.collab.models.seg_model import SegModel, TorchModel
+from edgeai.collab.models.seg_model import SegModel
+from edgeai.collab.models.street_net import StreetNet, StreetNetShape
+from edgeai.collab.models.torch_model import TorchModel
 from edgeai.core.errors import UsageError
-
-__all__ = ["ModelConfig", "SegModel", "TorchModel", "build_model", "build_semantics", "load_model", "save_model"]
 
 ModelConfig: TypeAlias = StreetNetModel | TorchFileModel | OnnxFileModel | HfModel
 
@@ -32,18 +32,19 @@ ModelConfig: TypeAlias = StreetNetModel | TorchFileModel | OnnxFileModel | HfMod
 def build_model(
     config: ModelConfig, classes: Sequence[str], device: str, *, size_px: tuple[int, int] = (128, 192)
 ) -> SegModel:
-    """The model a config asks for, answering with the stream's classes. It is run once, so that a net that does not
-    fit is refused here and not at the first frame.
+    """Return the model that a config describes, with the stream's classes as outputs.
+
+    The model is run once, so that an unsuitable net is rejected here and not at the first frame.
 
     Args:
-        config: Which model.
-        classes: The stream's classes.
-        device: The torch device; ONNX files run on the CPU.
+        config: Config of the model.
+        classes: Classes of the stream.
+        device: Torch device; ONNX files run on the CPU.
         size_px: Height and width of the stream's frames.
 
     Raises:
-        UsageError: No model there, it does not run on such frames, or its classes do not fit.
-        EdgeAIError: A package it needs is missing.
+        UsageError: The model is missing, does not run on such frames, or its classes do not match.
+        EdgeAIError: A required package is missing.
     """
     if isinstance(config, StreetNetModel):
         return _street_net(config, tuple(classes), device)
@@ -77,15 +78,24 @@ def build_model(
 def build_semantics(
     config: SemanticsConfig, edge: SegModel, classes: Sequence[str], device: str, *, size_px: tuple[int, int]
 ) -> SegModel:
-    """The cloud's semantic branch: a net of its own, or a copy of the edge's as it is now.
+    """Return the cloud's semantic model: a separate net, or a copy of the current edge model.
 
     Raises:
         UsageError: As `build_model`.
         EdgeAIError: As `build_model`.
     """
     if isinstance(config, EdgeCopy):
-        return copy.deepcopy(edge) if edge.trainable is not None else edge  # a frozen one never changes
+        return copy.deepcopy(edge) if edge.trainable is not None else edge  # a frozen model never changes
     return build_model(config, classes, device, size_px=size_px)
+
+
+def fresh_street_net(classes: tuple[str, ...], device: str, seed: int) -> TorchModel:
+    """Return a very small untrained street net, reproducible by its seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = StreetNet(StreetNetShape(len(classes), width=16, depth=1)).eval().to(device)
+    identity = ClassMap([(place,) for place in range(len(classes))], len(classes))
+    return TorchModel(net, classes=classes, class_map=identity, input_format=InputFormat(), device=device)
 
 
 def _street_net(config: StreetNetModel, classes: tuple[str, ...], device: str) -> TorchModel:
@@ -109,14 +119,14 @@ def _onnx_file(config: OnnxFileModel, classes: tuple[str, ...], size_px: tuple[i
     x = form.tensor(torch.zeros(1, *size_px, 3, dtype=torch.uint8)).numpy()
     try:
         num_outputs = run_session(session, x, str(config.path)).shape[1]
-    except RuntimeError as error:  # onnxruntime's errors at run time are RuntimeErrors
+    except RuntimeError as error:  # onnxruntime raises RuntimeErrors
         raise _does_not_run(str(config.path), size_px, error) from None
     class_map = build_class_map(config.classes, num_outputs, classes, config.class_map, where=str(config.path))
     return OnnxModel(session, config.path, classes=classes, class_map=class_map, input_format=form)
 
 
 def _probe(net: nn.Module, form: InputFormat, size_px: tuple[int, int], device: str, where: str) -> int:
-    """Number of outputs of a net, from one black frame."""
+    """Return the number of outputs of a net, from one black frame."""
     x = form.tensor(torch.zeros(1, *size_px, 3, dtype=torch.uint8, device=device))
     try:
         with torch.no_grad():
@@ -130,7 +140,7 @@ def _does_not_run(where: str, size_px: tuple[int, int], error: Exception) -> Usa
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
     return UsageError(
         f"{where} does not run on an image of {size_px[0]}x{size_px[1]} px: {lines[-1]}",
-        hint="give the size it wants: input.size_px: [height, width]",
+        hint="set its input size: input.size_px: [height, width]",
     )
 
 

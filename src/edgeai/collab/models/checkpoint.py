@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat
-from edgeai.collab.models.seg_model import TorchModel, state_digest
+from edgeai.collab.models.state import state_digest
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
+from edgeai.collab.models.torch_model import TorchModel
 from edgeai.core.checkpoint import replacing_files
 from edgeai.core.errors import UsageError
 from edgeai.core.files import json_text

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from edgeai.collab.models.seg_model import score_tensor
+from edgeai.collab.models.torch_model import score_tensor
 from edgeai.core.errors import UsageError
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat, stack_images
-from edgeai.collab.models.seg_model import frame_logits, pool_probs, score_tensor
+from edgeai.collab.models.torch_model import frame_logits, pool_probs, score_tensor
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.files import sha256_of
 

@@ -19,9 +19,10 @@ from edgeai.collab.metrics.confusion import IGNORE, confusion, seg_metrics
 from edgeai.collab.models.checkpoint import save_model
 from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat, stack_images
-from edgeai.collab.models.sam import SamMasks, SamShape, build_tiny, decode, load_tiny, save_tiny
-from edgeai.collab.models.seg_model import TorchModel
+from edgeai.collab.models.masks.sam_masks import SamMasks
+from edgeai.collab.models.masks.sam_model import SamShape, build_tiny, decode, load_tiny, save_tiny
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
+from edgeai.collab.models.torch_model import TorchModel
 from edgeai.collab.pretrain.sam_recipe import MaskLosses, mask_losses, sample_prompts, shrink_masks
 from edgeai.collab.pretrain.scenes import LabelledScene
 from edgeai.core.errors import UsageError

@@ -17,7 +17,8 @@ from typing import Any
 from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig, StrategyName
 from edgeai.collab.policy.exploration import drawn_rate
 from edgeai.collab.reports.compare_report import METRICS, CompareReport, Result, compare_report
-from edgeai.collab.sim.run import Bench, play
+from edgeai.collab.sim.run import play
+from edgeai.collab.sim.testbed import Testbed
 from edgeai.collab.streams.recorded import RecordedStream
 from edgeai.core.config import dump_config
 from edgeai.core.errors import EdgeAIError
@@ -53,10 +54,10 @@ def plan_compare(cfg: CollabCompareConfig, folder: Path | None, device: str) -> 
         UsageError: The stream or a model cannot be used.
         EdgeAIError: A package that they need is missing.
     """
-    bench = Bench(_of(cfg, cfg.strategies[0], cfg.seeds[0]), device)
+    testbed = Testbed(_of(cfg, cfg.strategies[0], cfg.seeds[0]), device)
     names = [_name(strategy, seed) for seed in cfg.seeds for strategy in cfg.strategies]
     missing = [name for name in names if folder is None or not (folder / name / "report.json").exists()]
-    return ComparePlan(len(names), tuple(missing), bench.stream.num_frames)
+    return ComparePlan(len(names), tuple(missing), testbed.stream.num_frames)
 
 
 def run_compare(cfg: CollabCompareConfig, run: Run) -> CompareReport:
@@ -93,7 +94,7 @@ def run_compare(cfg: CollabCompareConfig, run: Run) -> CompareReport:
 
 def _play_seed(cfg: CollabCompareConfig, run: Run, seed: int, sweep: Sweep) -> None:
     """Run all strategies on one stream."""
-    bench: Bench | None = None
+    testbed: Testbed | None = None
     for strategy in _in_order(cfg):
         name = _name(strategy, seed)
         folder = run.path / name
@@ -103,10 +104,10 @@ def _play_seed(cfg: CollabCompareConfig, run: Run, seed: int, sweep: Sweep) -> N
             if kept is not None:
                 sweep.restore(name, kept)
                 continue
-            bench = bench or _bench(cfg, seed, run.device)
-            result = _play(bench, played, folder, run, num_done=len(sweep.results))
+            testbed = testbed or _build_testbed(cfg, seed, run.device)
+            result = _play(testbed, played, folder, run, num_done=len(sweep.results))
         except EdgeAIError as error:
-            if bench is None:  # stream and models are the same for all: no other strategy would fare better
+            if testbed is None:  # stream and models are the same for all: no other strategy would fare better
                 raise
             sweep.fail(name, error.message)
         else:
@@ -118,16 +119,16 @@ def _in_order(cfg: CollabCompareConfig) -> list[StrategyName]:
     return sorted(cfg.strategies, key=lambda strategy: strategy != cfg.equal_rate)
 
 
-def _bench(cfg: CollabCompareConfig, seed: int, device: str) -> Bench:
+def _build_testbed(cfg: CollabCompareConfig, seed: int, device: str) -> Testbed:
     """What all share; refuses here what no strategy could use."""
-    bench = Bench(_of(cfg, cfg.strategies[0], seed), device, max_bytes=MAX_ANSWER_BYTES)
-    bench.stream = RecordedStream(bench.stream, max_bytes=MAX_RECORDED_BYTES)
-    bench.cloud(cfg.run.cloud)
+    testbed = Testbed(_of(cfg, cfg.strategies[0], seed), device, max_bytes=MAX_ANSWER_BYTES)
+    testbed.stream = RecordedStream(testbed.stream, max_bytes=MAX_RECORDED_BYTES)
+    testbed.cloud(cfg.run.cloud)
     Link(find_link(cfg.run.link), seed)
-    return bench
+    return testbed
 
 
-def _play(bench: Bench, played: CollabRunConfig, folder: Path, run: Run, *, num_done: int) -> Result:
+def _play(testbed: Testbed, played: CollabRunConfig, folder: Path, run: Run, *, num_done: int) -> Result:
     """Plays one strategy and keeps its report.
 
     Raises:
@@ -136,7 +137,7 @@ def _play(bench: Bench, played: CollabRunConfig, folder: Path, run: Run, *, num_
     folder.mkdir(exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)
     write_whole(folder / "config.yaml", dump_config(played))
-    report = play(bench, played, folder=folder, metrics=Metrics(None, listener=_Progress(run.metrics, folder.name)))
+    report = play(testbed, played, folder=folder, metrics=Metrics(None, listener=_Progress(run.metrics, folder.name)))
     if report.interrupted:
         raise KeyboardInterrupt
     text = json_text(report.to_json()) + "\n"

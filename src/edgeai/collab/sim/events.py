@@ -1,4 +1,4 @@
-"""Virtual time: what happens next is done next, at once, and in the same order on every machine."""
+"""The event loop in virtual time; actions run in the same order on every machine."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from enum import IntEnum
 
 Action = Callable[[float], None]
-"""Hears the time."""
+"""Called with the current time."""
 
 
 class Order(IntEnum):
-    """What comes first at the same time: results before what they could be too late for, new frames last."""
+    """Order of simultaneous actions: results before the deadlines that they must meet, new frames last."""
 
     RESULT = 0
     SWAP = 1
@@ -21,10 +21,10 @@ class Order(IntEnum):
 
 
 class EventLoop:
-    """Actions by time, then by order, then as they were planned.
+    """Runs actions by time, then by order, then in the order in which they were scheduled.
 
     Args:
-        wall: Play no faster than real time.
+        wall: Run no faster than real time.
     """
 
     def __init__(self, *, wall: bool = False) -> None:
@@ -34,12 +34,12 @@ class EventLoop:
         self.now_s = 0.0
 
     def at(self, time_s: float, action: Action, order: Order = Order.RESULT) -> None:
-        """Plans an action; one in the past is done next."""
+        """Schedule an action; one in the past runs next."""
         heapq.heappush(self._planned, (max(time_s, self.now_s), order, self._num_planned, action))
         self._num_planned += 1
 
     def run(self) -> None:
-        """Does everything, what is planned meanwhile included."""
+        """Run all actions, including those scheduled meanwhile."""
         begin_s = time.monotonic() - self.now_s
         while self._planned:
             self.now_s, _, _, action = heapq.heappop(self._planned)

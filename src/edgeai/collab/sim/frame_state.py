@@ -1,4 +1,4 @@
-"""A frame on its way through the system, from its capture to its last trace."""
+"""The state of a frame from capture to record, and the messages about it on the link."""
 
 from __future__ import annotations
 
@@ -6,76 +6,91 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgeai.collab.cloud.answer import CloudAnswer
-from edgeai.collab.edge.device import EdgeOutput
+from edgeai.collab.edge.node import EdgeOutput
 from edgeai.collab.metrics.confusion import Labels
-from edgeai.collab.strategies.strategy import EdgeFirst, Route, Split, Verdict
+from edgeai.collab.strategies.strategy import Decision, EdgeFirst, Route, Split
 from edgeai.collab.streams.stream import Frame
 
 Drop = Literal["", "edge busy", "breaker", "queue", "expired", "spool", "cloud busy", "cloud error"]
-"""Why a frame was not looked at by the edge, or not answered by the cloud."""
+"""Reason why the edge did not process a frame, or the cloud did not answer it."""
 
 
 @dataclass(eq=False)
-class InPlay:
-    """All that is known of a frame so far."""
+class FrameState:
+    """Everything known about a frame so far."""
 
     frame: Frame
     index: int
-    """Its number in the stream, frames that could not be read left out."""
+    """Number in the stream, unreadable frames not counted."""
     deadline_s: float
-    """When its answer is judged."""
+    """Time at which the frame's answer is evaluated."""
     route: Route = field(default_factory=EdgeFirst)
     edge: EdgeOutput | None = None
-    """Of its pass; let go once it is decided upon, because it is large."""
+    """Output of the edge's pass; released after the decision because it is large."""
     edge_labels: Labels | None = None
     """[H,W]."""
     edge_s: float | None = None
-    """When the edge's answer was out."""
+    """Time of the edge's answer."""
     version: int = 0
-    """Of the edge model that looked at it."""
-    verdict: Verdict = field(default_factory=Verdict)
+    """Version of the edge model that processed the frame."""
+    decision: Decision = field(default_factory=Decision)
     delta: float | None = None
-    """The threshold then."""
+    """Threshold at the decision."""
     drops: list[Drop] = field(default_factory=list)
     quality: int | None = None
     scale: float | None = None
     is_uploaded: bool = False
-    """It arrived at the cloud."""
+    """The frame arrived at the cloud."""
     is_waited_for: bool = False
-    """An answer of the cloud was asked for."""
+    """A cloud answer was requested."""
     is_sent: bool = False
-    """The request for that answer was handed to the link."""
+    """The request for a cloud answer was passed to the link."""
     shown: Labels | None = None
-    """Answer that stands."""
+    """Answer that counts at the deadline."""
     shown_s: float | None = None
-    """When it was out."""
+    """Time of that answer."""
     answer: Literal["edge", "cloud", "stale"] = "stale"
-    """Whose it is; stale: that of an earlier frame, because there was none in time."""
+    """Source of that answer; stale: the answer to an earlier frame, because there was none in time."""
     cloud: CloudAnswer | None = None
     reply_s: float | None = None
-    """When the cloud's answer arrived at the edge."""
+    """Time at which the cloud's answer arrived at the edge."""
     up_bytes: int = 0
     down_bytes: int = 0
     is_judged: bool = False
-    """Its deadline has passed."""
+    """The deadline has passed."""
     num_open: int = 0
-    """Things under way that still belong to it."""
+    """Number of pending steps of this frame."""
 
     @property
     def is_complete(self) -> bool:
-        """Nothing more will happen to it."""
+        """The deadline has passed and no step is pending."""
         return self.is_judged and not self.num_open
 
 
 @dataclass(eq=False)
 class Request:
-    """A frame, or what a part of the edge model made of it, on its way to the cloud."""
+    """A frame, or activations of the edge model, on the way to the cloud."""
 
-    play: InPlay
+    state: FrameState
     jpeg: bytes
     num_bytes: int
-    """On the link, header included."""
+    """Size on the link, header included."""
     for_answer: bool
-    """An answer is wanted; else only its label, for training."""
+    """An answer is wanted; otherwise only its label, for training."""
     split: Split | None = None
-    """The cloud finishes the edge model's pass instead of answering with its own models."""
+    """Partition of the edge model that the cloud completes; None: the cloud answers with its own models."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A message from the cloud about one request."""
+
+    request: Request
+    num_bytes: int
+    """Size on the link, header included."""
+    frees_slot: bool
+    """The request occupied one of the slots in flight."""
+    labels: Labels | None = None
+    """[H,W]; None: there is no answer."""
+    answer: CloudAnswer | None = None
+    """Answer of the cloud's models, for training."""

@@ -1,394 +1,283 @@
-"""One run: frames through edge, link and cloud in virtual time.
+"""The pipeline of one run: frames through edge, link and cloud in virtual time.
 
-    frame ─ route ─ edge queue ─ edge pass ─ answer out ─ decide ─ stay
-                                                            └ JPEG ─ uplink ─ cloud server ─ reply ─ refine if in time
-                                                                               └ label ─ training ─ push ─ swap
-    deadline: what is shown now is the answer to this frame
+    capture ─ route ─ edge queue ─ edge pass ─ show ─ decide ─ stay
+                                                         └ JPEG ─ uplink ─ cloud ─ reply ─ refine if in time
+                                                                              └ label ─ training ─ push ─ swap
+    deadline: the answer shown now is the answer to the frame
 
-The edge's answer is out at once; the cloud's refines it. Late replies still teach. All that happens is an action of one
-event loop, so a run depends on its config and seed alone, as long as compute times are given.
+The edge's answer is shown at once; the cloud's answer refines it. Late replies are used for training only. Everything
+happens as an action of one event loop, so a run with given compute times depends only on its config and seed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
-
-from edgeai.collab.cloud.answer import Answerer, CloudAnswer
-from edgeai.collab.cloud.server import CloudServer
-from edgeai.collab.config.run import CollabRunConfig
-from edgeai.collab.edge.device import EdgeDevice
+from edgeai.collab.cloud.answer import Answerer
+from edgeai.collab.config.playback import UploadConfig
+from edgeai.collab.edge.node import EdgeNode
 from edgeai.collab.edge.queue import EdgeQueue
 from edgeai.collab.edge.uplink import Uplink
-from edgeai.collab.metrics.confusion import Labels, agreement, confusion, frame_loss
+from edgeai.collab.metrics.confusion import agreement
+from edgeai.collab.sim.cloud_stage import CloudStage
+from edgeai.collab.sim.display import Display
 from edgeai.collab.sim.events import EventLoop, Order
-from edgeai.collab.sim.frame_state import InPlay, Request
+from edgeai.collab.sim.frame_state import FrameState, Reply, Request
 from edgeai.collab.sim.outcome import Outcomes
-from edgeai.collab.sim.probe import TransferProbe
+from edgeai.collab.sim.shadow import ShadowCloud
+from edgeai.collab.sim.timing import ComputeTimes
 from edgeai.collab.sim.training import Training
-from edgeai.collab.strategies.strategy import CloudOnly, EdgeOnly, EdgeView, Labelled, Split, Verdict
+from edgeai.collab.strategies.strategy import CloudOnly, Decision, EdgeView, Split, Strategy
 from edgeai.collab.streams.stream import Frame
-from edgeai.collab.wire.codec import HEADER_BYTES, decode_image, encode_image, encode_labels
-from edgeai.collab.wire.quality_ladder import CodecLadder
+from edgeai.collab.wire.codec import HEADER_BYTES
+from edgeai.collab.wire.frame_encoder import FrameEncoder
 from edgeai.collab.wire.traffic import Traffic
-from edgeai.core.errors import EdgeAIError
 from edgeai.core.link import Link
 
 GOODPUT_WINDOW_S = 10.0
-MAX_PROBLEMS = 20
-"""Problems that are kept word for word."""
-SLOWED = 2.0
-"""How many times longer a pass takes while the edge trains (ours)."""
-
-
-@dataclass(frozen=True)
-class Times:
-    """How long things take, in virtual seconds."""
-
-    edge_s: float
-    encode_s: float
-    cloud_s: float
+"""Window in which the uplink rate is measured."""
 
 
 class Pipeline:
     """Plays a stream once.
 
     Args:
-        cfg: The settled config.
-        edge: The device; updates change it.
-        answerer: The cloud's models.
-        strategy: Decides.
-        link: Carries bytes.
-        times: Of edge and cloud.
-        outcomes: Judges frames.
-        probe: Watches for forgetting.
-        on_frame: Hears how many frames were taken so far.
-        on_complete: Hears of every frame once it is over.
+        edge: Edge device; updates change it.
+        answerer: Computes the cloud's answers.
+        strategy: Upload and training policy.
+        link: Link between edge and cloud.
+        times: Compute times of edge and cloud.
+        upload: Upload settings.
+        deadline_s: Time from capture to the evaluation of a frame's answer.
+        edge_queue_frames: Number of frames that may wait for the edge.
+        outcomes: Evaluates the frames.
+        shadow: Computes the oracle's gain.
+        wall_pace: Run no faster than real time.
+        on_frame: Called with each frame at capture.
+        on_complete: Called with each frame once it is complete.
     """
 
     def __init__(
         self,
-        cfg: CollabRunConfig,
         *,
-        edge: EdgeDevice,
+        edge: EdgeNode,
         answerer: Answerer,
-        strategy: EdgeOnly,
+        strategy: Strategy,
         link: Link,
-        times: Times,
+        times: ComputeTimes,
+        upload: UploadConfig,
+        deadline_s: float,
+        edge_queue_frames: int,
         outcomes: Outcomes,
-        probe: TransferProbe,
-        on_frame: Callable[[int], None],
-        on_complete: Callable[[InPlay], None],
+        shadow: ShadowCloud,
+        wall_pace: bool,
+        on_frame: Callable[[Frame], None],
+        on_complete: Callable[[FrameState], None],
     ) -> None:
-        self._cfg, self._edge, self._answerer, self._strategy = cfg, edge, answerer, strategy
-        self._link, self._times, self._outcomes, self._probe = link, times, outcomes, probe
+        self._edge, self._strategy, self._link, self._times = edge, strategy, link, times
+        self._deadline_s, self._outcomes, self._shadow = deadline_s, outcomes, shadow
         self._on_frame, self._on_complete = on_frame, on_complete
-        learns = strategy.trains_at is not None
-        self._loop = EventLoop(wall=cfg.pace == "wall")
-        self._queue: EdgeQueue[InPlay] = EdgeQueue(
-            self._loop, cfg.edge_queue_frames, begin=self._edge_pass, done=self._edge_done, dropped=self._edge_dropped
+        self._loop = EventLoop(wall=wall_pace)
+        self._display = Display()
+        self._queue: EdgeQueue[FrameState] = EdgeQueue(
+            self._loop,
+            edge_queue_frames,
+            begin=self._edge_pass,
+            on_done=self._edge_done,
+            on_dropped=self._edge_dropped,
         )
+        spare_s = max(0.0, deadline_s - times.edge_s - times.cloud_s)
+        self._encoder = FrameEncoder(upload.quality, adapt=upload.adapt, budget_s=spare_s / 2)
         self.uplink = Uplink(
             self._loop,
             link,
-            cfg.upload,
-            keeps=learns,
-            sent=self._sent,
-            delivered=self._delivered,
-            given_up=self._over,
-        )
-        self._server = CloudServer(
-            self._loop,
-            lambda request: request.split.cloud_s if request.split else times.cloud_s,
-            answered=self._cloud_done,
-            expired=self._cloud_expired,
-            keeps=learns,
-            max_later=max(1, cfg.upload.spool_frames),
-            dropped=self._cloud_dropped,
+            upload,
+            keeps_late=strategy.trains_at is not None,
+            on_sent=self._sent,
+            on_delivered=self._delivered,
+            on_given_up=self._close,
         )
         self.training = Training(self._loop, link, strategy, edge, self._pushed)
-        spare_s = max(0.0, cfg.evaluate.deadline_s - times.edge_s - times.cloud_s)
-        self._ladder = CodecLadder(cfg.upload.quality, adapt=cfg.upload.adapt, budget_s=spare_s / 2)
+        self.cloud = CloudStage(
+            self._loop,
+            link,
+            answerer=answerer,
+            edge=edge,
+            strategy=strategy,
+            training=self.training,
+            cloud_s=times.cloud_s,
+            max_later=max(1, upload.spool_frames),
+            on_reply=self._replied,
+            on_closed=self._close,
+        )
         self.traffic = Traffic()
-        self.problems: list[str] = []
         self.num_frames = 0
         self._segment = ""
-        self._shown: tuple[int, Labels] | None = None  # the newest frame that has an answer
-        self._newest_refined = -1
-
-    def play(self, frames: Iterator[Frame]) -> None:
-        """Plays to the end, and until all that is under way has arrived."""
-        self._plan_next(frames)
-        self._loop.run()
 
     @property
     def now_s(self) -> float:
-        """Virtual time."""
+        """Current virtual time."""
         return self._loop.now_s
 
-    @property
-    def num_swaps(self) -> int:
-        """Versions that the edge took up."""
-        return self._edge.num_swaps
+    def play(self, frames: Iterator[Frame]) -> None:
+        """Play all frames, and run until nothing is in transit."""
+        self._schedule_capture(frames)
+        self._loop.run()
 
     # ----------------------------------------------------------------------------------------------------------------
-    # Frames come and are judged
+    # Capture
 
-    def _plan_next(self, frames: Iterator[Frame]) -> None:
+    def _schedule_capture(self, frames: Iterator[Frame]) -> None:
         frame = next(frames, None)
         if frame is None:
-            self._loop.at(self.now_s, self._ended, Order.FRAME)
+            self._loop.at(self.now_s, self._stream_ended, Order.FRAME)
         else:
-            self._loop.at(frame.time_s, lambda now_s: self._take(frame, frames, now_s), Order.FRAME)
+            self._loop.at(frame.time_s, lambda now_s: self._capture(frame, frames, now_s), Order.FRAME)
 
-    def _ended(self, now_s: float) -> None:
+    def _stream_ended(self, now_s: float) -> None:
         self.training.is_over = True
         self.uplink.close(now_s)
 
-    def _take(self, frame: Frame, frames: Iterator[Frame], now_s: float) -> None:
-        frame = replace(frame, depth_m=None)  # nobody needs it here, and it is large
-        play = InPlay(frame, self.num_frames, frame.time_s + self._cfg.evaluate.deadline_s)
+    def _capture(self, frame: Frame, frames: Iterator[Frame], now_s: float) -> None:
+        frame = replace(frame, depth_m=None)  # large, and unused here
+        state = FrameState(frame, self.num_frames, frame.time_s + self._deadline_s)
         self.num_frames += 1
         self._segment = frame.segment
-        self._probe.see(frame)
-        self._loop.at(play.deadline_s, lambda end_s: self._judge(play, end_s), Order.DEADLINE)
-        play.route = self._strategy.route(now_s)
-        if isinstance(play.route, CloudOnly):
-            play.verdict = Verdict(upload=True, prob_upload=1.0)
-            self._upload(play, now_s)
+        self._on_frame(frame)
+        self._loop.at(state.deadline_s, lambda end_s: self._judge(state, end_s), Order.DEADLINE)
+        state.route = self._strategy.route(now_s)
+        if isinstance(state.route, CloudOnly):
+            state.decision = Decision(upload=True, prob_upload=1.0)
+            self._upload(state, now_s)
         else:
-            play.num_open += 1
-            self._queue.offer(play, now_s)
+            state.num_open += 1
+            self._queue.offer(state, now_s)
         self.training.begin_if_due(now_s)
-        self._on_frame(self.num_frames)
-        self._plan_next(frames)
-
-    def _judge(self, play: InPlay, now_s: float) -> None:
-        self._outcomes.judge(play, None if self._shown is None else self._shown[1])
-        self._strategy.judged(self._outcomes.latency_s(play), now_s)
-        if play.is_sent and play.reply_s is None:
-            self.uplink.breaker.failed(now_s)
-        self._complete_if_over(play)
-
-    def _show(self, play: InPlay, labels: Labels, now_s: float) -> None:
-        if not play.is_judged:
-            play.shown, play.shown_s = labels, now_s
-        if self._shown is None or play.index >= self._shown[0]:
-            self._shown = (play.index, labels)
-
-    def _complete_if_over(self, play: InPlay) -> None:
-        if play.is_complete:
-            self._outcomes.complete(play)
-            self.traffic.drops.update(play.drops)
-            self._on_complete(play)
+        self._schedule_capture(frames)
 
     # ----------------------------------------------------------------------------------------------------------------
-    # At the edge
+    # Edge
 
-    def _edge_pass(self, play: InPlay) -> float:
-        """Begins a frame; returns how long it takes."""
-        slowed = SLOWED if self.training.slows_edge else 1.0
-        if isinstance(play.route, Split):
-            return play.route.edge_s * slowed
-        play.edge = self._edge.run(play.frame.image)
-        play.edge_labels, play.version = play.edge.labels, play.edge.version
-        return self._times.edge_s * slowed
+    def _edge_pass(self, state: FrameState) -> float:
+        """Process a frame, and return the duration."""
+        if isinstance(state.route, Split):
+            return state.route.edge_s * self.training.edge_slowdown
+        state.edge = self._edge.run(state.frame.image)
+        state.edge_labels, state.version = state.edge.labels, state.edge.version
+        return self._times.edge_s * self.training.edge_slowdown
 
-    def _edge_done(self, play: InPlay, now_s: float) -> None:
-        play.num_open -= 1
-        if play.edge is None:
-            play.verdict = Verdict(upload=True, prob_upload=1.0)
+    def _edge_done(self, state: FrameState, now_s: float) -> None:
+        state.num_open -= 1
+        if state.edge is None:
+            state.decision = Decision(upload=True, prob_upload=1.0)
         else:
-            play.edge_s = now_s
-            if not play.is_judged:
-                play.answer = "edge"
-            self._show(play, play.edge.labels, now_s)
-            play.delta = self._strategy.delta
-            view = EdgeView(play.index, play.frame.image, play.edge, gain=lambda: self._gain(play))
-            play.verdict = self._strategy.decide(view)
-            self.traffic.count["explored"] += play.verdict.is_explored
-            play.edge = None
-        if play.verdict.upload:
-            self._upload(play, now_s)
+            state.edge_s = now_s
+            self._display.show(state, state.edge.labels, "edge", now_s)
+            state.delta = self._strategy.delta
+            view = EdgeView(state.index, state.frame.image, state.edge, gain=lambda: self._shadow.gain(state))
+            state.decision = self._strategy.decide(view)
+            self.traffic.count["explored"] += state.decision.is_explored
+            state.edge = None
+        if state.decision.upload:
+            self._upload(state, now_s)
         self.training.begin_if_due(now_s)
-        self._complete_if_over(play)
+        self._record_if_complete(state)
 
-    def _edge_dropped(self, play: InPlay) -> None:
-        play.num_open -= 1
-        play.drops.append("edge busy")
+    def _edge_dropped(self, state: FrameState) -> None:
+        state.num_open -= 1
+        state.drops.append("edge busy")
 
-    def _gain(self, play: InPlay) -> float | None:
-        """Loss of the edge minus loss of the cloud on a frame, by the truth."""
-        truth, num_classes = play.frame.labels, len(self._edge.model.classes)
-        if truth is None or play.edge_labels is None:
-            return None
-        cloud = self.shadow(play)
-        losses = [frame_loss(confusion(truth, labels, num_classes)) for labels in (play.edge_labels, cloud.labels)]
-        return None if losses[0] is None or losses[1] is None else losses[0] - losses[1]
+    # ----------------------------------------------------------------------------------------------------------------
+    # Upload
 
-    def shadow(self, play: InPlay) -> CloudAnswer:
-        """The cloud's answer to a frame at full quality, outside of virtual time.
-
-        Raises:
-            EdgeAIError: As `CloudModels.answer`.
-        """
-        return shadow_answer(play, self._answerer, self._cfg.upload.quality)
-
-    def _upload(self, play: InPlay, now_s: float) -> None:
-        """Compresses a frame and hands it to the uplink."""
-        verdict = play.verdict
-        split = play.route if isinstance(play.route, Split) else None
+    def _upload(self, state: FrameState, now_s: float) -> None:
+        """Compress a frame and pass it to the uplink."""
+        decision = state.decision
+        split = state.route if isinstance(state.route, Split) else None
         jpeg, body_bytes = b"", split.num_bytes if split else 0
         if split is None or split.layer == 0:
-            step = self._ladder.choose(self._goodput_bps(now_s))
-            play.quality, play.scale = step
-            image = play.frame.image if verdict.image is None else verdict.image
-            jpeg = encode_image(image, quality=step[0], scale=step[1])
-            play.verdict = replace(verdict, image=None)
-            body_bytes = len(jpeg)
-            self._ladder.weighed(step, body_bytes)
-        play.num_open += 1
-        play.is_waited_for = verdict.for_answer
-        request = Request(play, jpeg, HEADER_BYTES + body_bytes, verdict.for_answer, split)
-        self._loop.at(now_s + self._times.encode_s, lambda end_s: self._hand_over(request, end_s))
-
-    def _hand_over(self, request: Request, now_s: float) -> None:
-        if request.for_answer:
-            self.uplink.ask(request, now_s)
-        else:
-            self.uplink.store(request, now_s)
+            image = state.frame.image if decision.image is None else decision.image
+            encoded = self._encoder.encode(image, self._goodput_bps(now_s))
+            state.quality, state.scale = encoded.quality, encoded.scale
+            jpeg, body_bytes = encoded.jpeg, len(encoded.jpeg)
+            state.decision = replace(decision, image=None)
+        state.num_open += 1
+        state.is_waited_for = decision.for_answer
+        request = Request(state, jpeg, HEADER_BYTES + body_bytes, decision.for_answer, split)
+        accept = self.uplink.ask if request.for_answer else self.uplink.store
+        self._loop.at(now_s + self._times.encode_s, lambda end_s: accept(request, end_s))
 
     def _goodput_bps(self, now_s: float) -> float | None:
         return self._link.goodput_bps("up", now_s=now_s, window_s=GOODPUT_WINDOW_S)
 
     def _sent(self, request: Request, now_s: float) -> None:
-        request.play.is_sent = request.for_answer
-        self._strategy.sent(request.num_bytes, now_s, self._goodput_bps(now_s))
-
-    # ----------------------------------------------------------------------------------------------------------------
-    # In the cloud
+        request.state.is_sent = request.for_answer
+        self._strategy.on_sent(request.num_bytes, now_s, self._goodput_bps(now_s))
 
     def _delivered(self, request: Request, now_s: float) -> None:
-        request.play.is_uploaded = True
-        request.play.up_bytes += request.num_bytes
+        request.state.is_uploaded = True
+        request.state.up_bytes += request.num_bytes
         self.traffic.up(request.num_bytes)
-        self._server.receive(request, now_s)
-
-    def _cloud_expired(self, request: Request, now_s: float) -> None:
-        """Too late for an answer: the edge is told so; the label may still teach."""
-        request.play.drops.append("expired")
-        if self._strategy.trains_at is not None:
-            request.play.num_open += 1
-        self._reply(request, None, None, now_s, frees=True)
-
-    def _cloud_dropped(self, request: Request) -> None:
-        request.play.drops.append("cloud busy")
-        self._over(request)
-
-    def _cloud_done(self, request: Request, now_s: float) -> None:
-        play, size_px = request.play, request.play.frame.image.shape[:2]
-        if request.split is not None:
-            image = decode_image(request.jpeg, size_px) if request.jpeg else play.frame.image
-            self._reply(request, self._edge.run(image).labels, None, now_s, frees=True)
-            return
-        try:
-            answer = self._answerer(request.jpeg, size_px)
-        except EdgeAIError as error:
-            self._fail(request, error, now_s)
-            return
-        play.cloud = answer
-        if self._strategy.trains_at == "cloud":
-            self._learn(request, answer, now_s)
-        if request.for_answer or self._strategy.trains_at == "edge":
-            self._reply(request, answer.labels, answer, now_s, frees=request.for_answer)
-        else:
-            self._over(request)
-
-    def _fail(self, request: Request, error: EdgeAIError, now_s: float) -> None:
-        """A frame that the cloud cannot answer, such as by a user's mask source; the run goes on."""
-        request.play.drops.append("cloud error")
-        if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(f"frame {request.play.frame.id}: {error.message}")
-        if request.for_answer:
-            self._reply(request, None, None, now_s, frees=True)
-        else:
-            self._over(request)
-
-    def _learn(self, request: Request, answer: CloudAnswer, now_s: float) -> None:
-        play = request.play
-        self.traffic.count["labelled"] += 1
-        self._strategy.labelled(
-            Labelled(
-                frame_id=play.frame.id,
-                time_s=play.frame.time_s,
-                jpeg=request.jpeg,
-                answer=answer,
-                verdict=play.verdict,
-                version=play.version,
-            )
-        )
-        self.training.begin_if_due(now_s)
+        self.cloud.receive(request, now_s)
 
     # ----------------------------------------------------------------------------------------------------------------
-    # Back at the edge
+    # Reply
 
-    def _reply(
-        self, request: Request, labels: Labels | None, answer: CloudAnswer | None, now_s: float, *, frees: bool
-    ) -> None:
-        """Sends labels down, or the bare header of an answer that there is not; `frees` a place in flight."""
-        num_bytes = HEADER_BYTES + (0 if labels is None else len(encode_labels(labels)))
-        transfer = self._link.transfer("down", num_bytes, now_s)
+    def _replied(self, reply: Reply, now_s: float) -> None:
+        request = reply.request
+        self.traffic.reply(reply.num_bytes)
+        request.state.down_bytes += reply.num_bytes
+        if reply.labels is not None:
+            request.state.reply_s = now_s
+            if request.for_answer:
+                self._refine(reply, now_s)
+            self._learn_from(reply, now_s)
+        if reply.frees_slot:
+            self.uplink.slot_freed(now_s)
+        self._close(request)
 
-        def arrived(end_s: float) -> None:
-            self.traffic.reply(num_bytes)
-            request.play.down_bytes += num_bytes
-            if labels is not None:
-                self._replied(request, labels, answer, end_s)
-            if frees:
-                self.uplink.answered(end_s)
-            self._over(request)
+    def _refine(self, reply: Reply, now_s: float) -> None:
+        state = reply.request.state
+        assert reply.labels is not None
+        if not state.is_judged:
+            self.uplink.breaker.succeeded()
+        is_shown = self._display.refine(state, reply.labels, now_s)
+        self.traffic.count["refined" if is_shown else "late"] += 1
 
-        self._loop.at(transfer.end_s, arrived)
-
-    def _replied(self, request: Request, labels: Labels, answer: CloudAnswer | None, now_s: float) -> None:
-        play = request.play
-        play.reply_s = now_s
-        if request.for_answer:
-            if not play.is_judged:
-                self.uplink.breaker.succeeded()
-            if not play.is_judged and play.index > self._newest_refined:
-                self._newest_refined = play.index
-                play.answer = "cloud"
-                self._show(play, labels, now_s)
-                self.traffic.count["refined"] += 1
-            else:
-                self.traffic.count["late"] += 1
+    def _learn_from(self, reply: Reply, now_s: float) -> None:
+        """Report the edge's agreement with the answer, and train on it where training happens at the edge."""
+        state, answer = reply.request.state, reply.answer
         if answer is None:
             return
-        if play.edge_labels is not None:
-            agreed = agreement(play.edge_labels, labels, len(self._edge.model.classes))
+        if state.edge_labels is not None:
+            agreed = agreement(state.edge_labels, answer.labels, self._outcomes.num_classes)
             if agreed is not None:
-                self._strategy.replied(play.verdict, 1.0 - agreed)
+                self._strategy.on_reply(state.decision, 1.0 - agreed)
         if self._strategy.trains_at == "edge":
-            self._learn(request, answer, now_s)
-
-    def _over(self, request: Request) -> None:
-        """Nothing more will come of a request."""
-        request.play.num_open -= 1
-        self._complete_if_over(request.play)
+            self.training.add_label(reply.request, answer, now_s)
 
     def _pushed(self, now_s: float, num_bytes: int) -> None:
         self.traffic.push(num_bytes)
         self._outcomes.add_bytes(now_s, self._segment, down_bytes=num_bytes)
 
+    # ----------------------------------------------------------------------------------------------------------------
+    # Deadline and record
 
-def shadow_answer(play: InPlay, answerer: Answerer, quality: int) -> CloudAnswer:
-    """What the cloud would say of a frame sent at full size.
+    def _judge(self, state: FrameState, now_s: float) -> None:
+        self._outcomes.judge(state, self._display.labels)
+        self._strategy.on_deadline(self._outcomes.latency_s(state), now_s)
+        if state.is_sent and state.reply_s is None:
+            self.uplink.breaker.failed(now_s)
+        self._record_if_complete(state)
 
-    Raises:
-        EdgeAIError: As `CloudModels.answer`.
-    """
-    image: np.ndarray = play.frame.image
-    return answerer(encode_image(image, quality=quality), (image.shape[0], image.shape[1]))
+    def _close(self, request: Request) -> None:
+        """Mark a request as finished."""
+        request.state.num_open -= 1
+        self._record_if_complete(request.state)
+
+    def _record_if_complete(self, state: FrameState) -> None:
+        if state.is_complete:
+            self._outcomes.complete(state)
+            self.traffic.drops.update(state.drops)
+            self._on_complete(state)

@@ -1,8 +1,8 @@
-"""Forgetting and foresight: the edge model after each drift segment, tried on frames of all of them.
+"""Backward and forward transfer: the edge model after each drift segment, evaluated on frames of all segments.
 
-After the run, because frames of later segments are not known before. A few frames of each segment are kept, the weights
-at the end of each; at most `MAX_SEGMENTS` are looked at. The frames may be among those that were trained on, with the
-cloud's labels; they are judged by the true ones.
+Evaluated after the run, when frames of all segments are known. A few frames of each segment are stored, and the weights
+at its end, for at most `MAX_SEGMENTS` segments. The frames may have been used in training, with the cloud's labels;
+they are evaluated with the ground truth.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from edgeai.collab.streams.stream import Frame
 
 MAX_SEGMENTS = 16
 EVERY = 5
-"""Every fifth frame of a segment is kept, until there are enough."""
+"""Every fifth frame of a segment is stored, up to the configured number."""
 
 
 class TransferProbe:
-    """Collects frames and weights along a run.
+    """Collects frames and weights during a run.
 
     Args:
-        edge: Whose model is tried.
-        num_frames: Kept of each segment; 0 keeps nothing.
+        edge: Edge device whose model is evaluated.
+        num_frames: Number of frames stored per segment; 0 disables the probe.
     """
 
     def __init__(self, edge: EdgeDevice, num_frames: int) -> None:
@@ -39,13 +39,13 @@ class TransferProbe:
         self._segment: str | None = None
 
     def see(self, frame: Frame) -> None:
-        """Hears of every frame, when it is taken."""
+        """Process a captured frame."""
         if not self._num_frames or self._edge.model.trainable is None:
             return
         if frame.segment != self._segment:
             self._segment, self._num_seen = frame.segment, 0
             if frame.segment not in self._kept and len(self._kept) < MAX_SEGMENTS:
-                self._states.append(self._edge.state())  # before this segment: after the one before
+                self._states.append(self._edge.state())  # weights before this segment
                 self._kept[frame.segment] = []
         kept = self._kept.get(frame.segment)
         if (
@@ -58,7 +58,7 @@ class TransferProbe:
         self._num_seen += 1
 
     def transfer(self) -> Transfer:
-        """BWT and FWT in mIoU; None where there are fewer than two segments with labels."""
+        """Return BWT and FWT in mIoU; None with fewer than two labeled segments."""
         places = [place for place, kept in enumerate(self._kept.values()) if kept]
         if len(places) < 2:
             return Transfer(None, None)

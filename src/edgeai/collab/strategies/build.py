@@ -1,4 +1,4 @@
-"""All strategies by name."""
+"""Table of all strategies by name, and their factory."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from edgeai.collab.config.policy import ScoreKind
 from edgeai.collab.config.run import CollabRunConfig, StrategyName
 from edgeai.collab.strategies.bn_adapt import BnAdapt
 from edgeai.collab.strategies.cema import Cema
+from edgeai.collab.strategies.context import StrategyContext
 from edgeai.collab.strategies.dcsb import Dcsb
-from edgeai.collab.strategies.fixed import CloudEverything, Random
+from edgeai.collab.strategies.fixed import CloudEverything, EdgeOnly, Random
 from edgeai.collab.strategies.laecips import Ablated, AppealNet, Laecips, without
 from edgeai.collab.strategies.neurosurgeon import Neurosurgeon
-from edgeai.collab.strategies.parts import Parts
 from edgeai.collab.strategies.sampled import Ams, Shoggoth
 from edgeai.collab.strategies.scored import NO_EXPLORING, Scored, classic, foreknown
-from edgeai.collab.strategies.strategy import EdgeOnly
-
-__all__ = ["STRATEGIES", "EdgeOnly", "Parts", "build_strategy", "settled"]
+from edgeai.collab.strategies.strategy import Strategy
 
 _ABLATIONS: dict[StrategyName, Ablated] = {
     "laecips-no-update": "update",
@@ -30,15 +28,15 @@ _ABLATIONS: dict[StrategyName, Ablated] = {
 }
 
 
-def _classic(name: ScoreKind) -> Callable[[Parts], EdgeOnly]:
-    return lambda parts: Scored(classic(name), parts.cfg.threshold, NO_EXPLORING, parts.cfg.seed)
+def _classic(name: ScoreKind) -> Callable[[StrategyContext], Strategy]:
+    return lambda context: Scored(classic(name), context.cfg.threshold, NO_EXPLORING, context.cfg.seed)
 
 
-STRATEGIES: dict[StrategyName, Callable[[Parts], EdgeOnly]] = {
-    "edge-only": lambda parts: EdgeOnly(),
-    "cloud-only": lambda parts: CloudEverything(),
-    "random": lambda parts: Random(parts.cfg.upload_rate, parts.cfg.seed),
-    "oracle": lambda parts: Scored(foreknown, parts.cfg.threshold, NO_EXPLORING, parts.cfg.seed),
+STRATEGIES: dict[StrategyName, Callable[[StrategyContext], Strategy]] = {
+    "edge-only": lambda context: EdgeOnly(),
+    "cloud-only": lambda context: CloudEverything(),
+    "random": lambda context: Random(context.cfg.upload_rate, context.cfg.seed),
+    "oracle": lambda context: Scored(foreknown, context.cfg.threshold, NO_EXPLORING, context.cfg.seed),
     "max-prob": _classic("max_prob"),
     "margin": _classic("margin"),
     "entropy": _classic("entropy"),
@@ -46,7 +44,7 @@ STRATEGIES: dict[StrategyName, Callable[[Parts], EdgeOnly]] = {
     "cross-entropy": _classic("sedna_cross_entropy"),
     "ibt": _classic("ibt"),
     "appealnet": AppealNet,
-    "dcsb": lambda parts: Dcsb(parts.cfg.threshold, parts.cfg.seed),
+    "dcsb": lambda context: Dcsb(context.cfg.threshold, context.cfg.seed),
     "ams": Ams,
     "shoggoth": Shoggoth,
     "cema": Cema,
@@ -58,15 +56,15 @@ STRATEGIES: dict[StrategyName, Callable[[Parts], EdgeOnly]] = {
 
 
 def settled(cfg: CollabRunConfig) -> CollabRunConfig:
-    """The config that a strategy really runs with: an ablation takes its part out."""
+    """Return the effective config of a strategy: an ablation disables its component."""
     part = _ABLATIONS.get(cfg.strategy)
     return cfg if part is None else without(cfg, part)
 
 
-def build_strategy(parts: Parts) -> EdgeOnly:
-    """The strategy that a settled config names.
+def build_strategy(context: StrategyContext) -> Strategy:
+    """Return the strategy that an effective config names.
 
     Raises:
-        UsageError: It adapts the edge model, and that is frozen.
+        UsageError: The strategy adapts the edge model, and the model is frozen.
     """
-    return STRATEGIES[parts.cfg.strategy](parts)
+    return STRATEGIES[context.cfg.strategy](context)

@@ -1,38 +1,45 @@
-"""Strategies that are constants: the cloud for every frame, or for frames drawn by lot."""
+"""Strategies without adaptation: edge only, cloud only, and random uploads."""
 
 from __future__ import annotations
 
 from edgeai.collab.config.policy import ExploreConfig
 from edgeai.collab.policy.exploration import Explorer
-from edgeai.collab.strategies.strategy import CloudOnly, EdgeOnly, EdgeView, Route, Verdict
+from edgeai.collab.strategies.strategy import CloudOnly, Decision, EdgeView, Route, Strategy
 
 
-class CloudEverything(EdgeOnly):
-    """cloud-only: every frame goes up at once, the edge looks at none, and the cloud's answer is the only one.
+class EdgeOnly(Strategy):
+    """edge-only: nothing is uploaded and nothing is learned. The lower reference of every comparison.
 
-    Rule: a constant, as Sedna ships it. A frame whose answer comes too late shows the answer of an earlier one.
+    Rule: a constant, as shipped in Sedna.
+    """
+
+
+class CloudEverything(Strategy):
+    """cloud-only: every frame is uploaded at once, without an edge pass, and only the cloud answers.
+
+    Rule: a constant, as shipped in Sedna. If an answer is late, the answer to an earlier frame is shown.
     """
 
     def route(self, now_s: float) -> Route:
-        """Straight to the cloud."""
+        """Return the route straight to the cloud."""
         return CloudOnly()
 
 
-class Random(EdgeOnly):
-    """random: a frame goes up with a given probability, whatever it shows.
+class Random(Strategy):
+    """random: a frame is uploaded with a fixed probability, regardless of its content.
 
-    Rule: a constant rate, as Sedna ships it (its default is 0.3). What a clever strategy must beat at the same rate.
+    Rule: a constant rate, as shipped in Sedna (default 0.3). The reference for other strategies at the same rate.
 
     Args:
-        rate: That probability.
-        seed: Of the draws.
+        rate: Upload probability.
+        seed: Seed of the draws.
     """
 
     def __init__(self, rate: float, seed: int) -> None:
-        self._lots = Explorer(ExploreConfig(explore_frac=0.0), seed)
+        self._explorer = Explorer(ExploreConfig(explore_frac=0.0), seed)
         self._rate = rate
 
-    def decide(self, view: EdgeView) -> Verdict:
-        """Draws a lot."""
-        drawn = self._lots.decide(self._rate, view.index)
-        return Verdict(upload=drawn.upload, prob_upload=self._rate)
+    def decide(self, view: EdgeView) -> Decision:
+        """Draw the decision."""
+        drawn = self._explorer.decide(self._rate, view.index)
+        return Decision(upload=drawn.upload, prob_upload=self._rate)

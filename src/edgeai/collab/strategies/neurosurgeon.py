@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from edgeai.collab.models.inputs import stack_images
 from edgeai.collab.models.seg_model import SegModel
 from edgeai.collab.models.street_net import StreetNet
-from edgeai.collab.strategies.parts import Parts
-from edgeai.collab.strategies.strategy import EdgeFirst, EdgeOnly, Route, Split
+from edgeai.collab.strategies.context import StrategyContext
+from edgeai.collab.strategies.strategy import EdgeFirst, Route, Split, Strategy
 from edgeai.collab.wire.codec import HEADER_BYTES
 
 CLOUD_SPEEDUP = 10.0
@@ -33,7 +33,7 @@ class Cut:
     """What must cross: every activation that later layers use, one byte a value."""
 
 
-class Neurosurgeon(EdgeOnly):
+class Neurosurgeon(Strategy):
     """neurosurgeon: one model, cut in two; its answer is always the edge model's own.
 
     Paper: Neurosurgeon, ASPLOS 2017. Rule: the layer k that minimises edge(1..k) + bytes_k / rate + cloud(k+1..n), from
@@ -43,9 +43,11 @@ class Neurosurgeon(EdgeOnly):
     win.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._pass_s, self._delay_s = parts.pass_s, parts.delay_s
-        self.cuts = find_cuts(parts.edge.model, parts.size_px)
+    uses_cloud_models = False
+
+    def __init__(self, context: StrategyContext) -> None:
+        self._pass_s, self._delay_s = context.pass_s, context.delay_s
+        self.cuts = find_cuts(context.edge.model, context.size_px)
         self._jpeg_bytes = FIRST_JPEG_BYTES
         self._goodput_bps: float | None = None
         self._layer = 0
@@ -75,7 +77,7 @@ class Neurosurgeon(EdgeOnly):
         link_s = 2 * self._delay_s + (8 * num_bytes / self._goodput_bps if self._goodput_bps else 0.0)
         return edge_s + link_s + (self._pass_s - edge_s) / CLOUD_SPEEDUP
 
-    def sent(self, num_bytes: int, now_s: float, goodput_bps: float | None) -> None:
+    def on_sent(self, num_bytes: int, now_s: float, goodput_bps: float | None) -> None:
         """Measures frame size and rate."""
         if self._layer == 0:
             self._jpeg_bytes = num_bytes - HEADER_BYTES

@@ -1,4 +1,4 @@
-"""AMS and Shoggoth: no frame is answered by the cloud; sampled frames are labelled there and the edge model follows."""
+"""AMS and Shoggoth: the cloud labels sampled frames for training and answers none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import math
 from collections import deque
 
 from edgeai.collab.config.policy import UpdateConfig
-from edgeai.collab.learning.trainer import UpdateResult
-from edgeai.collab.learning.version import Version
+from edgeai.collab.learning.version import UpdateResult
 from edgeai.collab.metrics.confusion import Labels, confusion, seg_metrics
-from edgeai.collab.strategies.parts import Parts
-from edgeai.collab.strategies.strategy import EdgeView, Labelled, Verdict
-from edgeai.collab.strategies.taught import Taught
+from edgeai.collab.strategies.context import StrategyContext
+from edgeai.collab.strategies.strategy import Decision, EdgeView, LabeledFrame
+from edgeai.collab.strategies.trained import Trained
 
 TRAIN_EVERY_S = 10.0
 PUSH_FRAC = 0.1
@@ -20,13 +19,13 @@ SLEEP_BELOW, WAKE_ABOVE, SLEEP_STEP_S, MAX_SLEEP = 0.25, 0.35, 2.0, 6.0
 
 
 class SamplingRate:
-    """AMS' adaptive sampling, as a share of the largest rate.
+    """The adaptive sampling rate of AMS, as a share of the maximum rate.
 
-    rate <- clip(rate - 0.2 tanh(20 (phi - 0.6)), 0.1, 1), phi the mIoU of consecutive labels of the cloud: the less a
-    scene changes, the fewer frames are sampled.
+    rate <- clip(rate - 0.2 tanh(20 (phi - 0.6)), 0.1, 1), with phi the mIoU of consecutive labels of the cloud: the
+    less the scene changes, the fewer frames are sampled.
 
     Args:
-        num_classes: C.
+        num_classes: Number of classes C.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -34,8 +33,8 @@ class SamplingRate:
         self._before: Labels | None = None
         self.rate = 1.0
 
-    def labelled(self, labels: Labels) -> None:
-        """Hears of the next sampled frame's labels [H,W]."""
+    def on_label(self, labels: Labels) -> None:
+        """Update the rate with the labels [H,W] of the next sampled frame."""
         before, self._before = self._before, labels
         metrics = None if before is None else seg_metrics(confusion(before, labels, self._num_classes))
         if metrics is not None:
@@ -43,58 +42,58 @@ class SamplingRate:
             self.rate = min(1.0, max(LEAST_RATE, self.rate - step))
 
 
-class Sampled(Taught):
-    """Frames go up at an adaptive rate, for their labels alone.
+class Sampled(Trained):
+    """Base class: frames are uploaded at an adaptive rate, only for their labels.
 
     Args:
-        parts: What it is built from.
-        update: How it trains.
+        context: Config and edge device.
+        update: Training settings.
     """
 
-    def __init__(self, parts: Parts, update: UpdateConfig) -> None:
-        self._max_share = parts.cfg.upload_rate
+    def __init__(self, context: StrategyContext, update: UpdateConfig) -> None:
+        self._max_share = context.cfg.upload_rate
         self._credit = 0.0
-        self._updater = parts.updater(update, parts.cfg.miner.model_copy(update={"steps": 0}))
-        self.sampling = SamplingRate(len(parts.edge.model.classes))
+        self._trainer = context.trainer(update, context.cfg.miner.model_copy(update={"steps": 0}))
+        self.sampling = SamplingRate(len(context.edge.model.classes))
 
-    def decide(self, view: EdgeView) -> Verdict:
-        """Uploads every so manieth frame."""
+    def decide(self, view: EdgeView) -> Decision:
+        """Upload at regular intervals that follow the sampling rate."""
         share = self._max_share * self.sampling.rate
         self._credit += share
         upload = self._credit >= 1.0 - 1e-9
         self._credit -= upload
-        return Verdict(upload=upload, for_answer=False, prob_upload=share)
+        return Decision(upload=upload, for_answer=False, prob_upload=share)
 
-    def labelled(self, label: Labelled) -> None:
-        """Remembers it, and adapts the rate."""
-        super().labelled(label)
-        self.sampling.labelled(label.answer.labels)
+    def on_label(self, label: LabeledFrame) -> None:
+        """Add a labeled frame to the buffer, and adapt the rate."""
+        super().on_label(label)
+        self.sampling.on_label(label.answer.labels)
 
 
 class Ams(Sampled):
     """ams: the cloud trains a copy of the edge model on sampled frames and pushes the weights that changed most.
 
-    Paper: AMS, arXiv 2006.06628, and its code. Rule: sampled frames go up at an adaptive rate, a teacher labels them,
-    every 10 s a copy is trained and the tenth of its weights with the largest first step travels as bit mask and
-    float16 values; while the mean of the last 5 rates is below 0.25 the interval grows by 2 s a step to at most 6
-    times, and above 0.35 it is 10 s again. Differs: the largest sampling rate is the run's upload_rate instead of one
-    frame a second, and buffer, optimiser and steps are the run's shared budget, so that all trainers have the same.
+    Paper: AMS, arXiv 2006.06628, and its code. Rule: sampled frames are uploaded at an adaptive rate and labeled by a
+    teacher; every 10 s a copy is trained, and the tenth of its weights with the largest first step is pushed as a bit
+    mask and float16 values; while the mean of the last 5 rates is below 0.25 the interval grows by 2 s per update, up
+    to 6 times 10 s, and above 0.35 it returns to 10 s. Differs: the maximum sampling rate is the run's upload_rate
+    instead of one frame per second; buffer, optimizer and steps are the run's, so that all trainers have one budget.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, context: StrategyContext) -> None:
         never = 1 << 30
         changes = {"push": "delta", "push_frac": PUSH_FRAC, "every_frames": never, "every_s": TRAIN_EVERY_S}
-        super().__init__(parts, parts.cfg.update.model_copy(update=changes))
+        super().__init__(context, context.cfg.update.model_copy(update=changes))
         self._rates: deque[float] = deque(maxlen=5)
         self._interval_s = TRAIN_EVERY_S
         self._last_s = 0.0
 
     def due(self, now_s: float) -> bool:
-        """Every interval."""
-        return now_s - self._last_s >= self._interval_s and self._updater.due(now_s)
+        """Return whether the interval has passed and there are new labels."""
+        return now_s - self._last_s >= self._interval_s and self._trainer.due(now_s)
 
-    def update(self, now_s: float) -> tuple[UpdateResult, Version]:
-        """Trains, and sleeps longer or wakes up."""
+    def update(self, now_s: float) -> UpdateResult:
+        """Train, and adapt the interval."""
         self._last_s = now_s
         self._rates.append(self.sampling.rate)
         mean = sum(self._rates) / len(self._rates)
@@ -106,15 +105,15 @@ class Ams(Sampled):
 
 
 class Shoggoth(Sampled):
-    """shoggoth: the edge trains itself; the cloud only labels sampled frames and sends the labels down.
+    """shoggoth: the edge trains itself; the cloud only labels sampled frames and sends the labels to the edge.
 
-    Paper: Shoggoth, DAC 2023. Rule: adaptive frame sampling, labels by the cloud's model, training at the edge in small
-    batches with replay. Constants: not in the abstract; the sampling rule is AMS' and the training budget is the run's.
-    Differs: whole images are replayed, where Shoggoth replays inner activations; while the edge trains, one of its
-    passes takes twice as long (ours).
+    Paper: Shoggoth, DAC 2023. Rule: adaptive frame sampling, labels from the cloud's model, training at the edge in
+    small batches with replay. Constants: not in the abstract; the sampling rule is that of AMS, the training budget is
+    the run's. Differs: whole images are replayed, where Shoggoth replays inner activations; while the edge trains, its
+    passes take twice as long (ours).
     """
 
     trains_at = "edge"
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts, parts.cfg.update)
+    def __init__(self, context: StrategyContext) -> None:
+        super().__init__(context, context.cfg.update)

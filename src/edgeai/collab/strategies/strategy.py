@@ -1,13 +1,12 @@
-"""What a strategy is asked, what it hears, and the simplest one: the edge alone.
+"""The strategy interface: which frames are uploaded, and what is learned from the cloud's labels.
 
-A strategy decides which frames go up and what is learned from the cloud's labels; queues, link, deadlines and
-bookkeeping are the same for all and lie outside.
+Queues, link, deadlines and bookkeeping are the same for all strategies and live outside. The pipeline calls
 
-    route      before a frame: edge first, straight to the cloud, or cut within the edge model
-    decide     after the edge's pass: stay or upload, for an answer or only for its label
-    sent, judged, replied     what became of it
-    labelled   the cloud has labelled a frame, where training happens
-    due, update               training, and the version that comes of it
+    route       before a frame: edge first, straight to the cloud, or a partition of the edge model
+    decide      after the edge's pass: upload or not, for an answer or only for a label
+    on_sent, on_deadline, on_reply    after an upload, at a frame's deadline, after a cloud answer
+    on_label    where training happens, for each frame that the cloud labeled
+    due, update                       training, and the version it produces
 
 Shapes: C classes, H x W pixels.
 """
@@ -21,31 +20,30 @@ from typing import Literal
 import numpy as np
 
 from edgeai.collab.cloud.answer import CloudAnswer
-from edgeai.collab.edge.device import EdgeOutput
-from edgeai.collab.learning.trainer import UpdateResult
-from edgeai.collab.learning.version import Version
+from edgeai.collab.edge.node import EdgeOutput
+from edgeai.collab.learning.version import UpdateResult
 
 
 @dataclass(frozen=True)
 class EdgeFirst:
-    """The edge looks at the frame and answers at once."""
+    """The edge model processes the frame and answers at once."""
 
 
 @dataclass(frozen=True)
 class CloudOnly:
-    """The frame goes up unseen, and only the cloud answers."""
+    """The frame is uploaded without an edge pass; only the cloud answers."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """The edge model's first layers run at the edge, the rest in the cloud."""
+    """The edge model's first layers run at the edge, the others in the cloud."""
 
     layer: int
-    """Layers at the edge; 0 sends the frame itself."""
+    """Number of layers at the edge; 0 sends the frame itself."""
     edge_s: float
     cloud_s: float
     num_bytes: int
-    """What crosses, header aside; with layer 0 the frame's own size counts instead."""
+    """Size of the activations, without header; with layer 0 the size of the JPEG file is used instead."""
 
 
 Route = EdgeFirst | CloudOnly | Split
@@ -53,7 +51,7 @@ Route = EdgeFirst | CloudOnly | Split
 
 @dataclass(frozen=True)
 class EdgeView:
-    """What is known at the edge when it decides."""
+    """What the edge knows when it decides on a frame."""
 
     index: int
     """Number of the frame."""
@@ -61,80 +59,83 @@ class EdgeView:
     """[H,W,3] uint8."""
     edge: EdgeOutput
     gain: Callable[[], float | None]
-    """Loss of the edge minus loss of the cloud, which no real system knows; None without labels. For the oracle."""
+    """Loss of the edge minus loss of the cloud, by the ground truth; None without labels. Only for the oracle."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a strategy wants with a frame."""
+class Decision:
+    """A strategy's decision on one frame."""
 
     upload: bool = False
     score: float | None = None
     """Confidence in the edge's answer, in [0,1]."""
     for_answer: bool = True
-    """The cloud's answer is wanted; else only its label, whenever the link has time."""
+    """The cloud's answer is wanted; otherwise only its label, whenever the link is idle."""
     is_explored: bool = False
-    """It was easy, and goes up all the same."""
+    """The frame is easy and uploaded for exploration."""
     prob_upload: float = 0.0
     importance: float = 1.0
     """Weight 1/p in training, clipped."""
     image: np.ndarray | None = None
-    """Sent in place of the frame [H,W,3]."""
+    """Image sent in place of the frame [H,W,3]."""
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabeledFrame:
     """A frame with the cloud's labels, where training happens."""
 
     frame_id: str
     time_s: float
-    """When it was taken."""
+    """Capture time."""
     jpeg: bytes
     answer: CloudAnswer
-    verdict: Verdict
+    decision: Decision
     version: int
-    """Of the edge model when the frame was taken."""
+    """Version of the edge model when the frame was captured."""
 
 
-class EdgeOnly:
-    """The edge alone: nothing is uploaded, nothing is learned. The floor of every comparison.
-
-    Rule: a constant, as Sedna ships it. Also the ground that the other strategies stand on: they say only what they do
-    otherwise.
-    """
+class Strategy:
+    """Base class of all strategies. By default every frame stays at the edge and nothing is trained."""
 
     trains_at: Literal["cloud", "edge"] | None = None
-    """Where labels teach; None: they teach nothing."""
+    """Where training happens; None for strategies that train nothing."""
+    uses_cloud_models: bool = True
+    """The cloud answers with its own models; otherwise it completes the edge model's pass."""
 
     @property
     def delta(self) -> float | None:
-        """The threshold now, if there is one."""
+        """The current threshold, if there is one."""
         return None
 
     def route(self, now_s: float) -> Route:
-        """Where the next frame goes first."""
+        """Return where the next frame is processed first."""
         return EdgeFirst()
 
-    def decide(self, view: EdgeView) -> Verdict:
-        """What becomes of a frame that the edge has looked at."""
-        return Verdict()
+    def decide(self, view: EdgeView) -> Decision:
+        """Decide on a frame after the edge's pass."""
+        return Decision()
 
-    def sent(self, num_bytes: int, now_s: float, goodput_bps: float | None) -> None:
-        """Hears of bytes that went up, and of the uplink's rate as measured; in order of time."""
+    def on_sent(self, num_bytes: int, now_s: float, goodput_bps: float | None) -> None:
+        """Process an upload and the measured uplink rate; called in time order."""
 
-    def judged(self, latency_s: float, now_s: float) -> None:
-        """Hears of the latency of an answer at its deadline; in order of time."""
+    def on_deadline(self, latency_s: float, now_s: float) -> None:
+        """Process the latency of a frame's answer at its deadline; called in time order."""
 
-    def replied(self, verdict: Verdict, loss_edge: float) -> None:
-        """Hears, at the edge, the share of pixels on which a cloud answer differs from the edge's."""
+    def on_reply(self, decision: Decision, loss_edge: float) -> None:
+        """Process a cloud answer at the edge.
 
-    def labelled(self, label: Labelled) -> None:
-        """Hears of a labelled frame, where training happens."""
+        Args:
+            decision: Decision on the frame.
+            loss_edge: Share of pixels in which the cloud's answer differs from the edge's.
+        """
+
+    def on_label(self, label: LabeledFrame) -> None:
+        """Process a labeled frame, where training happens."""
 
     def due(self, now_s: float) -> bool:
-        """Whether it is time to train."""
+        """Return whether an update should start."""
         return False
 
-    def update(self, now_s: float) -> tuple[UpdateResult, Version]:
-        """Trains."""
+    def update(self, now_s: float) -> UpdateResult:
+        """Train, and return the result with the current version."""
         raise NotImplementedError("this strategy trains nothing")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from edgeai.collab.models.seg_model import state_digest
+from edgeai.collab.models.state import state_digest
 from edgeai.core.errors import EdgeAIError
 
 PushKind = Literal["full", "delta", "bn"]

@@ -1,4 +1,4 @@
-"""What went over the link, and what went wrong on the way: counters of one run."""
+"""Counters of messages, bytes and drops of one run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrafficSummary:
-    """Messages and bytes, headers included."""
+    """Numbers of messages and bytes, headers included."""
 
     up_frames: int
     up_bytes: int
@@ -17,41 +17,48 @@ class TrafficSummary:
     down_pushes: int
     down_push_bytes: int
     refined: int
-    """Cloud answers that were shown."""
+    """Cloud answers shown."""
     late: int
-    """Cloud answers that came after the deadline, or after that of a newer frame."""
+    """Cloud answers that arrived after the deadline, or after the answer to a newer frame."""
     explored: int
-    """Easy frames that were uploaded all the same."""
+    """Easy frames uploaded for exploration."""
     labelled: int
-    """Frames whose labels reached the place of training."""
+    """Labeled frames received for training."""
     drops: dict[str, int]
-    """By cause."""
+    """Number of drops by cause."""
     breaker_opened: int
-    """Times that the cloud was given up for a while."""
+    """Number of times the circuit breaker opened."""
 
 
 class Traffic:
-    """Adds up; a message counts when it arrives."""
+    """Counts messages on arrival."""
 
     def __init__(self) -> None:
         self.count: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()
 
     def up(self, num_bytes: int) -> None:
-        """A frame arrived at the cloud."""
+        """Count a frame that arrived at the cloud."""
         self.count.update(up_frames=1, up_bytes=num_bytes)
 
     def reply(self, num_bytes: int) -> None:
-        """An answer arrived at the edge."""
+        """Count an answer that arrived at the edge."""
         self.count.update(down_replies=1, down_reply_bytes=num_bytes)
 
     def push(self, num_bytes: int) -> None:
-        """A new version arrived at the edge."""
+        """Count a version that arrived at the edge."""
         self.count.update(down_pushes=1, down_push_bytes=num_bytes)
 
-    def summary(self, *, breaker_opened: int) -> TrafficSummary:
-        """The counts so far."""
+    def summary(self, *, num_labeled: int, breaker_opened: int) -> TrafficSummary:
+        """Return the counts so far.
+
+        Args:
+            num_labeled: Labeled frames received for training.
+            breaker_opened: Number of times the circuit breaker opened.
+        """
         names = ("up_frames", "up_bytes", "down_replies", "down_reply_bytes", "down_pushes", "down_push_bytes")
-        names += ("refined", "late", "explored", "labelled")  # type: ignore[assignment]
+        names += ("refined", "late", "explored")  # type: ignore[assignment]
         counts = {name: self.count[name] for name in names}
-        return TrafficSummary(**counts, drops=dict(sorted(self.drops.items())), breaker_opened=breaker_opened)
+        return TrafficSummary(
+            **counts, labelled=num_labeled, drops=dict(sorted(self.drops.items())), breaker_opened=breaker_opened
+        )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgeai.collab.cloud.fusion import Mask, fuse
+from edgeai.collab.cloud.fusion import fuse
+from edgeai.collab.models.masks.source import Mask
 
 # Logits of 2 classes; class 1's are 0 everywhere, class 0's are these. Own labels: 0 where positive.
 #    own labels      class 0's logits

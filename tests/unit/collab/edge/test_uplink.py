@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgeai.collab.config.run import UploadConfig
+from edgeai.collab.config.playback import UploadConfig
 from edgeai.collab.edge.uplink import Uplink
 from edgeai.collab.sim.events import EventLoop
 from edgeai.collab.sim.frame_state import Request
@@ -22,10 +22,10 @@ class Edge:
             self.loop,
             link,
             UploadConfig(**config),
-            keeps=keeps,
-            sent=lambda request, now_s: None,
-            delivered=lambda request, now_s: self.delivered.append((request.play.index, pytest.approx(now_s))),
-            given_up=lambda request: self.dropped.append((request.play.index, request.play.drops)),
+            keeps_late=keeps,
+            on_sent=lambda request, now_s: None,
+            on_delivered=lambda request, now_s: self.delivered.append((request.state.index, pytest.approx(now_s))),
+            on_given_up=lambda request: self.dropped.append((request.state.index, request.state.drops)),
         )
 
     def ask(self, index, at_s, *, deadline_s=100.0, store=False):
@@ -38,8 +38,8 @@ def test_few_in_flight_newest_first_oldest_dropped():
     edge = Edge(max_in_flight=1, queue_frames=2)
     for index in range(4):
         edge.ask(index, index / 10)
-    edge.loop.at(5.0, edge.uplink.answered)
-    edge.loop.at(6.5, edge.uplink.answered)
+    edge.loop.at(5.0, edge.uplink.slot_freed)
+    edge.loop.at(6.5, edge.uplink.slot_freed)
     edge.loop.run()
     assert edge.delivered == [(0, 1.0), (3, 6.0), (2, 7.5)]
     assert edge.dropped == [(1, ["queue"])]
@@ -49,7 +49,7 @@ def test_what_waits_beyond_its_deadline_is_not_sent_for_an_answer():
     edge = Edge(max_in_flight=1)
     edge.ask(0, 0.0)
     edge.ask(1, 0.1, deadline_s=2.0)
-    edge.loop.at(5.0, edge.uplink.answered)
+    edge.loop.at(5.0, edge.uplink.slot_freed)
     edge.loop.run()
     assert (edge.delivered, edge.dropped) == ([(0, 1.0)], [(1, ["expired"])])
 
@@ -58,7 +58,7 @@ def test_what_teaches_waits_in_the_spool_until_the_line_is_idle():
     edge = Edge(keeps=True, max_in_flight=1, queue_frames=1)
     for index in range(3):
         edge.ask(index, index / 10)
-    edge.loop.at(5.0, edge.uplink.answered)
+    edge.loop.at(5.0, edge.uplink.slot_freed)
     edge.loop.run()
     # 2 pushed 1 out of the waiting room; an answer is asked for first, then the line is idle
     assert edge.delivered == [(0, 1.0), (2, 6.0), (1, 7.0)]

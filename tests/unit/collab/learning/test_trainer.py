@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from edgeai.collab.config.policy import MinerConfig, ReplayConfig, UpdateConfig
 from edgeai.collab.learning import trainer as update
-from edgeai.collab.learning.trainer import Updater, weighted_cross_entropy
+from edgeai.collab.learning.trainer import Trainer, weighted_cross_entropy
 from edgeai.collab.learning.version import Version
 from edgeai.collab.metrics.confusion import IGNORE
 from edgeai.collab.policy.miner import Miner, miner_input
@@ -53,9 +53,9 @@ def jpeg(image):
     return stream.getvalue()
 
 
-def add(updater, index, labels=None, weight=None):
+def add(trainer, index, labels=None, weight=None):
     image, truth = frame(index)
-    updater.buffer.add(
+    trainer.buffer.add(
         frame_id=str(index),
         time_s=index / 10,
         image=jpeg(image),
@@ -67,21 +67,21 @@ def add(updater, index, labels=None, weight=None):
     )
 
 
-def new_updater(*, seed=0, miner_steps=10, model=None, **config):
+def new_trainer(*, seed=0, miner_steps=10, model=None, **config):
     miner = Miner(3, MinerConfig(steps=miner_steps, hidden=4, min_frames=1), seed=0)
     options = {"replay": ReplayConfig(capacity=40), "steps": 30, "lr": 0.02, **config}
-    return Updater(model or TinyModel(), miner, UpdateConfig(**options), seed)
+    return Trainer(model or TinyModel(), miner, UpdateConfig(**options), seed)
 
 
 def filled(num=20, **config):
-    updater = new_updater(**config)
+    trainer = new_trainer(**config)
     for index in range(num):
-        add(updater, index)
-    return updater
+        add(trainer, index)
+    return trainer
 
 
-def state(updater):
-    return {name: value.clone() for name, value in updater._net.state_dict().items()}
+def state(trainer):
+    return {name: value.clone() for name, value in trainer._net.state_dict().items()}
 
 
 def same(a, b):
@@ -89,11 +89,11 @@ def same(a, b):
 
 
 def test_an_update_learns_and_is_accepted():
-    updater = filled()
-    got = updater.update(2.0)
+    trainer = filled()
+    got = trainer.update(2.0)
     assert got.accepted
     assert got.miou_before < 0.7 < 0.9 < got.miou_after
-    assert (got.version, updater.version.number, got.num_steps) == (1, 1, 30)
+    assert (got.version.number, trainer.version.number, got.num_steps) == (1, 1, 30)
     assert got.compute_s == 2.0  # given, so that reports repeat
     assert got.num_bytes == len(got.net_push) + len(got.miner_push)
 
@@ -101,81 +101,82 @@ def test_an_update_learns_and_is_accepted():
 @pytest.mark.parametrize("push", ["full", "delta", "bn"])
 def test_the_edge_ends_with_the_same_weights_to_the_bit(push):
     """Push after push, applied to what the edge holds; and it predicts what the cloud's copy predicts."""
-    updater = filled(push=push, gate=False)
+    trainer = filled(push=push, gate=False)
     edge = TinyModel()
-    edge_miner = Miner(3, updater._miner.config, seed=0)
-    first = updater.version
+    edge_miner = Miner(3, trainer._miner.config, seed=0)
+    first = trainer.version
     for number in range(1, 4):
-        got = updater.update(float(number))
+        got = trainer.update(float(number))
         edge.trainable.load_state_dict(apply_push(got.net_push, edge.trainable.state_dict()))
         edge_miner.load_state_dict(apply_push(got.miner_push, edge_miner.state_dict()))
-        assert same(edge.trainable.state_dict(), updater.version.net)
-        assert same(edge_miner.state_dict(), updater.version.miner)
+        assert same(edge.trainable.state_dict(), trainer.version.net)
+        assert same(edge_miner.state_dict(), trainer.version.miner)
     image = torch.from_numpy(frame(99)[0])[None]
-    assert torch.equal(edge.forward_batch(image)[0], updater._model.forward_batch(image)[0])
-    assert not same(first.net, updater.version.net)
+    assert torch.equal(edge.forward_batch(image)[0], trainer._model.forward_batch(image)[0])
+    assert not same(first.net, trainer.version.net)
 
 
 def test_versions_stay_as_they_were():
-    updater = filled(gate=False)
-    version = updater.version
+    trainer = filled(gate=False)
+    version = trainer.version
     kept = {name: value.clone() for name, value in version.net.items()}
-    updater.update(1.0)
+    trainer.update(1.0)
     assert same(dict(version.net), kept)
-    model, miner = TinyModel(seed=5), Miner(3, updater._miner.config, seed=5)
-    version.load_into(model, miner)
+    model, miner = TinyModel(seed=5), Miner(3, trainer._miner.config, seed=5)
+    model.trainable.load_state_dict(dict(version.net))
+    miner.load_state_dict(dict(version.miner))
     assert Version.of(0, model.trainable.state_dict(), miner.state_dict()).digest == version.digest
-    assert updater.version.digest != version.digest
+    assert trainer.version.digest != version.digest
 
 
 def test_the_gate_rolls_back_bit_for_bit():
     """Held-out frames are labelled right, the others wrong: after learning those the net would be worse."""
-    updater = filled(num=20)
-    updater.update(2.0)  # a good net first
+    trainer = filled(num=20)
+    trainer.update(2.0)  # a good net first
     for index in range(20, 60):
         labels = frame(index)[1]
-        add(updater, index, labels=labels if (index + 1) % 5 == 0 else (labels + 1) % 3)
-    before, version = state(updater), updater.version
-    got = updater.update(6.0)
+        add(trainer, index, labels=labels if (index + 1) % 5 == 0 else (labels + 1) % 3)
+    before, version = state(trainer), trainer.version
+    got = trainer.update(6.0)
     assert not got.accepted
     assert got.miou_after < got.miou_before - 0.01
     assert got.net_push == b""
-    assert same(state(updater), before)
-    assert same(dict(updater.version.net), dict(version.net))
+    assert same(state(trainer), before)
+    assert same(dict(trainer.version.net), dict(version.net))
 
 
 def test_without_the_gate_the_worse_net_stands():
-    updater = filled(num=20, gate=False)
-    updater.update(2.0)
+    trainer = filled(num=20, gate=False)
+    trainer.update(2.0)
     for index in range(20, 60):
         labels = frame(index)[1]
-        add(updater, index, labels=labels if (index + 1) % 5 == 0 else (labels + 1) % 3)
-    got = updater.update(6.0)
+        add(trainer, index, labels=labels if (index + 1) % 5 == 0 else (labels + 1) % 3)
+    got = trainer.update(6.0)
     assert got.accepted
     assert got.miou_after < got.miou_before - 0.01
 
 
 def test_a_net_that_diverged_is_taken_back():
     """Also with the gate off: what is not finite cannot be pushed."""
-    updater = filled(lr=1e30, gate=False, miner_steps=0)
-    before = state(updater)
-    got = updater.update(2.0)
-    assert (got.accepted, got.net_push, got.miou_after, got.version) == (False, b"", None, 0)
-    assert same(state(updater), before)
+    trainer = filled(lr=1e30, gate=False, miner_steps=0)
+    before = state(trainer)
+    got = trainer.update(2.0)
+    assert (got.accepted, got.net_push, got.miou_after, got.version.number) == (False, b"", None, 0)
+    assert same(state(trainer), before)
 
 
 def test_nothing_held_out_yet_is_no_reason_against():
-    updater = filled(num=4)
-    got = updater.update(1.0)
+    trainer = filled(num=4)
+    got = trainer.update(1.0)
     assert (got.accepted, got.miou_before, got.miou_after) == (True, None, None)
 
 
 def test_delta_changes_only_its_share():
     """5 % of 3 * 8 + 8 + 8 + 8 + 8 * 3 + 3 = 75 parameters are 4."""
-    updater = filled(push="delta", refresh_batchnorm=False, gate=False)
-    before = state(updater)
-    got = updater.update(2.0)
-    changed = sum(int((value != before[name]).sum()) for name, value in state(updater).items())
+    trainer = filled(push="delta", refresh_batchnorm=False, gate=False)
+    before = state(trainer)
+    got = trainer.update(2.0)
+    changed = sum(int((value != before[name]).sum()) for name, value in state(trainer).items())
     assert 0 < changed <= 4
     assert len(got.net_push) < len(filled(push="full", gate=False).update(2.0).net_push)
 
@@ -186,60 +187,60 @@ def test_batchnorm_alone():
         ({"parameters": "batchnorm", "refresh_batchnorm": False}, {"1.weight", "1.bias"}),
         ({"steps": 0}, {"1.running_mean", "1.running_var"}),
     ):
-        updater = filled(gate=False, push="bn", **config)
-        before = state(updater)
-        updater.update(2.0)
-        changed = {name for name, value in state(updater).items() if not torch.equal(value, before[name])}
+        trainer = filled(gate=False, push="bn", **config)
+        before = state(trainer)
+        trainer.update(2.0)
+        changed = {name for name, value in state(trainer).items() if not torch.equal(value, before[name])}
         assert changed == expected
 
 
 @pytest.mark.parametrize(("spoils", "kept"), [(True, False), (False, True)])
 def test_statistics_that_agree_less_with_the_cloud_are_taken_back(monkeypatch, spoils, kept):
-    updater = filled(num=40)
+    trainer = filled(num=40)
     for step in range(3):
-        updater.update(float(step))  # agreement is high now
-    before = state(updater)
+        trainer.update(float(step))  # agreement is high now
+    before = state(trainer)
 
     def refresh(net, *_, **__):
         net[1].running_mean.add_(100.0 if spoils else 0.0)
         return 1
 
     monkeypatch.setattr(update, "refresh_batchnorm", refresh)
-    assert updater._refresh() == kept
-    assert all(torch.equal(value, before[name]) for name, value in state(updater).items())
+    assert trainer._refresh() == kept
+    assert all(torch.equal(value, before[name]) for name, value in state(trainer).items())
 
 
 def test_nothing_to_do_makes_no_version():
-    updater = filled(steps=0, refresh_batchnorm=False, miner_steps=0)
-    got = updater.update(2.0)
-    assert (got.version, got.accepted, got.miner_accepted, got.num_bytes) == (0, False, False, 0)
-    assert new_updater().update(1.0).version == 0  # an empty buffer
+    trainer = filled(steps=0, refresh_batchnorm=False, miner_steps=0)
+    got = trainer.update(2.0)
+    assert (got.version.number, got.accepted, got.miner_accepted, got.num_bytes) == (0, False, False, 0)
+    assert new_trainer().update(1.0).version.number == 0  # an empty buffer
 
 
 def test_a_few_frames_fit_no_miner():
-    updater = filled(num=12, miner_steps=20)
-    updater._miner.config = updater._miner.config.model_copy(update={"min_frames": 11})
-    before = {name: value.clone() for name, value in updater._miner.state_dict().items()}
-    assert not updater.update(2.0).miner_accepted  # 10 frames, since 2 of the 12 are held out
-    assert all(torch.equal(value, before[name]) for name, value in updater._miner.state_dict().items())
+    trainer = filled(num=12, miner_steps=20)
+    trainer._miner.config = trainer._miner.config.model_copy(update={"min_frames": 11})
+    before = {name: value.clone() for name, value in trainer._miner.state_dict().items()}
+    assert not trainer.update(2.0).miner_accepted  # 10 frames, since 2 of the 12 are held out
+    assert all(torch.equal(value, before[name]) for name, value in trainer._miner.state_dict().items())
 
 
 def test_the_miner_follows_the_net():
     """Trained on the agreements of the net that stands, its error on fresh frames falls."""
-    updater = filled(num=40, miner_steps=200, steps=0, refresh_batchnorm=False)
+    trainer = filled(num=40, miner_steps=200, steps=0, refresh_batchnorm=False)
     rows, qs = [], []
     for index in range(100, 130):
         image, truth = frame(index)
         with torch.no_grad():
-            logits, pooled = updater._model.forward_batch(torch.from_numpy(image)[None])
+            logits, pooled = trainer._model.forward_batch(torch.from_numpy(image)[None])
         rows.append(miner_input(pooled[0], confidence(logits[0].softmax(0))))
         qs.append(float((logits[0].argmax(0).numpy() == truth).mean()))
     inputs, q = torch.stack(rows), torch.tensor(qs)
     with torch.no_grad():
-        before = float((torch.sigmoid(updater._miner(inputs)) - q).abs().mean())
-    got = updater.update(4.0)
+        before = float((torch.sigmoid(trainer._miner(inputs)) - q).abs().mean())
+    got = trainer.update(4.0)
     with torch.no_grad():
-        after = float((torch.sigmoid(updater._miner(inputs)) - q).abs().mean())
+        after = float((torch.sigmoid(trainer._miner(inputs)) - q).abs().mean())
     assert got.miner_accepted
     assert not got.accepted
     assert got.net_push == b""
@@ -249,40 +250,40 @@ def test_the_miner_follows_the_net():
 @pytest.mark.parametrize("gate", [True, False])
 def test_a_miner_that_got_worse_is_taken_back(gate):
     """Held-out frames agree with the net's own answers, the others with none of them."""
-    updater = new_updater(steps=0, refresh_batchnorm=False, miner_steps=100, gate=gate)
+    trainer = new_trainer(steps=0, refresh_batchnorm=False, miner_steps=100, gate=gate)
     for index in range(20):
         image, _ = frame(index)
         with torch.no_grad():
-            own = updater._model.forward_batch(torch.from_numpy(image)[None])[0][0].argmax(0).byte().numpy()
-        add(updater, index, labels=own if (index + 1) % 5 == 0 else (own + 1) % 3)
-    before = {name: value.clone() for name, value in updater._miner.state_dict().items()}
-    got = updater.update(2.0)
+            own = trainer._model.forward_batch(torch.from_numpy(image)[None])[0][0].argmax(0).byte().numpy()
+        add(trainer, index, labels=own if (index + 1) % 5 == 0 else (own + 1) % 3)
+    before = {name: value.clone() for name, value in trainer._miner.state_dict().items()}
+    got = trainer.update(2.0)
     assert got.miner_accepted == (not gate)
-    assert same(updater._miner.state_dict(), before) == gate
+    assert same(trainer._miner.state_dict(), before) == gate
 
 
 def test_when_an_update_is_due():
-    updater = new_updater(every_frames=3, every_s=10.0)
-    assert not updater.due(100.0)  # nothing new
-    add(updater, 0)
-    assert not updater.due(9.9)
-    assert updater.due(10.0)
-    add(updater, 1)
-    add(updater, 2)
-    assert updater.due(0.3)
-    updater.update(0.3)
-    assert not updater.due(10.2)
-    add(updater, 3)
-    assert updater.due(10.3)
+    trainer = new_trainer(every_frames=3, every_s=10.0)
+    assert not trainer.due(100.0)  # nothing new
+    add(trainer, 0)
+    assert not trainer.due(9.9)
+    assert trainer.due(10.0)
+    add(trainer, 1)
+    add(trainer, 2)
+    assert trainer.due(0.3)
+    trainer.update(0.3)
+    assert not trainer.due(10.2)
+    add(trainer, 3)
+    assert trainer.due(10.3)
 
 
 def test_same_seed_same_versions():
     digests = []
     for seed in (1, 1, 2):
-        updater = filled(seed=seed, gate=False)
-        updater.update(1.0)
-        updater.update(2.0)
-        digests.append(updater.version.digest)
+        trainer = filled(seed=seed, gate=False)
+        trainer.update(1.0)
+        trainer.update(2.0)
+        digests.append(trainer.version.digest)
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -308,9 +309,9 @@ def test_a_frozen_model_is_refused():
     model.trainable = None
     model.frozen_reason = "its weights are constants"
     with pytest.raises(UsageError) as error:
-        new_updater(model=model)
+        new_trainer(model=model)
     assert error.value.message == "the edge model cannot be adapted: its weights are constants"
-    assert error.value.hint == "take a trainable edge model, or a strategy that does not adapt it"
+    assert error.value.hint == "use a trainable edge model, or a strategy that does not adapt it"
 
 
 def test_result_is_frozen():

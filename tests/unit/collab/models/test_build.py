@@ -9,11 +9,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgeai.collab.config.models import EdgeCopy, HfModel, InputConfig, OnnxFileModel, StreetNetModel, TorchFileModel
-from edgeai.collab.models.build import build_model, build_semantics, load_model, save_model
+from edgeai.collab.models.build import build_model, build_semantics
+from edgeai.collab.models.checkpoint import load_model, save_model
 from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat
-from edgeai.collab.models.seg_model import TorchModel, state_digest
+from edgeai.collab.models.state import state_digest
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
+from edgeai.collab.models.torch_model import TorchModel
 from edgeai.core.errors import UsageError
 
 STREAM = ("sky", "road", "car")
@@ -212,7 +214,7 @@ def test_a_net_that_gives_labels_instead_of_scores_is_refused(tmp_path):
             return x.argmax(1)
 
     path = script_file(tmp_path, Labels())
-    with pytest.raises(UsageError, match=r"gives \[1, 24, 40\], not class scores"):
+    with pytest.raises(UsageError, match=r"returns \[1, 24, 40\], not class scores"):
         build_model(TorchFileModel(path=path), STREAM, "cpu", size_px=SIZE)
 
 

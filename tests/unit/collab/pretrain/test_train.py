@@ -19,8 +19,8 @@ from edgeai.collab.config.pretrain import (
     StreetNetConfig,
 )
 from edgeai.collab.config.streams import MaskFolderConfig, StreetConfig
-from edgeai.collab.models.build import load_model
-from edgeai.collab.models.sam import load_tiny
+from edgeai.collab.models.checkpoint import load_model
+from edgeai.collab.models.masks.sam_model import load_tiny
 from edgeai.collab.pretrain import scenes
 from edgeai.collab.pretrain import train as pretrain
 from edgeai.collab.pretrain.scenes import Scenes

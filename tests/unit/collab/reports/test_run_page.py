@@ -70,7 +70,7 @@ def test_a_run_without_labels_uploads_or_records_still_has_a_page(toy, toys):
         def frame(self, index):
             return dataclasses.replace(super().frame(index), labels=None)
 
-    played = toy("edge-only", bench=bench_class(stream=Unlabelled(12, dark_from=99)), probe_frames=0)
+    played = toy("edge-only", testbed=bench_class(stream=Unlabelled(12, dark_from=99)), probe_frames=0)
     (played.folder / "frames.jsonl").unlink()
     blocks = run_blocks(played.folder, plain(played.report))
     assert "The stream has no labels: accuracy is not known." in render_page("t", blocks)

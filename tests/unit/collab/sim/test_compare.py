@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from edgeai.collab.cloud.answer import AnswerStore, CloudModels
+from edgeai.collab.cloud.answer_store import AnswerStore
+from edgeai.collab.cloud.models import CloudModels
 from edgeai.collab.config.run import CollabCompareConfig
 from edgeai.collab.reports.frame_records import read_records
 from edgeai.collab.sim import compare
@@ -39,20 +40,20 @@ def toy_config():
 
 @pytest.fixture
 def start(tmp_path, monkeypatch, toys, start_run):
-    """start(cfg): a run directory and the benches that were built for it, one a seed."""
-    *_, cloud, bench_class = toys
+    """start(cfg): a run directory and the testbeds that were built for it, one a seed."""
+    *_, cloud, testbed_class = toys
     built = []
 
     def build(cfg, device, max_bytes=0):
-        bench = bench_class()
-        store = AnswerStore(CloudModels(cloud(), bench.masks, cfg.cloud.fusion).answer)
-        bench.cloud = lambda config: store
-        bench.store = store
-        bench.first_image = lambda: next(bench.stream.frames()).image
-        built.append(bench)
-        return bench
+        testbed = testbed_class()
+        store = AnswerStore(CloudModels(cloud(), testbed.masks, cfg.cloud.fusion).answer)
+        testbed.cloud = lambda config: store
+        testbed.store = store
+        testbed.first_image = lambda: next(testbed.stream.frames()).image
+        built.append(testbed)
+        return testbed
 
-    monkeypatch.setattr(compare, "Bench", build)
+    monkeypatch.setattr(compare, "Testbed", build)
 
     def run(cfg, name="c"):
         built.clear()
@@ -80,9 +81,9 @@ def test_stream_and_answers_are_shared(start, toy_config):
     cfg = config(toy_config, "edge-only", "laecips", "cloud-only", upload={"adapt": False})
     run, built = start(cfg)
     run_compare(cfg, run)
-    [bench] = built
-    assert bench.stream.is_recorded
-    assert bench.store.num_computed == 60  # every frame once, for all three
+    [testbed] = built
+    assert testbed.stream.is_recorded
+    assert testbed.store.num_computed == 60  # every frame once, for all three
 
 
 def test_random_draws_as_many_frames_as_laecips_uploaded(start, toy_config):
@@ -103,11 +104,11 @@ def test_an_interrupted_comparison_keeps_what_is_done_and_goes_on(start, toy_con
     played = []
     play = compare.play
 
-    def stopped(bench, cfg, **options):
+    def stopped(testbed, cfg, **options):
         played.append(cfg.strategy)
         if len(played) == 2:
             raise KeyboardInterrupt
-        return play(bench, cfg, **options)
+        return play(testbed, cfg, **options)
 
     monkeypatch.setattr(compare, "play", stopped)
     report = run_compare(cfg, run)
@@ -134,10 +135,10 @@ def test_one_failure_is_told_and_the_others_go_on(start, toy_config, monkeypatch
     run, _ = start(cfg)
     play = compare.play
 
-    def failing(bench, cfg, **options):
+    def failing(testbed, cfg, **options):
         if cfg.strategy == "laecips":
             raise EdgeAIError("no room")
-        return play(bench, cfg, **options)
+        return play(testbed, cfg, **options)
 
     monkeypatch.setattr(compare, "play", failing)
     report = run_compare(cfg, run)

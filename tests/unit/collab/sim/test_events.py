@@ -1,6 +1,6 @@
 """Virtual time, the edge's queue and the breaker, step by step."""
 
-from edgeai.collab.edge.circuit_breaker import Breaker
+from edgeai.collab.edge.circuit_breaker import CircuitBreaker
 from edgeai.collab.edge.queue import EdgeQueue
 from edgeai.collab.sim.events import EventLoop, Order
 
@@ -31,7 +31,11 @@ def test_the_edge_takes_the_newest_and_drops_the_oldest():
     """One second each; 1 is busy when 2, 3 and 4 come, and two may wait."""
     loop, done, dropped = EventLoop(), [], []
     queue = EdgeQueue(
-        loop, 2, begin=lambda item: 1.0, done=lambda item, now_s: done.append((item, now_s)), dropped=dropped.append
+        loop,
+        2,
+        begin=lambda item: 1.0,
+        on_done=lambda item, now_s: done.append((item, now_s)),
+        on_dropped=dropped.append,
     )
     for number in (1, 2, 3, 4):
         loop.at(number / 10, lambda now_s, number=number: queue.offer(number, now_s))
@@ -41,7 +45,7 @@ def test_the_edge_takes_the_newest_and_drops_the_oldest():
 
 
 def test_the_breaker_opens_probes_and_closes():
-    breaker = Breaker(failures=2, probe_s=1.0)
+    breaker = CircuitBreaker(failures=2, probe_s=1.0)
     breaker.failed(0.0)
     breaker.succeeded()  # the count starts over
     breaker.failed(1.0)

@@ -18,18 +18,18 @@ from edgeai.core.link import LinkConfig
 SLOW = LinkConfig(up_bps=60e3, down_bps=60e3, delay_s=0.05)
 
 
-def edge_alone(bench):
+def edge_alone(testbed):
     """mIoU of the edge model over the stream, without any of the machinery."""
     total = np.zeros((3, 3), np.int64)
-    for frame in bench.stream.frames():
-        total += confusion(frame.labels, bench.edge.logits(frame.image).argmax(0).byte().numpy(), 3)
+    for frame in testbed.stream.frames():
+        total += confusion(frame.labels, testbed.edge.logits(frame.image).argmax(0).byte().numpy(), 3)
     return seg_metrics(total).miou
 
 
-def cloud_alone(bench):
+def cloud_alone(testbed):
     """Answers of the cloud and their mIoU, likewise."""
-    cloud, total, answers = bench.cloud(FusionConfigHolder), np.zeros((3, 3), np.int64), []
-    for frame in bench.stream.frames():
+    cloud, total, answers = testbed.cloud(FusionConfigHolder), np.zeros((3, 3), np.int64), []
+    for frame in testbed.stream.frames():
         answers.append(cloud(encode_image(frame.image, quality=90), frame.image.shape[:2]))
         total += confusion(frame.labels, answers[-1].labels, 3)
     return answers, seg_metrics(total).miou
@@ -48,8 +48,8 @@ def quality(played):
 
 
 def test_never_uploading_is_the_edge_alone(toy, toys):
-    *_, bench = toys
-    alone = edge_alone(bench())
+    *_, testbed = toys
+    alone = edge_alone(testbed())
     for strategy, changes in (("edge-only", {}), ("random", {"upload_rate": 0.0})):
         played = toy(strategy, **changes)
         assert quality(played) == alone
@@ -59,8 +59,8 @@ def test_never_uploading_is_the_edge_alone(toy, toys):
 
 
 def test_always_uploading_on_a_perfect_link_is_cloud_only(toy, toys):
-    *_, bench = toys
-    _, alone = cloud_alone(bench())
+    *_, testbed = toys
+    _, alone = cloud_alone(testbed())
     always, cloud = toy("random", upload_rate=1.0), toy("cloud-only")
     assert quality(always) == quality(cloud) == alone
     assert always.report.traffic.up_bytes == cloud.report.traffic.up_bytes
@@ -73,8 +73,8 @@ def test_always_uploading_on_a_perfect_link_is_cloud_only(toy, toys):
 
 def test_the_cloud_is_worth_asking_here(toy, toys):
     """The tiny system can fail: cloud and edge differ, and uploads at random lie between them."""
-    *_, bench = toys
-    low, high = edge_alone(bench()), cloud_alone(bench())[1]
+    *_, testbed = toys
+    low, high = edge_alone(testbed()), cloud_alone(testbed())[1]
     assert low + 0.03 < high
     assert low < quality(toy("random", upload_rate=0.5)) < high
 
@@ -90,9 +90,9 @@ def test_mining_beats_chance_at_the_same_rate(toy):
 
 
 def test_delivered_bytes_are_the_sum_of_message_sizes(toy, toys):
-    *_, bench = toys
-    played, answers = toy("laecips"), cloud_alone(bench())[0]
-    frames = list(bench().stream.frames())
+    *_, testbed = toys
+    played, answers = toy("laecips"), cloud_alone(testbed())[0]
+    frames = list(testbed().stream.frames())
     up = down = 0
     for record in played.records:
         if record.uploaded:
@@ -150,10 +150,10 @@ def test_upload_rates_of_samples_stay_inside_the_bound(toy):
 
 
 def test_quantile_holds_the_upload_rate(toy, toys):
-    stream, _, _, bench = toys
+    stream, _, _, testbed = toys
     played = toy(
         "max-prob",
-        bench=bench(stream(400, height=8, width=16, dark_from=200)),
+        testbed=testbed(stream(400, height=8, width=16, dark_from=200)),
         threshold={"kind": "quantile", "rate": 0.3},
         shadow_cloud=False,
     )
@@ -162,16 +162,16 @@ def test_quantile_holds_the_upload_rate(toy, toys):
 
 def test_dual_holds_the_byte_budget(toy, toys):
     """The overrun is at most budget * (last - first price) / step: one second's budget times 1 / 0.05 over 80 s."""
-    stream, _, _, bench = toys
+    stream, _, _, testbed = toys
     budget = 900.0
     played = toy(
         "max-prob",
-        bench=bench(stream(400, height=8, width=16)),
+        testbed=testbed(stream(400, height=8, width=16)),
         threshold={"kind": "dual", "bytes_per_s": budget, "bytes_step": 0.05},
         shadow_cloud=False,
     )
     spent = played.report.evaluation.total.up_bytes / 80.0
-    free = toy("random", bench=bench(stream(400, height=8, width=16)), upload_rate=1.0, shadow_cloud=False)
+    free = toy("random", testbed=testbed(stream(400, height=8, width=16)), upload_rate=1.0, shadow_cloud=False)
     assert free.report.evaluation.total.up_bytes / 80.0 > 2 * budget  # there is something to hold
     assert 0.8 * budget < spent <= budget * (1 + 1 / 0.05 / 80)
 
@@ -225,10 +225,10 @@ def test_records_hold_everything_in_order(toy):
 
 def test_jpeg_is_what_the_cloud_sees(toys):
     """The cloud's answer is one to the compressed picture, not to the frame."""
-    stream, _, cloud, bench = toys
+    stream, _, cloud, testbed = toys
     frame = stream().frame(0)
     jpeg = encode_image(frame.image, quality=90)
-    answer = bench(masks=type("None_", (), {"propose": lambda *_: []})()).cloud(FusionConfigHolder)(jpeg, (16, 24))
+    answer = testbed(masks=type("None_", (), {"propose": lambda *_: []})()).cloud(FusionConfigHolder)(jpeg, (16, 24))
     seen = decode_image(jpeg, (16, 24))
     assert np.array_equal(answer.labels, cloud().logits(seen).argmax(0).byte().numpy())
     assert np.array_equal(answer.semantics, answer.labels)

@@ -40,11 +40,11 @@ def test_late_replies_are_used_for_training_only(toy, toys):
 
     Whether the model gains from a few steps depends on the processor's arithmetic; that it changes does not.
     """
-    stream, _, _, bench = toys
+    stream, _, _, testbed = toys
     slow = {"edge_s": 0.03, "encode_s": 0.0, "cloud_s": 0.4}
-    calm = bench(stream(rate_hz=2.0))
+    calm = testbed(stream(rate_hz=2.0))
     played = toy(
-        "laecips", bench=calm, compute=slow, evaluate={"deadline_s": 0.3}, threshold={"kind": "fixed", "delta": 1.0}
+        "laecips", testbed=calm, compute=slow, evaluate={"deadline_s": 0.3}, threshold={"kind": "fixed", "delta": 1.0}
     )
     report = played.report
     assert report.traffic.refined == 0
@@ -52,7 +52,7 @@ def test_late_replies_are_used_for_training_only(toy, toys):
     assert report.traffic.labelled > 10
     assert report.num_swaps > 0
     assert {r.answer for r in played.records} == {"edge"}
-    untrained = toy("edge-only", bench=calm).records
+    untrained = toy("edge-only", testbed=calm).records
     same = {version: set() for version in {r.version for r in played.records}}
     for trained, alone in zip(played.records, untrained, strict=True):
         same[trained.version].add(trained.loss_edge == alone.loss_edge)
@@ -62,8 +62,8 @@ def test_late_replies_are_used_for_training_only(toy, toys):
 
 
 def test_frames_that_cannot_be_read_are_counted_and_skipped(toy, toys):
-    stream, _, _, bench = toys
-    played = toy("laecips", bench=bench(stream(60, bad=(5, 31))))
+    stream, _, _, testbed = toys
+    played = toy("laecips", testbed=testbed(stream(60, bad=(5, 31))))
     assert (played.report.num_frames, played.report.num_bad_frames) == (58, 2)
     assert played.report.problems == ("000005.png: not a picture", "000031.png: not a picture")
     assert [r.id for r in played.records][4:6] == ["000004", "000006"]
@@ -76,8 +76,8 @@ def test_a_failing_mask_source_costs_its_frames_only(toy, toys):
                 raise EdgeAIError("masks.py:propose failed: ValueError: too dark")
             return []
 
-    *_, bench = toys
-    played = toy("random", upload_rate=1.0, bench=bench(masks=Fails()))
+    *_, testbed = toys
+    played = toy("random", upload_rate=1.0, testbed=testbed(masks=Fails()))
     failed = [r for r in played.records if "cloud error" in r.drops]
     assert failed
     assert {r.answer for r in failed} == {"edge"}
@@ -96,7 +96,7 @@ def test_a_busy_edge_drops_the_oldest_and_says_so(toy):
 
 
 def test_ctrl_c_reports_what_was_played(toy, toys):
-    stream, _, _, bench = toys
+    stream, _, _, testbed = toys
 
     class Stopped(stream):
         def frames(self):
@@ -105,7 +105,7 @@ def test_ctrl_c_reports_what_was_played(toy, toys):
                     raise KeyboardInterrupt
                 yield frame
 
-    report = toy("laecips", bench=bench(Stopped())).report
+    report = toy("laecips", testbed=testbed(Stopped())).report
     assert report.interrupted
     assert report.num_frames == 20
     assert 15 <= report.evaluation.total.num_frames <= 20
@@ -113,13 +113,13 @@ def test_ctrl_c_reports_what_was_played(toy, toys):
 
 def test_memory_does_not_grow_with_the_stream(toy, toys):
     """Four times as long; Python's own peak may differ by the filling of buffers, 20 %."""
-    stream, _, _, bench = toys
+    stream, _, _, testbed = toys
 
     def peak_bytes(num_frames):
         tracemalloc.start()
         toy(
             "laecips",
-            bench=bench(stream(num_frames, height=8, width=16, dark_from=40), max_bytes=5_000),
+            testbed=testbed(stream(num_frames, height=8, width=16, dark_from=40), max_bytes=5_000),
             update={"steps": 1, "every_frames": 8, "compute_s": 0.5, "replay": {"capacity": 20}},
             threshold={"kind": "quantile", "rate": 0.3, "window": 50},
             evaluate={"max_windows": 8},

@@ -10,13 +10,15 @@ import torch
 from edgeai.collab.config.models import NoMasks
 from edgeai.collab.config.policy import FixedThreshold, MinerConfig
 from edgeai.collab.config.run import CollabRunConfig, StrategyName
-from edgeai.collab.edge.device import EdgeDevice, EdgeOutput
+from edgeai.collab.edge.device import EdgeDevice
+from edgeai.collab.edge.node import EdgeOutput
 from edgeai.collab.models.class_map import ClassMap
 from edgeai.collab.models.inputs import InputFormat
-from edgeai.collab.models.seg_model import TorchModel
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
+from edgeai.collab.models.torch_model import TorchModel
 from edgeai.collab.policy.scores import SCORES
-from edgeai.collab.strategies.build import STRATEGIES, Parts, build_strategy, settled
+from edgeai.collab.strategies.build import STRATEGIES, build_strategy, settled
+from edgeai.collab.strategies.context import StrategyContext
 from edgeai.collab.strategies.dcsb import coarsened, easiness
 from edgeai.collab.strategies.neurosurgeon import find_cuts
 from edgeai.collab.strategies.sampled import SamplingRate
@@ -33,13 +35,13 @@ def view(index=0, *, probs=None, gain=0.0, image=None, mined=0.5):
 
 
 @pytest.fixture
-def parts(toys):
+def context(toys):
     _, edge, _, _ = toys
 
     def build(strategy, *, model=None, size_px=(16, 24), **changes):
         cfg = settled(CollabRunConfig(strategy=strategy, **changes))
         device = EdgeDevice(model or edge(), MinerConfig(hidden=4), size_px, 0)
-        return Parts(cfg, device, size_px=size_px, pass_s=0.03, delay_s=0.02)
+        return StrategyContext(cfg, device, size_px=size_px, pass_s=0.03, delay_s=0.02)
 
     return build
 
@@ -51,31 +53,31 @@ def street_net():
     return TorchModel(net, classes=("a", "b", "c"), class_map=same, input_format=InputFormat(), device="cpu")
 
 
-def test_every_name_has_a_strategy_and_every_strategy_says_what_it_is(parts):
+def test_every_name_has_a_strategy_and_every_strategy_says_what_it_is(context):
     assert set(STRATEGIES) == set(get_args(StrategyName))
     for name in STRATEGIES:
-        doc = type(build_strategy(parts(name))).__doc__
+        doc = type(build_strategy(context(name))).__doc__
         assert "Rule:" in doc, name
         assert "Paper:" in doc or "Sedna" in doc, name
 
 
-def test_a_frozen_edge_is_refused_by_strategies_that_adapt(parts, toys):
+def test_a_frozen_edge_is_refused_by_strategies_that_adapt(context, toys):
     frozen = toys[1]()
     frozen.trainable, frozen.frozen_reason = None, "it is an ONNX file"
     for name in ("laecips", "ams", "shoggoth", "cema", "bn-adapt"):
         with pytest.raises(UsageError, match="the edge model cannot be adapted: it is an ONNX file"):
-            build_strategy(parts(name, model=frozen))
+            build_strategy(context(name, model=frozen))
     for name in ("edge-only", "cloud-only", "random", "oracle", "max-prob", "dcsb", "neurosurgeon"):
-        build_strategy(parts(name, model=frozen))
+        build_strategy(context(name, model=frozen))
 
 
-def test_cloud_only_does_not_ask_the_edge(parts):
-    assert build_strategy(parts("cloud-only")).route(0.0) == CloudOnly()
-    assert build_strategy(parts("laecips")).route(0.0) == EdgeFirst()
+def test_cloud_only_does_not_ask_the_edge(context):
+    assert build_strategy(context("cloud-only")).route(0.0) == CloudOnly()
+    assert build_strategy(context("laecips")).route(0.0) == EdgeFirst()
 
 
-def test_random_uploads_its_share(parts):
-    lots = build_strategy(parts("random", upload_rate=0.3))
+def test_random_uploads_its_share(context):
+    lots = build_strategy(context("random", upload_rate=0.3))
     share = np.mean([lots.decide(view(index)).upload for index in range(4000)])
     assert share == pytest.approx(0.3, abs=3 * math.sqrt(0.21 / 4000))  # three standard deviations
 
@@ -88,25 +90,25 @@ def test_the_oracle_prefers_what_gains_most_and_never_what_would_lose():
         foreknown(view(gain=None))
 
 
-def test_scores_below_a_fixed_threshold_go_up(parts):
-    scored = build_strategy(parts("max-prob", threshold=FixedThreshold(delta=0.5)))
+def test_scores_below_a_fixed_threshold_go_up(context):
+    scored = build_strategy(context("max-prob", threshold=FixedThreshold(delta=0.5)))
     assert not scored.decide(view()).upload  # 0.5 is not below 0.5
-    assert build_strategy(parts("max-prob", threshold=FixedThreshold(delta=0.51))).decide(view()).upload
+    assert build_strategy(context("max-prob", threshold=FixedThreshold(delta=0.51))).decide(view()).upload
     assert scored.delta == 0.5
 
 
-def test_laecips_asks_the_miner_and_explores(parts):
-    kept = build_strategy(parts("laecips", threshold=FixedThreshold(delta=0.4), explore={"explore_frac": 0.0}))
+def test_laecips_asks_the_miner_and_explores(context):
+    kept = build_strategy(context("laecips", threshold=FixedThreshold(delta=0.4), explore={"explore_frac": 0.0}))
     assert kept.decide(view(mined=0.39)).upload
     assert not kept.decide(view(mined=0.41)).upload
-    explores = build_strategy(parts("laecips", threshold=FixedThreshold(delta=0.4), explore={"explore_frac": 0.1}))
+    explores = build_strategy(context("laecips", threshold=FixedThreshold(delta=0.4), explore={"explore_frac": 0.1}))
     drawn = [explores.decide(view(index, mined=0.9)) for index in range(1000)]
-    explored = [verdict for verdict in drawn if verdict.upload]
+    explored = [decision for decision in drawn if decision.upload]
     assert len(explored) == pytest.approx(100, abs=3 * math.sqrt(90))  # three standard deviations
     assert all(v.is_explored and v.importance == pytest.approx(10.0) for v in explored)
 
 
-def test_ablations_take_out_one_part(parts):
+def test_ablations_take_out_one_part(context):
     whole = CollabRunConfig(strategy="laecips")
     assert settled(whole) == whole
     found = {name: settled(CollabRunConfig(strategy=name)) for name in STRATEGIES if name.startswith("laecips-no")}
@@ -145,32 +147,32 @@ def test_ams_samples_less_while_nothing_changes():
     """phi = 1: one step is 0.2 tanh(8) = 0.2; phi of halves swapped is 0: back up."""
     sampling, labels = SamplingRate(2), np.zeros((4, 4), np.uint8)
     labels[:2] = 1
-    sampling.labelled(labels)
+    sampling.on_label(labels)
     assert sampling.rate == 1.0
-    sampling.labelled(labels)
+    sampling.on_label(labels)
     assert sampling.rate == pytest.approx(1 - 0.2 * math.tanh(8.0))
     for _ in range(10):
-        sampling.labelled(labels)
+        sampling.on_label(labels)
     assert sampling.rate == 0.1
-    sampling.labelled(1 - labels)
+    sampling.on_label(1 - labels)
     assert sampling.rate == pytest.approx(0.1 + 0.2 * math.tanh(12.0))
 
 
-def test_sampled_frames_are_sent_for_their_labels_at_the_shared_rate(parts):
-    ams = build_strategy(parts("ams", upload_rate=0.25))
-    verdicts = [ams.decide(view(index)) for index in range(40)]
-    assert [place for place, verdict in enumerate(verdicts) if verdict.upload] == list(range(3, 40, 4))
-    assert not any(verdict.for_answer for verdict in verdicts)
+def test_sampled_frames_are_sent_for_their_labels_at_the_shared_rate(context):
+    ams = build_strategy(context("ams", upload_rate=0.25))
+    decisions = [ams.decide(view(index)) for index in range(40)]
+    assert [place for place, decision in enumerate(decisions) if decision.upload] == list(range(3, 40, 4))
+    assert not any(decision.for_answer for decision in decisions)
 
 
-def test_neurosurgeon_cuts_where_time_is_least(parts):
+def test_neurosurgeon_cuts_where_time_is_least(context):
     """A fast link sends the frame, a slow one nothing; a cut in the middle crosses more than a JPEG file."""
-    surgeon = build_strategy(parts("neurosurgeon", model=street_net(), size_px=(64, 96)))
-    surgeon.sent(2000, 0.0, 1e9)
+    surgeon = build_strategy(context("neurosurgeon", model=street_net(), size_px=(64, 96)))
+    surgeon.on_sent(2000, 0.0, 1e9)
     assert surgeon.latency_s(0) == pytest.approx(2 * 0.02 + 8 * 2000 / 1e9 + 0.003)
     surgeon._delay_s = 0.001
     assert isinstance(surgeon.route(0.0), Split)
-    surgeon.sent(2000, 0.0, 1e5)
+    surgeon.on_sent(2000, 0.0, 1e5)
     assert isinstance(surgeon.route(0.5), Split)  # planned once a second
     assert surgeon.route(1.5) == EdgeFirst()
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from edgeai.collab.models.seg_model import state_digest
+from edgeai.collab.models.state import state_digest
 from edgeai.collab.wire.model_push import apply_push, batch_norm_names, encode_push, largest_changes
 from edgeai.core.errors import EdgeAIError
 

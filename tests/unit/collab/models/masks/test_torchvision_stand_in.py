@@ -8,7 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from edgeai.collab.models.torchvision_parts import _imports, batched_nms, box_area, resize, standing_in, to_pil_image
+from edgeai.collab.models.masks.torchvision_stand_in import (
+    _imports,
+    batched_nms,
+    box_area,
+    resize,
+    to_pil_image,
+    torchvision_stand_in,
+)
 
 
 def random_boxes(num, seed=0):
@@ -53,7 +60,7 @@ def test_resize_takes_height_then_width():
 def test_the_stand_in_is_seen_inside_only():
     if _imports():
         pytest.skip("torchvision itself imports here")
-    with standing_in():
+    with torchvision_stand_in():
         from torchvision.ops.boxes import batched_nms as found
 
         assert found is batched_nms

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from edgeai.collab.config.models import NoMasks, PythonMasks, SamMasksConfig
-from edgeai.collab.models.masks import NoMaskSource, PythonMaskSource, build_masks, innermost, uncertain_regions
-from edgeai.collab.models.sam import SamShape, build_tiny, save_tiny
+from edgeai.collab.models.masks.build import build_masks
+from edgeai.collab.models.masks.prompts import innermost, uncertain_regions
+from edgeai.collab.models.masks.sam_model import SamShape, build_tiny, save_tiny
+from edgeai.collab.models.masks.source import NoMaskSource
+from edgeai.collab.models.masks.user_function import FunctionMaskSource
 from edgeai.core.errors import EdgeAIError, UsageError
 
 IMAGE = np.zeros((12, 20, 3), dtype=np.uint8)
@@ -88,22 +91,22 @@ def test_a_users_own_function_by_path(tmp_path, scene):
 
 
 def test_without_ious_a_users_masks_count_as_certain(scene):
-    masks = PythonMaskSource(lambda image, probs: probs > 0.5, "mine.py:f").propose(IMAGE, scene)
+    masks = FunctionMaskSource(lambda image, probs: probs > 0.5, "mine.py:f").propose(IMAGE, scene)
     assert [mask.iou_pred for mask in masks] == [1.0, 1.0, 1.0]
-    assert PythonMaskSource(lambda image, probs: [], "mine.py:f").propose(IMAGE, scene) == []
+    assert FunctionMaskSource(lambda image, probs: [], "mine.py:f").propose(IMAGE, scene) == []
 
 
 @pytest.mark.parametrize(
     ("result", "text"),
     [
-        (np.zeros((2, 3, 4), bool), "gives bool [2, 3, 4], not bool ['N', 12, 20]"),
-        (np.zeros((2, 12, 20)), "gives float64 [2, 12, 20], not bool ['N', 12, 20]"),
-        ((np.zeros((2, 12, 20), bool), [1.0]), "gives 2 masks, but IoUs of shape [1]"),
+        (np.zeros((2, 3, 4), bool), "returned bool [2, 3, 4], not bool ['N', 12, 20]"),
+        (np.zeros((2, 12, 20)), "returned float64 [2, 12, 20], not bool ['N', 12, 20]"),
+        ((np.zeros((2, 12, 20), bool), [1.0]), "returned 2 masks, but IoUs of shape [1]"),
     ],
 )
 def test_what_are_no_masks_is_refused(scene, result, text):
     with pytest.raises(EdgeAIError) as caught:
-        PythonMaskSource(lambda image, probs: result, "mine.py:f").propose(IMAGE, scene)
+        FunctionMaskSource(lambda image, probs: result, "mine.py:f").propose(IMAGE, scene)
     assert caught.value.message == f"mine.py:f {text}"
 
 
@@ -115,7 +118,9 @@ def test_a_users_mistake_names_its_place(tmp_path, scene):
     assert caught.value.hint == f"look at {tmp_path}/mine.py:2"
 
 
-@pytest.mark.parametrize(("text", "message"), [("x = 1\n", "has no function propose"), ("1 / 0\n", "does not run")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("x = 1\n", "has no function propose"), ("1 / 0\n", " failed: ZeroDivisionError")]
+)
 def test_files_without_the_function_are_refused(tmp_path, text, message):
     with pytest.raises(UsageError, match=message):
         source(tmp_path, text)

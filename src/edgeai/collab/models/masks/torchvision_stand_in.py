@@ -1,4 +1,4 @@
-"""The four functions of torchvision that segment_anything uses, for machines where torchvision does not import.
+"""Stand-ins for the four torchvision functions that segment_anything uses, where torchvision cannot be imported.
 
 torchvision's PyPI wheel is built against one build of torch and does not load beside another, such as the CPU-only one.
 """
@@ -18,32 +18,32 @@ from torch import Tensor
 
 
 def to_pil_image(image: np.ndarray) -> Image.Image:
-    """An RGB image [H,W,3] uint8 as a Pillow image."""
+    """Convert an RGB image [H,W,3] uint8 to a Pillow image."""
     return Image.fromarray(image)
 
 
 def resize(image: Image.Image, size_px: Sequence[int]) -> Image.Image:
-    """A Pillow image scaled bilinearly to (height, width)."""
+    """Scale a Pillow image bilinearly to (height, width)."""
     height, width = size_px
     return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def box_area(boxes: Tensor) -> Tensor:
-    """Areas [N] of boxes [N,4], each x0, y0, x1, y1."""
+    """Return the areas [N] of boxes [N,4], each x0, y0, x1, y1."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """Non-maximum suppression within each category.
+    """Apply non-maximum suppression within each category.
 
     Args:
-        boxes: [N,4], each x0, y0, x1, y1.
-        scores: [N].
+        boxes: Boxes [N,4], each x0, y0, x1, y1.
+        scores: Scores [N].
         idxs: Category of each box [N].
-        iou_threshold: A box goes if one with a higher score overlaps it more than this.
+        iou_threshold: IoU with a higher-scored box above which a box is removed.
 
     Returns:
-        Indices of the boxes that stay, highest score first.
+        Indices of the kept boxes, highest score first.
     """
     order = scores.argsort(descending=True, stable=True)
     boxes, idxs = boxes[order], idxs[order]
@@ -62,10 +62,10 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
 
 @contextmanager
-def standing_in() -> Iterator[None]:
-    """Let `import torchvision...` find these functions inside the block, if the real ones do not import.
+def torchvision_stand_in() -> Iterator[None]:
+    """Let `import torchvision...` find the stand-ins inside the block, if the real package cannot be imported.
 
-    Afterwards the stand-ins are out of sight again, so that no other package takes them for torchvision.
+    Afterwards the stand-ins are removed, so that no other package mistakes them for torchvision.
     """
     if _imports():
         yield
@@ -91,12 +91,12 @@ def standing_in() -> Iterator[None]:
 
 
 def _imports() -> bool:
-    """Whether the real torchvision imports whole."""
+    """Return whether the real torchvision can be imported."""
     try:
         importlib.import_module("torchvision.ops.boxes")
         importlib.import_module("torchvision.transforms.functional")
-    except (ImportError, RuntimeError, OSError, AttributeError):  # a wrong build fails in any of these ways
+    except (ImportError, RuntimeError, OSError, AttributeError):  # a mismatched build fails in any of these ways
         for name in [name for name in sys.modules if name == "torchvision" or name.startswith("torchvision.")]:
-            sys.modules.pop(name)  # what a failed import left half-made
+            sys.modules.pop(name)  # partly initialized by the failed import
         return False
     return True

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from edgeai.collab.models import sam as sam_module
-from edgeai.collab.models.sam import SamMasks, SamShape, build_sam, build_tiny, load_tiny, save_tiny
-from edgeai.collab.models.torchvision_parts import standing_in
+from edgeai.collab.models.masks import sam_model
+from edgeai.collab.models.masks.sam_masks import SamMasks
+from edgeai.collab.models.masks.sam_model import SamShape, build_sam, build_tiny, load_tiny, save_tiny
+from edgeai.collab.models.masks.torchvision_stand_in import torchvision_stand_in
 from edgeai.core.errors import UsageError
 
-with standing_in():
+with torchvision_stand_in():
     from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
     from segment_anything.modeling import Sam
 
@@ -115,7 +116,7 @@ def test_sizes_that_do_not_divide_are_refused():
 
 
 def test_wrong_checkpoints_are_refused_in_one_line(tmp_path, sam, monkeypatch):
-    monkeypatch.setitem(sam_module.sam_model_registry, "vit_b", lambda: build_tiny(SMALL))  # the real one is large
+    monkeypatch.setitem(sam_model.sam_model_registry, "vit_b", lambda: build_tiny(SMALL))  # the real one is large
     path = tmp_path / "sam.pth"
 
     def refusal(**options):
@@ -127,9 +128,9 @@ def test_wrong_checkpoints_are_refused_in_one_line(tmp_path, sam, monkeypatch):
 
     assert refusal() == f"no checkpoint at {path}"
     path.write_bytes(b"not a checkpoint")
-    assert "is no checkpoint of tensors" in refusal()
+    assert "is not a checkpoint of tensors" in refusal()
     torch.save(sam, path)  # a pickled module could run code: it is not even opened
-    assert "is no checkpoint of tensors" in refusal()
+    assert "is not a checkpoint of tensors" in refusal()
     torch.save([1, 2], path)
     assert refusal() == f"{path} holds a list, not named tensors"
     torch.save({"model": sam.state_dict()}, path)

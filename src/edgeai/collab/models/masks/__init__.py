@@ -1,0 +1,1 @@
+"""Sources of class-agnostic masks: Segment Anything, a user-defined function, or none."""
