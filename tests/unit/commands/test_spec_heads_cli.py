@@ -147,14 +147,14 @@ OTHER = "give the target that the head was trained for, or train a head for this
         ),
         (
             ["export", "head", "--format", "vllm", "--out", "model"],
-            "model is there already",
+            "model already exists",
             "give a new folder as --out",
             2,
         ),
         (
             ["export", "head", "--format", "eagle", "--out", "x"],
-            "eagle cannot run head: it does not know fc_norm, norm_output",
-            "take another --format, or train a head without: head.fc_norm, head.norm_output, head.aux_layers",
+            "eagle cannot run head: it does not support fc_norm, norm_output",
+            "use another --format, or change head.fc_norm, head.norm_output or head.aux_layers and train again",
             1,
         ),
         (
@@ -165,8 +165,8 @@ OTHER = "give the target that the head was trained for, or train a head for this
         ),
         (
             ["import", "head", "--out", "x"],
-            "head is a head of edgeai already",
-            "use it as it is: -s draft.path=head",
+            "head is already an edgeai head",
+            "use it with -s draft.path=head",
             2,
         ),
     ],

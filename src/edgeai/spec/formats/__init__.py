@@ -1,1 +1,1 @@
-"""Draft heads in the files of other tools: SGLang, vLLM, speculators and the EAGLE repository."""
+"""Import and export of draft heads in the file formats of SGLang, vLLM, speculators and the EAGLE repository."""

@@ -1,4 +1,4 @@
-"""Whether an export drafts what the head itself drafts: the logits of the first draft steps, behind a real prompt.
+"""Check of an export: its draft logits after a prompt against those of the head itself.
 
 Shapes: T tokens, n layers of the target, H hidden, V target vocabulary.
 """
@@ -13,32 +13,33 @@ from torch import Tensor
 from edgeai.spec.decoding.generate import chat_ids
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.draft.rope import Rope
-from edgeai.spec.formats.referee import NUM_STEPS, Referee
+from edgeai.spec.formats.independent_reader import NUM_STEPS, IndependentReader
 from edgeai.spec.formats.reports import Agreement
 from edgeai.spec.target.torch_runtime import DecoderTarget
 from edgeai.spec.training.unroll import Unroll
 
 PROMPT = "Why is the sky blue?"
-# float32 sums in another order differ by some 1e-6 of the largest logit; a wrong layer, norm or base by 1e-2 and more
+# float32 sums in another order differ by about 1e-6 of the largest logit; a wrong layer, norm or RoPE base by 1e-2 or
+# more
 TOLERANCE_FRAC = 1e-4
 
 
-def compare(referee: Referee, head: DraftHead, target: DecoderTarget, rope: Rope) -> Agreement:
-    """Run both behind the same text of the target.
+def check_agreement(reader: IndependentReader, head: DraftHead, target: DecoderTarget, rope: Rope) -> Agreement:
+    """Compare the draft logits of an export and of its head after the same prompt.
 
     Args:
-        referee: Has read the export.
-        head: The head itself.
-        target: Reads the text; what enters each of its layers is what a server would hand to the head.
-        rope: What the head turns with.
+        reader: Reader of the exported files.
+        head: The exported head.
+        target: Target whose layer inputs both take as features.
+        rope: The head's rotary embedding.
     """
-    problems = tuple(referee.problems())
+    problems = tuple(reader.problems())
     if problems:
         return Agreement(problems, math.inf, 0.0, NUM_STEPS)
     ids = torch.tensor(chat_ids(target.tokenizer, PROMPT))
     states, embedding, drafted = states_entering(target, ids), target.embedding.cpu(), int(ids[0])
     ours = head_logits(head, rope, ids, states, embedding, drafted)
-    theirs = referee.logits(ids, states[:, :-1], embedding, drafted)
+    theirs = reader.logits(ids, states[:, :-1], embedding, drafted)
     can_be_drafted = ours.isfinite()
     scale = max(1.0, float(ours[can_be_drafted].abs().max()))
     if ours.isnan().any() or not torch.equal(can_be_drafted, theirs.isfinite()):
@@ -48,7 +49,7 @@ def compare(referee: Referee, head: DraftHead, target: DecoderTarget, rope: Rope
 
 
 def states_entering(target: DecoderTarget, ids: Tensor) -> Tensor:
-    """What enters each layer of the target at each token of a text [n, T, H]."""
+    """Return the input of each layer of the target at each token of a text [n, T, H]."""
     num_layers = target.shape.num_layers
     features, _ = target.with_aux_layers(tuple(range(num_layers))).features(ids[None].to(target.device))
     return features[0].cpu().unflatten(-1, (num_layers, -1)).movedim(1, 0)
@@ -56,9 +57,17 @@ def states_entering(target: DecoderTarget, ids: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def head_logits(head: DraftHead, rope: Rope, ids: Tensor, states: Tensor, embedding: Tensor, drafted: int) -> Tensor:
-    """The head's own logits of the steps that `Referee.logits` runs, with the arithmetic of training [2, V].
+    """Return the head's logits of the draft steps in `IndependentReader.logits`, computed as in training [2, V].
 
-    The tables are computed anew in float32: those of a target in bfloat16 are rounded, which is not the export's doing.
+    The rotary tables are recomputed in float32, because those of a bfloat16 target are rounded.
+
+    Args:
+        head: The head.
+        rope: The head's rotary embedding.
+        ids: Token ids of the text [T].
+        states: Input of each layer of the target [n, T, H].
+        embedding: The target's embedding matrix [V, H].
+        drafted: Token fed back in the second step.
     """
     head = head.cpu().float()
     cos, sin = rope.tables(head.shape.head_dim, len(ids) + NUM_STEPS, torch.float32)

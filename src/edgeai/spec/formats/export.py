@@ -1,4 +1,4 @@
-"""`edgeai spec export`: a head in another tool's files, written, read back by a stranger, and compared."""
+"""`edgeai spec export`: write a head in another tool's format and check the files with an independent reader."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.draft.checkpoint import HeadInfo, find_head, load_head, read_files, write_files
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.draft.rope import Rope, rope_of
-from edgeai.spec.formats.agreement import compare
-from edgeai.spec.formats.configs import ModelFacts, config_for
-from edgeai.spec.formats.layout import LAYOUTS, file_tensors, misfits
-from edgeai.spec.formats.referee import Referee
+from edgeai.spec.formats.agreement import check_agreement
+from edgeai.spec.formats.independent_reader import IndependentReader
+from edgeai.spec.formats.layout import LAYOUTS, file_tensors, unsupported
 from edgeai.spec.formats.reports import ExportPlan, ExportReport, TensorRow
+from edgeai.spec.formats.tool_config import ModelFacts, config_for
 from edgeai.spec.target.loading import load_target, model_config
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _PreparedExport:
+    """Head, target and file contents before anything is written."""
+
     head: DraftHead
     info: HeadInfo
     target: DecoderTarget
@@ -41,37 +43,42 @@ class _Ready:
 
 
 def plan_export(cfg: ExportConfig, *, device: str, metrics: Metrics) -> ExportPlan:
-    """What `export_head` would write.
+    """Return what `export_head` would write.
+
+    Args:
+        cfg: Head, target and format.
+        device: Device of the target.
+        metrics: Receives progress of a download or conversion.
 
     Raises:
-        UsageError: No such head, or its target is not known.
-        EdgeAIError: The head has something that the tool does not know.
+        UsageError: No such head, or its target is unknown.
+        EdgeAIError: The format does not support a feature of the head.
     """
     return _prepare(cfg, device, metrics).plan
 
 
 def export_head(cfg: ExportConfig, out: Path, *, device: str, metrics: Metrics) -> ExportReport:
-    """Write the export and check it. It appears under its name only if it agrees, else under that name plus .partial.
+    """Write an export and check it; an export that fails the check stays in a folder with the suffix .partial.
 
     Args:
-        cfg: Which head, for whom.
+        cfg: Head, target and format.
         out: New folder.
-        device: Where the target runs.
+        device: Device of the target.
         metrics: Receives progress of a download or conversion.
 
     Raises:
-        UsageError: As `plan_export`, or the folder is not empty.
-        EdgeAIError: As `plan_export`, or the disk is full.
+        UsageError: No such head, its target is unknown, or the folder is not empty.
+        EdgeAIError: The format does not support a feature of the head, or the files cannot be written.
     """
-    refuse_full(out)
+    check_empty(out)
     ready = _prepare(cfg, device, metrics)
-    info, partial = ready.info, out.with_name(out.name + ".partial")
-    note = {"target": ready.target.name, "fingerprint": ready.target.fingerprint, "metrics": dict(info.metrics)}
+    partial = out.with_name(out.name + ".partial")
+    note = {"target": ready.target.name, "fingerprint": ready.target.fingerprint, "metrics": dict(ready.info.metrics)}
     try:
         shutil.rmtree(partial, ignore_errors=True)
         write_files(partial, ready.plan.config, ready.tensors, {"edgeai": json.dumps(note)})
-        referee = Referee(partial, cfg.format, ready.facts.num_layers)
-        agreement = compare(referee, ready.head, ready.target, ready.rope)
+        reader = IndependentReader(partial, cfg.format, ready.facts.num_layers)
+        agreement = check_agreement(reader, ready.head, ready.target, ready.rope)
         if agreement.is_ok:
             out.parent.mkdir(parents=True, exist_ok=True)
             if out.is_dir():
@@ -79,20 +86,24 @@ def export_head(cfg: ExportConfig, out: Path, *, device: str, metrics: Metrics) 
             partial.rename(out)
     except (OSError, SafetensorError) as error:
         raise EdgeAIError(f"cannot write {out}: {error}", hint="free some space, or give another folder") from error
-    return ExportReport(out, ready.plan, agreement, _serve(cfg, out, ready.facts))
+    return ExportReport(out, ready.plan, agreement, _serve_command(cfg, out, ready.facts))
 
 
-def refuse_full(out: Path) -> None:
-    """Refuse a folder with something in it: what a server finds there must be one head and nothing else."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"{out} is there already", hint="give a new folder as --out")
-
-
-def settle_target(given: TargetConfig | None, head: Path) -> TargetConfig:
-    """The target as given, as the head's run has it, or as its file says.
+def check_empty(out: Path) -> None:
+    """Check that an output folder is new or empty: a server must find one head in it and nothing else.
 
     Raises:
-        UsageError: No head there, or nobody knows its target.
+        UsageError: The folder has content.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"{out} already exists", hint="give a new folder as --out")
+
+
+def target_of(given: TargetConfig | None, head: Path) -> TargetConfig:
+    """Return the given target, or the one that the head's training run or file names.
+
+    Raises:
+        UsageError: No such head, or its target is unknown.
     """
     if given is not None:
         return given
@@ -101,24 +112,24 @@ def settle_target(given: TargetConfig | None, head: Path) -> TargetConfig:
         return load_config(TrainConfig, run).target
     files = read_files(head)
     if not files.target_name:
-        raise UsageError(f"{files.folder} does not say which model it drafts for", hint="say it: -s target.model=MODEL")
+        raise UsageError(f"{files.folder} does not name its target model", hint="give it with -s target.model=MODEL")
     return TargetConfig(model=files.target_name)
 
 
-def _prepare(cfg: ExportConfig, device: str, metrics: Metrics) -> _Ready:
+def _prepare(cfg: ExportConfig, device: str, metrics: Metrics) -> _PreparedExport:
     folder = find_head(cfg.head)
-    model = settle_target(cfg.target, cfg.head)
+    model = target_of(cfg.target, cfg.head)
     target = load_target(model, device=device, metrics=metrics)
     head, info = load_head(folder, target)
     facts = _facts(model_config(model.model, metrics), cfg.verifier or model.model)
     rope = head.shape.rope or facts.rope
-    if unknown := misfits(head.shape, rope, cfg.format, facts.num_layers):
+    if missing := unsupported(head.shape, rope, cfg.format, facts.num_layers):
         raise EdgeAIError(
-            f"{cfg.format} cannot run {folder}: it does not know {', '.join(unknown)}",
-            hint="take another --format, or train a head without: head.fc_norm, head.norm_output, head.aux_layers",
+            f"{cfg.format} cannot run {folder}: it does not support {', '.join(missing)}",
+            hint="use another --format, or change head.fc_norm, head.norm_output or head.aux_layers and train again",
         )
     if head.shape.rope is None and not facts.rope.equals(target.rotary):
-        raise EdgeAIError(f"the rotary tables of {target.name} are not those of its config", hint="please report this")
+        raise EdgeAIError(f"the rotary tables of {target.name} do not match its config", hint="please report this bug")
     tensors = file_tensors(head.state_dict(), head.shape, LAYOUTS[cfg.format], info.dtype)
     plan = ExportPlan(
         head=folder,
@@ -129,7 +140,7 @@ def _prepare(cfg: ExportConfig, device: str, metrics: Metrics) -> _Ready:
         num_bytes=sum(tensor.nbytes for tensor in tensors.values()),
         notes=_notes(cfg, head, facts),
     )
-    return _Ready(head, info, target, facts, rope, plan, tensors)
+    return _PreparedExport(head, info, target, facts, rope, plan, tensors)
 
 
 def _facts(config: dict[str, Any], name: str) -> ModelFacts:
@@ -148,15 +159,15 @@ def _notes(cfg: ExportConfig, head: DraftHead, facts: ModelFacts) -> tuple[str, 
     if head.shape.fc_norm or head.shape.norm_output:
         server = "an SGLang" if cfg.format == "sglang" else "a vLLM"
         notes.append(
-            f"needs {server} that knows EAGLE-3.1 (fc_norm, norm_output): older ones refuse the file or, worse, ignore "
-            "the norms"
+            f"needs {server} version with EAGLE-3.1 (fc_norm, norm_output): older versions reject the file or silently "
+            "ignore the norms"
         )
     if "/" not in facts.name and not Path(facts.name).is_dir():
-        notes.append(f"'{facts.name}' is a name of edgeai's: -s verifier=... takes a path or id that the server finds")
+        notes.append(f"'{facts.name}' is an edgeai asset name: give the server's path or Hub id with -s verifier=...")
     return tuple(notes)
 
 
-def _serve(cfg: ExportConfig, out: Path, facts: ModelFacts) -> str:
+def _serve_command(cfg: ExportConfig, out: Path, facts: ModelFacts) -> str:
     if cfg.format == "sglang":
         return (
             f"python -m sglang.launch_server --model-path {facts.name} --speculative-algorithm EAGLE3 "

@@ -1,4 +1,4 @@
-"""`edgeai spec import`: a published head becomes one of edgeai's, for one target."""
+"""`edgeai spec import`: convert a published head to an edgeai checkpoint for one target."""
 
 from __future__ import annotations
 
@@ -8,32 +8,30 @@ from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.export import ImportConfig
 from edgeai.spec.draft.checkpoint import load_head, read_files, save_head
-from edgeai.spec.formats.export import refuse_full, settle_target
+from edgeai.spec.formats.export import check_empty, target_of
 from edgeai.spec.formats.reports import ImportReport
 from edgeai.spec.target.loading import load_target
 
 
 def import_head(cfg: ImportConfig, out: Path | None, *, device: str, metrics: Metrics) -> ImportReport:
-    """Translate a head and write it down.
+    """Convert a head and save it as a checkpoint.
 
     Args:
-        cfg: Which head, for which target.
-        out: New folder; None only looks whether the head can be had.
-        device: Where the target runs.
+        cfg: Head and target.
+        out: New folder; None checks the head without writing it.
+        device: Device of the target.
         metrics: Receives progress of a download or conversion.
 
     Raises:
-        UsageError: No such head, it is not for this target, something in it is unknown, or the folder is not empty.
-        EdgeAIError: The disk is full.
+        UsageError: No such head, it does not fit the target, it has unknown content, or the folder is not empty.
+        EdgeAIError: The checkpoint cannot be written.
     """
     if out is not None:
-        refuse_full(out)
+        check_empty(out)
     files = read_files(cfg.head)
     if files.is_own:
-        raise UsageError(
-            f"{files.folder} is a head of edgeai already", hint=f"use it as it is: -s draft.path={files.folder}"
-        )
-    target = load_target(settle_target(cfg.target, cfg.head), device=device, metrics=metrics)
+        raise UsageError(f"{files.folder} is already an edgeai head", hint=f"use it with -s draft.path={files.folder}")
+    target = load_target(target_of(cfg.target, cfg.head), device=device, metrics=metrics)
     head, info = load_head(files.folder, target)
     if out is not None:
         save_head(out, head, target, info.metrics, dtype=info.dtype)

@@ -1,10 +1,10 @@
-"""How each tool's files of an EAGLE-3 head differ: names, layer ids, switches.
+"""Differences between the tools' EAGLE-3 file formats: tensor names, layer ids and supported features.
 
 Sources: the loaders of EAGLE (`cnets.py`), SGLang and vLLM (`llama_eagle3.py`), and speculators' `eagle3` config.
 
-Ids of the feature layers are written in two conventions for the same tensors. "entering": the state entering decoder
-layer i, as here, in EAGLE, vLLM and speculators. "output": the output of layer i, one less, in SGLang's and SpecForge's
-configs.
+The ids of the feature layers follow two conventions for the same tensors. "entering": id i is the state entering
+decoder layer i, as here and in EAGLE, vLLM and speculators. "output": id i is the output of layer i, so ids are one
+less, as in the configs of SGLang and SpecForge.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ SPECULATORS_LAYER = "layers.0."
 
 @dataclass(frozen=True)
 class Layout:
-    """What a tool's loader takes."""
+    """Format that a tool's loader accepts."""
 
     layer: str
     """Prefix of the decoder layer's tensors."""
     layer_ids: Literal["entering", "output", "fixed"]
-    """Convention of the ids in its config; fixed: the tool always takes `default_layer_ids`."""
+    """Convention of the ids in config.json; fixed: the tool always uses `default_layer_ids`."""
     takes_norms: bool
-    """Whether it runs `fc_norm` and `norm_output` (EAGLE-3.1)."""
+    """True if the tool supports `fc_norm` and `norm_output` (EAGLE-3.1)."""
     takes_norm_before_residual: bool
     takes_rope_scaling: bool
 
@@ -50,12 +50,19 @@ LAYOUTS: Mapping[HeadFormat, Layout] = {
 
 
 def default_layer_ids(num_layers: int) -> tuple[int, int, int]:
-    """States entering these layers are the features where a config names none, in every tool."""
+    """Return the feature layers, as entering ids, that every tool assumes if a config names none."""
     return 2, num_layers // 2, num_layers - 3
 
 
 def file_tensors(own: Mapping[str, Tensor], shape: HeadShape, layout: Layout, dtype: torch.dtype) -> dict[str, Tensor]:
-    """A head's state dict under the tool's names; without d2t and t2d where the draft vocabulary is the target's."""
+    """Return a head's state dict under the tool's names, without d2t and t2d if the draft vocabulary is the target's.
+
+    Args:
+        own: State dict of the head.
+        shape: Shape of the head.
+        layout: Format of the tool.
+        dtype: Number format of the floating-point tensors.
+    """
     whole = shape.draft_vocab_size == shape.vocab_size
     return {
         _renamed(name, layout): (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu().contiguous()
@@ -68,8 +75,8 @@ def _renamed(name: str, layout: Layout) -> str:
     return layout.layer + name.removeprefix(OWN_LAYER) if name.startswith(OWN_LAYER) else name
 
 
-def misfits(shape: HeadShape, rope: Rope, format: HeadFormat, num_layers: int) -> list[str]:
-    """What the head has and the tool's loader does not know: it would load without a word and draft nonsense."""
+def unsupported(shape: HeadShape, rope: Rope, format: HeadFormat, num_layers: int) -> list[str]:
+    """Return the features of a head that the tool's loader would silently ignore."""
     layout, problems = LAYOUTS[format], list[str]()
     if not layout.takes_norms:
         problems += [name for name in ("fc_norm", "norm_output") if getattr(shape, name)]
@@ -83,7 +90,7 @@ def misfits(shape: HeadShape, rope: Rope, format: HeadFormat, num_layers: int) -
 
 
 def layer_id_keys(shape: HeadShape, layout: Layout, num_layers: int) -> dict[str, Any]:
-    """The keys of config.json that name the feature layers; none where they are the default, which all tools share."""
+    """Return the keys of config.json that name the feature layers; none for `default_layer_ids`."""
     if shape.aux_layers == default_layer_ids(num_layers):
         return {}
     if layout.layer_ids == "output":

@@ -17,7 +17,7 @@ from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.draft.checkpoint import SHIPPED, load_head, save_head
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.formats import export
-from edgeai.spec.formats.export import export_head, plan_export, settle_target
+from edgeai.spec.formats.export import export_head, plan_export, target_of
 from edgeai.spec.formats.importing import import_head
 from edgeai.spec.formats.layout import LAYOUTS, file_tensors
 
@@ -266,9 +266,9 @@ def test_what_a_server_does_not_know_is_refused(exported, tmp_path, format, made
     """It would load the file without a word and draft nonsense."""
     with pytest.raises(EdgeAIError) as caught:
         exported(format, **made)
-    assert caught.value.message == f"{format} cannot run {tmp_path / 'own'}: it does not know {unknown}"
+    assert caught.value.message == f"{format} cannot run {tmp_path / 'own'}: it does not support {unknown}"
     assert caught.value.hint == (
-        "take another --format, or train a head without: head.fc_norm, head.norm_output, head.aux_layers"
+        "use another --format, or change head.fc_norm, head.norm_output or head.aux_layers and train again"
     )
     assert not (tmp_path / format).exists()
 
@@ -279,7 +279,7 @@ def test_a_folder_with_something_in_it_is_left_alone(exported, tmp_path):
     with pytest.raises(UsageError) as caught:
         exported("vllm")
     assert (caught.value.message, caught.value.hint) == (
-        f"{tmp_path / 'vllm'} is there already",
+        f"{tmp_path / 'vllm'} already exists",
         "give a new folder as --out",
     )
 
@@ -306,8 +306,8 @@ def test_the_target_is_the_one_the_file_names(own_head, tiny_folder, tmp_path, e
     with pytest.raises(UsageError) as caught:
         plan_export(cfg, device="cpu", metrics=Metrics(None))
     assert (caught.value.message, caught.value.hint) == (
-        f"{head} does not say which model it drafts for",
-        "say it: -s target.model=MODEL",
+        f"{head} does not name its target model",
+        "give it with -s target.model=MODEL",
     )
 
 
@@ -317,16 +317,16 @@ def test_the_target_of_a_run_is_the_one_it_trained_for(own_head, tiny_folder, tm
     (tmp_path / "run.json").write_text("{}")
     trained = TrainConfig(target=TargetConfig(model=str(tiny_folder), dtype="float16"))
     (tmp_path / "config.yaml").write_text(dump_config(trained))
-    assert settle_target(None, tmp_path) == trained.target
+    assert target_of(None, tmp_path) == trained.target
     other = TargetConfig(model="other")
-    assert settle_target(other, tmp_path) == other
+    assert target_of(other, tmp_path) == other
 
 
 def test_notes_and_commands(exported, tmp_path):
     report = exported("vllm")
     assert report.plan.notes == (
-        "needs a vLLM that knows EAGLE-3.1 (fc_norm, norm_output): older ones refuse the file or, worse, ignore the "
-        "norms",
+        "needs a vLLM version with EAGLE-3.1 (fc_norm, norm_output): older versions reject the file or silently "
+        "ignore the norms",
     )
     assert report.serve.endswith(
         f'--speculative-config \'{{"method": "eagle3", "model": "{tmp_path / "vllm"}", "num_speculative_tokens": 3}}\''

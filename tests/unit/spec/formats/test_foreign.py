@@ -203,12 +203,12 @@ def test_tensors_that_do_not_match(published, tiny_target, edit, change, problem
     [
         (lambda c: c.update(norm_before_fc=True), ": config.json sets norm_before_fc, which this head does not have"),
         (lambda c: c.update(attention_bias=True), ": config.json sets attention_bias, which this head does not have"),
-        (lambda c: c.update(hidden_act="gelu"), ": hidden_act is 'gelu'; known is silu"),
+        (lambda c: c.update(hidden_act="gelu"), ": hidden_act is 'gelu'; only silu is supported"),
         (
             lambda c: c.update(eagle_config={"use_aux_hidden_state": False}),
             " drafts from the last hidden state (EAGLE), not from three (EAGLE-3)",
         ),
-        (lambda c: c.update({IDS: [5, 2, 4]}), ": the feature layers [5, 2, 4] do not ascend"),
+        (lambda c: c.update({IDS: [5, 2, 4]}), ": the feature layers [5, 2, 4] are not in ascending order"),
         (
             lambda c: c.update({IDS: [1, 3, 7], "eagle_config": {IDS: [1, 3, 7]}}),
             ": config.json names two sets of feature layers: entering [1, 3, 7], and outputs of [1, 3, 7] in "
@@ -228,7 +228,7 @@ def test_tensors_that_do_not_match(published, tiny_target, edit, change, problem
         (lambda c: c.pop("hidden_size"), " holds no readable draft head: config.json has no hidden_size"),
         (
             lambda c: c.update(eagle_config=[1]),
-            " holds no readable draft head: eagle_config in config.json is no object",
+            " holds no readable draft head: eagle_config in config.json is not an object",
         ),
     ],
     ids=[
@@ -256,7 +256,7 @@ def test_configs_that_do_not_fit(published, tiny_target, edit, change, problem):
 def test_no_layers_named_and_too_few_for_the_usual_ones(published, target):
     """A model of four layers: 2, 2 and 1."""
     assert _refusal(published, target) == (
-        f"{published}: config.json names no feature layers, and the usual ones [2, 2, 1] are not three of the 4 "
+        f"{published}: config.json names no feature layers, and the default [2, 2, 1] is not three of the 4 "
         "layers of tiny"
     )
 
@@ -264,12 +264,12 @@ def test_no_layers_named_and_too_few_for_the_usual_ones(published, target):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda t: t.update(d2t=t["d2t"] + 1), "d2t names no 64 of the 258 tokens of t2d"),
-        (lambda t: (t.update(d2t=torch.full((64,), 250)), t.pop("t2d")), "d2t names no 64 of the 258 tokens"),
-        (lambda t: t.pop("d2t"), "no d2t, so the first tokens, names no 64 of the 258 tokens of t2d"),
+        (lambda t: t.update(d2t=t["d2t"] + 1), "d2t cannot be 64 of the 258 tokens of t2d"),
+        (lambda t: (t.update(d2t=torch.full((64,), 250)), t.pop("t2d")), "d2t cannot be 64 of the 258 tokens"),
+        (lambda t: t.pop("d2t"), "without d2t, the first tokens cannot be 64 of the 258 tokens of t2d"),
         (
             lambda t: (t.update(d2t=torch.arange(0, 128, 2)), t.pop("t2d")),
-            "d2t may be offsets or token ids, and there is no t2d to tell",
+            "d2t may be offsets or token ids; t2d, which would decide, is missing",
         ),
     ],
     ids=["against t2d", "beyond", "missing", "either"],
@@ -288,15 +288,15 @@ def test_another_embedding(published, tiny_target, edit):
     assert message.endswith("% of its norm")
     edit(published, tensors=lambda t: t.update({"embed_tokens.weight": other[:, :32].contiguous()}))
     assert _refusal(published, tiny_target) == (
-        f"{published}: embed_tokens is [258, 32], that of {tiny_target.name} [258, 64]: heads with an embedding of "
-        "their own are not supported"
+        f"{published}: embed_tokens is [258, 32], that of {tiny_target.name} is [258, 64]; heads with their own "
+        "embedding are not supported"
     )
 
 
 def test_one_tensor_under_two_names(published, tiny_target, edit):
     edit(published, tensors=lambda t: t.update({"layers.0.mlp.up_proj.weight": torch.zeros(128, 64)}))
     message = _refusal(published, tiny_target)
-    assert message.startswith(f"{published} holds one tensor twice: ")
+    assert message.startswith(f"{published} contains one tensor twice: ")
     assert {"midlayer.mlp.up_proj.weight", "layers.0.mlp.up_proj.weight"} <= set(message.split())
 
 
@@ -305,10 +305,10 @@ def test_speculators_traps(exported, tiny_target, edit):
     assert load_head(folder, tiny_target)[1].format == "speculators"
     edit(folder, config=lambda c: c.pop("norm_before_residual"))
     assert _refusal(folder, tiny_target) == (
-        f"{folder}: config.json lacks norm_before_residual, which is true to vLLM and false to speculators"
+        f"{folder}: config.json lacks norm_before_residual; vLLM assumes true and speculators assumes false"
     )
     edit(folder, config=lambda c: c.update(speculators_model_type="dflash"))
-    assert _refusal(folder, tiny_target) == f"{folder} holds a 'dflash' draft model; known is eagle3"
+    assert _refusal(folder, tiny_target) == f"{folder} is a 'dflash' draft model; only eagle3 is supported"
 
 
 def test_an_export_remembers_its_target(exported, tiny_target):
@@ -349,14 +349,14 @@ def test_import_asked_wrongly(published, tiny_folder, tmp_path):
 
     target = TargetConfig(model=str(tiny_folder))
     assert refusal(tmp_path / "own", tmp_path / "out", target) == (
-        f"{tmp_path / 'own'} is a head of edgeai already",
-        f"use it as it is: -s draft.path={tmp_path / 'own'}",
+        f"{tmp_path / 'own'} is already an edgeai head",
+        f"use it with -s draft.path={tmp_path / 'own'}",
     )
     assert refusal(published, tmp_path / "out") == (
-        f"{published} does not say which model it drafts for",
-        "say it: -s target.model=MODEL",
+        f"{published} does not name its target model",
+        "give it with -s target.model=MODEL",
     )
-    assert refusal(published, tmp_path / "own", target)[0] == f"{tmp_path / 'own'} is there already"
+    assert refusal(published, tmp_path / "own", target)[0] == f"{tmp_path / 'own'} already exists"
     assert refusal(tmp_path / "none", tmp_path / "out", target)[0] == f"no draft head in {tmp_path / 'none'}"
 
 

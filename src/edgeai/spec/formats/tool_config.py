@@ -1,4 +1,4 @@
-"""The config.json of a head, written for each tool."""
+"""config.json of an exported head, in the form that each tool reads."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from edgeai.spec.draft.rope import Rope
 from edgeai.spec.formats.layout import LAYOUTS, layer_id_keys
 
 SPECULATORS_VERSION = "0.7.0"
-SPECULATIVE_TOKENS = 3  # what servers draft unless told otherwise: a short chain gains most when many requests share
+SPECULATIVE_TOKENS = 3  # default of the exported config: a short chain is best for large batches
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a head's config repeats of its target's."""
+    """Facts of the target that a head's config repeats."""
 
     name: str
-    """Written as the verifier by speculators."""
+    """Name of the target; speculators' config names it as the verifier."""
     num_layers: int
     rope: Rope
     max_positions: int
     architectures: tuple[str, ...]
     special_ids: Mapping[str, Any]
-    """bos_token_id, eos_token_id, pad_token_id; None where the model has none."""
+    """bos_token_id, eos_token_id and pad_token_id; None if the model has none."""
 
 
 def config_for(
     format: HeadFormat, shape: HeadShape, facts: ModelFacts, rope: Rope, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """The config.json that the tool's loader reads.
+    """Return the config.json that the tool's loader reads.
 
     Args:
-        format: The tool.
-        shape: The head's.
-        facts: Of its target.
-        rope: What the head turns with: its own, or the target's.
+        format: Format of the export.
+        shape: Shape of the head.
+        facts: Facts of its target.
+        rope: Rotary embedding of the head: its own or the target's.
         dtype: Number format of the tensors.
     """
     layer = _layer_config(shape, facts, rope, dtype)
@@ -50,7 +50,7 @@ def config_for(
     switches: dict[str, Any] = {
         name: True for name in ("fc_norm", "norm_output", "norm_before_residual") if getattr(shape, name)
     }
-    # null is no width to older vLLM, so it is named only where it differs
+    # older vLLM cannot read null here, so the key is written only if the widths differ
     if shape.target_hidden_size != shape.hidden_size:
         switches |= {"target_hidden_size": shape.target_hidden_size}
     return {
@@ -63,7 +63,7 @@ def config_for(
 
 
 def _layer_config(shape: HeadShape, facts: ModelFacts, rope: Rope, dtype: torch.dtype) -> dict[str, Any]:
-    """A Llama config of the head's one layer."""
+    """Return a Llama config for the head's only layer."""
     return {
         "model_type": "llama",
         "hidden_size": shape.hidden_size,
@@ -93,7 +93,7 @@ def _speculators(
         "speculators_model_type": "eagle3",
         "speculators_version": SPECULATORS_VERSION,
         "draft_vocab_size": shape.draft_vocab_size,
-        "norm_before_residual": shape.norm_before_residual,  # vLLM takes true where it is not named
+        "norm_before_residual": shape.norm_before_residual,  # vLLM assumes true if the key is missing
         "norm_before_fc": False,
         "fc_norm": shape.fc_norm,
         "norm_output": shape.norm_output,

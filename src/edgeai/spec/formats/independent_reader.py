@@ -1,9 +1,9 @@
-"""Reads an export as its server would, and runs the first two draft steps: the second opinion on what was written.
+"""Second implementation of a head for checking exports: reads the files as the tool would and runs two draft steps.
 
-It shares no code with the writer or with the head. Names, shapes and the arithmetic are written down once more from the
-formats' description, in the plainest form: float32, no cache, heads one by one.
+It shares no code with the writer or with the head. Names, shapes and arithmetic follow the formats' descriptions in the
+simplest form: float32, no KV cache, attention heads one by one.
 
-Two steps, not one: what a step hands to the next (`norm_output`) shows only in the second.
+Two steps are run because the feature that one step passes to the next (`norm_output`) only affects the second.
 
 Shapes: T tokens, n layers of the target, H hidden, V target vocabulary, D draft vocabulary, I MLP width, nh/nkv
 query/key heads, hd head width.
@@ -26,13 +26,13 @@ from edgeai.spec.config.export import HeadFormat
 NUM_STEPS = 2
 
 
-class Referee:
-    """An exported head in the hands of a stranger.
+class IndependentReader:
+    """Exported head, read and run without the code that wrote it.
 
     Args:
-        folder: config.json and model.safetensors.
-        format: Whose loader to play.
-        num_layers: Of the target.
+        folder: Folder with config.json and model.safetensors.
+        format: Format of the export.
+        num_layers: Number of layers of the target.
     """
 
     def __init__(self, folder: Path, format: HeadFormat, num_layers: int) -> None:
@@ -54,9 +54,7 @@ class Referee:
         self.entering = _entering(config, format, num_layers)
 
     def problems(self) -> list[str]:
-        """Tensors that are missing, too many, or of another shape or number format than the table says; layers that
-        the target does not have.
-        """
+        """Return missing and unknown tensors, wrong shapes and number formats, and layers that the target lacks."""
         expected, found = self._table(), self._tensors
         problems = [f"no layer {layer}" for layer in self.entering if not 0 <= layer < self._num_layers]
         problems += [f"no {name}" for name in expected if name not in found]
@@ -70,13 +68,13 @@ class Referee:
         return sorted(problems)
 
     def logits(self, ids: Tensor, states: Tensor, embedding: Tensor, drafted: int) -> Tensor:
-        """Draft logits over the target's vocabulary, -inf where a token cannot be drafted [2, V].
+        """Return draft logits over the target's vocabulary, -inf for tokens outside the draft vocabulary [2, V].
 
         Args:
-            ids: The text; the head predicts what follows it [T].
-            states: What enters each layer of the target at each token but the last [n, T - 1, H].
-            embedding: The target's [V, H].
-            drafted: The token fed back in the second step.
+            ids: Token ids of the text whose continuation is drafted [T].
+            states: Input of each layer of the target at each token but the last [n, T - 1, H].
+            embedding: The target's embedding matrix [V, H].
+            drafted: Token fed back in the second step.
         """
         features = [states[layer].float() for layer in self.entering]
         if self._fc_norm:
@@ -95,7 +93,7 @@ class Referee:
         return torch.stack(rows)
 
     def _layer_output(self, embedded: Tensor, inputs: Tensor) -> Tensor:
-        """The decoder layer over all pairs so far, causally [T, H]."""
+        """Run the decoder layer over all pairs so far with causal attention [T, H]."""
         layer, config = self._layer, self._config
         hidden = self._normed(inputs, f"{layer}.hidden_norm")
         residual = hidden if self._norm_before_residual else inputs
@@ -108,7 +106,7 @@ class Referee:
         for head in range(config["num_attention_heads"]):
             own, shared = slice(head * width, (head + 1) * width), head // group
             theirs = slice(shared * width, (shared + 1) * width)
-            scores = _turned(query[:, own], angles) @ _turned(key[:, theirs], angles).T / math.sqrt(width)
+            scores = _rotate(query[:, own], angles) @ _rotate(key[:, theirs], angles).T / math.sqrt(width)
             outputs.append(scores.masked_fill(unseen, -math.inf).softmax(-1) @ value[:, theirs])
         x = residual + self._product(torch.cat(outputs, -1), f"{layer}.self_attn.o_proj")
         y = self._normed(x, f"{layer}.post_attention_layernorm")
@@ -135,7 +133,7 @@ class Referee:
         return int(given or self._config["hidden_size"] // self._config["num_attention_heads"])
 
     def _table(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor of the file and its shape."""
+        """Return the expected shape of every tensor."""
         config, layer = self._config, self._layer
         hidden, middle, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
         queries, keys = (config[f"num_{name}_heads"] * self._head_width for name in ("attention", "key_value"))
@@ -164,7 +162,7 @@ _FLOATS = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def _entering(config: Mapping[str, Any], format: HeadFormat, num_layers: int) -> list[int]:
-    """Layers whose entering states the server hands to the head."""
+    """Return the layers whose entering states the server passes to the head."""
     default = [2, num_layers // 2, num_layers - 3]
     if format == "eagle":
         return default
@@ -175,7 +173,7 @@ def _entering(config: Mapping[str, Any], format: HeadFormat, num_layers: int) ->
 
 
 def _angles(config: Mapping[str, Any], width: int, num_positions: int) -> list[list[float]]:
-    """Rotation of each pair of dimensions at each position, in double precision."""
+    """Return the rotation angle of each pair of dimensions at each position, in double precision."""
     scaling = config.get("rope_scaling") or {}
     speeds = []
     for pair in range(width // 2):
@@ -194,8 +192,8 @@ def _angles(config: Mapping[str, Any], width: int, num_positions: int) -> list[l
     return [[position * speed for speed in speeds] for position in range(num_positions)]
 
 
-def _turned(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotary embedding of x [T, hd]: dimension i turns with dimension i + hd / 2."""
+def _rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Apply the rotary embedding to x [T, hd]; dimensions i and i + hd / 2 form a pair."""
     first, second = x.chunk(2, -1)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)

@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.rope import Rope
-from edgeai.spec.formats.agreement import compare, head_logits, states_entering
-from edgeai.spec.formats.referee import Referee, _angles
+from edgeai.spec.formats.agreement import check_agreement, head_logits, states_entering
+from edgeai.spec.formats.independent_reader import IndependentReader, _angles
 
 IDS = "eagle_aux_hidden_state_layer_ids"
 ODD = {"aux_layers": (1, 3, 6)}
@@ -15,7 +15,7 @@ ODD = {"aux_layers": (1, 3, 6)}
 
 def _judge(folder, format, tmp_path, target):
     head, _ = load_head(tmp_path / "own", target)
-    return compare(Referee(folder, format, target.shape.num_layers), head, target, Rope(10000.0))
+    return check_agreement(IndependentReader(folder, format, target.shape.num_layers), head, target, Rope(10000.0))
 
 
 def _swap(tensors, one, other):
@@ -119,7 +119,7 @@ def test_both_readings_give_logits_of_the_draft_vocabulary_alone(exported, tiny_
     ids = torch.arange(40, 60)
     states, embedding = states_entering(tiny_target, ids), tiny_target.embedding
     ours = head_logits(head, Rope(10000.0), ids, states, embedding, 7)
-    theirs = Referee(report.path, "vllm", 8).logits(ids, states[:, :-1], embedding, 7)
+    theirs = IndependentReader(report.path, "vllm", 8).logits(ids, states[:, :-1], embedding, 7)
     kept = load_file(report.path / "model.safetensors")["t2d"]
     for logits in (ours, theirs):
         assert logits.shape == (2, 258)
