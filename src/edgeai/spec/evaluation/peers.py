@@ -1,7 +1,4 @@
-"""The same prompts with transformers' own generate: plain, with prompt lookup, and with an assistant model.
-
-Imports transformers, as `target.py` does, because the peer is transformers itself.
-"""
+"""Peers of `spec bench`: transformers' own `generate`, plain, with prompt lookup, and with an assistant model."""
 
 from __future__ import annotations
 
@@ -18,30 +15,30 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.target.loading import model_folder
 from edgeai.spec.target.protocol import Target
 
-# transformers' documentation recommends this length for prompt lookup
+# the length that transformers' documentation recommends for prompt lookup
 LOOKUP_TOKENS = 10
 
 
 @dataclass(frozen=True)
 class PeerAnswer:
-    """One answer of a peer."""
+    """Answer of a peer."""
 
     ids: tuple[int, ...]
-    """Generated tokens, an end-of-text token included."""
+    """Generated tokens, including an end-of-text token."""
     num_timed: int
-    """Tokens delivered after the first delivery, which ends with the prefill."""
+    """Tokens delivered after the first delivery, which includes the prefill."""
     decode_s: float
-    """Time since the first delivery."""
+    """Time after the first delivery."""
 
 
 class Peers:
-    """transformers on the same weights.
+    """transformers with the target's weights.
 
     Args:
-        model: What `target.model` says.
-        target: Ours; gives number format, device and end-of-text tokens.
+        model: Model as in `target.model`.
+        target: The loaded target, for number format, device and end-of-text tokens.
         max_tokens: Most tokens per answer.
-        assistant: Model for assisted generation, or empty to leave that out.
+        assistant: Model for assisted generation; empty leaves that out.
         metrics: Receives progress of a download.
     """
 
@@ -60,39 +57,39 @@ class Peers:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is compared with."""
+        """Names of the peers."""
         return tuple(self._options)
 
     @torch.inference_mode()
     def answer(self, name: str, prompt_ids: Sequence[int]) -> PeerAnswer:
-        """Greedy answer of one peer."""
+        """Answer a prompt greedily with one peer."""
         ids = torch.tensor([list(prompt_ids)], device=self._device)
-        clock = _Deliveries()
+        first = _FirstDelivery()
         mask = torch.ones_like(ids)
-        out = self._model.generate(ids, attention_mask=mask, streamer=clock, **self._options[name])
+        out = self._model.generate(ids, attention_mask=mask, streamer=first, **self._options[name])
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        decode_s = time.perf_counter() - clock.first_s
+        decode_s = time.perf_counter() - first.time_s
         new: list[int] = out[0, len(prompt_ids) :].tolist()
-        return PeerAnswer(tuple(new), len(new) - clock.num_first, decode_s)
+        return PeerAnswer(tuple(new), len(new) - first.num_tokens, decode_s)
 
 
-class _Deliveries:
-    """A transformers streamer that notes when the first new tokens came, and how many they were."""
+class _FirstDelivery:
+    """transformers streamer that records the time and number of the first new tokens."""
 
     def __init__(self) -> None:
-        self.num_first = 0
-        self.first_s = 0.0
+        self.num_tokens = 0
+        self.time_s = 0.0
         self._seen_prompt = False
 
     def put(self, value: Tensor) -> None:
-        """Called with the prompt, then with new tokens."""
-        if self._seen_prompt and not self.num_first:
-            self.num_first, self.first_s = value.numel(), time.perf_counter()
+        """Receive the prompt, then new tokens."""
+        if self._seen_prompt and not self.num_tokens:
+            self.num_tokens, self.time_s = value.numel(), time.perf_counter()
         self._seen_prompt = True
 
     def end(self) -> None:
-        """Called at the end of the text."""
+        """Receive the end of the text."""
 
 
 def _greedy(target: Target, max_tokens: int, **more: int) -> Any:
@@ -110,6 +107,6 @@ def _load(model: str, target: Target, metrics: Metrics) -> Any:
         loaded = AutoModelForCausalLM.from_pretrained(model_folder(model, metrics), dtype=target.dtype)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise EdgeAIError(f"transformers cannot load '{model}': {reason}", hint="run bench without --peers") from error
-    loaded.generation_config = GenerationConfig()  # the checkpoint's own sampling defaults would mix into ours
+        raise EdgeAIError(f"transformers cannot load '{model}': {reason}", hint="run without --peers") from error
+    loaded.generation_config = GenerationConfig()  # the checkpoint's sampling defaults would override ours
     return loaded.to(target.device).eval()

@@ -65,9 +65,9 @@ def test_auto_chooses_by_timings_and_serves_the_plain_text(config, tmp_path, mon
         assert decision.speedup > 0
     engine = build_engine(cfg, parts)
     prompts = [parts.target.tokenizer.encode(text) for text in ("abcabc", "hello there", "123123")]
-    from edgeai.spec.serve.engine.jobs import Job
+    from edgeai.spec.serve.engine.jobs import GenerationJob
 
-    asked = [ask(engine, Job(tuple(ids), 30, SamplingConfig())) for ids in prompts]
+    asked = [ask(engine, GenerationJob(tuple(ids), 30, SamplingConfig())) for ids in prompts]
     finish(engine, *asked)
     for ids, heard in zip(prompts, asked, strict=True):
         expected = generate_ids(

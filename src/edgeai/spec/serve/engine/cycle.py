@@ -14,7 +14,7 @@ from edgeai.spec.draft.tree import DraftTree, root_only
 from edgeai.spec.serve.engine.draft_pool import DraftPool
 from edgeai.spec.serve.engine.events import Failed
 from edgeai.spec.serve.engine.observer import CycleStats
-from edgeai.spec.serve.engine.request_state import RequestState, Step
+from edgeai.spec.serve.engine.request_state import RequestState, RequestStep
 from edgeai.spec.serve.engine.scheduler import Scheduler
 from edgeai.spec.serve.engine.tree_policy import Decision, Policy
 from edgeai.spec.target.kv_cache import KVCache, commit_paths
@@ -37,7 +37,7 @@ class _Outcome:
     """Step of one request, with the target's features of its segment [n, F]."""
 
     request: RequestState
-    step: Step
+    step: RequestStep
     features: Tensor
 
 

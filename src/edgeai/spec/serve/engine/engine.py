@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from edgeai.spec.serve.engine.cycle import CycleRunner
 from edgeai.spec.serve.engine.draft_pool import DraftPool
 from edgeai.spec.serve.engine.events import OnEvent
-from edgeai.spec.serve.engine.jobs import Handle, Job
+from edgeai.spec.serve.engine.jobs import GenerationJob, Handle
 from edgeai.spec.serve.engine.observer import Observer
 from edgeai.spec.serve.engine.request_queue import RequestQueue
 from edgeai.spec.serve.engine.scheduler import Scheduler
@@ -70,7 +70,7 @@ class Engine:
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, jobs: Sequence[Job], on_events: Sequence[OnEvent]) -> list[Handle]:
+    def submit(self, jobs: Sequence[GenerationJob], on_events: Sequence[OnEvent]) -> list[Handle]:
         """Queue all jobs or none.
 
         Args:

@@ -11,7 +11,7 @@ from edgeai.spec.serve.engine.events import Event, OnEvent
 
 
 @dataclass(frozen=True)
-class Job:
+class GenerationJob:
     """One answer to one prompt."""
 
     prompt_ids: tuple[int, ...]
@@ -38,7 +38,7 @@ class Handle:
         on_event: Listener for the job's events; called on the engine's thread, must not block.
     """
 
-    def __init__(self, job: Job, on_event: OnEvent) -> None:
+    def __init__(self, job: GenerationJob, on_event: OnEvent) -> None:
         self.job, self._on_event = job, on_event
         self.submitted_s = time.perf_counter()
         self.is_cancelled = False

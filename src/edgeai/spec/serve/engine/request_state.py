@@ -19,7 +19,7 @@ from edgeai.spec.target.segments import SegmentResult
 
 
 @dataclass(frozen=True)
-class Step:
+class RequestStep:
     """Outcome of one target pass for one request."""
 
     path: tuple[int, ...]
@@ -84,15 +84,15 @@ class RequestState:
         """Prompt tokens that the target has not read."""
         return self.ids[len(self.slot.ids) :]
 
-    def read(self, ids: list[int], result: SegmentResult, eos_ids: Collection[int]) -> Step:
+    def read(self, ids: list[int], result: SegmentResult, eos_ids: Collection[int]) -> RequestStep:
         """Take up a pass over part of the prompt; the last part yields the first token."""
         tokens: tuple[int, ...] = ()
         if result.logits.shape[0]:
             tokens = (self._sampler.picker(result.logits)(0),)
             self._first_s = time.perf_counter()
-        return self._advance(Step(tuple(range(len(ids))), ids, tokens, None, self._take_logprobs()), eos_ids)
+        return self._advance(RequestStep(tuple(range(len(ids))), ids, tokens, None, self._take_logprobs()), eos_ids)
 
-    def verify(self, tree: DraftTree, result: SegmentResult, eos_ids: Collection[int]) -> Step:
+    def verify(self, tree: DraftTree, result: SegmentResult, eos_ids: Collection[int]) -> RequestStep:
         """Accept a path of a tree that the target has scored."""
         accepted = accept(tree, result.logits, self._sampler, eos_ids=eos_ids, limit=self.remaining)
         if tree.size > 1:
@@ -100,9 +100,9 @@ class RequestState:
             self._num_drafted += tree.size - 1
             self._max_drafted = max(self._max_drafted, tree.size - 1)
         read = [self.ids[-1], *accepted.tokens[: accepted.num_accepted]]
-        return self._advance(Step(accepted.path, read, accepted.tokens, tree, self._take_logprobs()), eos_ids)
+        return self._advance(RequestStep(accepted.path, read, accepted.tokens, tree, self._take_logprobs()), eos_ids)
 
-    def new_text(self, step: Step) -> Text | None:
+    def new_text(self, step: RequestStep) -> Text | None:
         """Return the text of a step, or None if it is held back; sets `reason` if a stop text is complete."""
         pieces: list[Piece] = []
         for place, token in enumerate(step.tokens):
@@ -136,7 +136,7 @@ class RequestState:
             decode_s=now_s - self._first_s,
         )
 
-    def _advance(self, step: Step, eos_ids: Collection[int]) -> Step:
+    def _advance(self, step: RequestStep, eos_ids: Collection[int]) -> RequestStep:
         self.ids += step.tokens
         self._num_tokens += len(step.tokens)
         if step.tokens and step.tokens[-1] in eos_ids:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edgeai.spec.serve.engine.events import TokenLogprobs
-from edgeai.spec.serve.engine.jobs import Job
+from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.target.sampling import Sampler
 
 
@@ -25,7 +25,7 @@ class RequestSampler(Sampler):
         job: Sampling options, penalties, biases and number of log probabilities.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: GenerationJob) -> None:
         super().__init__(job.sampling)
         self._job = job
         self._counts: dict[int, int] = {}

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from edgeai.spec.serve.engine.engine import Engine
-from edgeai.spec.serve.engine.jobs import Job
+from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.errors import ERROR_RESPONSES, ApiError, from_validation, internal_error
 from edgeai.spec.serve.http.limits import Limits
 from edgeai.spec.serve.http.metrics import ServerMetrics
@@ -57,7 +57,7 @@ def build_app(
 
 
 def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt: Callable[[str], None] | None) -> None:
-    async def answer(body: GenerationRequest, request: Request, jobs: list[Job], reply: Reply) -> Response:
+    async def answer(body: GenerationRequest, request: Request, jobs: list[GenerationJob], reply: Reply) -> Response:
         if on_prompt:
             on_prompt(body.model_dump_json(exclude_unset=True))
         submission = Submission(engine, jobs)

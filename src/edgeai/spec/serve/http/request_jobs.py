@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, replace
 
 from edgeai.spec.config.sampling import SamplingConfig
-from edgeai.spec.serve.engine.jobs import Job
+from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.errors import ApiError
 from edgeai.spec.serve.http.request_schema import MAX_CHOICES, ChatRequest, CompletionRequest, GenerationRequest
 from edgeai.spec.target.protocol import Tokenizer
@@ -25,7 +25,7 @@ class ServedModel:
     """Most tokens of prompt and answer."""
 
 
-def chat_jobs(served: ServedModel, body: ChatRequest) -> list[Job]:
+def chat_jobs(served: ServedModel, body: ChatRequest) -> list[GenerationJob]:
     """Return one job for each of the `n` answers.
 
     Raises:
@@ -42,7 +42,7 @@ def chat_jobs(served: ServedModel, body: ChatRequest) -> list[Job]:
     )
 
 
-def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[Job]:
+def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[GenerationJob]:
     """Return `n` jobs for each prompt, in the order of the choices.
 
     Raises:
@@ -85,7 +85,7 @@ def _choices(
     num_logprobs: int | None,
     *,
     param: str,
-) -> list[Job]:
+) -> list[GenerationJob]:
     if not ids:
         raise ApiError(400, f"{param}: empty text", param=param, code="invalid_value")
     room = served.context - len(ids)
@@ -106,7 +106,7 @@ def _choices(
             code="invalid_value",
         )
     seed = secrets.randbits(62) if body.seed is None else body.seed
-    job = Job(
+    job = GenerationJob(
         prompt_ids=tuple(ids),
         max_tokens=max_tokens or room,
         sampling=SamplingConfig(

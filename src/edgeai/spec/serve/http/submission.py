@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.events import Cancelled, Done, Event, Failed, Text
-from edgeai.spec.serve.engine.jobs import Handle, Job
+from edgeai.spec.serve.engine.jobs import GenerationJob, Handle
 from edgeai.spec.serve.engine.request_queue import EngineClosed, QueueFull
 from edgeai.spec.serve.http.errors import ApiError, internal_error
 from edgeai.spec.serve.http.reply import Reply
@@ -39,7 +39,7 @@ class Submission:
         ApiError: The queue is full, or the server is shutting down.
     """
 
-    def __init__(self, engine: Engine, jobs: Sequence[Job]) -> None:
+    def __init__(self, engine: Engine, jobs: Sequence[GenerationJob]) -> None:
         self._engine = engine
         self._inbox: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.serve.engine.events import Cancelled, Done, Failed, Started, Text
-from edgeai.spec.serve.engine.jobs import Job
+from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.engine.request_queue import EngineClosed, QueueFull
 from edgeai.spec.serve.engine.tree_policy import Decision
 
@@ -20,7 +20,7 @@ GREEDY = SamplingConfig()
 
 
 def job(ids, **changes):
-    return Job(prompt_ids=tuple(ids), **{"max_tokens": 20, "sampling": GREEDY, **changes})
+    return GenerationJob(prompt_ids=tuple(ids), **{"max_tokens": 20, "sampling": GREEDY, **changes})
 
 
 def prompts(num, vocab=128, seed=0):
