@@ -10,12 +10,13 @@ DEMO := runs/demo-$(STAMP)
 SMOKE := runs/smoke
 SMOKE_TARGET := -s target.model=$(SMOKE)/model -s target.dtype=float32 -s draft.path=$(SMOKE)/train -s tree.nodes=4
 
-.PHONY: help demo test test-slow test-network smoke load lint format install clean
+.PHONY: help demo test test-foreign test-slow test-network smoke load lint format install clean
 
 help:
 	@echo "make demo       train a draft head, drive through edge and cloud, learn across devices (about a quarter of an hour)"
 	@echo "make test       the default tests: CPU, no network, no data sets"
 	@echo "make smoke      every main command on tiny built-in inputs, no download (under two minutes)"
+	@echo "make test-foreign  the default tests with the arithmetic of another processor"
 	@echo "make test-slow  the slow tests, and those that need EDGEAI_DATA"
 	@echo "make test-network  the tests on the real model, which download it once"
 	@echo "make load       1, 4 and 16 clients at a server on the loopback, with and without speculation (minutes)"
@@ -52,6 +53,11 @@ demo: $(INSTALLED)
 # two processes of one thread each: tests are too small to keep two threads busy
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# the default tests with another processor's arithmetic, on which no test may depend
+FOREIGN ?= ATEN_CPU_CAPABILITY=default
+test-foreign: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(FOREIGN) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "(slow or data) and not gpu and not network"
