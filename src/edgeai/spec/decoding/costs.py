@@ -122,7 +122,7 @@ def measure_verify(
         tree = build_tree(range(size), range(-1, size - 1), [0.0] * size)
         tokens, depths, ancestors = (part.to(target.device) for part in (tree.tokens, tree.depths, tree.ancestors))
         calls[size] = partial(target.verify, tokens, depths, ancestors, cache)
-    return _best_s(target, calls, repeats)
+    return fastest_s(target, calls, repeats)
 
 
 def _time_drafts(target: Target, drafter: Drafter, repeats: int) -> dict[tuple[int, int], float]:
@@ -140,7 +140,7 @@ def _time_drafts(target: Target, drafter: Drafter, repeats: int) -> dict[tuple[i
             drafter.start(ids, features)
 
     calls = {(d, k): partial(draft, d, k) for d in (1, _DEEP) for k in WIDTHS}
-    return _best_s(target, calls, repeats)
+    return fastest_s(target, calls, repeats)
 
 
 @torch.inference_mode()
@@ -156,11 +156,11 @@ def _time_commit(target: Target, repeats: int) -> float:
         target.commit(cache, torch.tensor(accepted.path, device=target.device))
         cache.lengths[0] = 0
 
-    return _best_s(target, {0: commit}, repeats)[0]
+    return fastest_s(target, {0: commit}, repeats)[0]
 
 
-def _best_s(target: Target, calls: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, float]:
-    """Shortest time of each call over interleaved rounds, after one that warms up."""
+def fastest_s(target: Target, calls: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, float]:
+    """Return the shortest time of each call over interleaved rounds, after one warm-up round."""
     best_s = dict.fromkeys(calls, float("inf"))
     for round_index in range(repeats + 1):
         for key, call in calls.items():

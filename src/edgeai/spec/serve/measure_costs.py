@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from edgeai.spec.config.draft import TreeConfig
-from edgeai.spec.decoding.costs import Costs, measure_verify
+from edgeai.spec.decoding.costs import Costs, fastest_s, measure_verify
 from edgeai.spec.draft.tree import root_only
 from edgeai.spec.serve.engine.draft_pool import DraftPool
 from edgeai.spec.serve.engine.tree_policy import BatchCosts
@@ -18,6 +17,7 @@ from edgeai.spec.target.torch_runtime import DecoderTarget
 _LONG_PASSES = (64, 96, 128, 192)  # tokens; only batches need passes this long
 _NUM_REQUESTS = 4
 _CONTEXT = 128  # tokens before the timed passes
+_REPEATS = 5
 _TREE = TreeConfig(nodes=4, depth=2, top_k=2)
 
 
@@ -46,8 +46,9 @@ def _segment_s(target: DecoderTarget) -> float:
     cache = target.new_cache(_CONTEXT + num, num)
     cache.lengths[:] = [_CONTEXT] * num
     segments = [tree_segment(row, root_only(0)) for row in range(num)]
-    split_s = _fastest_s(lambda: run_segments(target.decoder, segments, cache, target.aux_layers))
-    whole_s = measure_verify(target, (1, num), context=_CONTEXT, repeats=5)[num]
+    calls = {"split": lambda: run_segments(target.decoder, segments, cache, target.aux_layers)}
+    split_s = fastest_s(target, calls, _REPEATS)["split"]
+    whole_s = measure_verify(target, (1, num), context=_CONTEXT, repeats=_REPEATS)[num]
     return max(split_s - whole_s, 0.0) / (num - 1)
 
 
@@ -58,26 +59,13 @@ def _draft_share(target: DecoderTarget, drafts: DraftPool) -> float:
     text = [index % target.shape.vocab_size for index in range(_CONTEXT)]
     features = torch.zeros(1, target.shape.hidden_size * len(target.aux_layers)).to(target.device, target.dtype)
 
-    def draft(count: int) -> Callable[[], object]:
-        def run() -> None:
-            for row in range(count):
-                drafts.begin(row, _CONTEXT - 2 if drafts.reads_features else 0)
-                drafts.feed(row, text, features)
-            drafts.propose(range(count), [text] * count, _TREE)
+    def draft(count: int) -> None:
+        for row in range(count):
+            drafts.begin(row, _CONTEXT - 2 if drafts.reads_features else 0)
+            drafts.feed(row, text, features)
+        drafts.propose(range(count), [text] * count, _TREE)
 
-        return run
-
-    alone_s, together_s = _fastest_s(draft(1)), _fastest_s(draft(num_rows))
+    times_s = fastest_s(target, {count: partial(draft, count) for count in (1, num_rows)}, _REPEATS)
     for row in range(num_rows):
         drafts.begin(row, 0)
-    return min(max(together_s / alone_s - 1, 0.0) / (num_rows - 1), 1.0)
-
-
-def _fastest_s(call: Callable[[], object], repeats: int = 5) -> float:
-    call()
-    best_s = float("inf")
-    for _ in range(repeats):
-        begin_s = time.perf_counter()
-        call()
-        best_s = min(best_s, time.perf_counter() - begin_s)
-    return best_s
+    return min(max(times_s[num_rows] / times_s[1] - 1, 0.0) / (num_rows - 1), 1.0)

@@ -117,7 +117,7 @@ class Eagle3Pool:
     def _expand(
         self, rows: Sequence[int], ends: Sequence[int], tokens: Tensor, hidden: Tensor, ancestors: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `beam.Expand`. The keys and values of the level follow those of the text and of earlier levels."""
+        """See `dynamic_tree.Expand`. Keys and values of the level follow those of the text and of earlier levels."""
         num_rows, width, columns = ancestors.shape
         device = tokens.device
         heads, residual = self._layer.begin(tokens.flatten(), hidden.flatten(0, 1))

@@ -118,7 +118,7 @@ class Engine:
             self._thread.join(timeout_s)
 
     def step(self) -> None:
-        """Run one cycle on the caller's thread; only for an engine that was not started."""
+        """Run one cycle on the calling thread. Other threads may not call it once the engine is started."""
         self._scheduler.drop_cancelled()
         self._scheduler.admit()
         if not self._scheduler.active:

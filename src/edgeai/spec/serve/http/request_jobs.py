@@ -86,6 +86,31 @@ def _choices(
     *,
     param: str,
 ) -> list[GenerationJob]:
+    room = _room(served, ids, max_tokens, param=param)
+    bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
+    if any(token >= served.vocab_size for token in bias):
+        raise ApiError(
+            400,
+            f"logit_bias: token ids must be between 0 and {served.vocab_size - 1}",
+            param="logit_bias",
+            code="invalid_value",
+        )
+    job = GenerationJob(
+        prompt_ids=tuple(ids),
+        max_tokens=max_tokens or room,
+        sampling=_sampling(body),
+        stop=body.stops,
+        speculates=body.speculative != "off",
+        frequency_penalty=body.frequency_penalty or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        logit_bias=bias,
+        num_logprobs=num_logprobs,
+    )
+    return [job, *(replace(job, sampling=_reseeded(job.sampling, choice)) for choice in range(1, body.n or 1))]
+
+
+def _room(served: ServedModel, ids: list[int], max_tokens: int | None, *, param: str) -> int:
+    """Return the number of tokens that the context leaves for the answer, after checking that it is enough."""
     if not ids:
         raise ApiError(400, f"{param}: empty text", param=param, code="invalid_value")
     room = served.context - len(ids)
@@ -97,33 +122,18 @@ def _choices(
             param=param,
             code="context_length_exceeded",
         )
-    bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
-    if any(token >= served.vocab_size for token in bias):
-        raise ApiError(
-            400,
-            f"logit_bias: token ids must be between 0 and {served.vocab_size - 1}",
-            param="logit_bias",
-            code="invalid_value",
-        )
-    seed = secrets.randbits(62) if body.seed is None else body.seed
-    job = GenerationJob(
-        prompt_ids=tuple(ids),
-        max_tokens=max_tokens or room,
-        sampling=SamplingConfig(
-            temperature=1.0 if body.temperature is None else body.temperature,
-            top_p=1.0 if body.top_p is None else body.top_p,
-            top_k=max(body.top_k or 0, 0),
-            min_p=body.min_p or 0.0,
-            seed=seed,
-        ),
-        stop=body.stops,
-        speculates=body.speculative != "off",
-        frequency_penalty=body.frequency_penalty or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        logit_bias=bias,
-        num_logprobs=num_logprobs,
+    return room
+
+
+def _sampling(body: GenerationRequest) -> SamplingConfig:
+    """Return the sampling options with OpenAI's defaults; a request without a seed gets a random one."""
+    return SamplingConfig(
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        top_k=max(body.top_k or 0, 0),
+        min_p=body.min_p or 0.0,
+        seed=secrets.randbits(62) if body.seed is None else body.seed,
     )
-    return [job, *(replace(job, sampling=_reseeded(job.sampling, choice)) for choice in range(1, body.n or 1))]
 
 
 def _reseeded(sampling: SamplingConfig, choice: int) -> SamplingConfig:
