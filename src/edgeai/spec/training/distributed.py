@@ -63,7 +63,10 @@ def process_group(device: str, *, launched: bool) -> Iterator[Ranks]:
     if not launched:
         yield ALONE
         return
-    backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
+    is_cuda = torch.device(device).type == "cuda"
+    if is_cuda:
+        torch.cuda.set_device(device)  # NCCL sends picklable objects and barriers from the current device
+    backend = "nccl" if is_cuda else "gloo"
     dist.init_process_group(backend, timeout=WAIT)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
