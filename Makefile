@@ -10,7 +10,7 @@ DEMO := runs/demo-$(STAMP)
 SMOKE := runs/smoke
 SMOKE_TARGET := -s target.model=$(SMOKE)/model -s target.dtype=float32 -s draft.path=$(SMOKE)/train -s tree.nodes=4
 
-.PHONY: help demo test test-foreign test-slow test-network smoke load lint format install clean
+.PHONY: help demo test test-foreign test-slow test-network test-gpu wheel-test smoke load lint format install clean
 
 help:
 	@echo "make demo       train a draft head, drive through edge and cloud, learn across devices (about a quarter of an hour)"
@@ -19,6 +19,8 @@ help:
 	@echo "make test-foreign  the default tests with the arithmetic of another processor"
 	@echo "make test-slow  the slow tests, and those that need EDGEAI_DATA"
 	@echo "make test-network  the tests on the real model, which download it once"
+	@echo "make test-gpu   the tests that need a CUDA device"
+	@echo "make wheel-test  build the wheel, install it into an empty environment, run one command per area (minutes)"
 	@echo "make load       1, 4 and 16 clients at a server on the loopback, with and without speculation (minutes)"
 	@echo "make lint       formatter, linter, types, import rules"
 	@echo "make format     put the code into shape"
@@ -64,6 +66,12 @@ test-slow: $(INSTALLED)
 
 test-network: $(INSTALLED)
 	$(BIN)/python -m pytest -m "network and not gpu"
+
+test-gpu: $(INSTALLED)
+	$(BIN)/python -m pytest -m gpu -rs
+
+wheel-test:
+	$(PYTHON) tests/packaging/check_wheel.py
 
 smoke: $(INSTALLED)
 	rm -rf $(SMOKE)
