@@ -132,7 +132,7 @@ def advise(
     if dry_run:
         show_advise_plan(cfg, as_json=as_json)
         return
-    from edgeai.fedsplit.advise.advise import advise as weigh  # imports torch
+    from edgeai.fedsplit.advise.choices import advise as weigh  # imports torch
 
     with running(cfg, out=out, device="cpu", quiet=quiet, verbose=verbose) as run:
         report = weigh(cfg)

@@ -130,7 +130,7 @@ def recommend(
         >>> report = fedsplit.recommend("fedsplit/advise")
     """
     cfg = settle_config(AdviseConfig, config, overrides)
-    from edgeai.fedsplit.advise.advise import advise
+    from edgeai.fedsplit.advise.choices import advise
 
     return advise(cfg)
 

@@ -68,7 +68,7 @@ def test_a_plan_trains_nothing(fedsplit, tmp_path):
         (["method.kind=splitfd-v2"], 'did you mean "splitfed-v2"'),
         (["cut=conv9"], 'cut: no layer "conv9"'),
         (["cut=out"], 'cut: "out" leaves the server without a layer'),
-        (["num_clients=300"], "partition: 300 clients for 200 samples leave clients without any"),
+        (["num_clients=300"], "partition: 300 clients for 200 samples leave clients without samples"),
         (["codec.up.kind=topk", "codec.up.k=99999"], "codec.up"),
         (["world.devices=[raspberry-pie-4]"], 'did you mean "raspberry-pi-4"'),
         (["method.kind=vertical"], "method vertical needs partition.kind vertical"),

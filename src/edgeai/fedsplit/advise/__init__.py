@@ -1,1 +1,1 @@
-"""Costs of every cut and method from shapes alone, and a recommendation."""
+"""`advise`: the costs of every cut and method from shapes alone, and a recommendation."""

@@ -1,4 +1,4 @@
-"""Plays split learning on random samples, so that what the ledger counts can be laid over the crossover's formulas."""
+"""Bytes that the ledger counts in real rounds on random samples, to compare with the crossover formulas."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from edgeai.fedsplit.sim.train import play_round
 
 
 def count_rounds(cfg: AdviseConfig, cuts: Sequence[str]) -> tuple[Counted, ...]:
-    """Plays a round with one client of FedAvg, and of relay learning at each cut, for each of `cfg.count_samples`.
+    """Run a round of FedAvg, and of relay learning at each cut, with one client per entry of `cfg.count_samples`.
 
-    Only bytes are looked at: the samples are noise, and the world is the default one.
+    Only bytes are counted: the samples are noise, and the world is the default one.
 
     Raises:
-        UsageError: The model is a shape without weights, or has an output for each position.
+        UsageError: The model is a shape without weights, or has one output per position.
     """
     if isinstance(cfg.model, TransformerShapeConfig):
-        raise UsageError("count_samples plays real rounds, and a transformer-shape has no weights", hint="set it to []")
+        raise UsageError("count_samples runs real rounds, but a transformer-shape has no weights", hint="set it to []")
     counted = []
     for num_samples in cfg.count_samples:
         counted.append(Counted("", num_samples, _play(cfg, FedAvgConfig(), None, num_samples)))
@@ -36,7 +36,7 @@ def count_rounds(cfg: AdviseConfig, cuts: Sequence[str]) -> tuple[Counted, ...]:
 
 
 def _play(cfg: AdviseConfig, method: FedAvgConfig | RelayConfig, cut: str | None, num_samples: int) -> int:
-    """Returns the bytes of a round with one client, both ways."""
+    """Return the bytes of a round with one client, both directions."""
     is_tokens = cfg.tokens or getattr(cfg.model, "vocab", None) is not None
     chance = torch.Generator().manual_seed(cfg.seed)
     shape = (num_samples, *cfg.sample_shape)

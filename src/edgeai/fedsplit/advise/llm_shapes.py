@@ -1,7 +1,7 @@
-"""Large language models as shapes: the layers of a Llama on the meta device, which has no memory for values.
+"""Large language models as shapes: the layers of a Llama on the meta device, without memory for weights.
 
 Touvron et al., "LLaMA: Open and Efficient Foundation Language Models", 2023; grouped queries as in Llama 2 and 3.
-Enough to count parameters, FLOPs, bytes and memory; the layers cannot be run for real.
+The layers serve to count parameters, FLOPs, bytes and memory; they cannot compute values.
 
 Shapes: b samples, T positions, D width, A heads, G heads of keys and values.
 """
@@ -18,13 +18,13 @@ from edgeai.fedsplit.config.advise import TransformerShapeConfig
 
 
 class ShapeBlock(nn.Module):
-    """RMSNorm, attention with grouped queries and rotated positions, RMSNorm, SwiGLU; each half added to its input.
+    """Decoder layer: RMSNorm, grouped-query attention with rotary positions, RMSNorm, SwiGLU, with residuals.
 
     Args:
-        width: D.
-        num_heads: A.
-        num_kv_heads: G.
-        ffn: Width inside the SwiGLU.
+        width: Model width: D.
+        num_heads: Number of attention heads: A.
+        num_kv_heads: Number of key and value heads: G.
+        ffn: Hidden width of the SwiGLU.
     """
 
     def __init__(self, width: int, *, num_heads: int, num_kv_heads: int, ffn: int) -> None:
@@ -45,7 +45,7 @@ class ShapeBlock(nn.Module):
         return out
 
     def attend(self, x: Tensor) -> Tensor:
-        """As kernels that keep no [T, T] scores, which is what CPUs and GPUs use."""
+        """Return attention outputs through a fused kernel, which stores no [T, T] scores, as CPUs and GPUs do."""
         query, key = self._rotated(self._heads(self.query(x))), self._rotated(self._heads(self.key(x)))
         value = self._heads(self.value(x))
         key, value = (heads.repeat_interleave(self.num_queries, dim=1) for heads in (key, value))
@@ -57,14 +57,14 @@ class ShapeBlock(nn.Module):
         return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # [b, heads, T, D / A]
 
     def _rotated(self, x: Tensor) -> Tensor:
-        """Costs what turning by an angle costs; the angles themselves do not matter here."""
+        """Return heads after operations that cost as much as rotary embedding; the values do not matter."""
         angle = x.new_empty(x.shape[-2], x.shape[-1])
         first, second = x.chunk(2, dim=-1)
         return x * angle.cos() + torch.cat((-second, first), dim=-1) * angle.sin()
 
 
 def build_shape(cfg: TransformerShapeConfig) -> nn.Sequential:
-    """The layers embed, block1 ..., norm, head on the meta device: tokens [b, T] to logits [b, T, vocab]."""
+    """Return the layers embed, block1, ..., norm, head on the meta device: tokens [b, T] to logits [b, T, vocab]."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     with torch.device("meta"):
         layers["embed"] = nn.Embedding(cfg.vocab, cfg.width)

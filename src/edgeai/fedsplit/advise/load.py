@@ -1,16 +1,17 @@
-"""What one client moves and computes in one round of a method, from shapes alone: bytes, messages and FLOPs.
+"""Bytes, messages and FLOPs of one client in one round of a method, from shapes alone.
 
-Notation: n samples of the client, E local epochs, b batch, B batches a round; q values a sample at the cut. F_C and F_S
-are the forward FLOPs of the client's and the server's part, W_C the bytes of the client's part, W of the whole model.
-Bytes are those that the ledger of a simulation counts: buffers, labels as int64 and the short last batch included.
+Notation: n samples of the client, E local epochs, b batch size, q values per sample at the cut, s bytes per value, l
+bytes of a sample's labels; N parameters of the whole model, a of the auxiliary classifier; F forward FLOPs of a sample;
+W_C bytes of the client part; h the interval of batches that are sent.
+
+Bytes equal those that a simulation's ledger counts: buffers, labels as int64 and the short last batch included.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from edgeai.fedsplit.advise.cut_parts import CutParts, LocalTraining, crossing_bytes, label_bytes
 from edgeai.fedsplit.config.advise import AdviseMethod
 from edgeai.fedsplit.config.codec import CodecConfig
 from edgeai.fedsplit.config.federated import FedAvgConfig
@@ -22,57 +23,27 @@ from edgeai.fedsplit.config.hybrid import (
     SplitFedV3Config,
 )
 from edgeai.fedsplit.config.split import PSLConfig, RelayConfig, SGLRConfig, UShapeConfig
-from edgeai.fedsplit.cuts.part_cost import PartCost, add_costs
-from edgeai.fedsplit.protocol.codec.sizes import codec_bytes, cut_bytes
-
-LABEL_BYTES = 8
-"""Labels cross as int64."""
-FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A model that is cut.
-
-    Args:
-        cut: The layer that the cut follows; "" for a model that is not cut.
-        position: Its number from 1; 0 for a model that is not cut.
-        client: Layers before the cut.
-        server: Layers behind it; None for a model that is not cut.
-        tail: Layers of a U-shape that are the client's again; then `server` lies between.
-        head: Classifier behind the cut, on the client; only some methods have it.
-    """
-
-    cut: str
-    position: int
-    client: PartCost
-    server: PartCost | None = None
-    tail: PartCost | None = None
-    head: PartCost | None = None
-
-    @property
-    def cut_values(self) -> int:
-        """Floats of one sample at the cut: q."""
-        return math.prod(self.client.output_shape) if self.server else 0
+from edgeai.fedsplit.cuts.part_cost import add_costs
+from edgeai.fedsplit.protocol.codec.sizes import codec_bytes
 
 
 @dataclass(frozen=True)
 class Load:
-    """One client's round.
+    """Traffic and computation of one client in one round.
 
     Args:
-        up_bytes: All that it sends.
-        down_bytes: All that it receives.
-        sync_up_bytes: Weights among them, in one message after the last step of each turn.
-        sync_down_bytes: Weights among them, in one message before the first step of each turn.
-        num_steps: Batches that the server takes part in; each waits for the link's delay once each way.
-        num_up: Messages up a step.
-        num_down: Messages down a step.
-        forward_flops: Of the client, until smashed data go up.
-        backward_flops: Of the client, after the gradient came down.
-        server_flops: Of the server, for this client.
-        labels_leave: The server sees labels.
-        num_turns: Times that it takes weights over and gives them on.
+        up_bytes: All bytes sent.
+        down_bytes: All bytes received.
+        sync_up_bytes: Weights among `up_bytes`, in one message after the last step of each turn.
+        sync_down_bytes: Weights among `down_bytes`, in one message before the first step of each turn.
+        num_steps: Number of batches that involve the server; each incurs the link's delay once per direction.
+        num_up: Messages sent per step.
+        num_down: Messages received per step.
+        forward_flops: FLOPs of the client before it sends smashed data.
+        backward_flops: FLOPs of the client after it receives the gradient.
+        server_flops: FLOPs of the server for this client.
+        labels_leave: Whether the server sees labels.
+        num_turns: Number of times that the client receives and passes on weights.
     """
 
     up_bytes: float
@@ -89,104 +60,33 @@ class Load:
     num_turns: int = 1
 
 
-@dataclass(frozen=True)
-class Schooling:
-    """How a client trains in a round.
+def load_of(method: AdviseMethod, parts: CutParts, training: LocalTraining) -> Load:
+    """Return the load of a client.
 
     Args:
-        num_samples: n.
-        local_epochs: E.
-        batch: b.
-        codec: Of activations and gradients.
-        num_active: Clients of a round.
-    """
-
-    num_samples: int
-    local_epochs: int
-    batch: int
-    codec: CodecConfig
-    num_active: int
-
-    @property
-    def batches(self) -> list[int]:
-        """Samples of each batch of a round, in order."""
-        full, rest = divmod(self.num_samples, self.batch)
-        return ([self.batch] * full + [rest] * bool(rest)) * self.local_epochs
-
-    def count(self, of_batch: Callable[[int], float], every: int = 1) -> float:
-        """Adds up something over the batches 1, 1 + every, 1 + 2 every ..."""
-        taken = self.batches[::every]
-        return sum(of_batch(size) * taken.count(size) for size in set(taken))
-
-    @property
-    def num_seen(self) -> int:
-        """Samples of a round: E n."""
-        return self.num_samples * self.local_epochs
-
-
-def load_of(method: AdviseMethod, parts: Parts, how: Schooling) -> Load:
-    """Returns what a client moves and computes.
-
-    Args:
-        method: One of those with a closed form; a mixed one (HSFL) for a client that splits.
-        parts: As the method needs them, with a head or a tail.
-        how: Samples and batches.
+        method: A method with a closed form; for HSFL the load is that of a client that splits the model.
+        parts: The cut model, with tail or head if the method needs one.
+        training: The client's training.
     """
     if isinstance(method, FedAvgConfig):
-        return _whole(parts, how)
+        return _whole(parts, training)
     if isinstance(method, UShapeConfig):
-        return _ushape(parts, how)
+        return _ushape(parts, training)
     if isinstance(method, LocalLossConfig | CSEFSLConfig | FSLSageConfig):
-        return _local(method, parts, how)
-    load = _full_gradient(parts, how)
+        return _local(method, parts, training)
+    load = _full_gradient(parts, training)
     if isinstance(method, RelayConfig):
-        return _handed_on(method, load)
+        return _with_turns(method, load)
     if isinstance(method, SGLRConfig):
-        return _without_sync(_averaged(method, load, parts, how))
+        return _without_sync(_averaged(method, load, parts, training))
     is_private = isinstance(method, SplitFedV3Config)
     is_private |= isinstance(method, SplitFedV2Config | PSLConfig) and not method.sync
     return _without_sync(load) if is_private else load
 
 
-def label_bytes(parts: Parts) -> int:
-    """Of one sample: a label for each position that the model has an output for."""
-    last = parts.tail or parts.server or parts.client
-    return LABEL_BYTES * math.prod(last.output_shape[:-1])
-
-
-def linear_head(cut_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> PartCost:
-    """Returns the cost of a linear classifier on smashed data.
-
-    Args:
-        cut_shape: Of one sample at the cut.
-        output_shape: Of one output of the model; with positions, [T, classes], the head reads each one by itself.
-    """
-    num_classes = output_shape[-1]
-    by_position = len(output_shape) == 2 and len(cut_shape) == 2 and cut_shape[0] == output_shape[0]
-    width = cut_shape[-1] if by_position else math.prod(cut_shape)
-    num_params = (width + 1) * num_classes
-    forward_flops = 2.0 * width * num_classes * (cut_shape[0] if by_position else 1)
-    return PartCost(
-        num_params=num_params,
-        num_trainable=num_params,
-        weight_bytes=FLOAT_BYTES * num_params,
-        forward_flops=forward_flops,
-        backward_flops=2 * forward_flops,
-        saved_bytes=FLOAT_BYTES * math.prod(cut_shape),
-        output_shape=output_shape,
-        output_bytes=FLOAT_BYTES * math.prod(output_shape),
-    )
-
-
-def _crossing(part: PartCost, how: Schooling, every: int = 1) -> tuple[float, float]:
-    """Bytes at the end of a part in a round: activations one way, gradients back."""
-    both = {size: cut_bytes(how.codec, (size, *part.output_shape)) for size in set(how.batches)}
-    return how.count(lambda size: both[size][0], every), how.count(lambda size: both[size][1], every)
-
-
-def _whole(parts: Parts, how: Schooling) -> Load:
-    """N s each way; 3 F E n (row 1 of the cost table)."""
-    cost, num_seen = parts.client, how.num_seen
+def _whole(parts: CutParts, training: LocalTraining) -> Load:
+    """Return the load of FedAvg: N s bytes each way, 3 F E n FLOPs."""
+    cost, num_seen = parts.client, training.num_seen
     return Load(
         up_bytes=cost.weight_bytes,
         down_bytes=cost.weight_bytes,
@@ -202,27 +102,27 @@ def _whole(parts: Parts, how: Schooling) -> Load:
     )
 
 
-def _full_gradient(parts: Parts, how: Schooling) -> Load:
-    """E n (q s + l) + W_C up and E n q s + W_C down (rows 2, 5, 6, 8, 9)."""
+def _full_gradient(parts: CutParts, training: LocalTraining) -> Load:
+    """Return the load with full gradients (relay, SplitFed, PSL): E n (q s + l) + W_C up, E n q s + W_C down."""
     assert parts.server is not None
-    up_bytes, down_bytes = _crossing(parts.client, how)
+    up_bytes, down_bytes = crossing_bytes(parts.client, training)
     weight_bytes = parts.client.weight_bytes
     return Load(
-        up_bytes=up_bytes + how.num_seen * label_bytes(parts) + weight_bytes,
+        up_bytes=up_bytes + training.num_seen * label_bytes(parts) + weight_bytes,
         down_bytes=down_bytes + weight_bytes,
         sync_up_bytes=weight_bytes,
         sync_down_bytes=weight_bytes,
-        num_steps=len(how.batches),
+        num_steps=len(training.batches),
         num_up=1,
         num_down=1,
-        forward_flops=how.num_seen * parts.client.forward_flops,
-        backward_flops=how.num_seen * parts.client.backward_flops,
-        server_flops=how.num_seen * parts.server.train_flops,
+        forward_flops=training.num_seen * parts.client.forward_flops,
+        backward_flops=training.num_seen * parts.client.backward_flops,
+        server_flops=training.num_seen * parts.server.train_flops,
     )
 
 
-def _handed_on(method: RelayConfig, load: Load) -> Load:
-    """Weights at every turn; between peers charged once, where they are sent."""
+def _with_turns(method: RelayConfig, load: Load) -> Load:
+    """Add the weights of every turn; peer to peer they are charged once, to the sender."""
     num_turns = 1 if method.turn == "client" else load.num_steps
     down_bytes = 0.0 if method.hand_off == "peer" else num_turns * load.sync_down_bytes
     return replace(
@@ -235,42 +135,42 @@ def _handed_on(method: RelayConfig, load: Load) -> Load:
     )
 
 
-def _ushape(parts: Parts, how: Schooling) -> Load:
-    """E n (q1 + q2) s each way, and head and tail weights; labels stay (row 3).
+def _ushape(parts: CutParts, training: LocalTraining) -> Load:
+    """Return the load of a U-shape: E n (q1 + q2) s each way, plus head and tail weights, no labels.
 
-    Up go the first cut's activations and the second one's gradients, down the others.
+    The first cut's activations and the second cut's gradients go up, the others down.
     """
     assert parts.server is not None
     assert parts.tail is not None
-    first_up, first_down = _crossing(parts.client, how)
-    swapped = replace(how, codec=CodecConfig.model_construct(up=how.codec.down, down=how.codec.up))
-    second_down, second_up = _crossing(parts.server, swapped)
+    first_up, first_down = crossing_bytes(parts.client, training)
+    swapped = replace(training, codec=CodecConfig.model_construct(up=training.codec.down, down=training.codec.up))
+    second_down, second_up = crossing_bytes(parts.server, swapped)
     weight_bytes = parts.client.weight_bytes + parts.tail.weight_bytes
     return Load(
         up_bytes=first_up + second_up + weight_bytes,
         down_bytes=first_down + second_down + weight_bytes,
         sync_up_bytes=weight_bytes,
         sync_down_bytes=weight_bytes,
-        num_steps=len(how.batches),
+        num_steps=len(training.batches),
         num_up=2,
         num_down=2,
-        forward_flops=how.num_seen * (parts.client.forward_flops + parts.tail.forward_flops),
-        backward_flops=how.num_seen * (parts.client.backward_flops + parts.tail.backward_flops),
-        server_flops=how.num_seen * parts.server.train_flops,
+        forward_flops=training.num_seen * (parts.client.forward_flops + parts.tail.forward_flops),
+        backward_flops=training.num_seen * (parts.client.backward_flops + parts.tail.backward_flops),
+        server_flops=training.num_seen * parts.server.train_flops,
         labels_leave=False,
     )
 
 
-def _local(method: LocalLossConfig | CSEFSLConfig | FSLSageConfig, parts: Parts, how: Schooling) -> Load:
-    """E n (q s + l) / h + W_C + a s up, W_C + a s down (rows 10 to 12).
+def _local(method: LocalLossConfig | CSEFSLConfig | FSLSageConfig, parts: CutParts, training: LocalTraining) -> Load:
+    """Return the load with local losses: E n (q s + l) / h + W_C + a s up, W_C + a s down.
 
-    FSL-SAGE sends the head down only, now and then.
+    FSL-SAGE sends the auxiliary classifier down only, every `align_every` rounds.
     """
     assert parts.server is not None
     assert parts.head is not None
     every = 1 if isinstance(method, LocalLossConfig) else method.h
-    up_bytes, _ = _crossing(parts.client, how, every)
-    num_sent = how.count(float, every)
+    up_bytes, _ = crossing_bytes(parts.client, training, every)
+    num_sent = training.count(float, every)
     head_up = head_down = float(parts.head.weight_bytes)
     if isinstance(method, FSLSageConfig):
         head_up, head_down = 0.0, head_down / method.align_every
@@ -281,26 +181,26 @@ def _local(method: LocalLossConfig | CSEFSLConfig | FSLSageConfig, parts: Parts,
         down_bytes=weight_bytes + head_down,
         sync_up_bytes=weight_bytes + head_up,
         sync_down_bytes=weight_bytes + head_down,
-        num_steps=len(how.batches[::every]),
+        num_steps=len(training.batches[::every]),
         num_up=1,
         num_down=0,
-        forward_flops=how.num_seen * both.forward_flops,
-        backward_flops=how.num_seen * both.backward_flops,
+        forward_flops=training.num_seen * both.forward_flops,
+        backward_flops=training.num_seen * both.backward_flops,
         server_flops=num_sent * parts.server.train_flops,
     )
 
 
-def _averaged(method: SGLRConfig, load: Load, parts: Parts, how: Schooling) -> Load:
-    """A share of the clients gets one vector a step instead of a gradient for each sample (row 13); their mean."""
-    num_averaged = round(method.average_frac * how.num_active)
-    vectors = len(how.batches) * codec_bytes(how.codec.down, (1, *parts.client.output_shape))
+def _averaged(method: SGLRConfig, load: Load, parts: CutParts, training: LocalTraining) -> Load:
+    """Return the mean load of SGLR: a share of clients receives one vector per step, the rest whole gradients."""
+    num_averaged = round(method.average_frac * training.num_active)
+    vectors = len(training.batches) * codec_bytes(training.codec.down, (1, *parts.client.output_shape))
     cut_down = load.down_bytes - load.sync_down_bytes
-    share = num_averaged / how.num_active
+    share = num_averaged / training.num_active
     return replace(load, down_bytes=load.sync_down_bytes + (1 - share) * cut_down + share * vectors)
 
 
 def _without_sync(load: Load) -> Load:
-    """Client parts stay private."""
+    """Return the load without weights: client parts stay private."""
     return replace(
         load,
         up_bytes=load.up_bytes - load.sync_up_bytes,

@@ -1,4 +1,4 @@
-"""The recommendation of `edgeai fedsplit advise`, in plain words."""
+"""The recommendation of `edgeai fedsplit advise` as text."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from edgeai.fedsplit.advise.crossover import Crossover
 from edgeai.fedsplit.reports.advise_report import Choice
 
 NOTES = (
-    "Costs are of one round, in which every client passes over its samples local_epochs times.",
-    "How many rounds a method needs for the same accuracy is not known from shapes: compare the best few with "
-    "edgeai fedsplit compare.",
-    "What smashed data give away is not measured here: that more or fewer values cross says little about it. "
+    "Costs are per round of local_epochs epochs on every client.",
+    "The number of rounds that a method needs for a given accuracy does not follow from shapes: compare the best "
+    "choices with edgeai fedsplit compare.",
+    "Leakage of smashed data is not measured here, and their size says little about it. "
     "Measure it with edgeai fedsplit sim -s leakage.dcor=true.",
-    "Links run at their mean rate, without jitter and outages, and nobody drops out.",
+    "Links run at their mean rate, without jitter or outages, and no client drops out.",
 )
 
 
 def recommend(choices: Sequence[Choice], crossovers: Sequence[Crossover], num_samples: int) -> tuple[str, ...]:
-    """Says which choices to look at, and why.
+    """Return sentences that recommend choices and give reasons.
 
     Args:
-        choices: With the Pareto set marked.
-        crossovers: Of every cut.
-        num_samples: Of a client and round.
+        choices: All choices, with the Pareto set marked.
+        crossovers: Crossover of every cut.
+        num_samples: Samples per client.
     """
     fitting = [choice for choice in choices if choice.fits]
     lines = [_about_memory(choices, fitting)]
@@ -32,7 +32,7 @@ def recommend(choices: Sequence[Choice], crossovers: Sequence[Crossover], num_sa
     overall = balanced(pool)
     lines.append(
         f"Balanced choice: {overall.name}: {in_seconds(overall.seconds)}, {in_bytes(overall.total_bytes)} and "
-        f"{in_joules(overall.total_j)} a round, {in_bytes(overall.client_memory_bytes)} of memory on a client."
+        f"{in_joules(overall.total_j)} per round, {in_bytes(overall.client_memory_bytes)} of memory on a client."
     )
     lines += [
         _extreme("Fastest", pool, overall, lambda choice: choice.seconds, in_seconds),
@@ -43,18 +43,18 @@ def recommend(choices: Sequence[Choice], crossovers: Sequence[Crossover], num_sa
     lines.append(_about_crossover(crossovers, num_samples))
     if overall.cut and not overall.client_flops_frac:
         lines.append(
-            f"Up to {overall.cut} nothing is multiplied, only looked up or moved: inputs can be read off what crosses "
-            "there. Cut deeper if they are private."
+            f"The layers up to {overall.cut} only look up or move values: inputs can be read off the smashed data. "
+            "Choose a deeper cut if inputs are private."
         )
     if not overall.averages_clients:
-        lines.append(f"{overall.method} never averages the clients' parts: every client ends with a model of its own.")
+        lines.append(f"{overall.method} does not average the client parts: every client ends with its own model.")
     if overall.labels_leave:
-        lines.append(f"With {overall.method} the server sees labels; where it must not, take fedavg or ushape.")
+        lines.append(f"With {overall.method} the server sees labels; if it must not, use fedavg or ushape.")
     return tuple(lines)
 
 
 def balanced(choices: Sequence[Choice]) -> Choice:
-    """Returns the choice with the smallest product of seconds, bytes and joules: what it loses in one it wins twice."""
+    """Return the choice with the smallest product of time, bytes and energy."""
 
     def product(choice: Choice) -> float:
         return sum(math.log(max(1e-12, cost)) for cost in (choice.seconds, choice.total_bytes, choice.total_j))
@@ -106,19 +106,19 @@ def _extreme(
 
 
 def _about_crossover(crossovers: Sequence[Crossover], num_samples: int) -> str:
-    """Where the samples there are stand among the cuts' crossovers."""
+    """Return a sentence that compares the number of samples with the cuts' crossovers."""
     cheaper = [item for item in crossovers if num_samples < item.samples_by_ledger]
     last = max(crossovers, key=lambda item: item.samples_by_ledger)
-    limit = f"{last.samples_by_ledger:,.0f} samples a client and round (cut after {last.cut})"
+    limit = f"{last.samples_by_ledger:,.0f} samples per client (cut after {last.cut})"
     if cheaper:
         names = ", ".join(item.cut for item in cheaper[:5]) + (" ..." if len(cheaper) > 5 else "")
         return (
-            f"With {num_samples:,} samples a client, splitting after {names} moves fewer bytes than fedavg; "
-            f"up to {limit} some cut does."
+            f"With {num_samples:,} samples per client, splitting after {names} transfers fewer bytes than fedavg; "
+            f"some cut does so up to {limit}."
         )
     return (
-        f"With {num_samples:,} samples a client, fedavg moves fewer bytes than full-gradient splitting at any cut; "
-        f"below {limit} that turns round."
+        f"With {num_samples:,} samples per client, fedavg transfers fewer bytes than full-gradient splitting at any "
+        f"cut; below {limit} splitting does."
     )
 
 

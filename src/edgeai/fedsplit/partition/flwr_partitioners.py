@@ -1,6 +1,6 @@
-"""Partitions by flwr-datasets' partitioners, which are given the labels or groups alone and never download anything.
+"""Partitions by the partitioners of flwr-datasets, which receive only labels or groups and download nothing.
 
-The package is imported late: it takes seconds.
+The package is imported inside the functions because its import takes seconds.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Rows = np.ndarray[Any, Any]
 FlwrConfig = ShardsConfig | LabelsConfig | QuantityConfig | NaturalConfig
 
 
-def deal_with_flwr(dataset: Dataset, cfg: FlwrConfig, num_clients: int, seed: int) -> list[Rows]:
-    """The rows of each client.
+def assign_rows_with_flwr(dataset: Dataset, cfg: FlwrConfig, num_clients: int, seed: int) -> list[Rows]:
+    """Return the row numbers of each client.
 
     Raises:
-        UsageError: The partitioner cannot deal out these samples so.
+        UsageError: The partitioner cannot partition these samples with these options.
     """
     y = dataset.train.y.numpy()
     if isinstance(cfg, QuantityConfig):
@@ -37,7 +37,7 @@ def deal_with_flwr(dataset: Dataset, cfg: FlwrConfig, num_clients: int, seed: in
                 f"partition.classes_per_client: {cfg.classes_per_client} of {dataset.num_classes} classes",
                 hint="lower it",
             )
-        # the first class in turn, so that as many classes as possible are used
+        # first classes round-robin, so that as many classes as possible are used
         partitioner = PathologicalPartitioner(
             num_clients, "key", cfg.classes_per_client, class_assignment_mode="first-deterministic", seed=seed + 1
         )
@@ -52,7 +52,7 @@ def deal_with_flwr(dataset: Dataset, cfg: FlwrConfig, num_clients: int, seed: in
 
 
 def _quantity(num: int, exponent: float, num_clients: int, seed: int) -> list[Rows]:
-    """Shares of shuffled samples as 1, 2^e, 3^e, ...; what rounding leaves goes to the last client."""
+    """Return shuffled rows in shares proportional to 1, 2^e, 3^e, ...; the last client gets the rounding remainder."""
     from flwr_datasets.partitioner.id_to_size_fnc_partitioner import IdToSizeFncPartitioner
 
     order = np.random.default_rng(seed + 1).permutation(num)
@@ -61,13 +61,13 @@ def _quantity(num: int, exponent: float, num_clients: int, seed: int) -> list[Ro
 
 
 def _natural(dataset: Dataset, num_clients: int) -> list[Rows]:
-    """Each group to a client; where there are more groups than clients, they are dealt out in turn."""
+    """Return the rows of whole groups, assigned to clients round-robin."""
     from flwr_datasets.partitioner import GroupedNaturalIdPartitioner
 
     if dataset.groups is None:
         raise UsageError(
-            f"partition natural: {dataset.name} does not say who made its samples",
-            hint="name the array or column that does in data.groups, or choose another partition",
+            f"partition natural: {dataset.name} has no groups, such as authors, of its samples",
+            hint="name the array or column of groups in data.groups, or choose another partition",
         )
     groups = dataset.groups.numpy()
     num_groups = len(np.unique(groups))
@@ -82,20 +82,20 @@ def _natural(dataset: Dataset, num_clients: int) -> list[Rows]:
 
 
 def _rows(partitioner: Any, key: Rows, rows: Rows, num_parts: int, kind: str) -> list[Rows]:
-    """Runs a partitioner.
+    """Return the rows of each part that a partitioner makes.
 
     Args:
-        partitioner: Of flwr-datasets; looks at the column "key".
-        key: What it looks at, for each sample.
-        rows: The number of each sample.
-        num_parts: Parts to ask it for.
-        kind: Of the partition, for errors.
+        partitioner: A partitioner of flwr-datasets, which reads the column "key".
+        key: Label or group of each sample.
+        rows: Row number of each sample.
+        num_parts: Number of parts.
+        kind: Kind of the partition, for errors.
     """
     order = np.argsort(key, kind="stable")
     partitioner.dataset = _table(key[order], rows[order])
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about classes that no client has: the summary counts what is left out
+            warnings.simplefilter("ignore")  # classes without a client: the summary counts the unassigned samples
             return [partitioner.load_partition(part) for part in range(num_parts)]
     except ValueError as error:
         reason = " ".join(str(error).split())
@@ -103,7 +103,7 @@ def _rows(partitioner: Any, key: Rows, rows: Rows, num_parts: int, kind: str) ->
 
 
 def _table(key: Rows, rows: Rows) -> Any:
-    """A Hugging Face data set whose parts are plain row numbers: making a data set of each takes 10 ms a client."""
+    """Return a Hugging Face data set whose `select` returns row numbers, which saves 10 ms per client."""
     from datasets import Dataset as HfDataset
 
     class Table(HfDataset):

@@ -1,6 +1,6 @@
-"""Partitions that change what a client sees of a sample: how it looks, or which of its inputs there are.
+"""Client views of samples: feature skew (rotation, contrast, noise), and vertical partitions by inputs.
 
-Shapes: x [n, C, H, W] for pictures, [n, ..., F] otherwise.
+Shapes: x [n, C, H, W] for images, [n, ..., F] otherwise.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from edgeai.fedsplit.config.data import FeaturesConfig, VerticalPartitionConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
 
 
-def skewed(samples: Samples, cfg: FeaturesConfig, client: int, num_clients: int, seed: int) -> Samples:
-    """The samples as one client sees them: the first as they are, the last with all of the change.
+def skew_features(samples: Samples, cfg: FeaturesConfig, client: int, num_clients: int, seed: int) -> Samples:
+    """Return a client's samples with feature skew, which grows from none on the first client to all on the last.
 
     Args:
-        samples: Of that client.
-        cfg: The change of the last client.
-        client: From 0.
-        num_clients: All of them.
-        seed: Of the run; each client has noise of its own.
+        samples: Samples of the client.
+        cfg: Skew of the last client.
+        client: Client number, from 0.
+        num_clients: Number of clients.
+        seed: Seed of the run; the noise differs between clients.
 
     Raises:
-        UsageError: Samples that are no pictures cannot be turned.
+        UsageError: The samples are not images and cannot be rotated, or are tokens.
     """
     strength = client / (num_clients - 1) if num_clients > 1 else 0.0
     x = samples.x
     if not x.is_floating_point():
-        raise UsageError("partition features: tokens cannot be turned or made noisy", hint="choose another partition")
+        raise UsageError("partition features: tokens can be neither rotated nor noisy", hint="choose another partition")
     if cfg.rotate_deg and x.ndim != 4:
         raise UsageError(
-            f"partition features: samples of shape {list(x.shape[1:])} are no pictures and cannot be turned",
+            f"partition features: samples of shape {list(x.shape[1:])} are not images and cannot be rotated",
             hint="set partition.rotate_deg=0 and, for example, partition.noise_std=0.5",
         )
     if cfg.rotate_deg and strength:
-        x = _turned(x, cfg.rotate_deg * strength)
+        x = _rotated(x, cfg.rotate_deg * strength)
     if cfg.contrast != 1.0 and strength:
         middle = x.flatten(1).mean(1).view(-1, *[1] * (x.ndim - 1))
         x = middle + cfg.contrast**strength * (x - middle)
@@ -52,14 +52,14 @@ def skewed(samples: Samples, cfg: FeaturesConfig, client: int, num_clients: int,
 
 
 def vertical_inputs(dataset: Dataset, cfg: VerticalPartitionConfig, num_clients: int) -> list[Tensor]:
-    """The places on the axis that is dealt out, for each client, int64.
+    """Return each client's indices on the partitioned axis, int64.
 
     Raises:
-        UsageError: There are fewer inputs than clients, or the named columns do not fit the table.
+        UsageError: There are fewer inputs than clients, or the named columns are not in the table.
     """
     if cfg.columns:
         return _named_columns(dataset, cfg.columns, num_clients)
-    if dataset.columns:  # the inputs of one column stay together
+    if dataset.columns:  # a column's inputs stay together
         names = list(dict.fromkeys(dataset.columns))
         _enough(len(names), num_clients, "columns")
         owners = {name: client for client, part in enumerate(np.array_split(names, num_clients)) for name in part}
@@ -71,7 +71,7 @@ def vertical_inputs(dataset: Dataset, cfg: VerticalPartitionConfig, num_clients:
 
 
 def take_inputs(x: Tensor, cfg: VerticalPartitionConfig, inputs: Tensor) -> Tensor:
-    """A client's part of the inputs, such as [n, C, H, W / num_clients]."""
+    """Return a client's inputs, such as [n, C, H, W / num_clients]."""
     return x.index_select(_axis(x, cfg), inputs)
 
 
@@ -109,17 +109,19 @@ def _named_columns(dataset: Dataset, columns: tuple[tuple[str, ...], ...], num_c
                     hint=f"{hint}there are {', '.join(known)}",
                 )
         if not names:
-            raise UsageError(f"partition.columns: client {client} gets no inputs", hint="name a column for it")
+            raise UsageError(
+                f"partition.columns: client {client} gets no inputs", hint="list at least one column for it"
+            )
     found = [[place for place, name in enumerate(dataset.columns) if name in set(names)] for names in columns]
     return [torch.tensor(places) for places in found]
 
 
-def _turned(x: Tensor, angle_deg: float) -> Tensor:
-    """Pictures [n, C, H, W], turned counterclockwise around their middle; edges are drawn out."""
+def _rotated(x: Tensor, angle_deg: float) -> Tensor:
+    """Return images [n, C, H, W] rotated counterclockwise around their center, with edge pixels repeated."""
     angle = math.radians(angle_deg)
     height, width = x.shape[2:]
     cos, sin = math.cos(angle), math.sin(angle)
-    # from a place in the turned picture to the one it shows; both axes run from -1 to 1, whatever the shape
+    # maps output to input positions; both axes run from -1 to 1, whatever the shape
     matrix = torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]])
     grid = F.affine_grid(matrix.expand(len(x), 2, 3), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 from edgeai.fedsplit.config.data import DataConfig, PartitionConfig, VerticalPartitionConfig
 from edgeai.fedsplit.data.load import load_data
 from edgeai.fedsplit.data.samples import Dataset
-from edgeai.fedsplit.partition.partition import deal
+from edgeai.fedsplit.partition.assign import assign_rows
 from edgeai.fedsplit.partition.views import vertical_inputs
 
 
@@ -86,7 +86,7 @@ def describe_partition(data: DataConfig, cfg: PartitionConfig, *, num_clients: i
 
 def summarise(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: int) -> PartitionSummary:
     """Counts what each client holds."""
-    rows = deal(dataset, cfg, num_clients, seed)
+    rows = assign_rows(dataset, cfg, num_clients, seed)
     inputs: Sequence[tuple[str, ...]] = [()] * num_clients
     if isinstance(cfg, VerticalPartitionConfig):
         inputs = [_input_names(dataset, cfg, part) for part in vertical_inputs(dataset, cfg, num_clients)]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.advise.time import energy_j, line_s, mean_link
+from edgeai.fedsplit.advise.round_time import energy_j, line_s, mean_link
 from edgeai.fedsplit.config.cuts import AresCut, FedAdaptCut
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.methods.setup import Setup

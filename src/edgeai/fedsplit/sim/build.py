@@ -13,7 +13,7 @@ from edgeai.fedsplit.methods.build import build_method
 from edgeai.fedsplit.methods.method import Method
 from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.vertical.sequence_chains import split_chains
-from edgeai.fedsplit.partition.partition import partition
+from edgeai.fedsplit.partition.assign import partition
 from edgeai.fedsplit.privacy.protection import Protect, build_protect
 from edgeai.fedsplit.protocol.channel import build_ends
 from edgeai.fedsplit.protocol.codec.sizes import check_codec

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.advise.load import Load, Parts, Schooling, load_of
-from edgeai.fedsplit.advise.time import Mean, Times, times_of
+from edgeai.fedsplit.advise.cut_parts import CutParts, LocalTraining
+from edgeai.fedsplit.advise.load import Load, load_of
+from edgeai.fedsplit.advise.round_time import MeanLink, Times, times_of
 from edgeai.fedsplit.config.hybrid import SplitFedV2Config
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.methods.method import Method
@@ -70,12 +71,12 @@ class CutPolicy(ABC):
     def remember(self, state: dict[str, Any]) -> None:
         """Puts back what `memory` gave."""
 
-    def expected(self, client: int, position: int, link: Mean) -> tuple[Load, Times]:
+    def expected(self, client: int, position: int, link: MeanLink) -> tuple[Load, Times]:
         """What a client moves and computes in a round with a cut there, and how long that takes."""
         model, world, cfg = self.setup.model, self.setup.world, self.cfg
-        parts = Parts(model.names[position - 1], position, model.cost(0, position), model.cost(position, len(model)))
+        parts = CutParts(model.names[position - 1], position, model.cost(0, position), model.cost(position, len(model)))
         num_active = world.participation.per_round or cfg.num_clients
-        how = Schooling(self.setup.num_samples[client], cfg.local_epochs, cfg.batch, cfg.codec, num_active)
+        how = LocalTraining(self.setup.num_samples[client], cfg.local_epochs, cfg.batch, cfg.codec, num_active)
         load = load_of(SplitFedV2Config(), parts, how)
         times = times_of(load, world.device(client), link, world.device(SERVER))
         in_lane = max(1.0, num_active / world.lanes)  # clients that share one

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.advise.advise import advise
+from edgeai.fedsplit.advise.choices import advise
 from edgeai.fedsplit.advise.crossover import find_crossover
-from edgeai.fedsplit.advise.load import Parts, Schooling
+from edgeai.fedsplit.advise.cut_parts import CutParts, LocalTraining
 from edgeai.fedsplit.config.advise import AdviseConfig
 from edgeai.fedsplit.config.codec import CodecConfig, Fp16Config
 from edgeai.fedsplit.cuts.part_cost import PartCost
@@ -18,15 +18,15 @@ CUTS = {"conv1": (156, 1176, 52), "conv2": (2_572, 400, 148), "fc1": (50_692, 12
 NUM_PARAMS = 61_706
 
 
-def parts(name: str) -> Parts:
+def parts(name: str) -> CutParts:
     num_params, values, _ = CUTS[name]
     client = PartCost(num_params, num_params, 4 * num_params, 1.0, 2.0, 0.0, (values,), 4 * values)
     server = PartCost(NUM_PARAMS - num_params, 1, 4 * (NUM_PARAMS - num_params), 1.0, 2.0, 0.0, (10,), 40)
-    return Parts(name, 1, client, server)
+    return CutParts(name, 1, client, server)
 
 
-def how(codec: CodecConfig | None = None, num_samples: int = 600, epochs: int = 1) -> Schooling:
-    return Schooling(num_samples, epochs, 64, codec or CodecConfig(), 5)
+def how(codec: CodecConfig | None = None, num_samples: int = 600, epochs: int = 1) -> LocalTraining:
+    return LocalTraining(num_samples, epochs, 64, codec or CodecConfig(), 5)
 
 
 def test_lenet5_has_the_crossovers_of_its_table() -> None:
@@ -82,4 +82,4 @@ def test_the_ledger_counts_what_the_line_says(monkeypatch: pytest.MonkeyPatch) -
 def test_shapes_without_weights_cannot_be_played() -> None:
     with pytest.raises(UsageError) as error:
         advise(AdviseConfig.model_validate({"model": {"kind": "transformer-shape", "layers": 1}, "count_samples": [4]}))
-    assert error.value.message == "count_samples plays real rounds, and a transformer-shape has no weights"
+    assert error.value.message == "count_samples runs real rounds, but a transformer-shape has no weights"

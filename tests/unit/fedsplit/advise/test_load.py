@@ -2,7 +2,8 @@
 
 import pytest
 
-from edgeai.fedsplit.advise.load import LABEL_BYTES, Parts, Schooling, linear_head, load_of
+from edgeai.fedsplit.advise.cut_parts import LABEL_BYTES, CutParts, LocalTraining, linear_head
+from edgeai.fedsplit.advise.load import load_of
 from edgeai.fedsplit.config.advise import AdviseMethod
 from edgeai.fedsplit.config.codec import CodecConfig, Fp16Config, TopkConfig
 from edgeai.fedsplit.config.federated import FedAvgConfig
@@ -28,14 +29,14 @@ def part(num_params: int, flops: float, shape: tuple[int, ...]) -> PartCost:
     return PartCost(num_params, num_params, 4 * num_params, flops, 2 * flops, 0.0, shape, 4 * values)
 
 
-def cut_at(num_params: int, shape: tuple[int, ...]) -> Parts:
+def cut_at(num_params: int, shape: tuple[int, ...]) -> CutParts:
     server = part(NUM_PARAMS - num_params, 100.0, (10,))
-    return Parts("cut", 1, part(num_params, 10.0, shape), server, head=linear_head(shape, (10,)))
+    return CutParts("cut", 1, part(num_params, 10.0, shape), server, head=linear_head(shape, (10,)))
 
 
 CUT1, CUT2 = cut_at(156, (6, 14, 14)), cut_at(2_572, (16, 5, 5))
-WHOLE = Parts("", 0, part(NUM_PARAMS, 110.0, (10,)))
-MNIST = Schooling(num_samples=12_000, local_epochs=1, batch=64, codec=CodecConfig(), num_active=5)
+WHOLE = CutParts("", 0, part(NUM_PARAMS, 110.0, (10,)))
+MNIST = LocalTraining(num_samples=12_000, local_epochs=1, batch=64, codec=CodecConfig(), num_active=5)
 RUN = 3 * 5 / 1e6
 """Megabytes of three rounds of five clients."""
 
@@ -50,7 +51,7 @@ def test_fedavg_moves_the_baseline_megabytes() -> None:
     ("parts", "up_mb", "down_mb", "weights_mb"), [(CUT1, 848, 847, 0.02), (CUT2, 289.4, 288.0, 0.3)]
 )
 def test_full_gradient_methods_move_the_baseline_megabytes(
-    parts: Parts, up_mb: float, down_mb: float, weights_mb: float
+    parts: CutParts, up_mb: float, down_mb: float, weights_mb: float
 ) -> None:
     for method in (RelayConfig(), SplitFedV1Config(), SplitFedV2Config(), PSLConfig()):
         load = load_of(method, parts, MNIST)
@@ -71,7 +72,7 @@ def test_splitting_moves_the_published_multiple_of_fedavg() -> None:
 
 
 @pytest.mark.parametrize(("parts", "weights_mb"), [(CUT1, 1.4), (CUT2, 0.8)])
-def test_local_loss_moves_the_baseline_megabytes(parts: Parts, weights_mb: float) -> None:
+def test_local_loss_moves_the_baseline_megabytes(parts: CutParts, weights_mb: float) -> None:
     load, full = load_of(LocalLossConfig(), parts, MNIST), load_of(RelayConfig(), parts, MNIST)
     assert load.down_bytes == load.sync_down_bytes
     assert (load.sync_up_bytes + load.sync_down_bytes) * RUN == pytest.approx(weights_mb, abs=0.06)
@@ -82,7 +83,7 @@ def test_local_loss_moves_the_baseline_megabytes(parts: Parts, weights_mb: float
 
 
 def test_short_batches_are_counted_one_by_one() -> None:
-    how = Schooling(num_samples=70, local_epochs=2, batch=32, codec=CodecConfig(), num_active=1)
+    how = LocalTraining(num_samples=70, local_epochs=2, batch=32, codec=CodecConfig(), num_active=1)
     assert how.batches == [32, 32, 6, 32, 32, 6]
     assert how.num_seen == 140
     # batches 1, 4 of six: both full; batches 1 and 6 with h = 5
@@ -110,7 +111,7 @@ def test_hand_offs_go_as_the_relay_says() -> None:
 
 def test_u_shape_sends_four_tensors_a_step_and_no_labels() -> None:
     tail = part(850, 5.0, (10,))
-    parts = Parts("cut", 1, CUT2.client, part(58_284, 95.0, (84,)), tail)
+    parts = CutParts("cut", 1, CUT2.client, part(58_284, 95.0, (84,)), tail)
     load = load_of(UShapeConfig(), parts, MNIST)
     weight_bytes = 4 * (2_572 + 850)
     assert load.up_bytes == load.down_bytes == 12_000 * 4 * (400 + 84) + weight_bytes
@@ -120,13 +121,13 @@ def test_u_shape_sends_four_tensors_a_step_and_no_labels() -> None:
 
 
 def test_u_shape_codes_each_tensor_by_its_direction() -> None:
-    how = Schooling(num_samples=8, local_epochs=1, batch=4, codec=CodecConfig(up=Fp16Config()), num_active=1)
-    parts = Parts("cut", 1, CUT2.client, part(58_284, 95.0, (84,)), part(850, 5.0, (10,)))
+    how = LocalTraining(num_samples=8, local_epochs=1, batch=4, codec=CodecConfig(up=Fp16Config()), num_active=1)
+    parts = CutParts("cut", 1, CUT2.client, part(58_284, 95.0, (84,)), part(850, 5.0, (10,)))
     load = load_of(UShapeConfig(), parts, how)
     assert load.up_bytes - load.sync_up_bytes == 8 * 2 * (400 + 84)
     assert load.down_bytes - load.sync_down_bytes == 8 * 4 * (400 + 84)
     sparse = CodecConfig(up=TopkConfig(k=10))
-    load = load_of(UShapeConfig(), parts, Schooling(8, 1, 4, sparse, 1))
+    load = load_of(UShapeConfig(), parts, LocalTraining(8, 1, 4, sparse, 1))
     # up 10 values with 9-bit places, and of the second cut's gradient 10 with 7-bit places; down 10 of the first's
     assert load.down_bytes - load.sync_down_bytes == 8 * 4 * (10 + 84)
     assert load.up_bytes - load.sync_up_bytes == 8 * 4 * (10 + 10) + 2 * (45 + 35)

@@ -10,8 +10,8 @@ import torch
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.config.data import FeaturesConfig, VerticalPartitionConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
-from edgeai.fedsplit.partition.partition import partition
-from edgeai.fedsplit.partition.views import skewed, vertical_inputs
+from edgeai.fedsplit.partition.assign import partition
+from edgeai.fedsplit.partition.views import skew_features, vertical_inputs
 
 PICTURES = Samples(torch.randn(20, 2, 6, 6), torch.zeros(20, dtype=torch.int64))
 ROWS = Samples(torch.randn(20, 6), torch.zeros(20, dtype=torch.int64))
@@ -24,21 +24,21 @@ TABLE = replace(
 
 def test_the_first_client_sees_samples_as_they_are() -> None:
     cfg = FeaturesConfig(rotate_deg=90, noise_std=1.0, contrast=2.0)
-    assert torch.equal(skewed(PICTURES, cfg, 0, 5, 0).x, PICTURES.x)
-    assert torch.equal(skewed(PICTURES, cfg, 0, 1, 0).x, PICTURES.x)
+    assert torch.equal(skew_features(PICTURES, cfg, 0, 5, 0).x, PICTURES.x)
+    assert torch.equal(skew_features(PICTURES, cfg, 0, 1, 0).x, PICTURES.x)
 
 
 def test_a_quarter_turn_counterclockwise() -> None:
-    turned = skewed(PICTURES, FeaturesConfig(rotate_deg=90), 4, 5, 0)
+    turned = skew_features(PICTURES, FeaturesConfig(rotate_deg=90), 4, 5, 0)
     torch.testing.assert_close(turned.x, torch.rot90(PICTURES.x, 1, (2, 3)), atol=1e-4, rtol=0)
-    back = skewed(turned, FeaturesConfig(rotate_deg=-180), 2, 5, 0)  # half of the way
+    back = skew_features(turned, FeaturesConfig(rotate_deg=-180), 2, 5, 0)  # half of the way
     torch.testing.assert_close(back.x, PICTURES.x, atol=1e-3, rtol=0)
 
 
 def test_pictures_that_are_not_square_are_turned_without_being_stretched() -> None:
     x = torch.zeros(1, 1, 5, 9)
     x[0, 0, 2, 4:7] = 1  # from the middle to the right
-    turned = skewed(Samples(x, torch.zeros(1)), FeaturesConfig(rotate_deg=90), 1, 2, 0).x[0, 0]
+    turned = skew_features(Samples(x, torch.zeros(1)), FeaturesConfig(rotate_deg=90), 1, 2, 0).x[0, 0]
     expected = torch.zeros(5, 9)
     expected[0:3, 4] = 1  # from the middle up
     torch.testing.assert_close(turned, expected, atol=1e-4, rtol=0)
@@ -46,20 +46,20 @@ def test_pictures_that_are_not_square_are_turned_without_being_stretched() -> No
 
 def test_noise_and_contrast() -> None:
     whole = Samples(torch.randn(200, 1, 8, 8), torch.zeros(200))
-    noisy = skewed(whole, FeaturesConfig(rotate_deg=0, noise_std=2.0), 2, 5, 0)
+    noisy = skew_features(whole, FeaturesConfig(rotate_deg=0, noise_std=2.0), 2, 5, 0)
     assert (noisy.x - whole.x).std().item() == pytest.approx(1.0, rel=0.05)  # half of 2, from 12,800 values
-    other = skewed(whole, FeaturesConfig(rotate_deg=0, noise_std=2.0), 3, 5, 0)
+    other = skew_features(whole, FeaturesConfig(rotate_deg=0, noise_std=2.0), 3, 5, 0)
     assert not torch.allclose((noisy.x - whole.x) / 1.0, (other.x - whole.x) / 1.5)
-    strong = skewed(whole, FeaturesConfig(rotate_deg=0, contrast=4.0), 2, 5, 0).x
+    strong = skew_features(whole, FeaturesConfig(rotate_deg=0, contrast=4.0), 2, 5, 0).x
     torch.testing.assert_close(strong.mean((1, 2, 3)), whole.x.mean((1, 2, 3)))
     torch.testing.assert_close(strong.std((1, 2, 3)), 2 * whole.x.std((1, 2, 3)))  # 4 to the half
 
 
 def test_what_cannot_be_turned() -> None:
     with pytest.raises(UsageError) as caught:
-        skewed(ROWS, FeaturesConfig(), 1, 2, 0)
-    assert caught.value.message == "partition features: samples of shape [6] are no pictures and cannot be turned"
-    assert skewed(ROWS, FeaturesConfig(rotate_deg=0, noise_std=1), 1, 2, 0).x.shape == (20, 6)
+        skew_features(ROWS, FeaturesConfig(), 1, 2, 0)
+    assert caught.value.message == "partition features: samples of shape [6] are not images and cannot be rotated"
+    assert skew_features(ROWS, FeaturesConfig(rotate_deg=0, noise_std=1), 1, 2, 0).x.shape == (20, 6)
 
 
 @pytest.mark.parametrize(("axis", "dim", "first"), [("rows", 2, (2, 2, 6)), ("columns", 3, (2, 6, 2))])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from edgeai.core.report.blocks import Figure, Heading, Table
 from edgeai.core.report.page import render_page
-from edgeai.fedsplit.advise.advise import advise
+from edgeai.fedsplit.advise.choices import advise
 from edgeai.fedsplit.advise.crossover import Counted
 from edgeai.fedsplit.config.advise import AdviseConfig, TransformerShapeConfig
 from edgeai.fedsplit.reports.advise_page import advise_blocks, choice_table, crossover_figure, crossover_table

@@ -12,7 +12,7 @@ from edgeai.core.errors import UsageError
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
 from edgeai.fedsplit.models.build import build_model
-from edgeai.fedsplit.partition.partition import partition
+from edgeai.fedsplit.partition.assign import partition
 from edgeai.fedsplit.protocol.batching import derived_seed
 from edgeai.fedsplit.sim.build import assemble
 from edgeai.fedsplit.sim.evaluate import evaluate

@@ -1,7 +1,7 @@
-"""Seconds and joules of a round in closed form, from each client's load, device and link.
+"""Time and energy of a round in closed form, from each client's load, device and link.
 
-The schedules of SplitFed (Thapa et al. 2022) and its relatives, for devices that are never late: links at their mean
-rate, no jitter, no outage, lost packets sent again. A simulation plays every message instead, and waits as it has to.
+The schedules of SplitFed (Thapa et al. 2022) and related methods, for links at their mean rate: no jitter, no outages,
+lost packets resent, no late devices. A simulation schedules every message instead.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from edgeai.fedsplit.config.world import DeviceConfig
 Schedule = Literal["alone", "turns", "queue", "replicas", "shared", "lockstep", "overlapped"]
 """How clients share the server.
 
-alone: they do not need it. turns: one client after the other, nothing overlaps. queue: the same, but all take their
-weights at once and have their first batch ready. replicas: each has its own server half, on some lane. shared: several
-feed one half, batch by batch. lockstep: one step on the merged batch of all. overlapped: clients never wait for the
-server.
+alone: without the server. turns: one client after the other, without overlap. queue: one after the other, but all
+receive their weights at once and have their first batch ready. replicas: one server half per client, on some lane.
+shared: several clients use one half, batch by batch. lockstep: one step on the merged batch of all clients.
+overlapped: clients never wait for the server.
 """
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A link's mean.
+class MeanLink:
+    """Mean properties of a link.
 
     Args:
-        up_bps: Towards the server, resent packets taken off.
-        down_bps: Back.
-        delay_s: One way.
+        up_bps: Goodput towards the server, after resent packets.
+        down_bps: Goodput towards the client.
+        delay_s: One-way delay.
     """
 
     up_bps: float
@@ -43,38 +43,38 @@ class Mean:
 
 @dataclass(frozen=True)
 class Times:
-    """One client's round: seconds of each thing it, its link and the server do for it."""
+    """Durations of one client's round: its computation, its link, and the server's computation for it."""
 
     forward_s: float
     backward_s: float
     up_s: float
     down_s: float
     sync_s: float
-    """Of up_s and down_s, weights; with the delay of their messages, which the other two leave out."""
+    """Transfer of weights, with the delay of their messages; not included in up_s and down_s."""
     server_s: float
     delay_s: float
-    """Of the messages of all steps."""
+    """Delay of the messages of all steps."""
     num_steps: int
 
     @property
     def chain_s(self) -> float:
-        """One thing after the other."""
+        """Duration without any overlap."""
         steps_s = self.forward_s + self.backward_s + self.up_s + self.down_s + self.server_s + self.delay_s
         return steps_s + self.sync_s
 
     @property
     def first_s(self) -> float:
-        """Until the first batch is at the server, weights left out."""
+        """Time until the first batch reaches the server, without weights."""
         return (self.forward_s + self.up_s + self.delay_s / 2) / max(1, self.num_steps)
 
     @property
     def step_s(self) -> float:
-        """A step's share of the chain, weights left out."""
+        """Mean duration of a step without overlap, without weights."""
         return (self.chain_s - self.sync_s) / max(1, self.num_steps)
 
 
-def mean_link(config: LinkConfig) -> Mean:
-    """Returns the rates and the delay that a link has on average; outages, bursts and jitter are left out.
+def mean_link(config: LinkConfig) -> MeanLink:
+    """Return the mean rates and delay of a link, without outages, bursts and jitter.
 
     Raises:
         UsageError: Its trace cannot be read.
@@ -85,11 +85,11 @@ def mean_link(config: LinkConfig) -> Mean:
         up_bps, down_bps, delay_s, loss_frac = (
             sum(values) / len(values) for values in (trace.up_bps, trace.down_bps, trace.delay_s, trace.loss_frac)
         )
-    return Mean(up_bps * (1 - loss_frac), down_bps * (1 - loss_frac), delay_s)
+    return MeanLink(up_bps * (1 - loss_frac), down_bps * (1 - loss_frac), delay_s)
 
 
-def times_of(load: Load, device: DeviceConfig, link: Mean, server: DeviceConfig) -> Times:
-    """Returns how long a client's load takes on its device and link."""
+def times_of(load: Load, device: DeviceConfig, link: MeanLink, server: DeviceConfig) -> Times:
+    """Return the durations of a client's load on its device and link."""
     sync_s = sum(
         8 * num_bytes / rate_bps + load.num_turns * link.delay_s
         for num_bytes, rate_bps in ((load.sync_up_bytes, link.up_bps), (load.sync_down_bytes, link.down_bps))
@@ -108,13 +108,13 @@ def times_of(load: Load, device: DeviceConfig, link: Mean, server: DeviceConfig)
 
 
 def round_s(schedule: Schedule, clients: Sequence[Times], *, num_halves: int, lanes: int) -> float:
-    """Returns how long a round takes.
+    """Return the duration of a round.
 
     Args:
         schedule: How clients share the server.
-        clients: Those of the round.
-        num_halves: Server halves that the clients share evenly.
-        lanes: Of the server; a half stays on its lane.
+        clients: Durations of the round's clients.
+        num_halves: Number of server halves, shared evenly by the clients.
+        lanes: Number of the server's parallel lanes; a half stays on its lane.
     """
     if schedule == "turns":
         return sum(times.chain_s for times in clients)
@@ -134,10 +134,10 @@ def round_s(schedule: Schedule, clients: Sequence[Times], *, num_halves: int, la
 
 
 def _queued_s(clients: Sequence[Times], num_in_lane: int) -> float:
-    """Clients of a lane take turns at it in every step.
+    """Return the duration if the clients of a lane take turns in every step.
 
-    Either the slowest client sets the pace, and waits for the others once; or the lane does, and is never idle but
-    while the first batch comes and the last gradient goes.
+    Either the slowest client is the bottleneck and waits for the others once per step, or the lane is, which is idle
+    only while the first batch arrives and the last gradient is sent.
     """
     serve_s = sum(times.server_s for times in clients) / len(clients)
     num_steps = max(1, *(times.num_steps for times in clients))
@@ -148,7 +148,7 @@ def _queued_s(clients: Sequence[Times], num_in_lane: int) -> float:
 
 
 def _overlapped_s(clients: Sequence[Times], num_in_lane: int) -> float:
-    """Computing, sending and the server's queue go on side by side; the slowest of the three sets the pace."""
+    """Return the duration if computing, sending and the server's queue overlap: that of the slowest of the three."""
     num_steps = max(1, *(times.num_steps for times in clients))
     trained_s = max(times.sync_s + times.forward_s + times.backward_s for times in clients)
     sent_s = max(times.sync_s + times.up_s for times in clients)
@@ -157,23 +157,23 @@ def _overlapped_s(clients: Sequence[Times], num_in_lane: int) -> float:
     return max(trained_s, sent_s, serve_s + lead_in_s)
 
 
-def line_s(load: Load, link: Mean) -> tuple[float, float]:
-    """Returns how long a client's bytes are on the line, up and down."""
+def line_s(load: Load, link: MeanLink) -> tuple[float, float]:
+    """Return the transmit times of a client's bytes, up and down."""
     return 8 * load.up_bytes / link.up_bps, 8 * load.down_bytes / link.down_bps
 
 
 def energy_j(
     device: DeviceConfig, duration_s: float, *, compute_s: float, tx_s: float, rx_s: float, num_devices: int = 1
 ) -> float:
-    """Returns what devices draw in a round: idle power throughout, and on top what each activity needs.
+    """Return the energy of equal devices in a round: idle power throughout, plus the extra power of each activity.
 
     Args:
-        device: One of them.
-        duration_s: Of the round.
-        compute_s: They compute, all together.
-        tx_s: They send.
-        rx_s: They receive.
-        num_devices: As many of them.
+        device: Power values of one device.
+        duration_s: Duration of the round.
+        compute_s: Computing time, summed over devices.
+        tx_s: Sending time, summed over devices.
+        rx_s: Receiving time, summed over devices.
+        num_devices: Number of devices.
     """
     return (
         num_devices * device.idle_w * duration_s

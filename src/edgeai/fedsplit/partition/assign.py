@@ -1,6 +1,6 @@
-"""Which client holds which samples, or, in a vertical partition, which inputs of all samples.
+"""Assign training samples to clients, or in a vertical partition the inputs of all samples.
 
-Source: the house recipe for iid and Dirichlet partitions draws from numpy.random.default_rng(seed + 1).
+iid and Dirichlet partitions draw from numpy.random.default_rng(seed + 1), as the reference baseline does.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from edgeai.fedsplit.config.data import (
     VerticalPartitionConfig,
 )
 from edgeai.fedsplit.data.samples import Dataset, Samples
-from edgeai.fedsplit.partition.views import skewed, take_inputs, vertical_inputs
+from edgeai.fedsplit.partition.views import skew_features, take_inputs, vertical_inputs
 
 _MAX_DRAWS = 1000
 
 
 def partition(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: int) -> list[Samples]:
-    """The training samples of each client.
+    """Return the training samples of each client.
 
     Args:
-        dataset: Its training samples are dealt out.
-        cfg: How.
-        num_clients: To so many.
-        seed: Of the run.
+        dataset: Data set whose training samples are partitioned.
+        cfg: Kind of partition and its options.
+        num_clients: Number of clients.
+        seed: Seed of the run.
 
     Raises:
-        UsageError: A client would be left without samples, or the partition does not fit the data.
+        UsageError: A client would have no samples, or the partition does not fit the data.
     """
     if isinstance(cfg, VerticalPartitionConfig):
         inputs = vertical_inputs(dataset, cfg, num_clients)
         return [Samples(take_inputs(dataset.train.x, cfg, part), dataset.train.y) for part in inputs]
-    parts = [dataset.train.pick(rows) for rows in deal(dataset, cfg, num_clients, seed)]
+    parts = [dataset.train.pick(rows) for rows in assign_rows(dataset, cfg, num_clients, seed)]
     if isinstance(cfg, FeaturesConfig):
-        return [skewed(part, cfg, client, num_clients, seed) for client, part in enumerate(parts)]
+        return [skew_features(part, cfg, client, num_clients, seed) for client, part in enumerate(parts)]
     return parts
 
 
-def deal(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: int) -> list[Tensor]:
-    """The rows of the training samples that each client holds, int64; in a vertical partition all rows.
+def assign_rows(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: int) -> list[Tensor]:
+    """Return the row numbers of each client's training samples, int64; in a vertical partition all rows.
 
     Raises:
-        UsageError: A client would be left without samples, or the partition does not fit the data.
+        UsageError: A client would have no samples, or the partition does not fit the data.
     """
     num = len(dataset.train)
     y = dataset.train.y.numpy()
@@ -61,16 +61,16 @@ def deal(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: int) ->
         return [torch.arange(num)] * num_clients
     if num_clients > num:
         raise UsageError(
-            f"partition: {num_clients} clients for {num} samples leave clients without any",
+            f"partition: {num_clients} clients for {num} samples leave clients without samples",
             hint="lower num_clients, or raise data.num_train",
         )
     rows: Sequence[np.ndarray]
     if isinstance(cfg, DirichletConfig):
         rows = _dirichlet(y, num_clients, cfg.alpha, cfg.min_samples, seed)
     elif isinstance(cfg, ShardsConfig | LabelsConfig | QuantityConfig | NaturalConfig):
-        from edgeai.fedsplit.partition.flwr_partitioners import deal_with_flwr
+        from edgeai.fedsplit.partition.flwr_partitioners import assign_rows_with_flwr
 
-        rows = deal_with_flwr(dataset, cfg, num_clients, seed)
+        rows = assign_rows_with_flwr(dataset, cfg, num_clients, seed)
     else:
         rows = np.array_split(np.random.default_rng(seed + 1).permutation(num), num_clients)
     empty = next((client for client, found in enumerate(rows) if not len(found)), None)
@@ -82,10 +82,10 @@ def deal(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: int) ->
 
 
 def _dirichlet(y: np.ndarray, num_clients: int, alpha: float, min_samples: int, seed: int) -> list[np.ndarray]:
-    """Each class is shuffled and cut at shares drawn from Dirichlet(alpha, ..., alpha) (Hsu et al. 2019).
+    """Return rows by client: each class is shuffled and split at shares from Dirichlet(alpha, ..., alpha).
 
-    Drawn again until every client has enough. The partitioner of flwr-datasets gives up after ten draws, and draws the
-    shares without a shuffle before: it does not give the house baseline.
+    Hsu et al. 2019. Redraws until every client has enough samples. The partitioner of flwr-datasets gives up after ten
+    draws and does not shuffle first, so it cannot reproduce the reference baseline.
     """
     wanted = min(min_samples, max(1, len(y) // (4 * num_clients)))
     rng = np.random.default_rng(seed + 1)

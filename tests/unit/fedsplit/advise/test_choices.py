@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.advise.advise import advise
+from edgeai.fedsplit.advise.choices import advise
 from edgeai.fedsplit.advise.recommendation import in_bytes, in_joules, in_seconds
 from edgeai.fedsplit.config.advise import AdviseConfig, TransformerShapeConfig
 from edgeai.fedsplit.reports.advise_report import Choice
@@ -66,10 +66,10 @@ METHODS = [
 def test_a_simulation_counts_what_was_advised(
     method: dict[str, Any], codec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeai.fedsplit.advise.advise.build_model", tiny_model)
+    monkeypatch.setattr("edgeai.fedsplit.advise.scene.build_model", tiny_model)
     settings = {"local_epochs": 2, "codec": codec, "method": method}
     sim = build((40, 40, 40), cut="conv2", world=WORLD, **settings)
-    use = play_round(sim, 1).use
+    use = play_round(sim, 1).usage
     assert use is not None
     report = advise(
         advice(
@@ -96,9 +96,9 @@ def test_a_simulation_counts_what_was_advised(
 def test_unlike_clients_take_as_long_as_the_slowest_or_all_of_them(
     method: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeai.fedsplit.advise.advise.build_model", tiny_model)
+    monkeypatch.setattr("edgeai.fedsplit.advise.scene.build_model", tiny_model)
     sim = build((40, 40, 40), cut="conv1", world=MIXED, local_epochs=2, method=method)
-    use = play_round(sim, 1).use
+    use = play_round(sim, 1).usage
     assert use is not None
     assert choice_of(MIXED, method, "conv1").seconds == pytest.approx(use.end_s - use.begin_s, rel=0.03)
 
@@ -183,8 +183,8 @@ def test_words_name_the_choices_and_their_price() -> None:
         "Least memory on a client: splitfed-v1 cut after conv1, 2.01 MB, 1.78 times less."
     )
     assert report.recommendation[6] == (
-        "With 600 samples a client, fedavg moves fewer bytes than full-gradient splitting at any cut; "
-        "below 147 samples a client and round (cut after conv2) that turns round."
+        "With 600 samples per client, fedavg transfers fewer bytes than full-gradient splitting at any cut; "
+        "below 147 samples per client (cut after conv2) splitting does."
     )
     assert len(report.recommendation) == 7  # no word on labels: they stay
 
@@ -203,10 +203,10 @@ def test_a_cut_that_hides_nothing_is_named() -> None:
     report = advise(advice(model={**model, "seq": 4}, methods=["splitfed-v3"], world={"devices": [slow]}))
     assert report.recommendation[1].startswith("Balanced choice: splitfed-v3 cut after embed:")
     assert (
-        "Up to embed nothing is multiplied, only looked up or moved: inputs can be read off what crosses there. "
-        "Cut deeper if they are private."
+        "The layers up to embed only look up or move values: inputs can be read off the smashed data. "
+        "Choose a deeper cut if inputs are private."
     ) in report.recommendation
-    assert not any("nothing is multiplied" in line for line in advise(advice()).recommendation)
+    assert not any("only look up or move values" in line for line in advise(advice()).recommendation)
 
 
 def test_bad_questions_are_refused() -> None:
