@@ -1,4 +1,4 @@
-"""Devices as the server reaches them: whatever the way there, bytes are counted and virtual time passes the same."""
+"""Base class of all backends: bytes are counted and virtual time passes the same on each of them."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from edgeai.fedsplit.world.clock import Clock
 
 @dataclass(frozen=True)
 class Answer:
-    """What a device says to one request, and what it cost the device."""
+    """One answer of a device, with its computing cost."""
 
     wire: Message | None
-    """In wire form; None where an op answers nothing."""
+    """Message in wire form; None if the operation has no answer."""
     flops: float
-    """Computed since the answer before."""
+    """FLOPs computed since the previous answer."""
 
 
 class Devices(ABC):
-    """Every device of the world, of which those that take part in a round are awake.
+    """All devices of a run. Those that take part in a round are active during it.
 
     Args:
         ends: The server's end of each client's link.
-        clock: Virtual time.
-        ledger: Bytes.
+        clock: Virtual clock.
+        ledger: Byte ledger.
     """
 
     def __init__(self, ends: Sequence[ChannelEnd], clock: Clock, ledger: Ledger) -> None:
         self._server_ends, self._clock, self._ledger = ends, clock, ledger
         self._round = 0
         self.peak_bytes: dict[int, int] = {}
-        """Largest memory each device held, over all rounds."""
+        """Peak memory of each device over all rounds."""
         self.held_bytes: dict[int, int] = {}
-        """Largest share of it that waited for the server."""
+        """Peak memory that each device held while the server computed."""
 
     @abstractmethod
     def begin(self, number: int) -> None:
-        """Starts a round: devices wake up when they are first asked."""
+        """Start a round. A device becomes active with its first request."""
 
     @abstractmethod
     def end(self) -> None:
-        """Ends a round: devices keep what they want to keep, and sleep."""
+        """End a round. Devices save the state that they keep."""
 
     @abstractmethod
     def kept(self, client: int) -> State:
-        """What a device keeps between rounds."""
+        """Return the state that a device keeps between rounds."""
 
     @abstractmethod
     def stream(self, op: str, requests: Mapping[int, Request]) -> dict[int, Iterator[Reply]]:
@@ -61,29 +61,33 @@ class Devices(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs; taken between rounds."""
+        """Return the state for resuming. Only between rounds."""
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
-        """Puts back what `state` gave."""
+        """Restore what `state` returned."""
 
     def note_memory(self, client: int, peak_bytes: int, held_bytes: int) -> None:
-        """Remembers what a device held."""
+        """Record the memory of a device."""
         self.peak_bytes[client] = max(self.peak_bytes.get(client, 0), peak_bytes)
         self.held_bytes[client] = max(self.held_bytes.get(client, 0), held_bytes)
 
     def timed(
         self, client: int, op: str, request: Request, wire: Message, answers: Iterator[Answer]
     ) -> Iterator[Reply]:
-        """Charges and times a request and its answers. One without an answer gives an empty reply, which crosses
-        nothing.
+        """Charge and time a request and its answers.
+
+        An operation without an answer yields an empty reply, which sends nothing.
 
         Args:
-            client: Whose.
-            op: What was asked.
-            request: As the method made it.
-            wire: Its message in wire form.
-            answers: As they come.
+            client: Number of the device.
+            op: Name of the operation.
+            request: Request of the method.
+            wire: The request's message in wire form.
+            answers: Answers of the device, as they are computed.
+
+        Yields:
+            Replies as the method sees them.
         """
         at_s = request.at_s
         if request.is_copy:

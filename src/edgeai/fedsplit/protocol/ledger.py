@@ -1,7 +1,7 @@
-"""Counts every byte that crosses, by kind, direction, client and round. Methods never count bytes themselves.
+"""Byte ledger: counts every byte sent, by kind, direction, client and round. Methods never count bytes themselves.
 
-A byte is one of a tensor in wire form: elements times the size of one, labels and side information included, framing
-and control words not. That is the measurement contract, and what makes methods comparable.
+Counted are the bytes of tensors in wire form: number of elements times element size, including labels and side
+information, without framing and control fields. This measurement contract makes methods comparable.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from edgeai.core.link import Direction
 from edgeai.fedsplit.protocol.message import KINDS, Kind, Message
 
 RELAY = -1
-"""Stands for traffic between servers and relays where a client's number is expected."""
+"""Number of the traffic between servers and relays, where a client number is expected."""
 
 
 @dataclass(frozen=True)
 class LedgerTotals:
-    """Bytes by kind, each way; "up" is towards the server. Every kind has its entry, if only of zero bytes."""
+    """Bytes by kind in each direction; "up" is towards the server. Every kind has an entry, even with zero bytes."""
 
     up: Mapping[Kind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     down: Mapping[Kind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
@@ -34,7 +34,7 @@ class LedgerTotals:
 
     @property
     def num_bytes(self) -> int:
-        """Both ways."""
+        """Bytes of both directions."""
         return self.up_bytes + self.down_bytes
 
     def plus(self, other: LedgerTotals) -> LedgerTotals:
@@ -45,23 +45,23 @@ class LedgerTotals:
 
 
 class Ledger:
-    """Bytes of one run. Keeps the sums per client and per round, not the messages."""
+    """Bytes of one run, as sums per client and per round."""
 
     def __init__(self) -> None:
         self._by_round: dict[int, list[int]] = {}
         self._by_client: dict[int, list[int]] = {}
 
     def charge(self, round_number: int, client: int, direction: Direction, message: Message) -> int:
-        """Counts a message in wire form.
+        """Count a message.
 
         Args:
-            round_number: Of the round it belongs to.
-            client: Its sender or receiver, or RELAY.
+            round_number: Number of the current round.
+            client: Client that sends or receives it, or RELAY.
             direction: "up" is towards the server.
-            message: In wire form.
+            message: Message in wire form.
 
         Returns:
-            Its bytes.
+            Bytes of the message.
         """
         first = 0 if direction == "up" else len(KINDS)
         in_round = self._by_round.get(round_number) or self._open(self._by_round, round_number)
@@ -76,34 +76,34 @@ class Ledger:
 
     @property
     def totals(self) -> LedgerTotals:
-        """Of the whole run, traffic between servers included."""
+        """Bytes of the whole run, including traffic between servers."""
         total = LedgerTotals()
         for counts in self._by_client.values():
             total = total.plus(_totals(counts))
         return total
 
     def of_round(self, round_number: int) -> LedgerTotals:
-        """Of one round; zeros if nothing crossed."""
+        """Return the bytes of one round."""
         return _totals(self._by_round.get(round_number) or [0] * (2 * len(KINDS)))
 
     def of_client(self, client: int) -> LedgerTotals:
-        """Of one client, or of RELAY; zeros if nothing crossed."""
+        """Return the bytes of one client, or of RELAY."""
         return _totals(self._by_client.get(client) or [0] * (2 * len(KINDS)))
 
     @property
     def clients(self) -> list[int]:
-        """Those that sent or received, rising; RELAY first if there was such traffic."""
+        """Clients that sent or received, ascending; RELAY first if there was such traffic."""
         return sorted(self._by_client)
 
     def state(self) -> dict[str, Any]:
-        """Returns all counts as plain lists."""
+        """Return all counts as plain lists."""
         return {
             "rounds": [[number, *counts] for number, counts in self._by_round.items()],
             "clients": [[number, *counts] for number, counts in self._by_client.items()],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a state."""
+        """Restore what `state` returned."""
         self._by_round = {number: counts for number, *counts in state["rounds"]}
         self._by_client = {number: counts for number, *counts in state["clients"]}
 

@@ -1,7 +1,7 @@
-"""What crosses between a client and a server: named tensors, sorted by what they are.
+"""Message between a client and a server: named tensors, grouped by kind.
 
-A message in wire form is again a message: packed tensors under the kind that was packed, side information under
-`side`, shapes and other control words in `options`. Bytes are only ever counted on wire forms.
+A message in wire form is also a `Message`: packed tensors under the kind that was packed, side information under
+`side`, shapes and other control fields in `options`. Bytes are counted on wire forms only.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 
 Kind = Literal["activations", "gradients", "weights", "labels", "side"]
 KINDS: tuple[Kind, ...] = ("activations", "gradients", "weights", "labels", "side")
-"""Every kind of bytes that the ledger tells apart, in the order in which it shows them."""
+"""All kinds that the ledger distinguishes, in display order."""
 
 Option: TypeAlias = int | float | str | bool | list[int] | list[float] | list[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
-    """One message. Made for every batch of every client, so nothing is checked here.
+    """One message. It is created for every batch of every client, so it is not validated.
 
     Attributes:
         activations: Smashed data and features.
         gradients: Gradients at the cut.
-        weights: Parameters and buffers, or their differences.
+        weights: Parameters and buffers, or differences of them.
         labels: Targets.
-        side: Everything else that must cross: scales, indices, codebooks, logits, histograms.
-        options: Control words; not charged.
+        side: All other tensors that must be sent: scales, indices, codebooks, logits, histograms.
+        options: Control fields; not charged.
     """
 
     activations: Mapping[str, Tensor] = field(default_factory=dict)
@@ -40,19 +40,19 @@ class Message:
     options: Mapping[str, Option] = field(default_factory=dict)
 
     def tensors(self, kind: Kind) -> Mapping[str, Tensor]:
-        """The tensors of one kind, by name."""
+        """Return the tensors of one kind, by name."""
         found: Mapping[str, Tensor] = getattr(self, kind)
         return found
 
     def num_bytes(self, kind: Kind) -> int:
-        """Bytes of one kind: elements times the size of one, without any framing."""
+        """Return the bytes of one kind: number of elements times element size, without framing."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors(kind).values())
 
     @property
     def is_empty(self) -> bool:
-        """Carries no tensor; options may still be there."""
+        """Whether the message has no tensors; it may have options."""
         return not (self.activations or self.gradients or self.weights or self.labels or self.side)
 
 
 EMPTY = Message()
-"""Says nothing: the other side may go on."""
+"""Message without content: the receiver may continue."""

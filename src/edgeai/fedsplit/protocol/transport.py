@@ -1,4 +1,4 @@
-"""What a method needs of the way to its devices. A backend implements it; methods know no other side of it."""
+"""Transport between a method and its devices. Backends implement it; it is all that methods know of a backend."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Request:
 
     message: Message = EMPTY
     at_s: float = 0.0
-    """When the server hands it over, or, for an empty one, when the device may go on by itself."""
+    """Time at which the server sends it; for an empty message, time from which the device may continue."""
     from_peer: bool = False
-    """It comes straight from another device, where it was charged and timed already."""
+    """The message comes directly from another device, whose link was charged and timed."""
     is_copy: bool = False
-    """The same broadcast as one to another device, where its bytes were charged: it takes its time here, no more."""
+    """Copy of a broadcast whose bytes are charged to another device: it is timed here, but not charged."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,28 @@ class Reply:
     client: int
     message: Message
     at_s: float
-    """When it has arrived at the server."""
+    """Arrival time at the server."""
     client_s: float
-    """When the device had it ready: it can go on from then."""
+    """Time at which the device finished it and can continue."""
 
 
 class Transport(Protocol):
-    """Reaches the devices that take part in a round."""
+    """Requests to the devices of a round."""
 
     def stream(self, op: str, requests: Mapping[int, Request]) -> dict[int, Iterator[Reply]]:
-        """Asks several devices for the same thing, and gives their answers as they come.
+        """Send the same operation to several devices.
 
         Args:
-            op: What to do: the device's `on_<op>`.
-            requests: By client.
+            op: Name of the operation: the client half's handler `on_<op>`.
+            requests: Requests by client.
 
         Returns:
-            By client, in the order of the requests.
+            Replies of each client, as they arrive, in the order of the requests.
         """
 
 
 def arrivals(streams: Mapping[int, Iterator[Reply]]) -> Iterator[Reply]:
-    """Merges the answers of several devices by their time of arrival; ties go by client."""
+    """Yield the replies of several devices in order of arrival; ties are ordered by client."""
     waiting: list[tuple[float, int, Reply]] = []
     for client, stream in streams.items():
         _queue(waiting, client, stream)

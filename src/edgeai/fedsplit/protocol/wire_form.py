@@ -1,14 +1,14 @@
-"""Wire form: the payload in the tensor's place, side information beside it, and how to put it together again.
+"""Wire form of a message: payloads in place of the packed tensors, with side information and shapes.
 
-Side information of tensor NAME is `side["<kind>.<NAME>.<part>"]`. The options say which tensors were packed,
-"<kind>.<NAME>" each, which of them are restricted to values that both ends know, and the shapes.
+Side information of tensor NAME is `side["<kind>.<NAME>.<part>"]`. The options list the packed tensors as
+"<kind>.<NAME>", those restricted to indices that both ends know, and the shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -21,11 +21,20 @@ PACKED, RESTRICTED = "codec.packed", "codec.restricted"
 T = TypeVar("T")
 
 
+class PackedTensor(NamedTuple):
+    """A packed tensor of a message."""
+
+    name: str
+    packed: Packed
+    is_restricted: bool
+    """Only values at indices that both ends know are sent."""
+
+
 class WireWriter:
-    """A message on its way into wire form.
+    """Builds the wire form of a message.
 
     Args:
-        message: Stays as it is.
+        message: Message to encode; it is not changed.
     """
 
     def __init__(self, message: Message) -> None:
@@ -40,7 +49,15 @@ class WireWriter:
         self._restricted: list[str] = []
 
     def put(self, kind: PackedKind, name: str, packed: Packed, *, shape: Sequence[int], is_restricted: bool) -> None:
-        """Puts a packed tensor in the place of the tensor, whose shape is given."""
+        """Replace a tensor with its packed form.
+
+        Args:
+            kind: Kind of the tensor.
+            name: Name of the tensor.
+            packed: Packed form.
+            shape: Shape of the tensor before packing.
+            is_restricted: Whether only values at indices that both ends know are sent.
+        """
         key = f"{kind}.{name}"
         self._tensors[kind][name] = packed.payload
         for part, tensor in packed.side.items():
@@ -51,7 +68,7 @@ class WireWriter:
             self._restricted.append(key)
 
     def wire(self) -> Message:
-        """The wire form; the message itself where nothing was packed."""
+        """Return the wire form; the message itself if nothing was packed."""
         if not self._packed:
             return self._message
         control: dict[str, Option] = {PACKED: self._packed, RESTRICTED: self._restricted}
@@ -65,10 +82,10 @@ class WireWriter:
 
 
 class WireReader:
-    """A message on its way out of wire form.
+    """Decodes a message from wire form.
 
     Args:
-        wire: Stays as it is.
+        wire: Message in wire form; it is not changed.
     """
 
     def __init__(self, wire: Message) -> None:
@@ -80,26 +97,23 @@ class WireReader:
             "gradients": dict(wire.gradients),
         }
 
-    def packed(self, kind: PackedKind) -> Iterator[tuple[str, Packed, bool]]:
-        """The packed tensors of a kind: name, what crossed, whether it is restricted to values both ends know."""
+    def packed(self, kind: PackedKind) -> Iterator[PackedTensor]:
+        """Yield the packed tensors of a kind."""
         for key in self._keys:
             found, _, name = key.partition(".")
             if found == kind:
                 side = {part.removeprefix(f"{key}."): tensor for part, tensor in self._wire.side.items()}
                 shape = self._wire.options[f"{key}.shape"]
                 assert isinstance(shape, list)
-                yield (
-                    name,
-                    Packed(self._tensors[kind][name], tuple(int(size) for size in shape), side),
-                    key in self._restricted,
-                )
+                packed = Packed(self._tensors[kind][name], tuple(int(size) for size in shape), side)
+                yield PackedTensor(name, packed, key in self._restricted)
 
     def put(self, kind: PackedKind, name: str, tensor: Tensor) -> None:
-        """Puts a tensor back in its place."""
+        """Replace a packed tensor with the decoded one."""
         self._tensors[kind][name] = tensor
 
     def message(self) -> Message:
-        """The message, without what the wire form had added."""
+        """Return the decoded message, without the fields that the wire form added."""
         return replace(
             self._wire,
             activations=self._tensors["activations"],

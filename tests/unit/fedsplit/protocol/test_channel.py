@@ -242,8 +242,8 @@ def test_refuses_an_answer_to_what_was_never_sent() -> None:
     stranger, _ = build_ends(CodecConfig(up=TopkConfig(k=1)), 0, 0)
     with pytest.raises(EdgeAIError) as caught:
         stranger.unpack(wire)
-    assert caught.value.message == 'the gradient "z" answers activations that this end of the link has not sent'
-    assert caught.value.hint == "both ends must be kept for the whole run, or saved and loaded together"
+    assert caught.value.message == 'the gradient "z" belongs to activations that this end of the link has not sent'
+    assert caught.value.hint == "keep both ends for the whole run, or save and load them together"
 
 
 def test_one_direction_alone() -> None:

@@ -1,1 +1,1 @@
-"""Codecs, one file each: a tensor becomes a payload and side information, and a tensor again."""
+"""Codecs, one file each: compression of smashed data and gradients."""

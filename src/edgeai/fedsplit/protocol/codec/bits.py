@@ -1,7 +1,7 @@
-"""Codes of any width, packed without gaps.
+"""Bit packing: codes of any width without gaps.
 
-Code i takes the bits i*w to i*w + w - 1 of the stream, least significant bit first; a byte holds its first bit in
-its least significant place.
+Code i occupies bits i*w to i*w + w - 1 of the stream, least significant bit first; the first bit of a byte is its
+least significant one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from edgeai.fedsplit.protocol.codec.sizes import packed_bytes
 
 
 def pack_bits(codes: Tensor, bits: int) -> Tensor:
-    """Packs whole numbers.
+    """Pack integer codes.
 
     Args:
-        codes: In 0 … 2**bits - 1, any shape [n in all].
-        bits: Width of a code, 0 … 31. Codes of width 0 are all 0 and take no room.
+        codes: Integers in 0 … 2**bits - 1, of any shape, n in total.
+        bits: Width of a code, 0 … 31. Codes of width 0 are all 0 and take no space.
 
     Returns:
         uint8 [ceil(n * bits / 8)].
@@ -35,7 +35,7 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
     num_groups = -(-num_codes // group)
     padded = flat.new_zeros(num_groups * group, dtype=torch.int32)
     padded[:num_codes] = flat
-    columns = padded.view(num_groups, group).t().contiguous()  # contiguous per place: several times faster
+    columns = padded.view(num_groups, group).t().contiguous()  # contiguous per position: several times faster
     stream = columns.new_zeros(width, num_groups)
     for place, byte, shift in _overlaps(bits, group):
         code = columns[place]
@@ -44,12 +44,12 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack_bits(stream: Tensor, bits: int, num_codes: int) -> Tensor:
-    """The inverse of `pack_bits`.
+    """Unpack codes that `pack_bits` packed.
 
     Args:
         stream: uint8 [ceil(num_codes * bits / 8)].
         bits: Width of a code.
-        num_codes: How many there are.
+        num_codes: Number of codes.
 
     Returns:
         int32 [num_codes].
@@ -70,13 +70,13 @@ def unpack_bits(stream: Tensor, bits: int, num_codes: int) -> Tensor:
 
 
 def _group(bits: int) -> tuple[int, int]:
-    """The fewest codes that end at the end of a byte, and the bytes they take."""
+    """Return the smallest number of codes that fill whole bytes, and those bytes."""
     group = 8 // math.gcd(8, bits)
     return group, group * bits // 8
 
 
 def _overlaps(bits: int, group: int) -> Iterator[tuple[int, int, int]]:
-    """Which bytes each code of a group lies in: place of the code, byte, the code's bit that is the byte's first."""
+    """Yield the overlaps of codes and bytes in a group: number of the code, byte, code bit at the byte's first bit."""
     for place in range(group):
         first, last = place * bits, place * bits + bits - 1
         for byte in range(first // 8, last // 8 + 1):

@@ -1,4 +1,4 @@
-"""From a config to a codec."""
+"""Builds a codec from its config."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeai.fedsplit.protocol.codec.uniform import Uniform
 
 
 def build_codec(cfg: Direction) -> Codec | None:
-    """The codec of one direction; None where tensors cross as they are."""
+    """Build the codec of one direction; None if tensors are sent unchanged."""
     if isinstance(cfg, Fp16Config):
         return Fp16()
     if isinstance(cfg, UniformConfig):

@@ -1,4 +1,4 @@
-"""What every codec does: one tensor to a payload and side information, and back.
+"""Codec interface: one tensor to a payload with side information, and back.
 
 Legend: b samples, q values a sample.
 """
@@ -19,8 +19,8 @@ class Packed:
 
     Attributes:
         payload: Values or codes.
-        shape: Of the tensor, [b, ...].
-        side: What is needed beside the payload and the shape: ranges, indices, codebooks.
+        shape: Shape of the tensor, [b, ...].
+        side: Side information for decoding: ranges, indices, codebooks.
     """
 
     payload: Tensor
@@ -29,25 +29,25 @@ class Packed:
 
     @property
     def num_bytes(self) -> int:
-        """Payload and side information."""
+        """Bytes of payload and side information."""
         return sum(part.numel() * part.element_size() for part in (self.payload, *self.side.values()))
 
     @property
     def num_values(self) -> int:
-        """Q."""
+        """Values per sample, q."""
         return math.prod(self.shape[1:])
 
 
 class Codec(Protocol):
-    """One direction of a link. Holds settings only: what lasts from batch to batch is kept by the channel."""
+    """Codec of one direction. It has settings only; state across batches is kept by the channel."""
 
-    def pack(self, x: Tensor, chance: torch.Generator) -> Packed:
-        """Packs float values [b, ...]; `chance` is a CPU generator for whatever is left to chance."""
+    def pack(self, x: Tensor, generator: torch.Generator) -> Packed:
+        """Pack float values [b, ...], with random draws from a CPU generator."""
 
     def unpack(self, packed: Packed) -> Tensor:
-        """What the other end sees: float32 [b, ...]."""
+        """Return the decoded tensor, float32 [b, ...]."""
 
 
-def uniform_noise(x: Tensor, chance: torch.Generator) -> Tensor:
-    """Numbers in [0, 1) of the shape of x, the same on every device."""
-    return torch.rand(x.shape, generator=chance).to(x.device)
+def uniform_noise(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return uniform numbers in [0, 1) of the shape of x, the same on every device."""
+    return torch.rand(x.shape, generator=generator).to(x.device)

@@ -1,7 +1,7 @@
-"""FedLite (Wang et al. 2022): product quantisation of smashed data, with codebooks that are fitted to each batch.
+"""FedLite (Wang et al. 2022): product quantization of smashed data, with codebooks fitted to each batch.
 
-Legend: b samples, S sub-vectors a sample, d values a sub-vector, R groups, L centroids a group,
-n = b * S / R vectors a group.
+Legend: b samples, S sub-vectors per sample, d values per sub-vector, R groups, L centroids per group,
+n = b * S / R vectors per group.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgeai.fedsplit.protocol.codec.sizes import index_bits
 
 
 class FedLite:
-    """Sends the index of the nearest centroid for each sub-vector, and the centroids.
+    """Sends the index of each sub-vector's nearest centroid, and the centroids.
 
     Differs from the paper: an empty cluster keeps its centroid; a batch with fewer vectors than centroids sends as
     many centroids as it has vectors.
@@ -24,26 +24,26 @@ class FedLite:
         num_subvectors: S.
         groups: R; group r holds the sub-vectors r * S/R … (r + 1) * S/R - 1 of every sample.
         centroids: L.
-        iterations: Rounds of k-means (Lloyd).
+        iterations: Iterations of k-means (Lloyd).
     """
 
     def __init__(self, *, num_subvectors: int, groups: int, centroids: int, iterations: int) -> None:
         self._num_subvectors, self._groups = num_subvectors, groups
         self._centroids, self._iterations = centroids, iterations
 
-    def pack(self, x: Tensor, chance: torch.Generator) -> Packed:
-        """Payload: codes [R, n] without gaps. Side: `codebook` float32 [R, L, d]."""
+    def pack(self, x: Tensor, generator: torch.Generator) -> Packed:
+        """Return bit-packed codes [R, n], with side information `codebook` float32 [R, L, d]."""
         num_samples, groups = x.shape[0], self._groups
         pieces = x.reshape(num_samples, groups, self._num_subvectors // groups, -1)
         vectors = pieces.transpose(0, 1).reshape(groups, -1, pieces.shape[-1])  # [R, n, d]
         num_vectors = vectors.shape[1]
-        chosen = torch.randperm(num_vectors, generator=chance)[: self._centroids].to(x.device)
+        chosen = torch.randperm(num_vectors, generator=generator)[: self._centroids].to(x.device)
         codebook = lloyd(vectors, vectors[:, chosen], self._iterations)
         codes = nearest(vectors, codebook)
         return Packed(pack_bits(codes, index_bits(codebook.shape[1])), tuple(x.shape), {"codebook": codebook})
 
     def unpack(self, packed: Packed) -> Tensor:
-        """float32 [b, ...]."""
+        """Return float32 [b, ...]."""
         codebook, num_samples, groups = packed.side["codebook"], packed.shape[0], self._groups
         num_codes = num_samples * self._num_subvectors
         codes = unpack_bits(packed.payload, index_bits(codebook.shape[1]), num_codes).view(groups, -1).long()
@@ -53,12 +53,12 @@ class FedLite:
 
 
 def lloyd(vectors: Tensor, centroids: Tensor, iterations: int) -> Tensor:
-    """k-means for all groups at once.
+    """Run k-means for all groups at once.
 
     Args:
         vectors: [R, n, d].
-        centroids: To begin with, [R, L, d].
-        iterations: Rounds of assigning and averaging.
+        centroids: Initial centroids, [R, L, d].
+        iterations: Iterations of assignment and averaging.
 
     Returns:
         Centroids, [R, L, d].
@@ -74,6 +74,6 @@ def lloyd(vectors: Tensor, centroids: Tensor, iterations: int) -> Tensor:
 
 
 def nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
-    """Index of the nearest centroid of the group by Euclidean distance: int64 [R, n]."""
+    """Return the index of the nearest centroid of the group by Euclidean distance, int64 [R, n]."""
     norms = centroids.square().sum(dim=2)[:, None, :]  # [R, 1, L]; |x|^2 is the same for all centroids
     return torch.baddbmm(norms, vectors, centroids.transpose(1, 2), alpha=-2.0).argmin(dim=2)

@@ -14,30 +14,31 @@ from edgeai.fedsplit.protocol.codec.topk import TopK
 
 
 class RandTopK(TopK):
-    """k draws without putting back: each from the top k with chance 1 - alpha, else from the rest; evenly in either.
+    """Draws k values without replacement: each from the top k with probability 1 - alpha, otherwise from the rest.
 
-    The draws are made all at once: m of the k come from the rest, m binomial (k, alpha), at most q - k.
+    Both draws are uniform. They are made at once: m ~ Binomial(k, alpha) of the k values, at most q - k, come from the
+    rest.
 
     Args:
-        cfg: How many are kept, and alpha.
+        cfg: Number or share of values kept, and alpha.
     """
 
     def __init__(self, cfg: RandtopkConfig) -> None:
         super().__init__(cfg)
         self._alpha = cfg.alpha
 
-    def select(self, x: Tensor, chance: torch.Generator) -> Tensor:
-        """Which values are kept: int64 [b, k]."""
+    def select(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the indices of the kept values, int64 [b, k]."""
         flat = x.flatten(1)
         num_samples, num_values = flat.shape
         k = num_kept(self._cfg, num_values)
         top = flat.abs().topk(k, dim=1, sorted=False).indices.cpu()
-        num_rest = (torch.rand(num_samples, k, generator=chance) < self._alpha).sum(dim=1)  # m [b]
+        num_rest = (torch.rand(num_samples, k, generator=generator) < self._alpha).sum(dim=1)  # m [b]
         num_rest = num_rest.clamp(max=num_values - k)
-        lots = torch.rand(num_samples, num_values, generator=chance)
-        shuffled = top.gather(1, lots.gather(1, top).argsort(dim=1))  # the first m are given up
+        keys = torch.rand(num_samples, num_values, generator=generator)
+        shuffled = top.gather(1, keys.gather(1, top).argsort(dim=1))  # the first m are replaced
         most = int(num_rest.max())
-        rest = lots.scatter(1, top, -1.0).topk(most, dim=1).indices  # [b, most]; top values never win
+        rest = keys.scatter(1, top, -1.0).topk(most, dim=1).indices  # [b, most]; never a top value
         from_rest = torch.arange(most) < num_rest[:, None]
         shuffled[:, :most] = torch.where(from_rest, rest, shuffled[:, :most])
         return shuffled.to(x.device)

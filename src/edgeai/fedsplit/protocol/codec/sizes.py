@@ -1,6 +1,6 @@
-"""What a codec costs and whether it fits, from shapes alone.
+"""Size of encoded tensors and fit of a codec, from shapes alone.
 
-Legend: b samples, q values a sample.
+Legend: b samples, q values per sample.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Way = Literal["up", "down"]
 
 
 def check_codec(cfg: CodecConfig, shape: Sequence[int]) -> None:
-    """Refuses a codec that cannot code what crosses the cut.
+    """Reject codecs that cannot encode samples of this shape.
 
     Args:
-        cfg: Both directions.
-        shape: Of one sample at the cut, without the batch.
+        cfg: Codecs of both directions.
+        shape: Shape of one sample at the cut, without the batch dimension.
 
     Raises:
-        UsageError: With what does not fit, and what would.
+        UsageError: A codec does not fit; the hint has values that fit.
     """
     num_values = math.prod(shape)
     check_direction(cfg.up, num_values, "up")
@@ -40,10 +40,10 @@ def check_codec(cfg: CodecConfig, shape: Sequence[int]) -> None:
 
 
 def check_direction(cfg: Direction, num_values: int, way: Way) -> None:
-    """Refuses a codec of one direction for samples of `num_values` values.
+    """Reject a codec of one direction that cannot encode samples of `num_values` values.
 
     Raises:
-        UsageError: With what does not fit, and what would.
+        UsageError: The codec does not fit; the hint has values that fit.
     """
     if isinstance(cfg, TopkConfig | RandtopkConfig) and cfg.k is not None and cfg.k > num_values:
         raise UsageError(
@@ -68,14 +68,14 @@ def check_direction(cfg: Direction, num_values: int, way: Way) -> None:
 
 
 def cut_bytes(cfg: CodecConfig, shape: Sequence[int]) -> tuple[int, int]:
-    """Bytes of one exchange: the activations up, and their gradient down.
+    """Return the bytes of one exchange: activations up, and their gradient down.
 
     Args:
-        cfg: Both directions.
-        shape: Of the batch at the cut, [b, ...].
+        cfg: Codecs of both directions.
+        shape: Shape of the batch at the cut, [b, ...].
 
     Returns:
-        Bytes up, bytes down: payload and side information.
+        Bytes up and bytes down, each with side information.
     """
     up_bytes = codec_bytes(cfg.up, shape)
     if not isinstance(cfg.up, TopkConfig | RandtopkConfig) or not _is_coded(shape):
@@ -87,7 +87,7 @@ def cut_bytes(cfg: CodecConfig, shape: Sequence[int]) -> tuple[int, int]:
 
 
 def codec_bytes(cfg: Direction, shape: Sequence[int]) -> int:
-    """Bytes of one float32 tensor of shape [b, ...] after packing: payload and side information."""
+    """Return the bytes of an encoded float32 tensor of shape [b, ...]: payload and side information."""
     numel = math.prod(shape)
     if not _is_coded(shape):
         return 4 * numel
@@ -108,17 +108,17 @@ def codec_bytes(cfg: Direction, shape: Sequence[int]) -> int:
 
 
 def num_kept(cfg: TopkConfig | RandtopkConfig, num_values: int) -> int:
-    """Values that top-k keeps of a sample."""
+    """Return the number of values per sample that top-k keeps."""
     return cfg.k if cfg.k is not None else max(1, math.floor(cfg.frac * num_values + 0.5))
 
 
 def index_bits(num_choices: int) -> int:
-    """Bits that tell so many choices apart: the logarithm to the base 2, rounded up; 0 for a single one."""
+    """Return the bits of an index among `num_choices`: ceil(log2), 0 for a single choice."""
     return (num_choices - 1).bit_length()
 
 
 def packed_bytes(num_codes: int, bits: int) -> int:
-    """Bytes of so many codes without gaps between them."""
+    """Return the bytes of bit-packed codes."""
     return -(-num_codes * bits // 8)
 
 
@@ -127,7 +127,7 @@ def _is_coded(shape: Sequence[int]) -> bool:
 
 
 def _nearest_divisors(number: int, wanted: int) -> list[int]:
-    """The divisors of a number just below and just above what was wanted."""
+    """Return the divisors of `number` just below and just above `wanted`."""
     divisors = sorted({d for i in range(1, math.isqrt(number) + 1) if number % i == 0 for d in (i, number // i)})
     below = [d for d in divisors if d < wanted][-1:]
     return below + [d for d in divisors if d > wanted][:1]

@@ -1,6 +1,6 @@
-"""b-bit quantisation with evenly spaced levels (Alistarh et al. 2017, QSGD, for the stochastic rounding).
+"""Uniform b-bit quantization (stochastic rounding as in QSGD, Alistarh et al. 2017).
 
-Differs from QSGD: the range is least to largest value, not 0 to the norm, as smashed data after ReLU has one sign.
+Differs from QSGD: the range is minimum to maximum, not 0 to the norm, because smashed data after ReLU have one sign.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ class Uniform:
 
     Args:
         bits: 1 … 16.
-        per_channel: One range for each index of dimension 1; else one for the tensor.
-        stochastic: Round up with a chance equal to the fraction, which is unbiased; else to the nearest.
+        per_channel: Use one range per index of dimension 1; otherwise one for the tensor.
+        stochastic: Round up with probability equal to the fractional part, which is unbiased; otherwise to the nearest.
     """
 
     def __init__(self, *, bits: int, per_channel: bool, stochastic: bool) -> None:
         self._bits, self._per_channel, self._stochastic = bits, per_channel, stochastic
 
-    def pack(self, x: Tensor, chance: torch.Generator) -> Packed:
-        """Payload: codes without gaps. Side: `range` float32 [ranges, 2], the least value and the step."""
+    def pack(self, x: Tensor, generator: torch.Generator) -> Packed:
+        """Return bit-packed codes, with side information `range` float32 [ranges, 2]: minimum and step."""
         low, high = self._range(x)
         step = (high - low) / (2**self._bits - 1)
         scaled = (x - low) / torch.where(step > 0, step, 1.0)
-        scaled = scaled + (uniform_noise(x, chance) if self._stochastic else 0.5)
-        codes = scaled.to(torch.int32).clamp_(0, 2**self._bits - 1)  # never negative: cutting off rounds down
+        scaled = scaled + (uniform_noise(x, generator) if self._stochastic else 0.5)
+        codes = scaled.to(torch.int32).clamp_(0, 2**self._bits - 1)  # never negative: truncation rounds down
         ranges = torch.stack([low.reshape(-1), step.reshape(-1)], dim=1)
         return Packed(pack_bits(codes, self._bits), tuple(x.shape), {"range": ranges})
 
     def unpack(self, packed: Packed) -> Tensor:
-        """float32 [b, ...]."""
+        """Return float32 [b, ...]."""
         shape = packed.shape
         codes = unpack_bits(packed.payload, self._bits, shape[0] * packed.num_values).view(shape)
         low, step = (part.view(self._broadcast(shape)) for part in packed.side["range"].unbind(dim=1))
         return codes * step + low
 
     def _range(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The least and the largest value, shaped to broadcast against x."""
+        """Return minimum and maximum, shaped to broadcast against x."""
         if not self._per_channel:
             low, high = torch.aminmax(x)
         else:

@@ -1,4 +1,4 @@
-"""One direction of a link: its codec, and what is left of a codec for a gradient that top-k has restricted.
+"""Codec of one direction of a link, with gradients restricted by top-k of the other direction.
 
 Legend: b samples, q values a sample, k of them kept.
 """
@@ -15,16 +15,16 @@ from edgeai.fedsplit.protocol.codec.sizes import Way, check_direction
 from edgeai.fedsplit.protocol.codec.topk import TopK, gather, scatter
 
 
-class Lane:
-    """Packs and unpacks the tensors of one direction; remembers nothing of them.
+class DirectionCodec:
+    """Packs and unpacks the tensors of one direction, without state.
 
     Args:
-        cfg: The codec.
-        way: Names the direction to people.
+        cfg: Config of the codec.
+        way: Name of the direction in error messages.
 
     Attributes:
-        codec: None where tensors cross as they are.
-        sparse: The codec, if it is one that keeps some values and drops the rest.
+        codec: The codec; None if tensors are sent unchanged.
+        sparse: The codec if it is top-k, otherwise None.
         lam: Strength of FedLite's gradient correction; 0 for other codecs.
     """
 
@@ -36,17 +36,17 @@ class Lane:
         self.lam = cfg.lam if isinstance(cfg, FedliteConfig) else 0.0
 
     def codes(self, x: Tensor, index: Tensor | None = None) -> bool:
-        """Whether this tensor is packed at all: floats of at least two dimensions, unless there is nothing to do."""
+        """Return whether a tensor is packed: floats of at least 2 dimensions, if there is a codec or a restriction."""
         has_work = self.codec is not None or index is not None
         return has_work and x.dim() >= 2 and x.is_floating_point() and x.numel() > 0
 
-    def pack(self, x: Tensor, chance: torch.Generator, index: Tensor | None = None) -> Packed:
-        """Packs a tensor.
+    def pack(self, x: Tensor, generator: torch.Generator, index: Tensor | None = None) -> Packed:
+        """Pack a tensor.
 
         Args:
-            x: [b, ...]; of other precision than float32, it arrives as float32 all the same.
-            chance: For whatever is left to chance.
-            index: Send the values at these places only, [b, k], which the other end knows.
+            x: Tensor [b, ...]. It is decoded as float32, whatever its precision.
+            generator: Generator of the codec's random draws.
+            index: Indices [b, k] known to the other end; only these values are sent.
 
         Raises:
             UsageError: The codec does not fit the shape.
@@ -58,10 +58,10 @@ class Lane:
                 return Packed(x, tuple(x.shape))
         assert self.codec is not None
         self._check(x[0].numel())
-        return self.codec.pack(x, chance)
+        return self.codec.pack(x, generator)
 
-    def pack_kept(self, x: Tensor, chance: torch.Generator) -> tuple[Tensor, Packed]:
-        """Packs by top-k, and says which values were kept: int64 [b, k].
+    def pack_kept(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Packed]:
+        """Pack by top-k; return the indices of the kept values, int64 [b, k], and the packed tensor.
 
         Raises:
             UsageError: The codec does not fit the shape.
@@ -69,11 +69,11 @@ class Lane:
         assert self.sparse is not None
         self._check(x[0].numel())
         x = x.to(torch.float32)
-        index = self.sparse.select(x, chance)
+        index = self.sparse.select(x, generator)
         return index, self.sparse.pack_at(x, index)
 
     def unpack(self, packed: Packed, index: Tensor | None = None) -> Tensor:
-        """What arrives: float32 [b, ...], zeros outside of index."""
+        """Return the decoded tensor, float32 [b, ...], with zeros outside `index`."""
         if index is None:
             assert self.codec is not None
             return self.codec.unpack(packed)
