@@ -12,7 +12,7 @@ from edgeai.core.errors import UsageError
 from edgeai.fedsplit.advise.cut_parts import CutParts, LocalTraining, linear_head
 from edgeai.fedsplit.advise.llm_shapes import build_shape
 from edgeai.fedsplit.config.advise import AdviseConfig, TransformerShapeConfig
-from edgeai.fedsplit.cuts.meter import Stretches, measure_stretches
+from edgeai.fedsplit.cuts.meter import StretchCost, measure_stretches
 from edgeai.fedsplit.cuts.part_cost import PartCost
 from edgeai.fedsplit.models.build import build_model
 from edgeai.fedsplit.protocol.codec.sizes import check_codec
@@ -28,7 +28,7 @@ class Scene:
     clients: tuple[int, ...]
     training: LocalTraining
     names: tuple[str, ...]
-    cost: Stretches
+    cost: StretchCost
     whole: PartCost
     cuts: tuple[CutParts, ...]
     input_values: int

@@ -1,1 +1,1 @@
-"""Configs of the `edgeai fedsplit` verbs, one file a subject."""
+"""Configs of the `edgeai fedsplit` verbs, one file per subject."""

@@ -26,25 +26,25 @@ from edgeai.fedsplit.config.world import WorldConfig
 
 
 class TransformerShapeConfig(Config):
-    """A Llama by its shape alone, without weights; the default is Llama 2 with 7B parameters."""
+    """Llama model given by its shape, without weights; the default is Llama 2 with 7B parameters."""
 
     kind: Literal["transformer-shape"] = "transformer-shape"
     layers: int = Field(32, ge=1)
     width: int = Field(4096, ge=2)
     heads: int = Field(32, ge=1)
     kv_heads: int = Field(32, ge=1)
-    """Heads of keys and values; fewer than heads with grouped queries."""
+    """Key/value heads; fewer than heads with grouped-query attention."""
     ffn: int = Field(11008, ge=1)
     vocab: int = Field(32000, ge=2)
     seq: int = Field(2048, ge=1)
-    """Tokens of a sample."""
+    """Tokens per sample."""
 
     @model_validator(mode="after")
     def _check(self) -> TransformerShapeConfig:
         if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} is no multiple of twice the {self.heads} heads")
+            raise ValueError(f"width {self.width} is not a multiple of twice the {self.heads} heads")
         if self.heads % self.kv_heads:
-            raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}")
+            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
         return self
 
 
@@ -66,7 +66,7 @@ AdviseMethod = Annotated[
     | HSFLConfig,
     Field(discriminator="kind"),
 ]
-"""The methods whose costs have a closed form here."""
+"""Methods with closed-form costs."""
 
 DEFAULT_METHODS: tuple[AdviseMethod, ...] = (
     FedAvgConfig(),
@@ -85,29 +85,29 @@ DEFAULT_METHODS: tuple[AdviseMethod, ...] = (
 
 
 class AdviseConfig(Config):
-    """Every cut of a model and many methods, weighed for given devices and links; nothing is trained."""
+    """Comparison of all cuts of a model and many methods for given devices and links, without training."""
 
     verb: Literal["fedsplit advise"] = "fedsplit advise"
     seed: int = Field(0, ge=0)
-    """Of the spread of device speeds."""
+    """Seed of the spread of device speeds."""
     model: AdviseModel = LeNet5Config()
     sample_shape: tuple[Annotated[int, Field(ge=1)], ...] = (1, 28, 28)
-    """Of one input; a transformer-shape knows its own."""
+    """Shape of one input sample; not used by transformer-shape."""
     tokens: bool = False
-    """Inputs are whole numbers. Models with a vocabulary know that by themselves."""
+    """Inputs are tokens. Models with a vocabulary set this themselves."""
     num_classes: int = Field(10, ge=2)
-    """Outputs; a transformer-shape knows its own."""
+    """Number of outputs; not used by transformer-shape."""
     num_clients: int = Field(5, ge=1, le=100_000)
     samples_per_client: int = Field(600, ge=1)
     local_epochs: int = Field(1, ge=1)
     batch: int = Field(64, ge=1)
     optim: OptimConfig = OptimConfig()
-    """For the memory of its state."""
+    """Optimizer, for the memory of its state."""
     methods: tuple[AdviseMethod, ...] = Field(DEFAULT_METHODS, min_length=1)
-    """By name, or with settings of their own."""
+    """Methods by name, or as configs with options."""
     count_samples: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Also play a round of one client with so many random samples, with fedavg and with relay learning at up to five
-    cuts, and show what the ledger counts beside the crossover's formulas. Empty plays nothing."""
+    """Sample counts for a check of the crossover formulas: simulate a round of one client with so many random samples,
+    with fedavg and with relay at up to five cuts, and compare the counted bytes. Empty simulates nothing."""
     codec: CodecConfig = CodecConfig()
     world: WorldConfig = WorldConfig()
 

@@ -1,4 +1,4 @@
-"""Where the devices of a run live: in this process, on Flower's simulation engine, or on Flower's deployment engine."""
+"""Configs of backends: devices in this process, on Flower's simulation engine, or on Flower's deployment engine."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class FlowerSimConfig(Config):
 
     kind: Literal["flower-sim"] = "flower-sim"
     actors: int = Field(1, ge=1)
-    """Processes that play devices. With one, a device's round stays in its memory; with several, consecutive messages
-    of a device may land in different ones, which play its round again up to there."""
+    """Processes that run devices. With one, a device's round stays in memory; with several, consecutive messages of a
+    device may reach different processes, which replay its round up to that message."""
     gpus_per_actor: float = Field(0.0, ge=0)
     threads: int = Field(0, ge=0)
-    """Threads of torch in each actor; 0 takes as many as the server, which keeps results the same to the bit."""
+    """Torch threads per actor; 0 uses as many as the server, which keeps results identical to the bit."""
     silence_s: float = Field(600.0, gt=0)
-    """The run fails when a device has said nothing for so long."""
+    """Time without an answer after which the run fails."""
 
 
 class FlowerConfig(Config):
@@ -35,24 +35,24 @@ class FlowerConfig(Config):
 
     kind: Literal["flower"] = "flower"
     home: Path = Path("runs/flower")
-    """What `edgeai fedsplit up` made."""
+    """Folder created by `edgeai fedsplit up`."""
     transport: Literal["auto", "message", "stream"] = "auto"
-    """A Flower message for every exchange, or one a round that opens a gRPC stream; auto: messages for methods that
-    exchange once a round, a stream for all others."""
+    """message: one Flower message per exchange; stream: one per round, which opens a gRPC stream; auto: message for
+    methods with one exchange per round, stream for all others."""
     silence_s: float = Field(60.0, gt=0)
-    """A device that has said nothing for so long is lost: the round is played again without it."""
+    """Time without an answer after which a device is lost and the round is repeated without it."""
     start_s: float = Field(120.0, gt=0)
-    """A device has so long for its first word in a round, because Flower starts a process for it."""
+    """Time limit for a device's first answer in a round, which includes the start of its process."""
     min_nodes: int = Field(1, ge=1)
-    """The run fails when fewer devices are there."""
+    """Minimum number of devices; the run fails with fewer."""
     stream_host: str = "127.0.0.1"
-    """Address of this machine's gRPC service, as devices see it."""
+    """Address of this machine's gRPC service, as seen by the devices."""
     stream_port: int = Field(0, ge=0, le=65535)
-    """0 takes a free one."""
+    """Port of the gRPC service; 0 selects a free one."""
     chunk_bytes: int = Field(262_144, ge=1024)
-    """Of a stream."""
+    """Chunk size of a stream."""
     threads: int = Field(0, ge=0)
-    """Threads of torch on each device; 0 takes as many as the server, which keeps results the same to the bit."""
+    """Torch threads per device; 0 uses as many as the server, which keeps results identical to the bit."""
 
 
 BackendConfig = Annotated[InprocConfig | FlowerSimConfig | FlowerConfig, Field(discriminator="kind")]

@@ -1,4 +1,4 @@
-"""Configs of data sets and of their partitions over clients: one class each, told apart by `kind`."""
+"""Configs of data sets and of their partitions over clients: one class each, distinguished by `kind`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Level = float | tuple[float, ...] | Literal["auto"]
 
 
 class SourceConfig(Config):
-    """What all data sets have: how many samples to take, and by what inputs are normalised."""
+    """Options of all data sets: number of samples and normalization of the inputs."""
 
     num_train: int | None = Field(None, ge=1)
-    """Take so many training samples, each class in its share; null takes all."""
+    """Number of training samples, drawn with the class proportions of the data set; null uses all."""
     num_test: int | None = Field(None, ge=1)
-    """The same for test samples."""
+    """Number of test samples, likewise; null uses all."""
     pick_seed: int = Field(0, ge=0)
-    """Decides which samples those are, and which are test samples where the data have no split of their own."""
+    """Seed of that draw, and of the test split if the data set has none."""
     mean: Level = "auto"
-    """Subtracted from the inputs (pixels count from 0 to 1), one value or one a channel; auto measures it on the
+    """Mean subtracted from the inputs (pixels scaled to 0..1): one value, or one per channel; auto computes it from the
     training samples."""
     std: Level = "auto"
-    """Divides the inputs after that; 0 and 1 leave them as they are."""
+    """Divisor of the inputs after subtracting the mean; mean 0 and std 1 leave them unchanged."""
 
     @model_validator(mode="after")
     def _check(self) -> SourceConfig:
@@ -37,57 +37,57 @@ class SourceConfig(Config):
 
 
 class DigitsConfig(SourceConfig):
-    """1,797 handwritten digits of 8x8 pixels that come with scikit-learn; nothing to download."""
+    """1,797 handwritten digits of 8x8 pixels, included in scikit-learn; no download."""
 
     kind: Literal["digits"] = "digits"
 
 
 class NpzConfig(SourceConfig):
-    """A NumPy archive with arrays of samples and of labels."""
+    """NumPy archive with arrays of samples and labels."""
 
     kind: Literal["npz"] = "npz"
     path: str
-    """File, as given or below EDGEAI_DATA."""
+    """Path of the file, absolute, relative, or below EDGEAI_DATA."""
     x_train: str = "x_train"
     y_train: str = "y_train"
     x_test: str | None = "x_test"
-    """null: a part of the training samples becomes the test set."""
+    """null: a share of the training samples becomes the test set."""
     y_test: str | None = "y_test"
     groups: str | None = None
     """Array with the natural client of each training sample."""
     channels: Literal["auto", "first", "last", "none"] = "auto"
-    """Where the channels of pictures are; auto finds the place for 8-bit pictures, and leaves other arrays alone."""
+    """Position of the channel axis of images; auto detects it for 8-bit images and leaves other arrays unchanged."""
     test_frac: float = Field(0.2, gt=0, lt=1)
-    """Share of test samples where x_test is null."""
+    """Share of test samples if x_test is null."""
 
 
 class IdxConfig(SourceConfig):
-    """A folder with files in MNIST's format: train-images-idx3-ubyte and so on, also with .gz."""
+    """Folder with files in MNIST's IDX format, such as train-images-idx3-ubyte, optionally with .gz."""
 
     kind: Literal["idx"] = "idx"
     path: str
-    """Folder, as given or below EDGEAI_DATA."""
+    """Path of the folder, absolute, relative, or below EDGEAI_DATA."""
     prefix: str = ""
-    """What the file names begin with, such as emnist-letters-."""
+    """Prefix of the file names, such as emnist-letters-."""
 
 
 class ImagesConfig(SourceConfig):
-    """Pictures in folders: <path>/<split>/<class>/*.png or .jpg. Decoded once, then kept in the cache."""
+    """Images in folders: <path>/<split>/<class>/*.png or .jpg. Decoded once, then cached."""
 
     kind: Literal["images"] = "images"
     path: str
-    """Folder, as given or below EDGEAI_DATA."""
+    """Path of the folder, absolute, relative, or below EDGEAI_DATA."""
     train: str = "train"
-    """Name of the split; empty where the folders of the classes lie directly below path."""
+    """Name of the split; empty if the class folders are directly below path."""
     test: str | None = "test"
-    """null: a part of the training samples becomes the test set."""
+    """null: a share of the training samples becomes the test set."""
     height: int | None = Field(None, ge=4)
-    """Pictures are resized to height and width; null takes the size of the first."""
+    """Images are resized to height and width; null uses the size of the first image."""
     width: int | None = Field(None, ge=4)
     colour: Literal["auto", "grey", "rgb"] = "auto"
-    """auto: as the first picture is."""
+    """auto: as in the first image."""
     test_frac: float = Field(0.2, gt=0, lt=1)
-    """Share of test samples where test is null."""
+    """Share of test samples if test is null."""
 
     @model_validator(mode="after")
     def _check_size(self) -> ImagesConfig:
@@ -97,77 +97,77 @@ class ImagesConfig(SourceConfig):
 
 
 class CsvConfig(SourceConfig):
-    """A table: numbers are standardised on the training rows, categories become one input for each value."""
+    """Table: numbers are standardized on the training rows, categories are one-hot encoded."""
 
     kind: Literal["csv"] = "csv"
     path: str
-    """File, as given or below EDGEAI_DATA."""
+    """Path of the file, absolute, relative, or below EDGEAI_DATA."""
     test_path: str | None = None
-    """Table with the test rows; null: a part of the rows becomes the test set."""
+    """Table with the test rows; null: a share of the rows becomes the test set."""
     label: str
-    """Column of the class."""
+    """Column with the class label."""
     columns: tuple[str, ...] = ()
-    """Names of all columns in order, for a file without a line of names."""
+    """Names of all columns in order, for a file without a header line."""
     drop: tuple[str, ...] = ()
-    """Columns that are no inputs."""
+    """Columns that are not used as inputs."""
     categorical: tuple[str, ...] = ()
-    """Columns of numbers that are categories all the same."""
+    """Numeric columns to treat as categories."""
     groups: str | None = None
-    """Column with the natural client of each row; it is no input."""
+    """Column with the natural client of each row; it is not used as an input."""
     label_end: str = ""
-    """Removed from the end of labels, such as the full stop in UCI's adult.test."""
+    """Suffix to remove from labels, such as the full stop in UCI's adult.test."""
     delimiter: str = Field(",", min_length=1, max_length=1)
     comment: str = Field("|", min_length=1)
-    """Lines that begin so are skipped."""
+    """Prefix of lines to skip."""
     test_frac: float = Field(0.2, gt=0, lt=1)
-    """Share of test rows where test_path is null."""
+    """Share of test rows if test_path is null."""
 
 
 class AudioConfig(SourceConfig):
-    """Spoken words in one NumPy archive, as log-mel spectra: all clips joined, and where each one ends."""
+    """Spoken words in one NumPy archive of concatenated clips, converted to log-mel spectrograms."""
 
     kind: Literal["audio"] = "audio"
     path: str
-    """File, as given or below EDGEAI_DATA."""
+    """Path of the file, absolute, relative, or below EDGEAI_DATA."""
     audio: str = "audio"
-    """Array int16 or float: all clips, joined."""
+    """Array of all clips, concatenated, int16 or float."""
     offsets: str = "offsets"
-    """Array: clip i goes from offsets[i] to offsets[i + 1]."""
+    """Array of clip boundaries: clip i is offsets[i] to offsets[i + 1]."""
     label: str = "label"
     rate_hz: str = "rate_hz"
     groups: str | None = "speaker"
     """Array with the natural client of each clip; null for none."""
     take: str | None = "take"
-    """Array with the number of each recording of the same word; null: a part of the clips becomes the test set."""
+    """Array with the take number of each recording; null: a share of the clips becomes the test set."""
     num_test_takes: int = Field(5, ge=1)
-    """Recordings below this number are test clips."""
+    """Takes with a number below this one are test clips."""
     test_frac: float = Field(0.2, gt=0, lt=1)
-    """Share of test clips where take is null."""
+    """Share of test clips if take is null."""
     duration_s: float = Field(1.0, gt=0)
-    """Longer clips are cut, shorter ones are followed by silence."""
+    """Duration of a sample: longer clips are truncated, shorter ones padded with silence."""
     num_mels: int = Field(40, ge=4)
     window_s: float = Field(0.025, gt=0)
     hop_s: float = Field(0.01, gt=0)
     layout: Literal["image", "channels", "steps"] = "image"
-    """A picture [1, mels, times], channels [mels, times] for cnn1d, or steps [times, mels] for gru and transformer."""
+    """image: [1, mels, times]; channels: [mels, times], for cnn1d; steps: [times, mels], for gru and transformer."""
 
 
 class HfConfig(SourceConfig):
-    """A Hugging Face data set on disk, written by save_to_disk."""
+    """Hugging Face data set on disk, written by save_to_disk."""
 
     kind: Literal["hf"] = "hf"
     path: str
-    """Folder, as given or below EDGEAI_DATA."""
+    """Path of the folder, absolute, relative, or below EDGEAI_DATA."""
     x: str = "image"
-    """Column of pictures, arrays or lists of numbers; integers are tokens."""
+    """Column of images, arrays or lists of numbers; integers are tokens."""
     y: str = "label"
     train: str = "train"
     test: str | None = "test"
-    """null: a part of the training samples becomes the test set."""
+    """null: a share of the training samples becomes the test set."""
     groups: str | None = None
     """Column with the natural client of each training sample."""
     test_frac: float = Field(0.2, gt=0, lt=1)
-    """Share of test samples where test is null."""
+    """Share of test samples if test is null."""
 
 
 DataConfig = Annotated[
@@ -177,23 +177,23 @@ DataConfig = Annotated[
 
 
 class IidConfig(Config):
-    """Samples are dealt out at random, to each client as many."""
+    """Samples are distributed at random, the same number to each client."""
 
     kind: Literal["iid"] = "iid"
 
 
 class DirichletConfig(Config):
-    """Each class is dealt out in shares drawn from a Dirichlet distribution (Hsu et al. 2019)."""
+    """Each class is distributed over clients in shares from a Dirichlet distribution (Hsu et al. 2019)."""
 
     kind: Literal["dirichlet"] = "dirichlet"
     alpha: float = Field(0.3, gt=0)
-    """Small: few classes a client; large: nearly iid."""
+    """Concentration: small values give few classes per client, large values are nearly IID."""
     min_samples: int = Field(64, ge=1)
-    """Drawn again until every client has so many, or a quarter of an equal share where that is less."""
+    """Minimum samples per client, or a quarter of an equal share if that is less; shares are redrawn until it holds."""
 
 
 class ShardsConfig(Config):
-    """Samples sorted by class are cut into equal shards, dealt out at random (McMahan et al. 2017)."""
+    """Samples sorted by class are split into equal shards, distributed at random (McMahan et al. 2017)."""
 
     kind: Literal["shards"] = "shards"
     shards_per_client: int = Field(2, ge=1)
@@ -207,38 +207,38 @@ class LabelsConfig(Config):
 
 
 class QuantityConfig(Config):
-    """Classes are alike everywhere, sizes follow a power law: client k has a share as k^exponent, from 1."""
+    """Equal class proportions, with sizes by a power law: client k (from 1) has a share proportional to k^exponent."""
 
     kind: Literal["quantity"] = "quantity"
     exponent: float = Field(1.0, ge=0)
 
 
 class FeaturesConfig(Config):
-    """Iid samples that look different at every client: from as they are, at the first, to all of it, at the last."""
+    """IID samples with a feature shift that grows from none at the first client to the full one at the last."""
 
     kind: Literal["features"] = "features"
     rotate_deg: float = Field(45.0, ge=-180, le=180)
-    """Pictures only: how far they are turned."""
+    """Largest rotation, images only."""
     noise_std: float = Field(0.0, ge=0)
-    """Standard deviation of noise on the normalised inputs."""
+    """Standard deviation of noise on the normalized inputs."""
     contrast: float = Field(1.0, gt=0)
     """Factor on the distance of every input from its sample's mean."""
 
 
 class NaturalConfig(Config):
-    """By who made the samples, such as speakers; with fewer clients than that, each holds several."""
+    """Natural clients of the data set, such as speakers; with fewer clients, each one holds several."""
 
     kind: Literal["natural"] = "natural"
 
 
 class VerticalPartitionConfig(Config):
-    """All clients hold the same samples, each other inputs of them."""
+    """All clients hold the same samples, each with different inputs."""
 
     kind: Literal["vertical"] = "vertical"
     columns: tuple[tuple[str, ...], ...] = ()
-    """Tables: names of the columns of each client; empty deals them out evenly, in order."""
+    """Tables: names of each client's columns; empty distributes them evenly, in order."""
     axis: Literal["rows", "columns"] = "columns"
-    """Pictures and sequences: what is dealt out, in strips; of a sequence the columns are the last axis."""
+    """Images and sequences: axis that is split into strips; for a sequence, columns is the last axis."""
 
 
 PartitionConfig = Annotated[

@@ -10,7 +10,7 @@ from edgeai.core.config import Config
 
 
 class FedAvgConfig(Config):
-    """Every client trains the whole model; the server averages (McMahan et al. 2017)."""
+    """Federated averaging: every client trains the whole model (McMahan et al. 2017)."""
 
     kind: Literal["fedavg"] = "fedavg"
 
@@ -24,7 +24,7 @@ class FedProxConfig(Config):
 
 
 class FedSGDConfig(Config):
-    """Clients send one gradient over all their samples; the server steps (McMahan et al. 2017)."""
+    """One gradient per client over all its samples, one server step per round (McMahan et al. 2017)."""
 
     kind: Literal["fedsgd"] = "fedsgd"
 
@@ -55,9 +55,9 @@ class FedAdamConfig(Config):
 
 
 class FedAsyncConfig(Config):
-    """Updates are mixed in as they arrive, weighed by their staleness (Xie et al. 2019)."""
+    """Asynchronous averaging: updates are mixed in on arrival, weighted by staleness (Xie et al. 2019)."""
 
     kind: Literal["fedasync"] = "fedasync"
     mixing: float = Field(0.6, gt=0, le=1)
     staleness_power: float = Field(0.5, ge=0)
-    """a in the weight (1 + staleness)^-a."""
+    """Exponent a in the weight (1 + staleness)^-a."""

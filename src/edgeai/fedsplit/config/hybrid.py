@@ -21,9 +21,9 @@ class SplitFedV2Config(Config):
 
     kind: Literal["splitfed-v2"] = "splitfed-v2"
     server_order: Literal["client", "interleave", "arrival"] = "interleave"
-    """One client after the other, batch i of every client in turn, or as batches arrive in virtual time."""
+    """client: one client after the other; interleave: batch i of every client in turn; arrival: in virtual time."""
     sync: bool = True
-    """Average the client parts after a round; false is MHSL (Joshi et al. 2021)."""
+    """Average the client parts after each round; false is MHSL (Joshi et al. 2021)."""
 
 
 class SplitFedV3Config(Config):
@@ -40,46 +40,46 @@ class SFLGConfig(Config):
 
 
 class MergeSFLConfig(Config):
-    """Merged batches, with batch sizes by speed and clients chosen by label balance (Liao et al. 2024)."""
+    """Merged batches, with batch sizes set by speed and clients selected for balanced labels (Liao et al. 2024)."""
 
     kind: Literal["mergesfl"] = "mergesfl"
     select_frac: float = Field(0.6, gt=0, le=1)
     max_batch_factor: float = Field(4.0, ge=1)
-    """No batch is larger than so many times the configured one, or smaller than that part of it."""
+    """Largest ratio of a client's batch size to the configured one, and of the configured one to it."""
 
 
 class LocalLossConfig(Config):
-    """Clients train on a loss of their own behind a small head; no gradient comes back (Han et al. 2021)."""
+    """Clients train on the loss of a small local head; the server sends no gradient (Han et al. 2021)."""
 
     kind: Literal["local-loss"] = "local-loss"
     server: Literal["single", "replicas"] = "single"
     server_order: Literal["arrival", "interleave"] = "arrival"
-    """The server learns as smashed data arrive in virtual time, or from batch i of every client in turn."""
+    """Order of server training: by arrival in virtual time, or batch i of every client in turn."""
 
 
 class CSEFSLConfig(Config):
-    """Local loss, smashed data of every h-th batch only (Mu & Shen 2023)."""
+    """Local loss with smashed data of every h-th batch only (Mu & Shen 2023)."""
 
     kind: Literal["cse-fsl"] = "cse-fsl"
     h: int = Field(5, ge=1)
     server_order: Literal["arrival", "interleave"] = "arrival"
-    """The server learns as smashed data arrive in virtual time, or from batch i of every client in turn."""
+    """Order of server training: by arrival in virtual time, or batch i of every client in turn."""
 
 
 class FSLSageConfig(Config):
-    """Client heads that learn to give the server's gradient (Nair et al. 2025)."""
+    """Local heads fitted to estimate the server's gradient (Nair et al. 2025)."""
 
     kind: Literal["fsl-sage"] = "fsl-sage"
     h: int = Field(5, ge=1)
-    """Smashed data of every h-th batch goes up."""
+    """Interval of batches whose smashed data are sent."""
     server_order: Literal["arrival", "interleave"] = "arrival"
-    """The server learns as smashed data arrive in virtual time, or from batch i of every client in turn."""
+    """Order of server training: by arrival in virtual time, or batch i of every client in turn."""
     align_every: int = Field(10, ge=1)
-    """Rounds from one fit of the heads to the next (l); the first round ends with one."""
+    """Rounds between two fits of the heads (l); the first round ends with one."""
     remember: int = Field(1000, ge=1)
-    """Samples of each client, the newest, that its head is fitted on."""
+    """Number of newest samples of each client that its head is fitted on."""
     align_steps: int = Field(10, ge=1)
-    """Steps of Adam in a fit, each over all that is remembered."""
+    """Adam steps per fit, each over all stored samples."""
     align_lr: float = Field(1e-3, gt=0)
 
 
@@ -90,19 +90,19 @@ class SFLGAConfig(LockStepConfig):
 
 
 class CPSLConfig(LockStepConfig):
-    """Clusters of clients: parallel inside, one after the other across (Wu et al. 2023)."""
+    """Clusters of clients: parallel within a cluster, one cluster after the other (Wu et al. 2023)."""
 
     kind: Literal["cpsl"] = "cpsl"
     clusters: int = Field(2, ge=1)
 
 
 class HierarchicalConfig(Config):
-    """SplitFed with edge aggregators: client parts are averaged there first, in the cloud less often."""
+    """SplitFed with edge servers: averaged at each edge every round, in the cloud less often."""
 
     kind: Literal["hierarchical"] = "hierarchical"
     edges: int = Field(2, ge=1)
     cloud_every: int = Field(2, ge=1)
-    """Rounds between two averages in the cloud."""
+    """Rounds between two cloud averages."""
 
 
 class HSFLConfig(Config):
@@ -110,42 +110,42 @@ class HSFLConfig(Config):
 
     kind: Literal["hsfl"] = "hsfl"
     split_frac: float = Field(0.5, ge=0, le=1)
-    """Share of the clients that split: the slowest ones."""
+    """Share of the clients that split the model: the slowest ones."""
 
 
 class LocFedMixConfig(LockStepConfig):
-    """Mixup of smashed data at the server and a local reconstruction loss (Oh et al. 2022)."""
+    """Mixup of smashed data at the server, and a local reconstruction loss (Oh et al. 2022)."""
 
     kind: Literal["locfedmix-sl"] = "locfedmix-sl"
     alpha: float = Field(0.4, gt=0)
-    """Of the Beta distribution that draws the mixing weight."""
+    """Parameter of the Beta distribution of mixing weights."""
     reconstruct: float = Field(0.1, ge=0)
     """Weight of the client's reconstruction loss, a mean squared error."""
 
 
 class FedGKTConfig(Config):
-    """Knowledge goes both ways as logits (He et al. 2020)."""
+    """Knowledge transfer in both directions by logits (He et al. 2020)."""
 
     kind: Literal["fedgkt"] = "fedgkt"
     server_epochs: int = Field(1, ge=1)
-    """Passes of the server over all features of a round."""
+    """Server epochs over all features of a round."""
     temperature: float = Field(3.0, gt=0)
-    """Logits are divided by it before they are compared."""
+    """Temperature of the distillation loss, which divides the logits."""
     alpha: float = Field(1.0, ge=0)
-    """Weight of the distillation loss, on both sides."""
+    """Weight of the distillation loss on clients and server."""
 
 
 class AdaSplitConfig(Config):
-    """A local phase without exchange, then chosen clients and sparse masks (Chopra et al. 2023)."""
+    """A local phase without traffic, then selected clients and sparse server masks (Chopra et al. 2023)."""
 
     kind: Literal["adasplit"] = "adasplit"
     local_rounds: int = Field(1, ge=0)
-    """Rounds of the local phase, in which nothing crosses."""
+    """Rounds of the local phase, in which nothing is sent."""
     select_frac: float = Field(0.6, gt=0, le=1)
-    """eta: share of clients in each iteration of the global phase."""
+    """eta: share of clients selected in each iteration of the global phase."""
     temperature: float = Field(0.1, gt=0)
-    """Of the contrastive loss."""
+    """Temperature of the contrastive loss."""
     discount: float = Field(0.9, gt=0, lt=1)
-    """gamma: of the losses that the orchestrator remembers, for each iteration."""
+    """gamma: discount per iteration of the losses in the selection score."""
     sparsity: float = Field(1e-4, ge=0)
     """Weight of the masks' L1 norm."""

@@ -1,4 +1,4 @@
-"""What a client does to protect its data, and which leakage is measured. Everything is off by default."""
+"""Configs of privacy protection and leakage measurements. Everything is off by default."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from edgeai.core.config import Config
 
 
 class NopeekConfig(Config):
-    """NoPeek: lam * dCor(x, z) is added to the client's own loss. It promises nothing; it lowers a correlation."""
+    """NoPeek: add lam * dCor(x, z) to the client's loss. It lowers a correlation and gives no formal guarantee."""
 
     lam: float = Field(0.1, gt=0.0)
     """Weight of the distance correlation between inputs and smashed data."""
     distances: Literal["euclidean", "squared"] = "euclidean"
-    """squared is what widespread public code computes instead; only for comparing with tables made by it."""
+    """squared is the variant in widely used public code, for comparison with its published tables only."""
 
 
 class NoiseConfig(Config):
@@ -25,9 +25,9 @@ class NoiseConfig(Config):
     scale: float = Field(0.1, gt=0.0)
     """The scale b of Laplace noise (standard deviation 1.41 b), or the standard deviation of Gaussian noise."""
     bound: Literal["tanh", "none"] = "tanh"
-    """tanh keeps every value within -1..1 before the noise. Without a bound the noise guarantees nothing."""
+    """tanh bounds every value to -1..1 before the noise. Without a bound the noise gives no guarantee."""
     when: Literal["always", "training", "inference"] = "always"
-    """When noise is added; the bound is always there."""
+    """Phase in which noise is added; the bound always applies."""
 
 
 class DpSgdConfig(Config):
@@ -36,13 +36,13 @@ class DpSgdConfig(Config):
     clip: float = Field(1.0, gt=0.0)
     """Largest L2 norm of one sample's gradient of the loss with respect to the client part."""
     noise_multiplier: float = Field(1.0, ge=0.0)
-    """Standard deviation of the noise, in units of clip. 0 only clips, which guarantees nothing."""
+    """Standard deviation of the noise, in units of clip. 0 only clips, which gives no guarantee."""
     delta: float = Field(1e-5, gt=0.0, lt=1.0)
     """Probability with which epsilon may fail; well below one over the number of samples."""
 
 
 class LabelConfig(Config):
-    """Randomised response: every label is replaced once, for the whole run, by a random other one or not."""
+    """Randomized response: every label is kept or replaced by a random other one, once for the whole run."""
 
     kind: Literal["randomised-response"] = "randomised-response"
     epsilon: float = Field(2.0, gt=0.0)
@@ -50,7 +50,7 @@ class LabelConfig(Config):
 
 
 class PrivacyConfig(Config):
-    """What each client does to protect its data."""
+    """Privacy protection of each client."""
 
     nopeek: NopeekConfig | None = None
     noise: NoiseConfig | None = None
@@ -59,26 +59,26 @@ class PrivacyConfig(Config):
 
     @property
     def is_off(self) -> bool:
-        """Nothing is protected, so that nothing need be built."""
+        """Whether no protection is on."""
         return self == PrivacyConfig()
 
     @model_validator(mode="after")
     def _no_sum_over_pairs_under_clipping(self) -> PrivacyConfig:
         if self.nopeek is not None and self.dp_sgd is not None:
             raise ValueError(
-                "nopeek and dp_sgd cannot be on together: the distance correlation ties the samples of a batch, "
-                "so there is no gradient of one sample to clip"
+                "nopeek and dp_sgd cannot be combined: the distance correlation couples the samples of a batch, "
+                "so there is no per-sample gradient to clip"
             )
         return self
 
 
 class DecoderConfig(Config):
-    """Inversion by a decoder that is fitted to public samples and what the client part makes of them."""
+    """Inversion attack: a decoder fitted to public samples and their smashed data."""
 
     kind: Literal["ridge", "mlp", "conv"] = "ridge"
-    """ridge: the best affine map, in closed form and in milliseconds. mlp and conv are trained (conv: pictures)."""
+    """ridge: best affine map in closed form, in milliseconds. mlp and conv are trained (conv: images only)."""
     width: int = Field(256, ge=1)
-    """Hidden width of mlp; conv takes an eighth of it as channels."""
+    """Hidden width of mlp; conv uses an eighth of it as channels."""
     num_steps: int = Field(300, ge=1)
     batch: int = Field(64, ge=1)
     lr: float = Field(1e-3, gt=0.0)
@@ -87,10 +87,10 @@ class DecoderConfig(Config):
 
 
 class UnsplitConfig(Config):
-    """UnSplit: inputs are searched whose smashed data match, together with a copy of the client part."""
+    """UnSplit attack: optimize inputs and a copy of the client part until their smashed data match."""
 
     knows_weights: bool = False
-    """The attacker has the client part's weights, as a fed server does; only the inputs are searched."""
+    """The attacker has the client part's weights, as a federated server does; only inputs are optimized."""
     num_samples: int = Field(16, ge=1)
     num_rounds: int = Field(30, ge=1)
     num_input_steps: int = Field(20, ge=1)
@@ -99,11 +99,11 @@ class UnsplitConfig(Config):
     """Steps on the copy's weights in each round."""
     lr: float = Field(1e-2, gt=0.0)
     smoothness: float = Field(0.01, ge=0.0)
-    """Weight of the total variation of pictures."""
+    """Weight of the total variation of images."""
 
 
 class FshaConfig(Config):
-    """Feature-space hijacking: a malicious server trains the client part towards an encoder it can decode."""
+    """Feature-space hijacking attack: a malicious server trains the client part towards an encoder it can decode."""
 
     num_steps: int = Field(300, ge=1)
     batch: int = Field(64, ge=1)
@@ -113,17 +113,17 @@ class FshaConfig(Config):
 
 
 class LabelLeakageConfig(Config):
-    """Reading labels off the gradients at the cut, by their norm and by their direction."""
+    """Label inference from the gradients at the cut, by norm and by direction."""
 
     num_clues: int = Field(1, ge=1)
-    """Samples of each class whose label the attacker knows; their direction is the reference."""
+    """Samples per class whose label the attacker knows; their directions are the reference."""
 
 
 class LeakageConfig(Config):
-    """Which leakage is measured on a trained client part. Everything off: nothing is measured."""
+    """Leakage measurements on a trained client part. By default nothing is measured."""
 
     dcor: bool = False
-    """Distance correlation between inputs and what is sent, beside its value for unrelated pairs."""
+    """Measure the distance correlation between inputs and sent data, with its value for unrelated pairs."""
     dcor_batch: int = Field(128, ge=2)
     """Samples per distance matrix; the estimate depends on it and is averaged over such batches."""
     decoder: DecoderConfig | None = None
@@ -131,14 +131,14 @@ class LeakageConfig(Config):
     fsha: FshaConfig | None = None
     labels: LabelLeakageConfig | None = None
     num_private: int = Field(512, ge=2)
-    """Private samples that are attacked, at most."""
+    """Maximum number of private samples to attack."""
     num_public: int = Field(1000, ge=10)
-    """Public samples that the attacker has, at most."""
+    """Maximum number of public samples of the attacker."""
     phase: Literal["training", "inference"] = "training"
-    """Which traffic the attacker sees; it matters where noise is added in one of the two only."""
+    """Traffic that the attacker sees; relevant if noise is added in one phase only."""
     seed: int = 0
 
     @property
     def is_off(self) -> bool:
-        """Nothing is measured."""
+        """Whether nothing is measured."""
         return not (self.dcor or self.decoder or self.unsplit or self.fsha or self.labels)

@@ -1,4 +1,4 @@
-"""Configs of the `edgeai fedsplit` verbs; each subject has a file of its own beside this one."""
+"""Configs of `edgeai fedsplit sim` and `edgeai fedsplit compare`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SimConfig(Config):
     num_clients: int = Field(5, ge=1)
     model: ModelConfig = CnnConfig()
     cut: Cut | tuple[Cut, ...] | AdaptiveCut = 1
-    """The layer that the cut follows, by name or number from 1; a list gives every client its own, in turn."""
+    """Layer that the cut follows, by name or number from 1; a list assigns cuts to the clients in turn."""
     method: MethodConfig = SplitFedV2Config()
     rounds: int = Field(3, ge=1)
     local_epochs: int = Field(1, ge=1)
@@ -42,33 +42,33 @@ class SimConfig(Config):
     world: WorldConfig = WorldConfig()
     backend: BackendConfig = InprocConfig()
     eval_every: int = Field(1, ge=1)
-    """Rounds between two tests."""
+    """Rounds between two evaluations."""
     target_accuracy: float | None = Field(None, gt=0, le=1)
-    """Rounds, bytes, seconds and joules until this test accuracy are reported."""
+    """Test accuracy whose cost is reported: rounds, bytes, seconds and joules to reach it."""
 
     @model_validator(mode="after")
     def _check(self) -> SimConfig:
         if self.method.kind == "vertical" and self.partition.kind != "vertical":
-            raise ValueError("method vertical needs partition.kind vertical: every client holds all samples, in part")
+            raise ValueError("method vertical needs partition.kind vertical: every client holds a part of every sample")
         if self.partition.kind == "vertical" and self.method.kind != "vertical":
             raise ValueError(f"partition vertical fits only method vertical, not {self.method.kind}")
         return self
 
 
 class CompareConfig(Config):
-    """Many runs beside each other: every method with every cut, partition and seed."""
+    """Comparison of runs: every method with every cut, partition and seed."""
 
     verb: Literal["fedsplit compare"] = "fedsplit compare"
     sim: SimConfig = SimConfig()
-    """What all runs have in common; its method, cut, partition and seed are replaced by the lists below."""
+    """Common config of all runs; its method, cut, partition and seed are replaced by the lists below."""
     methods: tuple[MethodConfig, ...] = Field((FedAvgConfig(), SplitFedV2Config()), min_length=1)
     cuts: tuple[Cut, ...] = ()
-    """Empty: the cut of `sim`. Methods without a cut run once."""
+    """Cuts to compare; empty uses the cut of `sim`. Methods without a cut run once."""
     partitions: tuple[PartitionConfig, ...] = ()
-    """Empty: the partition of `sim`."""
+    """Partitions to compare; empty uses the partition of `sim`."""
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     processes: int = Field(0, ge=0)
-    """Runs at the same time; 0 takes one a core."""
+    """Number of parallel processes; 0 uses one per core."""
 
     @model_validator(mode="after")
     def _check(self) -> CompareConfig:
@@ -77,5 +77,5 @@ class CompareConfig(Config):
             if twice := next((item for item in items if items.count(item) > 1), None):
                 raise ValueError(f"{name}: {twice} is given twice")
         if self.sim.backend.kind != "inproc":
-            raise ValueError("sim.backend: runs of a comparison are processes of their own; only inproc goes there")
+            raise ValueError("sim.backend: comparisons run in separate processes and support only inproc")
         return self

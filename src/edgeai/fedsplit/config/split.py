@@ -11,31 +11,31 @@ from edgeai.fedsplit.config.cuts import Cut
 
 
 class TurnsConfig(Config):
-    """How clients take turns."""
+    """Options of methods in which clients take turns."""
 
     turn: Literal["client", "batch"] = "client"
-    """A turn is all of a client's batches, or one batch (alternate mini-batch)."""
+    """A turn is all of a client's batches, or a single batch (alternate mini-batch)."""
     hand_off: Literal["server", "peer"] = "server"
-    """The client part travels through the server, charged twice, or straight to the next client, charged once."""
+    """The client part is sent via the server, charged twice, or directly to the next client, charged once."""
 
 
 class RelayConfig(TurnsConfig):
-    """Vanilla split learning: clients take turns, and hand the client part on (Gupta & Raskar 2018)."""
+    """Vanilla split learning: clients take turns and pass the client part on (Gupta & Raskar 2018)."""
 
     kind: Literal["relay"] = "relay"
 
 
 class UShapeConfig(TurnsConfig):
-    """Split learning in three parts: labels and loss stay on the client (Vepakomma et al. 2018)."""
+    """U-shaped split learning: labels and loss stay on the client (Vepakomma et al. 2018)."""
 
     kind: Literal["ushape"] = "ushape"
     tail: Cut = -1
-    """The last layer of the server's part, by name or number; behind it the client takes over again. Negative numbers
+    """Last layer of the server's part, by name or number; the layers behind it are on the client. Negative numbers
     count from the end: -1 leaves the last layer to the client."""
 
 
 class MultiHopConfig(TurnsConfig):
-    """Split learning over a chain of relays (Vepakomma et al. 2018)."""
+    """Split learning over a chain of servers (Vepakomma et al. 2018)."""
 
     kind: Literal["multihop"] = "multihop"
     hops: tuple[Cut, ...] = Field((-1,), min_length=1)
@@ -43,10 +43,10 @@ class MultiHopConfig(TurnsConfig):
 
 
 class LockStepConfig(Config):
-    """How clients with different numbers of batches go in step."""
+    """Options of methods in which clients train in lock-step."""
 
     uneven: Literal["stop", "shrink"] = "stop"
-    """When a client runs out of batches: all stop, or the others go on without it."""
+    """When a client runs out of batches: stop all clients, or continue without it."""
 
 
 class PSLConfig(LockStepConfig):
@@ -54,9 +54,9 @@ class PSLConfig(LockStepConfig):
 
     kind: Literal["psl"] = "psl"
     sync: bool = True
-    """Average the client parts after a round."""
+    """Average the client parts after each round."""
     rescale: bool = True
-    """Give each client the gradient of its own mean loss, not of the merged one."""
+    """Scale each client's gradient to that of its own mean loss, instead of the merged batch's."""
 
 
 class SGLRConfig(LockStepConfig):
@@ -64,36 +64,36 @@ class SGLRConfig(LockStepConfig):
 
     kind: Literal["sglr"] = "sglr"
     lr_power: float = Field(0.5, ge=0, le=1)
-    """alpha: the server's learning rate is the client's times K^alpha."""
+    """alpha: the server's learning rate is the client's times K^alpha for K clients."""
     average_frac: float = Field(0.5, ge=0, le=1)
-    """phi: share of clients that get one averaged gradient vector."""
+    """phi: share of clients that receive one averaged gradient vector."""
 
 
 class EPSLConfig(LockStepConfig):
-    """Last-layer gradients of a share of each batch are averaged over clients (Lin et al. 2023)."""
+    """Parallel split learning with averaged last-layer gradients for a share of each batch (Lin et al. 2023)."""
 
     kind: Literal["epsl"] = "epsl"
     aggregate_frac: float = Field(0.5, ge=0, le=1)
-    """phi: 0 is PSL, 1 aggregates all."""
+    """phi: share of each batch that is aggregated; 0 equals PSL, 1 aggregates all."""
 
 
 class CycleSLConfig(Config):
-    """The server learns from all smashed data first, then gives frozen gradients back (CycleSL 2025)."""
+    """The server trains on all smashed data first, then sends gradients of its frozen weights (CycleSL 2025)."""
 
     kind: Literal["cyclesl"] = "cyclesl"
     server_epochs: int = Field(1, ge=1)
-    """Passes of the server over all smashed data of a round."""
+    """Server epochs over all smashed data of a round."""
     server_batch: int | None = Field(None, ge=1)
-    """Samples in a step of the server; null is the run's batch."""
+    """Batch size of the server; null uses that of the run."""
     sync: bool = True
-    """Average the client parts after a round."""
+    """Average the client parts after each round."""
 
 
 class AsyncSLConfig(Config):
-    """Clients are left alone while the loss stands still (Chen et al. 2021)."""
+    """Asynchronous split learning: clients are not updated while the loss changes little (Chen et al. 2021)."""
 
     kind: Literal["async-sl"] = "async-sl"
     threshold: float = Field(0.05, ge=0)
-    """delta: clients are updated again when a round's loss differs by more than this from that of their last update."""
+    """delta: clients are updated again if a round's loss differs by more than this from that of their last update."""
     max_reuse: int = Field(5, ge=0)
-    """Rounds in a row in which the server may train on cached smashed data; then clients are updated all the same."""
+    """Maximum number of consecutive rounds on cached smashed data before clients are updated again."""

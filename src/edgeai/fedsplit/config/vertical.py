@@ -10,15 +10,15 @@ from edgeai.core.config import Config
 
 
 class VerticalConfig(Config):
-    """Clients hold different features of the same samples; the server joins what they send (Ceballos et al. 2020)."""
+    """Clients hold different features of the same samples; the server merges them (Ceballos et al. 2020)."""
 
     kind: Literal["vertical"] = "vertical"
     merge: Literal["concat", "sum", "mean", "max"] = "concat"
 
 
 class FedSLConfig(Config):
-    """A recurrent net cut in time: each client of a chain holds a segment of the sequence (Abedi & Khan 2020)."""
+    """Recurrent network split in time: each client of a chain holds a sequence segment (Abedi & Khan 2020)."""
 
     kind: Literal["fedsl"] = "fedsl"
     segments: int = Field(2, ge=2)
-    """Clients of a chain; num_clients must be a multiple."""
+    """Clients per chain; num_clients must be a multiple of it."""

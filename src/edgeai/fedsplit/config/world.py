@@ -1,4 +1,4 @@
-"""The world of a run in its config: devices, links, the server, and who takes part in a round."""
+"""Configs of the world: devices, links, the server, and participation in a round."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from edgeai.core.link import LinkChoice
 
 
 class DeviceConfig(Config):
-    """A device. Powers are of the whole device while it does one thing."""
+    """A device. Powers are those of the whole device during one activity."""
 
     flops_per_s: float = Field(gt=0, allow_inf_nan=False)
-    """What training reaches in float32, not the peak. One multiply-add is two."""
+    """Sustained float32 training speed, not the peak. One multiply-add is two FLOPs."""
     memory_bytes: int = Field(gt=0)
-    """Of the processor that trains."""
+    """Memory of the training processor."""
     compute_w: float = Field(ge=0, allow_inf_nan=False)
     idle_w: float = Field(ge=0, allow_inf_nan=False)
     tx_w: float = Field(ge=0, allow_inf_nan=False)
-    """While it sends."""
+    """Power while transmitting."""
     rx_w: float = Field(ge=0, allow_inf_nan=False)
-    """While it receives."""
+    """Power while receiving."""
     start_s: float = Field(0.0, ge=0, allow_inf_nan=False)
-    """Before its first word in a round, such as the start of a process."""
+    """Startup time before the first answer in a round, such as the start of a process."""
 
     @model_validator(mode="after")
     def _check(self) -> DeviceConfig:
@@ -36,85 +36,85 @@ class DeviceConfig(Config):
 
 
 DeviceChoice = str | DeviceConfig
-"""A name from the catalogue, or a device in full."""
+"""Name of a device in the catalog, or a device given in full."""
 
 
 class CatalogueConfig(Config):
-    """A file of devices by name."""
+    """File of devices by name."""
 
     devices: dict[str, DeviceConfig]
 
 
 class AlwaysConfig(Config):
-    """Every client is there in every round."""
+    """Every client is available in every round."""
 
     kind: Literal["always"] = "always"
 
 
 class BernoulliConfig(Config):
-    """Each client is there with the same probability, anew in each round."""
+    """Each client is available with the same probability, independently in each round."""
 
     kind: Literal["bernoulli"] = "bernoulli"
     p: float = Field(0.9, gt=0, le=1)
-    """Probability of being there."""
+    """Probability of availability."""
 
 
 class MarkovConfig(Config):
-    """A client that is there leaves, and one that is away comes back: absences last."""
+    """Availability follows a Markov chain per client, so that absences last several rounds."""
 
     kind: Literal["markov"] = "markov"
     p_drop: float = Field(0.1, ge=0, le=1)
-    """Probability that a client that was there is away in the next round."""
+    """Probability that an available client is unavailable in the next round."""
     p_return: float = Field(0.5, gt=0, le=1)
-    """Probability that a client that was away is there in the next round."""
+    """Probability that an unavailable client is available in the next round."""
 
 
 AvailabilityConfig = Annotated[AlwaysConfig | BernoulliConfig | MarkovConfig, Field(discriminator="kind")]
 
 
 class ParticipationConfig(Config):
-    """Who takes part in a round."""
+    """Participation of clients in a round."""
 
     per_round: int | None = Field(None, ge=1)
-    """Clients whose work a round waits for; null is all that are there."""
+    """Number of clients that a round waits for; null waits for all available ones."""
     over_select: float = Field(1.0, ge=1, le=10)
-    """Start this many times as many, and let the first ones count."""
+    """Over-selection: start this many times as many clients, and count the first ones that deliver."""
     availability: AvailabilityConfig = AlwaysConfig()
     drop_frac: float = Field(0.0, ge=0, lt=1)
-    """Probability that a client that was started vanishes before its last answer; what it did until then is charged."""
+    """Probability that a started client is lost before its final reply; its work until then is charged."""
     deadline_s: float | None = Field(None, gt=0, allow_inf_nan=False)
-    """Seconds after which a round ends without the clients that are not done; null waits."""
+    """Seconds after which a round ends without the clients that have not delivered; null waits for them."""
 
 
 class ServerConfig(Config):
-    """The server side."""
+    """Server devices and their links."""
 
     device: DeviceChoice = "workstation"
     lanes: int = Field(1, ge=1, le=100_000)
-    """So many such devices work side by side; each serves one client at a time."""
+    """Number of such devices in parallel; each serves one client at a time."""
     backhaul: LinkChoice = "lan"
-    """Between servers, relays and edge aggregators."""
+    """Link between servers, relays and edge aggregators."""
 
 
 class WorldConfig(Config):
     """Devices, links, the server and participation."""
 
     devices: tuple[DeviceChoice, ...] = Field(("raspberry-pi-4",), min_length=1)
-    """Given out to clients in turn: with [a, b] the clients have a, b, a, b and so on."""
+    """Devices, assigned to clients in turn: with [a, b] the clients have a, b, a, b and so on."""
     shares: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
-    """One for each device: clients get devices in these shares, shuffled by the seed, instead of in turn."""
+    """Share of clients per device, assigned at random by the seed instead of in turn."""
     catalogue: Path | None = None
     """YAML file with further devices: {devices: {my-board: {flops_per_s: ..., memory_bytes: ..., ...}}}."""
     speed_sigma: float = Field(0.0, ge=0, le=3)
-    """Spread of speed among devices of one kind: each client's speed is multiplied by exp(sigma n), n standard normal,
-    once per run. 0.5 makes the slowest of ten about four times slower than the fastest."""
+    """Spread of device speeds: each client's speed is multiplied by exp(sigma n), with n standard normal, once per run.
+    With 0.5 the slowest of ten clients is about four times slower than the fastest."""
     links: tuple[LinkChoice, ...] = Field(("wifi",), min_length=1)
-    """Given out to clients in turn."""
+    """Links, assigned to clients in turn."""
     server: ServerConfig = ServerConfig()
     participation: ParticipationConfig = ParticipationConfig()
 
     @model_validator(mode="after")
     def _check(self) -> WorldConfig:
         if self.shares and len(self.shares) != len(self.devices):
-            raise ValueError(f"{len(self.shares)} shares for {len(self.devices)} devices: give one for each")
+            raise ValueError(f"{len(self.shares)} shares for {len(self.devices)} devices: give one per device")
         return self

@@ -1,1 +1,1 @@
-"""Split models: where to cut, what each part costs, and cuts that adapt each round."""
+"""Split models: cut positions, cost of the parts, and weights by name."""

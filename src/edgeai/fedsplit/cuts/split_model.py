@@ -1,7 +1,7 @@
-"""A sequential model seen as layers between which it can be cut.
+"""A sequential model that can be cut between its layers.
 
-A position counts layers: position 0 lies before the first layer, position p behind layer p. A cut is named by the layer
-that it follows. Weights go by the names that they have in the whole model, whatever part they are in.
+Position 0 is before the first layer, position p behind layer p. A cut is named by the layer that it follows. Weights
+have the same names in every part as in the whole model.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from edgeai.fedsplit.cuts.weights import Weights
 
 
 class SplitModel:
-    """A model, its layers, and what each stretch of them costs.
+    """A model with its layers and the cost of every part.
 
     Args:
-        model: Children in order; the module itself is used, not a copy.
-        sample_shape: Of one input, without the batch.
-        dtype: Of the input; integers for tokens.
+        model: Layers in order; the module is used, not copied.
+        sample_shape: Shape of one input sample, without the batch dimension.
+        dtype: Data type of the input; an integer type for tokens.
     """
 
     def __init__(self, model: nn.Sequential, sample_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
@@ -39,16 +39,16 @@ class SplitModel:
         return len(self.names)
 
     def copy(self) -> SplitModel:
-        """The same layers with weights of their own; what was measured is shared."""
+        """Return a model with copies of the weights; measured costs are shared."""
         twin = SplitModel(copy.deepcopy(self.model), self.sample_shape, self.dtype)
         twin._costs = self._costs
         return twin
 
     def position(self, cut: Cut) -> int:
-        """Where a cut lies.
+        """Return the position of a cut.
 
         Raises:
-            UsageError: There is no such layer, or nothing would be left on one side.
+            UsageError: There is no such layer, or one side would have no layer.
         """
         if isinstance(cut, str) and cut not in self.names:
             near = nearest(cut, self.names)
@@ -64,7 +64,7 @@ class SplitModel:
         return at
 
     def part(self, start: int, stop: int) -> nn.Sequential:
-        """The layers between two positions; shares their weights."""
+        """Return the layers between two positions, sharing their weights."""
         view = nn.Sequential()
         for name in self.names[start:stop]:
             view.add_module(name, getattr(self.model, name))
@@ -72,7 +72,7 @@ class SplitModel:
         return view
 
     def cost(self, start: int, stop: int) -> PartCost:
-        """What the layers between two positions cost; measured once."""
+        """Return the cost of the layers between two positions; measured once."""
         if (start, stop) not in self._costs:
             self._costs[start, stop] = measure_part(
                 self.part(start, stop), self.shape_at(start), self.dtype if start == 0 else torch.float32
@@ -80,15 +80,15 @@ class SplitModel:
         return self._costs[start, stop]
 
     def shape_at(self, position: int) -> tuple[int, ...]:
-        """Shape of one sample at a position."""
+        """Return the shape of one sample at a position."""
         return self.cost(0, position).output_shape if position else self.sample_shape
 
     def weights(self, start: int = 0, stop: int | None = None) -> Weights:
-        """The weights between two positions, not copied."""
+        """Return the weights between two positions, not copied."""
         return dict(self.part(start, len(self) if stop is None else stop).state_dict())
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Sets the weights that are named, leaving the others.
+        """Set the given weights and leave the others unchanged.
 
         Raises:
             KeyError: The model has no such weight.
@@ -99,5 +99,5 @@ class SplitModel:
                 own[name].copy_(value)
 
     def layer_of(self, weight: str) -> int:
-        """The number, from 0, of the layer that a weight belongs to."""
+        """Return the number, from 0, of the layer that a weight belongs to."""
         return self.names.index(weight.partition(".")[0])

@@ -1,4 +1,4 @@
-"""Every training method by the `kind` of its config."""
+"""All training methods, by the `kind` of their config."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""How long a client is expected to need for a sample: what a server can know of its devices and links beforehand."""
+"""Expected training time per sample of a client, from its device and link."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _FLOAT_BYTES, _LABEL_BYTES, _BITS = 4, 8, 8
 
 
 def seconds_per_sample(setup: Setup, client: int) -> float:
-    """Of one training step of full-gradient split learning, without latency and the server: compute, up, down.
+    """Return the expected time of one split-learning step per sample: compute, uplink and downlink.
 
-    Codecs, jitter, loss and outages are left out.
+    Latency, server time, codecs, jitter, loss and outages are not included.
     """
     cost = setup.model.cost(0, setup.positions[client])
     link = setup.world.link_config(client)

@@ -1,4 +1,4 @@
-"""All that clients sent in one round, as one data set of the server's: features are samples."""
+"""Pool of smashed data: the uploads of one round as a data set for the server."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from torch import Tensor
 
 
 class Pool:
-    """Rows of several columns, such as z [n, ...] and y [n], apart for each cut that they come from."""
+    """Rows of several columns, such as z [n, ...] and y [n], grouped by cut."""
 
     def __init__(self) -> None:
         self._rows: dict[int, list[tuple[Tensor, ...]]] = {}
 
     def add(self, position: int, *columns: Tensor) -> None:
-        """Adds rows.
+        """Add rows.
 
         Args:
-            position: Of the cut.
-            columns: The same number of rows in each.
+            position: Position of the cut.
+            columns: Tensors with the same number of rows.
         """
         self._rows.setdefault(position, []).append(columns)
 
     @property
     def num_bytes(self) -> int:
-        """Of all rows."""
+        """Bytes of all rows."""
         columns = [column for parts in self._rows.values() for part in parts for column in part]
         return sum(column.numel() * column.element_size() for column in columns)
 
     def batches(self, size: int, seed: int) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-        """Shuffled batches of all clients' rows, each of one cut; those of several cuts come in mixed order.
+        """Yield shuffled batches of all clients' rows, each from one cut; batches of several cuts are shuffled, too.
 
         Args:
-            size: Rows in each; the last one of a cut may be short.
-            seed: Of the order.
+            size: Rows per batch; the last one of a cut may be short.
+            seed: Seed of the order.
 
         Yields:
-            Position of the cut, columns.
+            Position of the cut, and columns.
         """
         generator = torch.Generator().manual_seed(seed)
         whole = {position: _joined(parts) for position, parts in sorted(self._rows.items())}

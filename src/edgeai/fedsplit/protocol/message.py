@@ -48,6 +48,12 @@ class Message:
         """Return the bytes of one kind: number of elements times element size, without framing."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors(kind).values())
 
+    def number(self, name: str) -> float:
+        """Return a numeric option."""
+        value = self.options[name]
+        assert isinstance(value, int | float), f"option {name} is not a number"
+        return value
+
     @property
     def is_empty(self) -> bool:
         """Whether the message has no tensors; it may have options."""

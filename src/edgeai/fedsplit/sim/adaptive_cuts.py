@@ -1,15 +1,15 @@
-"""Cuts that change from round to round, each client's on its own.
+"""Adaptive cuts: ARES and FedAdapt choose each client's cut before every round.
 
 ARES: Samikwa, Di Maio & Braun, "ARES: Adaptive Resource-Aware Split Learning for Internet of Things", Computer Networks
-2022. Each client cuts where lambda T(c) + (1 - lambda) E(c) is least, T and E being the time and the energy that a
-round with cut c should take with the throughput that was measured in the last one.
+2022. Each client uses the cut c that minimizes lambda T(c) + (1 - lambda) E(c), with T and E the expected time and
+energy of a round at the throughput measured in the last round.
 FedAdapt: Wu et al., "FedAdapt: Adaptive Offloading for IoT Devices in Federated Learning", IEEE Internet of Things
-Journal 2022. Groups of like clients learn their cuts from the times that rounds took.
+Journal 2022. Groups of similar clients learn their cuts from measured round times.
 
-Differs from the papers. ARES: time and energy are each divided by their largest value over the cuts, so that lambda
-weighs numbers without a unit; the speed of a device is taken as known. FedAdapt: a bandit in place of PPO, which needs
-many more rounds than a simulation has: a group tries every cut once, then takes the best one so far, or now and then a
-random one; groups are made once, of neighbours in speed.
+Differs from the papers. ARES: time and energy are each divided by their maximum over the cuts, so that lambda weights
+dimensionless numbers; device speeds are assumed to be known. FedAdapt: a bandit replaces PPO, which needs many more
+rounds than a simulation has: a group tries every cut once, then uses the best one so far, or a random one with
+probability `explore_frac`; groups are formed once, from clients of similar speed.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _METHODS = (
     "hierarchical",
     "hsfl",
 )
-"""Those whose client parts are one model's, so that a layer may be on this side today and on that side tomorrow."""
-_EXPLORE = 60  # what a draw is for
+"""Methods whose client parts belong to one model, so that a layer can move between client and server."""
+_EXPLORE = 60  # purpose of the draw
 
 
 class Ares(CutPolicy):
-    """By expected time and energy."""
+    """ARES: the cut with the lowest expected time and energy."""
 
     def __init__(self, cfg: SimConfig, setup: Setup) -> None:
         super().__init__(cfg, setup)
@@ -57,16 +57,16 @@ class Ares(CutPolicy):
         self.time_weight = cfg.cut.time_weight
         clients = range(cfg.num_clients)
         self.links = [mean_link(setup.world.link_config(client)) for client in clients]
-        """As they were last seen; before that, as they are on average."""
+        """Last measured throughput of each client's link; before that, its average."""
         self.num_bytes = [(0, 0) for _ in clients]
-        """Up and down so far."""
+        """Bytes up and down so far, by client."""
 
     def choose(self, number: int) -> tuple[int, ...]:
-        """The least weighted sum; among equals the shallowest."""
+        """Return the cuts with the lowest weighted sum; ties go to the shallowest."""
         return tuple(self.best(client) for client in range(self.cfg.num_clients))
 
     def best(self, client: int) -> int:
-        """One client's cut."""
+        """Return one client's best cut."""
         seconds, joules = zip(*(self.weigh(client, position) for position in self.choices), strict=True)
         scores = [
             self.time_weight * duration_s / (max(seconds) or 1.0)
@@ -76,7 +76,7 @@ class Ares(CutPolicy):
         return self.choices[scores.index(min(scores))]
 
     def weigh(self, client: int, position: int) -> tuple[float, float]:
-        """Seconds and joules of a client's round."""
+        """Return the expected seconds and joules of a client's round."""
         load, times = self.expected(client, position, self.links[client])
         tx_s, rx_s = line_s(load, self.links[client])
         compute_s = times.forward_s + times.backward_s
@@ -84,31 +84,31 @@ class Ares(CutPolicy):
         return times.chain_s, energy_j(device, times.chain_s, compute_s=compute_s, tx_s=tx_s, rx_s=rx_s)
 
     def learn(self, rnd: Round, ledger: Ledger) -> None:
-        """Measures the throughput of everyone who took part."""
+        """Measure the throughput of every client that took part."""
         assert rnd.usage is not None
         for client in rnd.clients:
             if client not in rnd.usage.clients:
                 continue
-            use, totals, before = rnd.usage.clients[client], ledger.of_client(client), self.num_bytes[client]
+            usage, totals, before = rnd.usage.clients[client], ledger.of_client(client), self.num_bytes[client]
             self.num_bytes[client] = (totals.up_bytes, totals.down_bytes)
             if client in rnd.late:
-                continue  # not all of its bytes were on the line when the round ended
+                continue  # not all of its bytes had been sent when the round ended
             link = self.links[client]
             self.links[client] = replace(
                 link,
-                up_bps=_rate(totals.up_bytes - before[0], use.tx_s) or link.up_bps,
-                down_bps=_rate(totals.down_bytes - before[1], use.rx_s) or link.down_bps,
+                up_bps=_rate(totals.up_bytes - before[0], usage.tx_s) or link.up_bps,
+                down_bps=_rate(totals.down_bytes - before[1], usage.rx_s) or link.down_bps,
             )
 
     def memory(self) -> dict[str, Any]:
-        """Rates, and bytes so far."""
+        """Return the measured rates, and the bytes so far."""
         return {
             "bps": [[link.up_bps, link.down_bps] for link in self.links],
             "num_bytes": [list(both) for both in self.num_bytes],
         }
 
     def remember(self, state: dict[str, Any]) -> None:
-        """Puts them back."""
+        """Restore what `memory` returned."""
         self.links = [
             replace(link, up_bps=up_bps, down_bps=down_bps)
             for link, (up_bps, down_bps) in zip(self.links, state["bps"], strict=True)
@@ -118,25 +118,25 @@ class Ares(CutPolicy):
 
 @dataclass
 class Arm:
-    """What a group saw of one cut."""
+    """Statistics of one cut within a group."""
 
     num_rounds: int = 0
     sample_s: float = math.inf
-    """Mean seconds a sample."""
+    """Mean seconds per sample."""
 
 
 class FedAdapt(CutPolicy):
-    """By the times that rounds took."""
+    """FedAdapt: a bandit over measured round times."""
 
     def __init__(self, cfg: SimConfig, setup: Setup) -> None:
         super().__init__(cfg, setup)
         assert isinstance(cfg.cut, FedAdaptCut)
         self.explore_frac = cfg.cut.explore_frac
-        self.groups = neighbours_in_speed(setup, cfg.cut.groups)
+        self.groups = speed_groups(setup, cfg.cut.groups)
         self.arms = [{position: Arm() for position in self.choices} for _ in self.groups]
 
     def choose(self, number: int) -> tuple[int, ...]:
-        """Each group's cut, for all of its clients."""
+        """Return each group's cut for all of its clients."""
         positions = list(self.positions)
         for group, clients in enumerate(self.groups):
             position = self.pick(number, group)
@@ -145,7 +145,7 @@ class FedAdapt(CutPolicy):
         return tuple(positions)
 
     def pick(self, number: int, group: int) -> int:
-        """A cut that was not tried yet, or the best one, or now and then a random one."""
+        """Return an untried cut; otherwise a random one with probability `explore_frac`, or the best one."""
         arms = self.arms[group]
         untried = [position for position, arm in arms.items() if not arm.num_rounds]
         if untried:
@@ -156,7 +156,7 @@ class FedAdapt(CutPolicy):
         return min(arms, key=lambda position: arms[position].sample_s)
 
     def learn(self, rnd: Round, ledger: Ledger) -> None:
-        """Adds what each group's clients needed to its cut's mean."""
+        """Add the time per sample of each group's clients to the mean of its cut."""
         for group, clients in enumerate(self.groups):
             seconds = [self.sample_s(rnd, client) for client in clients if client in rnd.clients]
             if seconds:
@@ -166,57 +166,57 @@ class FedAdapt(CutPolicy):
                 arm.sample_s = (total_s + sum(seconds) / len(seconds)) / arm.num_rounds
 
     def sample_s(self, rnd: Round, client: int) -> float:
-        """Seconds a sample: computing and bytes on the line as seen, the server's computing as expected.
+        """Return a client's seconds per sample: measured computing and transfers, expected server computing.
 
-        Who was too late counts for the whole round, at least.
+        A late client counts with at least the duration of the round.
         """
         assert rnd.usage is not None
-        use = rnd.usage.clients.get(client)
+        usage = rnd.usage.clients.get(client)
         _, times = self.expected(client, self.positions[client], mean_link(self.setup.world.link_config(client)))
-        seen_s = use.compute_s + use.tx_s + use.rx_s if use else 0.0
+        measured_s = usage.compute_s + usage.tx_s + usage.rx_s if usage else 0.0
         if client in rnd.late:
-            seen_s = max(seen_s, rnd.usage.end_s - rnd.usage.begin_s)
-        return (seen_s + times.server_s) / (self.setup.num_samples[client] * self.cfg.local_epochs)
+            measured_s = max(measured_s, rnd.usage.end_s - rnd.usage.begin_s)
+        return (measured_s + times.server_s) / (self.setup.num_samples[client] * self.cfg.local_epochs)
 
     def memory(self) -> dict[str, Any]:
-        """What each group saw of each cut."""
+        """Return the statistics of each group's cuts."""
         return {"arms": [[[position, a.num_rounds, a.sample_s] for position, a in arms.items()] for arms in self.arms]}
 
     def remember(self, state: dict[str, Any]) -> None:
-        """Puts it back."""
+        """Restore what `memory` returned."""
         self.arms = [{position: Arm(num, mean_s) for position, num, mean_s in arms} for arms in state["arms"]]
 
 
 def build_policy(cfg: SimConfig, setup: Setup) -> CutPolicy | None:
-    """What chooses the cuts; None where they stay.
+    """Build the policy that chooses the cuts; None for fixed cuts.
 
     Raises:
-        UsageError: The method, or the protection, needs cuts that stay; or the codec fits no cut.
+        UsageError: The method or the protection needs fixed cuts, or the codec fits no cut.
     """
     if not isinstance(cfg.cut, AresCut | FedAdaptCut):
         return None
     kind = cfg.cut.kind
     if cfg.method.kind not in _METHODS:
         raise UsageError(
-            f"cut {kind} changes from round to round, and method {cfg.method.kind} needs cuts that stay",
+            f"cut {kind} changes from round to round, but method {cfg.method.kind} needs fixed cuts",
             hint=f"give a layer as cut, or use one of {', '.join(_METHODS)}",
         )
     if not getattr(cfg.method, "sync", True):
         raise UsageError(
-            f"cut {kind} changes from round to round, and client parts without sync are private",
+            f"cut {kind} changes from round to round, but client parts without sync are private",
             hint="set method.sync to true, or give a layer as cut",
         )
     for name in ("noise", "dp_sgd"):
         if getattr(cfg.privacy, name) is not None:
             raise UsageError(
-                f"privacy.{name} protects at a cut that stays, and cut {kind} changes from round to round",
+                f"privacy.{name} needs a fixed cut, but cut {kind} changes from round to round",
                 hint=f"give a layer as cut, or leave privacy.{name} empty",
             )
     return Ares(cfg, setup) if isinstance(cfg.cut, AresCut) else FedAdapt(cfg, setup)
 
 
-def neighbours_in_speed(setup: Setup, num_groups: int) -> list[list[int]]:
-    """Groups of like devices and links, fastest first; sizes differ by one at most."""
+def speed_groups(setup: Setup, num_groups: int) -> list[list[int]]:
+    """Return groups of clients with similar speed, the fastest first; sizes differ by at most one."""
     world = setup.world
 
     def speed(client: int) -> tuple[float, float]:

@@ -1,10 +1,10 @@
-"""What chooses every client's cut before each round, and what a round with a cut should take."""
+"""Interface of policies that choose every client's cut before each round, with expected cost per cut."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.advise.cut_parts import CutParts, LocalTraining
@@ -20,74 +20,81 @@ from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.world.world import SERVER
 
 
+class ExpectedRound(NamedTuple):
+    """Expected cost of one client's round."""
+
+    load: Load
+    times: Times
+
+
 class CutPolicy(ABC):
     """Chooses every client's cut before each round.
 
     Args:
-        cfg: Of the run.
+        cfg: Config of the run.
         setup: Model, world and sample counts.
     """
 
     def __init__(self, cfg: SimConfig, setup: Setup) -> None:
         self.cfg, self.setup = cfg, setup
         self.choices = legal_cuts(cfg, setup)
-        """Positions to choose from."""
+        """Legal cut positions."""
         self.positions = setup.positions
-        """Of the round that was chosen for last."""
+        """Cut positions of the latest round."""
 
     @abstractmethod
     def choose(self, number: int) -> tuple[int, ...]:
-        """Each client's cut in a round."""
+        """Return each client's cut position for a round."""
 
     @abstractmethod
     def learn(self, rnd: Round, ledger: Ledger) -> None:
-        """Looks at a round that has ended."""
+        """Update the policy from a finished round."""
 
     def set_cuts(self, method: Method, number: int) -> None:
-        """Chooses for a round, and tells the method."""
+        """Choose the cuts of a round and set them in the method."""
         self.positions = self.choose(number)
         method.setup = replace(method.setup, positions=self.positions)
 
     def observe(self, rnd: Round, ledger: Ledger) -> None:
-        """Looks at a round that has ended, and notes how deep the cuts were."""
+        """Update the policy from a finished round, and add the mean cut position to its notes."""
         rnd.notes["mean_cut"] = sum(self.positions) / len(self.positions)
         self.learn(rnd, ledger)
 
     def state(self) -> dict[str, Any]:
-        """What the next choice depends on, as plain values."""
+        """Return the state that the next choice depends on, as plain values."""
         return {"positions": list(self.positions), **self.memory()}
 
     def restore(self, method: Method, state: dict[str, Any]) -> None:
-        """Goes on from a state, with the cuts of the last round."""
+        """Restore what `state` returned, and set the cuts of the last round in the method."""
         self.positions = tuple(state["positions"])
         method.setup = replace(method.setup, positions=self.positions)
         self.remember(state)
 
     @abstractmethod
     def memory(self) -> dict[str, Any]:
-        """What it has learnt."""
+        """Return the learned state."""
 
     @abstractmethod
     def remember(self, state: dict[str, Any]) -> None:
-        """Puts back what `memory` gave."""
+        """Restore what `memory` returned."""
 
-    def expected(self, client: int, position: int, link: MeanLink) -> tuple[Load, Times]:
-        """What a client moves and computes in a round with a cut there, and how long that takes."""
+    def expected(self, client: int, position: int, link: MeanLink) -> ExpectedRound:
+        """Return the expected traffic, computing and times of a client's round with a cut at `position`."""
         model, world, cfg = self.setup.model, self.setup.world, self.cfg
         parts = CutParts(model.names[position - 1], position, model.cost(0, position), model.cost(position, len(model)))
         num_active = world.participation.per_round or cfg.num_clients
         how = LocalTraining(self.setup.num_samples[client], cfg.local_epochs, cfg.batch, cfg.codec, num_active)
         load = load_of(SplitFedV2Config(), parts, how)
         times = times_of(load, world.device(client), link, world.device(SERVER))
-        in_lane = max(1.0, num_active / world.lanes)  # clients that share one
-        return load, replace(times, server_s=times.server_s * in_lane)
+        in_lane = max(1.0, num_active / world.lanes)  # clients that share a lane
+        return ExpectedRound(load, replace(times, server_s=times.server_s * in_lane))
 
 
 def legal_cuts(cfg: SimConfig, setup: Setup) -> tuple[int, ...]:
-    """Positions that leave both sides a layer, and that the codec fits.
+    """Return the positions that leave each side a layer and fit the codec.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no such position.
     """
     fitting, misfit = [], None
     for position in range(1, len(setup.model)):

@@ -41,7 +41,7 @@ def test_memory_grows_with_the_tokens_and_not_with_their_square() -> None:
 
 
 def test_heads_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValidationError, match="width 10 is no multiple of twice the 4 heads"):
+    with pytest.raises(ValidationError, match="width 10 is not a multiple of twice the 4 heads"):
         TransformerShapeConfig(width=10, heads=4, kv_heads=4)
-    with pytest.raises(ValidationError, match="heads 4 is no multiple of kv_heads 3"):
+    with pytest.raises(ValidationError, match="heads 4 is not a multiple of kv_heads 3"):
         TransformerShapeConfig(width=16, heads=4, kv_heads=3)

@@ -33,13 +33,13 @@ def test_unknown_codec() -> None:
 
 def test_codecs_that_do_not_fit_each_other() -> None:
     assert _refusal({"up": {"kind": "topk"}, "down": {"kind": "fedlite", "num_subvectors": 2}}) == (
-        "down: fedlite cannot code what topk leaves of a gradient; take none, fp16 or uniform"
+        "down: fedlite cannot encode the gradient of values kept by topk; use none, fp16 or uniform"
     )
     assert _refusal({"up": {"kind": "randtopk"}, "down": {"kind": "uniform", "per": "channel"}}) == (
-        "down.per: what randtopk leaves of a gradient has no channels; take per: tensor"
+        "down.per: the gradient of values kept by randtopk has no channels; use per: tensor"
     )
     assert _refusal({"error_feedback": True}) == (
-        "error_feedback: there is no error, as both codecs are none; choose a codec for down"
+        "error_feedback: both codecs are none, so there is no error; choose a codec for down"
     )
 
 

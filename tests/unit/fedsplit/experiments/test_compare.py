@@ -66,7 +66,7 @@ def test_the_same_twice_is_refused(lists):
 
 
 def test_a_comparison_on_flower_is_refused():
-    with pytest.raises(ValidationError, match=r"sim\.backend: runs of a comparison are processes of their own"):
+    with pytest.raises(ValidationError, match=r"sim\.backend: comparisons run in separate processes"):
         CompareConfig.model_validate({"sim": {"backend": {"kind": "flower-sim"}}})
 
 

@@ -124,5 +124,5 @@ def test_epsilon_grows_with_steps_and_is_none_without_dp_sgd():
 
 
 def test_nopeek_and_dp_sgd_exclude_each_other():
-    with pytest.raises(ValueError, match="nopeek and dp_sgd cannot be on together"):
+    with pytest.raises(ValueError, match="nopeek and dp_sgd cannot be combined"):
         PrivacyConfig(nopeek=NopeekConfig(), dp_sgd=DpSgdConfig())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.sim.adaptive_cuts import FedAdapt, neighbours_in_speed
+from edgeai.fedsplit.sim.adaptive_cuts import FedAdapt, speed_groups
 
 SIZES = (40, 56, 33)
 ARES = {"kind": "ares"}
@@ -172,11 +172,11 @@ def test_explores_as_often_as_asked(play: Any) -> None:
     assert abs(sum(position != best for position in picked) / 1000 - 0.2) < 0.04
 
 
-def test_groups_are_neighbours_in_speed(play: Any) -> None:
+def test_groups_are_speed_groups(play: Any) -> None:
     world = {"devices": [device(speed) for speed in (3e9, 1e9, 5e9, 2e9, 4e9)]}
     setup = play((20,) * 5, method="fedavg", rounds=1, world=world).sim.setup
-    assert neighbours_in_speed(setup, 2) == [[2, 4], [0, 3, 1]]
-    assert neighbours_in_speed(setup, 9) == [[2], [4], [0], [3], [1]]
+    assert speed_groups(setup, 2) == [[2, 4], [0, 3, 1]]
+    assert speed_groups(setup, 9) == [[2], [4], [0], [3], [1]]
 
 
 # what they have in common
@@ -204,18 +204,18 @@ def test_notes_how_deep_the_cuts_are(play: Any) -> None:
 REFUSED = [
     (
         {"method": "fedavg"},
-        "cut ares changes from round to round, and method fedavg needs cuts that stay",
+        "cut ares changes from round to round, but method fedavg needs fixed cuts",
         "give a layer as cut, or use one of relay, splitfed-v1, splitfed-v2, sflg, psl, mergesfl, cyclesl, cpsl, "
         "hierarchical, hsfl",
     ),
     (
         {"method": {"kind": "psl", "sync": False}},
-        "cut ares changes from round to round, and client parts without sync are private",
+        "cut ares changes from round to round, but client parts without sync are private",
         "set method.sync to true, or give a layer as cut",
     ),
     (
         {"method": "splitfed-v2", "privacy": {"dp_sgd": {}}},
-        "privacy.dp_sgd protects at a cut that stays, and cut ares changes from round to round",
+        "privacy.dp_sgd needs a fixed cut, but cut ares changes from round to round",
         "give a layer as cut, or leave privacy.dp_sgd empty",
     ),
 ]

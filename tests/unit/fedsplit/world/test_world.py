@@ -152,5 +152,5 @@ def test_bad_worlds_are_refused() -> None:
     with pytest.raises(UsageError) as error:
         world(participation={"per_round": 6})
     assert error.value.message == "world.participation.per_round is 6, but there are only 5 clients"
-    with pytest.raises(ValueError, match="2 shares for 1 devices: give one for each"):
+    with pytest.raises(ValueError, match="2 shares for 1 devices: give one per device"):
         world(shares=[0.5, 0.5])

@@ -1,7 +1,7 @@
-"""FedAvg: every client trains the whole model, the server averages.
+"""FedAvg: every client trains the whole model; the server averages the results.
 
 McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017, algorithm 1.
-Client: all layers, data, labels. Server: the average. Crosses, per client and round: N s bytes down, N s up.
+Client: all layers, data, labels. Server: the average. Sent per client and round: N s bytes down, N s up.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
 class FullClient(ClientHalf):
-    """A device that trains the whole model on its own."""
+    """Client half that trains the whole model locally."""
 
     def on_train(self, message: Message) -> Message:
-        """Takes over the weights, trains for the round, and answers with the result."""
+        """Load the weights, train for the round, and answer with the result."""
         self.begin(message)
         optim = self.optimizer("model")
         loss_sum, num_samples = 0.0, 0
@@ -38,7 +38,7 @@ class FullClient(ClientHalf):
         return self.answer(Message(weights=self.weights("model"), options={"loss": loss_sum / num_samples}))
 
     def backward_loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """Fills the gradients of a batch's mean loss; under DP-SGD they are clipped and noisy.
+        """Fill the gradients of a batch's mean loss; with DP-SGD, clipped and noisy ones.
 
         Returns:
             The loss, detached.
@@ -57,19 +57,19 @@ class FullClient(ClientHalf):
         return loss.detach()
 
     def begin(self, message: Message) -> None:
-        """Takes over what came down; variants take more."""
+        """Load the message from the server."""
         self.load("model", message.weights)
 
     def correct(self) -> None:
-        """For variants: a change of the gradients before the step."""
+        """Hook for subclasses: modify the gradients before the optimizer step."""
 
     def answer(self, message: Message) -> Message:
-        """For variants: what else goes up."""
+        """Hook for subclasses: add to the answer."""
         return message
 
 
 class FedAvg(Method):
-    """See the head of this file."""
+    """Federated averaging."""
 
     client_half: type[ClientHalf] = FullClient
     is_split = False
@@ -80,16 +80,16 @@ class FedAvg(Method):
         for name in ("noise", "nopeek"):
             if getattr(setup.cfg.privacy, name) is not None:
                 raise UsageError(
-                    f"privacy.{name} acts on smashed data, and {self.cfg.kind} sends none",
+                    f"privacy.{name} acts on smashed data, but {self.cfg.kind} sends none",
                     hint="use privacy.dp_sgd, or a method that splits the model",
                 )
 
     def client_parts(self, client: int) -> dict[str, Part]:
-        """The whole model."""
+        """Return the whole model."""
         return {"model": self.fresh_part(0, len(self.setup.model))}
 
     def round(self, rnd: Round) -> None:
-        """Down with the model, train, up, average by n_k / n."""
+        """Send the model, train it on the clients, and average the results by n_k / n."""
         replies = rnd.accept(
             rnd.ask("train", {client: Request(self.send(client), rnd.begin_s) for client in rnd.clients})
         )
@@ -99,20 +99,20 @@ class FedAvg(Method):
             self.aggregate(replies)
 
     def send(self, client: int) -> Message:
-        """What a client begins with."""
+        """Return the message that starts a client's round."""
         return Message(weights=self.global_model.weights())
 
     def hold(self, rnd: Round, num_models: int) -> None:
-        """The server holds its model, and those that came up."""
+        """Record the server's memory: its model in training and `num_models` received ones."""
         cost = self.setup.model.cost(0, len(self.setup.model))
         rnd.server.hold(training_bytes(cost, self.setup.cfg.optim) + num_models * cost.weight_bytes)
 
     def aggregate(self, replies: dict[int, Reply]) -> None:
-        """Makes the next global model."""
+        """Update the global model from the received weights."""
         self.global_model.load(average(weights_of(replies), self.setup.shares(list(replies))))
 
 
 def note_losses(rnd: Round, setup: Setup, replies: dict[int, Reply]) -> None:
-    """Notes the mean losses that clients saw themselves."""
+    """Add the mean losses that the clients report."""
     for client, reply in replies.items():
-        rnd.loss.add(float(reply.message.options["loss"]), setup.num_samples[client])  # type: ignore[arg-type]
+        rnd.loss.add(reply.message.number("loss"), setup.num_samples[client])

@@ -1,11 +1,11 @@
-"""FedSGD: a client sends the gradient of its mean loss over all its samples; the server steps on their mean.
+"""FedSGD: each client sends the gradient of its mean loss; the server takes a step on their mean.
 
 McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017, section 2.
-Client: all layers, data, labels. Server: the model and its optimizer, whose state lasts from round to round.
-Crosses, per client and round: N s bytes down; a gradient for each trainable weight up, and the buffers as they are.
+Client: all layers, data, labels. Server: the model and its optimizer, whose state is kept across rounds.
+Sent per client and round: N s bytes down; the gradient of each trainable weight and the buffers up.
 
-A gradient is computed batch by batch, which changes nothing but the memory it takes: a mean over all samples is the
-mean over batches by b / n_k. With BatchNorm the batches do count; the buffers are averaged like FedAvg's.
+The gradient is computed batch by batch, which changes only the memory: the mean over all samples is the mean over
+batches weighted by b / n_k. With BatchNorm the batches matter; the buffers are averaged as in FedAvg.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from edgeai.fedsplit.protocol.transport import Reply
 
 
 class GradientClient(FullClient):
-    """Computes one gradient and takes no step."""
+    """Computes one gradient without a step."""
 
     def on_train(self, message: Message) -> Message:
-        """Takes over the weights and answers with the gradient there."""
+        """Load the weights and answer with the gradient at them."""
         self.begin(message)
         module = self.parts["model"].module
         named = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
@@ -48,7 +48,7 @@ class GradientClient(FullClient):
 
 
 class FedSGD(FedAvg):
-    """See the head of this file."""
+    """One server step per round on the mean gradient."""
 
     client_half = GradientClient
 
@@ -56,23 +56,23 @@ class FedSGD(FedAvg):
         super().__init__(setup)
         if setup.cfg.local_epochs != 1:
             raise UsageError(
-                f"fedsgd takes one gradient a round, and local_epochs is {setup.cfg.local_epochs}",
+                f"fedsgd takes one gradient per round, but local_epochs is {setup.cfg.local_epochs}",
                 hint="set local_epochs to 1, or use fedavg",
             )
         self.optim = build_optimizer(self.global_model.model.parameters(), setup.cfg.optim)
 
     def aggregate(self, replies: dict[int, Reply]) -> None:
-        """One step on the mean gradient."""
+        """Take one step on the mean gradient."""
         mean = average(weights_of(replies), self.setup.shares(list(replies)))
         for name, weight in self.global_model.model.named_parameters():
             weight.grad = mean.pop(name, None)
         self.optim.step()
-        self.global_model.load(mean)  # what is left: buffers
+        self.global_model.load(mean)  # the buffers
 
     def extra(self) -> dict[str, Any]:
-        """The optimizer's state."""
+        """Return the optimizer state."""
         return {"optim": copy.deepcopy(self.optim.state_dict())}
 
     def load_extra(self, extra: dict[str, Any]) -> None:
-        """Puts it back."""
+        """Restore what `extra` returned."""
         self.optim.load_state_dict(extra["optim"])

@@ -1,19 +1,20 @@
-"""AdaSplit: devices learn from a contrastive loss, a few at a time also teach the server, which keeps a mask for each.
+"""AdaSplit: devices train on a contrastive loss; selected ones also train the server, which keeps a mask per client.
 
 Chopra et al., "AdaSplit: Adaptive Trade-offs for Resource-constrained Distributed Deep Learning", 2021. Contrastive
 loss: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, equation 2.
 
-Client: the layers before its cut and a projection, both its own and never sent, data. Server: one half, and for each
-client a mask over its weights. Local phase (`local_rounds`): devices pull samples of one class together at the cut,
-nothing crosses. Global phase: they go on with that; for each batch an orchestrator chooses the share `select_frac` of
-them by the upper confidence bound of the server's loss on them, those send smashed data, and the server's weights w and
-the client's mask m learn from CE of the layers with weights w * m. No gradient comes back.
-Crosses, per client and round of the global phase: at most E n_k (q s + l) up, about eta of that on average.
+Client: private layers before its cut and a private projection, data. Server: one half, and a mask over its weights per
+client. Local phase (`local_rounds`): devices train on the contrastive loss at the cut; nothing is sent. Global phase:
+they continue with that; for each batch an orchestrator selects the share `select_frac` of the clients by the upper
+confidence bound of the server's loss on them. Selected clients send smashed data, and the server's weights w and the
+client's mask m are trained on CE of the layers with weights w * m. No gradient is sent back.
+Sent per client and round of the global phase: at most E n_k (q s + l) up, about eta of that on average.
 
-In use a client's layers go with the server's, masked by its mask. All devices wait for the orchestrator's word.
+For inference a client's layers are combined with the server's under its mask. All devices wait for the orchestrator's
+selection.
 
-Differs from the paper: masks are kept sparse by soft thresholding after each step, which gives true zeros; the
-confidence bound counts pulls, discounting only the losses; the projection is Flatten + Linear.
+Differs from the paper: masks are kept sparse by soft thresholding after each step, which yields exact zeros; the
+confidence bound discounts losses, but not the number of pulls; the projection is Flatten + Linear.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 _PROJECTION, _WIDTH = "projection", 64
-_PROJECTION_SEED = 15  # what a draw is for
+_PROJECTION_SEED = 15  # purpose of the draw
 
 
 class ContrastiveClient(SplitClient):
-    """Learns alone; sends smashed data where it is asked for them."""
+    """Trains on the contrastive loss; sends smashed data on request."""
 
     waits = False
 
@@ -61,7 +62,7 @@ class ContrastiveClient(SplitClient):
         self.optim = self.optimizer("client", _PROJECTION)
 
     def on_local(self, message: Message) -> Message:
-        """A round without the server; says only how large its loss was."""
+        """Train for a round of the local phase; answer with the mean loss only."""
         loss, num_samples = 0.0, 0
         for _, x, y in self.batches():
             self.smash(x)
@@ -71,7 +72,7 @@ class ContrastiveClient(SplitClient):
         return Message(options={"loss": loss / num_samples})
 
     def on_step(self, message: Message) -> Message:
-        """One batch; its smashed data, from before the step, go up if the server wants them."""
+        """Train on one batch; answer with its smashed data from before the step if the server requests them."""
         batch = self.batch()
         assert batch is not None, "there are no more batches in this round"
         _, x, y = batch
@@ -80,15 +81,14 @@ class ContrastiveClient(SplitClient):
         return Message(activations={"z": z}, labels={"y": y}) if message.options["send"] else EMPTY
 
     def on_end(self, message: Message) -> None:
-        """Ends the round; all weights stay."""
+        """End the round and keep all weights on the device."""
         self.kept = {**self.weights("client"), **tagged(_PROJECTION, self.weights(_PROJECTION))}
 
     def learn(self, y: Tensor, message: Message) -> float:
-        """One step on the contrastive loss of the pending batch; returns that loss."""
-        assert self.pending is not None, "there is no batch to learn from"
-        pending, self.pending = self.pending, None
+        """Take one step on the contrastive loss of the pending batch; return that loss."""
+        pending = self.take_pending()
         leaf = pending.z.detach().requires_grad_()
-        temperature = float(message.options["temperature"])  # type: ignore[arg-type]
+        temperature = message.number("temperature")
         self.optim.zero_grad()
         loss = contrastive_loss(self.parts[_PROJECTION].module(leaf), y, temperature)
         loss.backward()
@@ -101,7 +101,7 @@ class ContrastiveClient(SplitClient):
 
 
 class AdaSplit(Method):
-    """See the head of this file."""
+    """Contrastive local training with selected clients and per-client server masks."""
 
     cfg: AdaSplitConfig
     client_half = ContrastiveClient
@@ -111,46 +111,46 @@ class AdaSplit(Method):
         super().__init__(setup)
         if setup.cfg.privacy.dp_sgd is not None:
             raise UsageError(
-                "adasplit's contrastive loss ties the samples of a batch, so there is no gradient of one to clip",
+                "adasplit's contrastive loss couples the samples of a batch: there is no per-sample gradient to clip",
                 hint="leave privacy.dp_sgd empty, or choose another method",
             )
         self.projections = build_auxiliary(setup, lambda at: _build_projection(setup, at), _PROJECTION_SEED)
-        """As every client starts with."""
+        """Initial projection of every client, by position of its cut."""
         self.masks: dict[int, Weights] = {}
-        """Of the clients that taught the server so far, by the weights' names."""
+        """Masks by client and weight name, for the clients that have trained the server."""
         self.orchestrator = Orchestrator(self.cfg.discount)
 
     def client_parts(self, client: int) -> dict[str, Part]:
-        """The layers before the cut, and the projection."""
+        """Return the layers before the cut and the projection."""
         projection = self.projections[self.setup.positions[client]]
         return {**super().client_parts(client), _PROJECTION: copy_part(projection)}
 
     def extra(self) -> dict[str, Any]:
-        """Masks, and what the orchestrator knows."""
+        """Return the masks and the orchestrator's statistics."""
         return {"masks": self.masks, "orchestrator": self.orchestrator.state()}
 
     def load_extra(self, extra: dict[str, Any]) -> None:
-        """Puts back what `extra` gave."""
+        """Restore what `extra` returned."""
         self.masks = extra["masks"]
         self.orchestrator.load_state(extra["orchestrator"])
 
     def round(self, rnd: Round) -> None:
-        """Of the local phase or the global one."""
+        """Run a round of the local or the global phase."""
         if rnd.number <= self.cfg.local_rounds:
             self.local_round(rnd)
         else:
             self.global_round(rnd)
 
     def local_round(self, rnd: Round) -> None:
-        """Devices learn alone."""
+        """Train the devices without the server."""
         message = Message(options={"temperature": self.cfg.temperature})
         replies = rnd.ask("local", {client: Request(message, rnd.begin_s) for client in rnd.clients})
         for client, reply in replies.items():
-            rnd.loss.add(float(reply.message.options["loss"]), self.setup.num_samples[client])  # type: ignore[arg-type]
+            rnd.loss.add(reply.message.number("loss"), self.setup.num_samples[client])
         rnd.accept(replies)
 
     def global_round(self, rnd: Round) -> None:
-        """Batch by batch: choose, learn on the devices, learn at the server."""
+        """For each batch, select clients, train the devices, and train the server on the selected ones."""
         server = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
         ready_s = dict.fromkeys(rnd.clients, rnd.begin_s)
         for clients in lock_steps(self.setup, rnd.clients, "shrink"):
@@ -161,15 +161,15 @@ class AdaSplit(Method):
                 for client in clients
             }
             replies = rnd.ask("step", requests)
-            word_s = max([rnd.begin_s, *(self.learn(rnd, server, replies[client]) for client in chosen)])
-            ready_s |= {client: max(word_s, reply.client_s) for client, reply in replies.items()}
+            selected_s = max([rnd.begin_s, *(self.learn(rnd, server, replies[client]) for client in chosen)])
+            ready_s |= {client: max(selected_s, reply.client_s) for client, reply in replies.items()}
         num_masked = sum(mask.numel() * mask.element_size() for one in self.masks.values() for mask in one.values())
         rnd.server.hold(server.memory_bytes(self.setup.cfg.batch) + num_masked)
         rnd.notes["mask_density_frac"] = self.density_frac()
         rnd.accept(rnd.ask("end", {client: Request(at_s=ready_s[client]) for client in rnd.clients}))
 
     def learn(self, rnd: Round, server: ServerHalf, reply: Reply) -> float:
-        """A step of weights and mask on one client's batch; returns when it is done."""
+        """Train weights and mask on one client's batch; return the end time."""
         client, position = reply.client, self.setup.positions[reply.client]
         tail, cfg = server.tail(position), self.setup.cfg.optim
         weights = {name: weight for name, weight in tail.named_parameters() if weight.requires_grad}
@@ -195,41 +195,41 @@ class AdaSplit(Method):
         return rnd.server.work(len(y) * server.cost(position).train_flops, reply.at_s)
 
     def density_frac(self) -> float:
-        """Share of all masks' values that are not zero."""
+        """Return the share of non-zero mask values."""
         values = [mask for one in self.masks.values() for mask in one.values()]
         return sum(int(mask.count_nonzero()) for mask in values) / max(1, sum(mask.numel() for mask in values))
 
     def masked_model(self, client: int, kept: Kept) -> SplitModel:
-        """One client's layers with the server's under its mask."""
+        """Return one client's layers joined with the server's under its mask."""
         own = personal_model(self, client, kept)
         weights = own.weights()
         own.load({name: weights[name] * mask for name, mask in self.masks.get(client, {}).items()})
         return own
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
-        """Every client's own model."""
+        """Return the masked model of every client."""
         clients = range(len(self.setup.positions))
         return [Evaluated(self.whole(self.masked_model(client, kept)), client) for client in clients]
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
-        """Likewise."""
+        """Return a client's masked model."""
         return self.masked_model(client, kept)
 
 
 class Orchestrator:
-    """Chooses those clients on which the server does worst, or about which it knows least (UCB).
+    """Selects clients by an upper confidence bound (UCB) on the server's loss.
 
     Args:
-        discount: Of losses, for each later choice.
+        discount: Factor on past losses per selection.
     """
 
     def __init__(self, discount: float) -> None:
         self._discount = discount
         self._num_choices = 0
-        self._known: dict[int, list[float]] = {}  # by client: sum of losses, of their weights, pulls
+        self._known: dict[int, list[float]] = {}  # by client: discounted sums of losses and of weights, pulls
 
     def choose(self, clients: Sequence[int], num: int) -> list[int]:
-        """The clients of one iteration, rising."""
+        """Select `num` of the clients, in ascending order."""
         self._num_choices += 1
         for known in self._known.values():
             known[0] *= self._discount
@@ -238,47 +238,47 @@ class Orchestrator:
         return sorted(best[:num])
 
     def score(self, client: int) -> float:
-        """Discounted mean loss plus sqrt(2 log t / pulls); infinite before the first pull."""
+        """Return the discounted mean loss plus sqrt(2 log t / pulls); infinite before the first pull."""
         if client not in self._known:
             return math.inf
         loss, weight, num_pulls = self._known[client]
         return loss / weight + math.sqrt(2 * math.log(self._num_choices) / num_pulls)
 
     def saw(self, client: int, loss: float) -> None:
-        """Takes in the server's loss on a client that was chosen."""
+        """Record the server's loss on a selected client."""
         known = self._known.setdefault(client, [0.0, 0.0, 0.0])
         known[0] += loss
         known[1] += 1
         known[2] += 1
 
     def state(self) -> dict[str, Any]:
-        """Plain numbers."""
+        """Return the statistics as plain numbers."""
         return {"num_choices": self._num_choices, "known": {client: list(one) for client, one in self._known.items()}}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` gave."""
+        """Restore what `state` returned."""
         self._num_choices = state["num_choices"]
         self._known = {client: list(one) for client, one in state["known"].items()}
 
 
 def contrastive_loss(features: Tensor, y: Tensor, temperature: float) -> Tensor:
-    """Supervised contrastive loss: mean over samples that have a companion of their class in the batch.
+    """Return the supervised contrastive loss: mean over samples with another one of their class in the batch.
 
     Args:
-        features: [b, d], of any length.
-        y: [b].
-        temperature: Divides the cosines.
+        features: Features [b, d], of any norm.
+        y: Labels, [b].
+        temperature: Divisor of the cosine similarities.
     """
     unit = F.normalize(features)
     is_self = torch.eye(len(y), dtype=torch.bool, device=y.device)
     logits = (unit @ unit.T / temperature).masked_fill(is_self, -math.inf)
-    companion_mask = (y[:, None] == y[None, :]) & ~is_self
-    log_share = (logits - logits.logsumexp(1, keepdim=True)).masked_fill(~companion_mask, 0.0)
-    num_companions = companion_mask.sum(1)
-    anchor_mask = num_companions > 0
+    positive_mask = (y[:, None] == y[None, :]) & ~is_self
+    log_share = (logits - logits.logsumexp(1, keepdim=True)).masked_fill(~positive_mask, 0.0)
+    num_positives = positive_mask.sum(1)
+    anchor_mask = num_positives > 0
     if not anchor_mask.any():
         return features.sum() * 0.0
-    return -(log_share.sum(1)[anchor_mask] / num_companions[anchor_mask]).mean()
+    return -(log_share.sum(1)[anchor_mask] / num_positives[anchor_mask]).mean()
 
 
 def _build_projection(setup: Setup, position: int) -> nn.Module:
@@ -286,5 +286,5 @@ def _build_projection(setup: Setup, position: int) -> nn.Module:
 
 
 def _shrunk(mask: Tensor, step: float) -> Tensor:
-    """Soft thresholding: the proximal step of the L1 norm."""
+    """Return the mask after soft thresholding, the proximal step of the L1 norm."""
     return mask.sign() * (mask.abs() - step).clamp(min=0)

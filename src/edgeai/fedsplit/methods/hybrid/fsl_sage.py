@@ -1,29 +1,29 @@
-"""FSL-SAGE: local heads that are fitted, at the server, to give the server's own gradient at the cut.
+"""FSL-SAGE: local heads, fitted by the server to estimate its own gradient at the cut.
 
 Nair et al., "FSL-SAGE: Accelerating Federated Split Learning via Smashed Activation Gradient Estimation", ICML 2025.
 
 Client: the layers before its cut, a head that it does not train, data. Server: the layers behind the cut, a copy of
-each client's head, the smashed data that it saw last. A client learns from d CE(head(z), y) / dz; every `align_every`
-rounds, from the first on, the server fits each head so that this comes close to d CE(server(z), y) / dz on what it
-remembers. Crosses, per client and round, with a bytes of head: E n_k (q s + l) / h up at the cut and nothing down; the
-client part both ways; a down in the first round that the client takes part in after a fit.
+each client's head, the newest smashed data of each client. A client trains on d CE(head(z), y) / dz; every
+`align_every` rounds, from the first on, the server fits each head so that this approximates d CE(server(z), y) / dz on
+the stored smashed data. Sent per client and round, with a bytes of head: E n_k (q s + l) / h up at the cut and nothing
+down; the client part both ways; a down in the client's first round after a fit.
 
-Differs from the paper: gradients are fitted sample by sample (of the sum over a batch, not its mean), so that the fit
-does not depend on the batch size; every fit starts a new Adam and takes whole passes over what is remembered.
+Differs from the paper: gradients are fitted per sample (of the sum over a batch, not its mean), so that the fit does
+not depend on the batch size; every fit starts a new Adam and makes full passes over the stored data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgeai.fedsplit.config.hybrid import FSLSageConfig
 from edgeai.fedsplit.cuts.weights import Weights, clone
 from edgeai.fedsplit.methods.auxiliary_nets import HEAD, copy_part
+from edgeai.fedsplit.methods.cut_gradients import gradient_at
 from edgeai.fedsplit.methods.hybrid.local_loss import Decoupled, LocalLossClient
 from edgeai.fedsplit.methods.method import Method
 from edgeai.fedsplit.methods.setup import Setup
@@ -38,7 +38,7 @@ from edgeai.fedsplit.protocol.transport import Reply
 
 
 class SageClient(LocalLossClient):
-    """Trains the layers before the cut only; the head comes from the server, and stays."""
+    """Trains the layers before the cut only, with a head that the server fits."""
 
     trained = ("client",)
 
@@ -48,25 +48,32 @@ class SageClient(LocalLossClient):
             self.load("head", untagged(HEAD, self.kept))
 
     def take(self, message: Message) -> None:
-        """Takes over the layers, and a head if one came."""
+        """Load the layers, and the head if the message has one."""
         self.load("client", model_weights(message.weights))
         if head := untagged(HEAD, message.weights):
             self.load("head", head)
             self.kept = tagged(HEAD, self.weights("head"))
 
     def result(self) -> dict[str, Tensor]:
-        """The layers alone."""
+        """Return the layers only."""
         return self.weights("client")
 
     def local_gradient(self, z: Tensor, y: Tensor) -> Tensor:
-        """The head's estimate of the server's gradient."""
+        """Return the head's estimate of the server's gradient."""
         leaf = z.detach().requires_grad_()
         [gradient] = torch.autograd.grad(self.local_loss(leaf, y), leaf)
         return gradient
 
 
+class Seen(NamedTuple):
+    """Stored smashed data z [n, ...] and labels y [n] of one client."""
+
+    z: Tensor
+    y: Tensor
+
+
 class FSLSage(Decoupled):
-    """See the head of this file."""
+    """Local training with heads that estimate the server's gradient."""
 
     cfg: FSLSageConfig
     client_half = SageClient
@@ -74,38 +81,38 @@ class FSLSage(Decoupled):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.fitted: dict[int, Weights] = {}
-        """Heads that differ from the first one, by client."""
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
-        """z [n, ...] and y [n] that each client sent last."""
+        """Weights of the fitted heads, by client."""
+        self.seen: dict[int, Seen] = {}
+        """Newest smashed data and labels of each client."""
         self.unsent: set[int] = set()
-        """Clients whose head was fitted since they got one."""
+        """Clients that have not received their newest head."""
 
     @property
     def every(self) -> int:
-        """The paper's h."""
+        """Upload interval in batches, h."""
         return self.cfg.h
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The model; heads are in `extra`."""
+        """Return the model; the heads are in `extra`."""
         return Method.modules(self)
 
     def extra(self) -> dict[str, Any]:
-        """Heads, what they are fitted on, and who lacks the newest."""
+        """Return the heads, the data to fit them on, and the clients that lack the newest head."""
         seen = {client: list(pair) for client, pair in self.seen.items()}
         return {"fitted": self.fitted, "seen": seen, "unsent": sorted(self.unsent)}
 
     def load_extra(self, extra: dict[str, Any]) -> None:
-        """Puts back what `extra` gave."""
+        """Restore what `extra` returned."""
         self.fitted = extra["fitted"]
-        self.seen = {client: (z, y) for client, (z, y) in extra["seen"].items()}
+        self.seen = {client: Seen(z, y) for client, (z, y) in extra["seen"].items()}
         self.unsent = set(extra["unsent"])
 
     def warnings(self) -> tuple[str, ...]:
-        """Nothing: devices train no head."""
+        """Return no warnings: devices train no head."""
         return ()
 
     def round(self, rnd: Round) -> None:
-        """As with every local loss; then, now and then, the heads are fitted."""
+        """Run a local-loss round; every `align_every` rounds, fit the heads."""
         super().round(rnd)
         num_bytes = sum(z.numel() * z.element_size() + y.numel() * y.element_size() for z, y in self.seen.values())
         half = ServerHalf(self.global_model, self.setup.first, self.setup.cfg.optim)
@@ -116,7 +123,7 @@ class FSLSage(Decoupled):
                 rnd.notes["gradient_error"] = sum(errors) / len(errors)
 
     def send(self, client: int) -> Message:
-        """The layers, and the head if it is news."""
+        """Return the layers, and the head if the client lacks the newest."""
         weights = self.global_model.weights(0, self.setup.positions[client])
         if client in self.unsent:
             self.unsent.remove(client)
@@ -124,22 +131,22 @@ class FSLSage(Decoupled):
         return Message(weights=weights, options={"every": self.every})
 
     def served(self, rnd: Round, reply: Reply) -> None:
-        """Remembers the newest smashed data."""
+        """Store the newest smashed data."""
         z, y = reply.message.activations["z"].detach(), reply.message.labels["y"]
         if reply.client in self.seen:
-            before_z, before_y = self.seen[reply.client]
-            z, y = torch.cat([before_z, z]), torch.cat([before_y, y])
-        self.seen[reply.client] = z[-self.cfg.remember :], y[-self.cfg.remember :]
+            before = self.seen[reply.client]
+            z, y = torch.cat([before.z, z]), torch.cat([before.y, y])
+        self.seen[reply.client] = Seen(z[-self.cfg.remember :], y[-self.cfg.remember :])
 
     def aggregate(self, replies: Mapping[int, Reply], servers: Mapping[int, ServerHalf]) -> None:
-        """Averages client parts; heads are each client's own."""
+        """Average the client parts; heads are personal."""
         self.global_model.load(average_whole_models(self.setup, replies, server_weights(servers)))
 
     def align(self, rnd: Round, half: ServerHalf, client: int) -> float:
-        """Fits one client's head.
+        """Fit one client's head.
 
         Returns:
-            Squared error of its gradients over their squared size, after the fit.
+            Squared error of the estimated gradients after the fit, relative to the squared norm of the true ones.
         """
         position = self.setup.positions[client]
         z, y = self.seen[client]
@@ -154,18 +161,10 @@ class FSLSage(Decoupled):
             optim.step()
         self.fitted[client] = clone(head.module.state_dict())
         self.unsent.add(client)
-        passes = 2 * self.cfg.align_steps  # a gradient, and the gradient of its error
+        passes = 2 * self.cfg.align_steps  # the gradient, and the gradient of its error
         flops = len(z) * (half.cost(position).train_flops + passes * head.cost.train_flops)
         rnd.server.work(flops, rnd.server.end_s, label="align")
         return float(_squared_error(head.module, z, y, target).detach() / target.square().sum())
-
-
-def gradient_at(module: nn.Module, z: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
-    """The gradient [n, ...] of each sample's loss at the cut."""
-    leaf = z.detach().requires_grad_()
-    loss = F.cross_entropy(module(leaf), y, reduction="sum")
-    [gradient] = torch.autograd.grad(loss, leaf, create_graph=create_graph)
-    return gradient
 
 
 def _squared_error(head: nn.Module, z: Tensor, y: Tensor, target: Tensor) -> Tensor:

@@ -1,17 +1,17 @@
-"""Hierarchical SplitFed: clients below edge servers below a cloud.
+"""Hierarchical SplitFed: clients connected to edge servers, edge servers connected to a cloud.
 
 Liu et al., "Client-Edge-Cloud Hierarchical Federated Learning", ICC 2020 (HierFAVG), with split clients: every edge
-runs SplitFed V2 with the clients below it, and averages their layers; every `cloud_every` rounds the cloud averages the
-edges' whole models and hands the mean back.
+runs SplitFed V2 with its clients and averages their layers; every `cloud_every` rounds the cloud averages the edges'
+whole models and sends the mean back.
 Client: the layers before its cut, data. Edge: the layers behind the cut of its clients, labels as sent, the average of
-their layers. Cloud: the average of the edges. Crosses, per client and round: as in SplitFed V2. Between edges and
-cloud, every `cloud_every` rounds: N s up for each edge that learnt since, N s down for each edge, over one backhaul.
+their layers. Cloud: the average of the edges. Sent per client and round: as in SplitFed V2. Between edges and cloud,
+every `cloud_every` rounds: N s up for each edge that was trained since, N s down for each edge, over one backhaul.
 
-With one edge this is SplitFed V2 to the bit; with `cloud_every` 1 it is SFLG up to rounding. An edge counts by the
-samples it learnt from since the cloud's last average, which are those of its clients where everyone is always there.
+With one edge this equals SplitFed V2 to the bit; with `cloud_every` 1 it equals SFLG up to rounding. The weight of an
+edge is the number of samples it was trained on since the cloud's last average.
 
-Lanes of the server stand for edges: with as many lanes as edges each computes on its own.
-Between two averages in the cloud every client has the model of its edge, and the mean of those is reported.
+Server lanes represent edges: with as many lanes as edges, each edge computes on its own lane.
+Between two cloud averages every client has its edge's model, and the mean over clients is reported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
 class Hierarchical(Method):
-    """See the head of this file."""
+    """SplitFed V2 at every edge, with periodic averaging in the cloud."""
 
     cfg: HierarchicalConfig
     client_half = SplitClient
@@ -45,23 +45,23 @@ class Hierarchical(Method):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.edges = [setup.model.copy() for _ in range(min(self.cfg.edges, len(setup.num_samples)))]
-        """The model of each edge."""
+        """Model of each edge."""
         self.num_learnt = [0] * len(self.edges)
-        """Samples that each edge learnt from since the cloud's last average."""
+        """Samples that each edge was trained on since the cloud's last average."""
 
     def warnings(self) -> tuple[str, ...]:
-        """Edges that wait for each other."""
+        """Return a warning if edges share a server lane."""
         num_edges, lanes = len(self.edges), self.setup.world.lanes
         if lanes >= num_edges:
             return ()
         return (f"{num_edges} edges share {lanes} of the server's lanes: set world.server.lanes to {num_edges}",)
 
     def edge_of(self, client: int) -> int:
-        """The edge above a client: neighbours share one; sizes differ by one at most."""
+        """Return a client's edge: consecutive clients share one, and sizes differ by at most one."""
         return client * len(self.edges) // len(self.setup.num_samples)
 
     def round(self, rnd: Round) -> None:
-        """A round of V2 below each edge; in some rounds the cloud's average."""
+        """Run SplitFed V2 at each edge; every `cloud_every` rounds, average in the cloud."""
         servers = self.servers(rnd)
         ready: dict[int, Request] = {}
         for client in rnd.clients:
@@ -76,7 +76,7 @@ class Hierarchical(Method):
             self.average_in_cloud(rnd, replies)
 
     def servers(self, rnd: Round) -> dict[int, ServerHalf]:
-        """A half at every edge, by client."""
+        """Build a server half per edge; return the half of each client."""
         setup = self.setup
         edges = sorted({self.edge_of(client) for client in rnd.clients})
         halves = {edge: ServerHalf(self.edges[edge].copy(), setup.first, setup.cfg.optim) for edge in edges}
@@ -84,53 +84,53 @@ class Hierarchical(Method):
         return {client: halves[self.edge_of(client)] for client in rnd.clients}
 
     def below(self, edge: int, replies: Mapping[int, Reply]) -> dict[int, Reply]:
-        """What came from the clients below an edge."""
+        """Return the replies of an edge's clients."""
         return {client: reply for client, reply in replies.items() if self.edge_of(client) == edge}
 
     def average_in_cloud(self, rnd: Round, replies: Mapping[int, Reply]) -> None:
-        """Edges up, average, down; an edge sends as soon as it has heard from all it waits for."""
-        learnt = [edge for edge, num_samples in enumerate(self.num_learnt) if num_samples]
+        """Average the edges in the cloud; an edge uploads as soon as its last counted reply has arrived."""
+        trained = [edge for edge, num_samples in enumerate(self.num_learnt) if num_samples]
         weights = [edge.weights() for edge in self.edges]
         arrived_s = [
             rnd.server.pass_on(Message(weights=weights[edge]), at_s=self.ready_s(rnd, edge, replies), direction="up")
-            for edge in learnt
+            for edge in trained
         ]
         total = sum(self.num_learnt)
         self.global_model.load(
-            average([weights[edge] for edge in learnt], [self.num_learnt[edge] / total for edge in learnt])
+            average([weights[edge] for edge in trained], [self.num_learnt[edge] / total for edge in trained])
         )
         for edge in self.edges:
-            there_s = rnd.server.pass_on(Message(weights=self.global_model.weights()), at_s=max(arrived_s))
-            rnd.server.extend(there_s)
+            arrived_at_s = rnd.server.pass_on(Message(weights=self.global_model.weights()), at_s=max(arrived_s))
+            rnd.server.extend(arrived_at_s)
             edge.load(self.global_model.weights())
         self.num_learnt = [0] * len(self.edges)
 
     def ready_s(self, rnd: Round, edge: int, replies: Mapping[int, Reply]) -> float:
-        """When an edge has all that counts: with the last of its clients; where one is missing, when the round ends."""
+        """Return the time at which an edge can upload: its last reply, or the end of the round if one is missing."""
         mine = self.below(edge, replies)
         if len(mine) < sum(self.edge_of(client) == edge for client in rnd.clients):
             return rnd.server.end_s
         return max((reply.at_s for reply in mine.values()), default=rnd.begin_s)
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
-        """The cloud's model while the edges have it too, otherwise each client's, which is its edge's."""
+        """Return the cloud's model right after a cloud average, otherwise each client's edge model."""
         if not any(self.num_learnt):
             return super().evaluated(kept)
         models = [self.whole(edge) for edge in self.edges]
         return [Evaluated(models[self.edge_of(client)], client) for client in range(len(self.setup.num_samples))]
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
-        """The model of the edge above a client."""
+        """Return the model of a client's edge."""
         return self.edges[self.edge_of(client)]
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The cloud's model and the edges'."""
+        """Return the models of the cloud and the edges."""
         return {**super().modules(), **{f"edge.{number}": edge.model for number, edge in enumerate(self.edges)}}
 
     def extra(self) -> dict[str, Any]:
-        """What each edge learnt from."""
+        """Return the number of samples of each edge since the last cloud average."""
         return {"num_learnt": list(self.num_learnt)}
 
     def load_extra(self, extra: dict[str, Any]) -> None:
-        """Puts it back."""
+        """Restore what `extra` returned."""
         self.num_learnt = list(extra["num_learnt"])

@@ -1,13 +1,13 @@
-"""HSFL: in one round some clients train the whole model (FL mode), others split it (SL mode); one average of all.
+"""HSFL: some clients train the whole model (FL mode), others split it (SL mode); one average over both.
 
 Liu, Deng & Mahmoodi, "Wireless Distributed Learning: A New Hybrid Split and Federated Learning Approach", IEEE
 Transactions on Wireless Communications 2022. FL client: all layers, data, labels. SL client: the layers before its
 cut, data. Server: a replica of the layers behind the cut for every SL client, labels as sent.
-Crosses, per round: N s down and up for an FL client; E n_k (q s + l) up, E n_k q s down, and the client part both ways
-for an SL client. With no client in SL mode this is FedAvg, with all of them SplitFed V1, both to the bit.
+Sent per round: N s down and up for an FL client; E n_k (q s + l) up, E n_k q s down, and the client part both ways
+for an SL client. With no client in SL mode this equals FedAvg, with all of them SplitFed V1, both to the bit.
 
-Differs from the paper: modes are given out once, the slowest devices split; the paper chooses clients and modes before
-every round, by a bandit over channel states and the norms of their updates.
+Differs from the paper: modes are assigned once, and the slowest devices split; the paper chooses clients and modes
+before every round, by a bandit over channel states and update norms.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
 class HybridClient(SplitClient, FullClient):
-    """A device in either mode: what it has been given to hold tells which."""
+    """Client half of either mode, determined by the role of its part."""
 
     def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
         [self.role] = parts
@@ -41,7 +41,7 @@ class HybridClient(SplitClient, FullClient):
 
 
 class HSFL(Method):
-    """See the head of this file."""
+    """Hybrid of federated and split clients."""
 
     cfg: HSFLConfig
     client_half = HybridClient
@@ -55,18 +55,18 @@ class HSFL(Method):
             self.signature = Signature(weights_up=True, weights_down=True)
         if setup.cfg.privacy.noise is not None and len(self.splitting) < len(setup.num_samples):
             raise UsageError(
-                "privacy.noise acts on smashed data, and hsfl has clients that send none",
+                "privacy.noise acts on smashed data, but some hsfl clients send none",
                 hint="set method.split_frac to 1, or leave privacy.noise empty",
             )
 
     def client_parts(self, client: int) -> dict[str, Part]:
-        """The layers before the cut, or all."""
+        """Return the layers before the cut in SL mode, all layers in FL mode."""
         if client in self.splitting:
             return super().client_parts(client)
         return {"model": self.fresh_part(0, len(self.setup.model))}
 
     def round(self, rnd: Round) -> None:
-        """Both modes side by side, then one average."""
+        """Train both modes in parallel, then average all models."""
         whole = Message(weights=self.global_model.weights())
         full = rnd.ask("train", {k: Request(whole, rnd.begin_s) for k in rnd.clients if k not in self.splitting})
         servers = self.servers(rnd)
@@ -80,7 +80,7 @@ class HSFL(Method):
             self.global_model.load(average_whole_models(self.setup, replies, served))
 
     def servers(self, rnd: Round) -> dict[int, ServerHalf]:
-        """A replica for every client that splits."""
+        """Return a server replica for every client in SL mode."""
         clients = [client for client in rnd.clients if client in self.splitting]
         first = min((self.setup.positions[client] for client in clients), default=0)
         halves = {client: ServerHalf(self.global_model.copy(), first, self.setup.cfg.optim) for client in clients}
@@ -90,17 +90,17 @@ class HSFL(Method):
         return halves
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
-        """Nothing crosses at the cut of a client in FL mode."""
+        """Return the global model for a client in SL mode, None in FL mode, where nothing crosses the cut."""
         return super().model_of(client, kept) if client in self.splitting else None
 
 
 def slowest(setup: Setup, frac: float) -> list[int]:
-    """The slowest devices, so many of all; among equals those that come first."""
+    """Return the slowest clients, a share `frac` of all; ties are broken by client number."""
     clients = range(len(setup.num_samples))
     by_speed = sorted(clients, key=lambda client: setup.world.device(client).flops_per_s)
     return by_speed[: round(Fraction(frac).limit_denominator(10**6) * len(by_speed))]
 
 
 def whole_models(replies: Mapping[int, Reply]) -> dict[int, Weights]:
-    """What came up as whole models, by client."""
+    """Return the received whole models by client."""
     return {client: dict(reply.message.weights) for client, reply in replies.items()}

@@ -1,18 +1,18 @@
-"""Local loss (LocalSplitFed): clients train on a loss of their own behind a small head; no gradient comes back.
+"""Local loss (LocalSplitFed): clients train on the loss of a small local head; the server sends no gradient.
 
 Han et al., "Accelerating Federated Learning with Split Learning on Locally Generated Losses", ICML FL workshop 2021.
 CSE-FSL, which sends the smashed data of every h-th batch only: Mu & Shen, "Communication and Storage Efficient
 Federated Split Learning", ICC 2023.
 
 Client: the layers before its cut, a head, data. Server: the layers behind the cut, one half or a replica per client,
-labels as sent. Crosses, per client and round, with a bytes of head: E n_k (q s + l) / h up at the cut and nothing down;
-the client part and the head both ways. Exactly half of vanilla split learning's cut bytes, labels aside, with h = 1.
+labels as sent. Sent per client and round, with a bytes of head: E n_k (q s + l) / h up at the cut and nothing down; the
+client part and the head both ways. With h = 1 and without labels, exactly half of vanilla split learning's cut bytes.
 
-A device goes on while its smashed data travel and the server works; nothing on it waits for the server. Batches
-1, h + 1, 2 h + 1 ... of a client are sent, so that at least one is.
+A device continues training while its smashed data are in transit and the server computes; it never waits for the
+server. Batches 1, h + 1, 2 h + 1 ... of a client are sent, so that at least one is.
 
 Differs from the paper: the head is Flatten + Linear for every model; the paper leaves one server half or replicas open,
-here it is an option. With several cuts there is a head per cut, averaged among the clients that have that cut.
+here it is an option. With several cuts there is one head per cut, averaged over the clients with that cut.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from edgeai.fedsplit.protocol.transport import Reply, Request, arrivals
 
 
 class LocalLossClient(SplitClient):
-    """Trains the layers before the cut on the loss of its head."""
+    """Trains the layers before the cut on the loss of a local head."""
 
     trained: tuple[str, ...] = ("client", "head")
-    """Parts that learn here."""
+    """Roles of the parts that the client trains."""
     waits = False
 
     def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
@@ -49,9 +49,9 @@ class LocalLossClient(SplitClient):
         self.optim = self.optimizer(*self.trained)
 
     def on_train(self, message: Message) -> Iterator[Message]:
-        """The whole round: smashed data as soon as they are computed, weights in the end."""
+        """Train for the round: send smashed data as soon as they are computed, and the weights at the end."""
         self.take(message)
-        every = int(message.options["every"])  # type: ignore[arg-type]
+        every = int(message.number("every"))
         for number, (_, x, y) in enumerate(self.batches()):
             z = self.smash(x)
             if number % every == 0:
@@ -60,18 +60,17 @@ class LocalLossClient(SplitClient):
         yield Message(weights=self.result())
 
     def take(self, message: Message) -> None:
-        """Takes over what came down."""
+        """Load the layers and the head."""
         self.load("client", model_weights(message.weights))
         self.load("head", untagged(HEAD, message.weights))
 
     def result(self) -> dict[str, Tensor]:
-        """What goes up in the end."""
+        """Return the weights to send at the end of the round."""
         return {**self.weights("client"), **tagged(HEAD, self.weights("head"))}
 
     def learn(self, z: Tensor, y: Tensor) -> None:
-        """One step on the local loss of the pending batch."""
-        assert self.pending is not None, "there is no batch to learn from"
-        pending, self.pending = self.pending, None
+        """Take one step on the local loss of the pending batch."""
+        pending = self.take_pending()
         self.optim.zero_grad()
         self.backward(pending, self.local_gradient(z, y))
         self.count("head", len(y), forward=1, backward=1)
@@ -79,19 +78,19 @@ class LocalLossClient(SplitClient):
         self.optim.step()
 
     def local_gradient(self, z: Tensor, y: Tensor) -> Tensor:
-        """Gradient of the local loss at the cut; fills the head's on the way."""
+        """Return the gradient of the local loss at the cut, and fill the head's gradients."""
         leaf = z.detach().requires_grad_()
         self.local_loss(leaf, y).backward()
         assert leaf.grad is not None
         return leaf.grad
 
     def local_loss(self, z: Tensor, y: Tensor) -> Tensor:
-        """What the device learns from."""
+        """Return the local loss."""
         return F.cross_entropy(self.parts["head"].module(z), y)
 
 
 class Decoupled(Method):
-    """What the methods with a local loss share: one exchange a round, uploads in between."""
+    """Methods with a local loss: one exchange per round, with uploads in between."""
 
     cfg: LocalLossConfig | CSEFSLConfig | FSLSageConfig
     client_half = LocalLossClient
@@ -103,27 +102,27 @@ class Decoupled(Method):
 
     @property
     def every(self) -> int:
-        """Smashed data of every so many batches go up."""
+        """Upload interval in batches."""
         return 1
 
     def client_parts(self, client: int) -> dict[str, Part]:
-        """The layers before the cut, and the head."""
+        """Return the layers before the cut and the head."""
         head = self.heads[self.setup.positions[client]]
         return {**super().client_parts(client), "head": copy_part(head)}
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The model and the heads."""
+        """Return the model and the heads."""
         heads = {f"{HEAD}.{position}": head.module for position, head in self.heads.items()}
         return {**super().modules(), **heads}
 
     def warnings(self) -> tuple[str, ...]:
-        """What DP-SGD does not cover."""
+        """Return the parts that DP-SGD does not cover."""
         if self.setup.cfg.privacy.dp_sgd is None:
             return ()
         return ("DP-SGD covers the layers before the cut, not the heads, which learn from smashed data and labels",)
 
     def round(self, rnd: Round) -> None:
-        """Weights down, smashed data up while the devices train, weights up, average."""
+        """Send the weights, train the server on uploads while the devices train, and average the results."""
         servers = self.servers(rnd)
         lane_of = lanes(servers, self.setup.world.lanes)
         requests = {client: Request(self.send(client), rnd.begin_s) for client in rnd.clients}
@@ -140,17 +139,17 @@ class Decoupled(Method):
             self.aggregate(replies, servers)
 
     def in_order(self, streams: Mapping[int, Iterator[Reply]]) -> Iterator[Reply]:
-        """Uploads in the order in which the server takes them."""
+        """Yield uploads in the order in which the server trains on them."""
         return arrivals(streams) if self.cfg.server_order == "arrival" else in_turn(streams)
 
     def servers(self, rnd: Round) -> dict[int, ServerHalf]:
-        """The server half that serves each client."""
+        """Return the server half of each client."""
         half = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim)
         rnd.server.hold(half.memory_bytes(self.setup.cfg.batch))
         return dict.fromkeys(rnd.clients, half)
 
     def send(self, client: int) -> Message:
-        """What a client begins with."""
+        """Return the message that starts a client's round."""
         position = self.setup.positions[client]
         weights = {
             **self.global_model.weights(0, position),
@@ -159,21 +158,21 @@ class Decoupled(Method):
         return Message(weights=weights, options={"every": self.every})
 
     def served(self, rnd: Round, reply: Reply) -> None:
-        """For variants: smashed data that the server has just learnt from."""
+        """Hook for subclasses: called after the server has trained on an upload."""
 
     def aggregate(self, replies: Mapping[int, Reply], servers: Mapping[int, ServerHalf]) -> None:
-        """Averages client parts, heads, and replicas of the server half where there are any."""
+        """Average client parts, heads, and server replicas if there are several."""
         self.global_model.load(average_whole_models(self.setup, without_auxiliary(replies), server_weights(servers)))
         average_auxiliary(HEAD, self.heads, self.setup, replies)
 
 
 class LocalLoss(Decoupled):
-    """Every batch goes up."""
+    """Local loss with an upload of every batch."""
 
     cfg: LocalLossConfig
 
     def servers(self, rnd: Round) -> dict[int, ServerHalf]:
-        """One half for all, or one for each client."""
+        """Return one half for all clients, or a replica per client."""
         if self.cfg.server == "single":
             return super().servers(rnd)
         setup = self.setup
@@ -183,18 +182,18 @@ class LocalLoss(Decoupled):
 
 
 class CSEFSL(Decoupled):
-    """Every h-th batch goes up, to one server half."""
+    """Local loss with an upload of every h-th batch to one server half."""
 
     cfg: CSEFSLConfig
 
     @property
     def every(self) -> int:
-        """The paper's h."""
+        """Upload interval in batches, h."""
         return self.cfg.h
 
 
 def in_turn(streams: Mapping[int, Iterator[Reply]]) -> Iterator[Reply]:
-    """Answer i of every client in turn, then answer i + 1."""
+    """Yield reply i of every client in turn, then reply i + 1."""
     left = dict(streams)
     while left:
         for client, stream in list(left.items()):

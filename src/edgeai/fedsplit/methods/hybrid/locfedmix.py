@@ -1,20 +1,19 @@
-"""LocFedMix-SL: mixed smashed data for the server, a reconstruction loss for the devices.
+"""LocFedMix-SL: mixup of smashed data at the server, a reconstruction loss on the devices.
 
 Oh et al., "LocFedMix-SL: Localize, Federate, and Mix for Improved Scalability, Convergence, and Latency in Split
 Learning", WWW 2022.
 
-Client: the layers before its cut, a decoder that rebuilds x from z, data. Server: one half. In each step the server
-learns from the merged batch and, on top, from pairs of different clients' smashed data, mixed as
-l z_i + (1 - l) z_j with l drawn from Beta(alpha, alpha) and the loss l CE(., y_i) + (1 - l) CE(., y_j). A device gets
-the gradient of the merged batch alone, and adds that of reconstruct * |x - decoder(z)|^2.
-Crosses, per client and round, with d bytes of decoder: E n_k (q s + l) up, E n_k q s down, client part and decoder
-both ways.
+Client: the layers before its cut, a decoder that reconstructs x from z, data. Server: one half. In each step the server
+trains on the merged batch and additionally on pairs of different clients' smashed data, mixed as
+l z_i + (1 - l) z_j with l drawn from Beta(alpha, alpha) and the loss l CE(., y_i) + (1 - l) CE(., y_j). A device
+receives the gradient of the merged batch only, and adds that of reconstruct * |x - decoder(z)|^2.
+Sent per client and round: E n_k (q s + l) up, E n_k q s down, client part and decoder (d bytes) both ways.
 
 Differs from the paper: the squared error is a mean over values, not a sum, so that its weight does not depend on the
-size of a sample; the decoder is one transposed convolution where a picture lies at the cut, one linear layer elsewhere;
-each client is mixed with one other one in a step, chosen anew.
+sample size; the decoder is one transposed convolution if z is an image, otherwise one linear layer; in each step every
+client is mixed with one randomly chosen other client.
 
-The reconstruction loss keeps in z what there is to know about x: the opposite of NoPeek.
+The reconstruction loss preserves information about x in z: the opposite of NoPeek.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 DECODER = "decoder"
-_DECODER_SEED, _MIX_SEED = 13, 12  # what a draw is for
+_DECODER_SEED, _MIX_SEED = 13, 12  # purposes of the draws
 
 
-class RebuildingClient(SplitClient):
-    """Adds the loss of rebuilding its inputs to what the server's gradient asks for."""
+class ReconstructingClient(SplitClient):
+    """Adds a reconstruction loss to the server's gradient."""
 
     def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
         super().__init__(context, parts)
@@ -57,18 +56,18 @@ class RebuildingClient(SplitClient):
         self.weight = 0.0
 
     def on_load(self, message: Message) -> None:
-        """Takes over layers and decoder."""
+        """Load layers, decoder and the weight of the reconstruction loss."""
         self.load("client", model_weights(message.weights))
         self.load("decoder", untagged(DECODER, message.weights))
-        self.weight = float(message.options["reconstruct"])  # type: ignore[arg-type]
+        self.weight = message.number("reconstruct")
 
     def on_unload(self, message: Message) -> Message:
-        """Ends the round with both."""
+        """Apply the last gradient, then answer with the weights of layers and decoder."""
         self.apply(message)
         return Message(weights={**self.weights("client"), **tagged(DECODER, self.weights("decoder"))})
 
     def smash(self, x: Tensor) -> Tensor:
-        """As everywhere, with the reconstruction loss beside NoPeek's."""
+        """Run the layers before the cut, and add the reconstruction loss to the pending batch."""
         z = super().smash(x)
         assert self.pending is not None
         loss = self.reconstruction_loss(x, self.pending.z)
@@ -78,11 +77,11 @@ class RebuildingClient(SplitClient):
         return z
 
     def reconstruction_loss(self, x: Tensor, z: Tensor) -> Tensor:
-        """Weighed mean squared error of the decoder."""
+        """Return the weighted mean squared error of the decoder."""
         return self.weight * F.mse_loss(self.parts["decoder"].module(z), x)
 
     def backward(self, pending: Pending, gradient: Tensor) -> None:
-        """Under DP-SGD the layers' share of the reconstruction loss is clipped with the rest, the decoder's is not."""
+        """Fill all gradients. DP-SGD clips the reconstruction gradients of the layers, not those of the decoder."""
         protect = self.context.protect
         if protect is None or not protect.is_dp:
             super().backward(pending, gradient)
@@ -93,50 +92,49 @@ class RebuildingClient(SplitClient):
 
 
 class LocFedMix(LockStep):
-    """See the head of this file."""
+    """Lock-step split learning with mixup and local reconstruction."""
 
     cfg: LocFedMixConfig
-    client_half = RebuildingClient
+    client_half = ReconstructingClient
     signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         if not setup.model.dtype.is_floating_point:
             raise UsageError(
-                "locfedmix-sl rebuilds inputs from smashed data, and these inputs are tokens",
+                "locfedmix-sl reconstructs inputs from smashed data, but these inputs are tokens",
                 hint="choose another method, such as psl",
             )
         self.decoders = build_auxiliary(setup, lambda at: _build_decoder(setup, at), _DECODER_SEED)
         self._step = 0
 
     def client_parts(self, client: int) -> dict[str, Part]:
-        """The layers before the cut, and the decoder."""
+        """Return the layers before the cut and the decoder."""
         decoder = self.decoders[self.setup.positions[client]]
         return {**super().client_parts(client), "decoder": copy_part(decoder)}
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The model and the decoders."""
+        """Return the model and the decoders."""
         decoders = {f"{DECODER}.{position}": part.module for position, part in self.decoders.items()}
         return {**super().modules(), **decoders}
 
     def warnings(self) -> tuple[str, ...]:
-        """Where the reconstruction loss works against a protection."""
+        """Return conflicts of the reconstruction loss with a protection."""
         privacy, found = self.setup.cfg.privacy, []
         if privacy.nopeek is not None and self.cfg.reconstruct:
             found.append(
-                "NoPeek hides the inputs from whoever sees the smashed data, and locfedmix-sl's reconstruction loss "
-                "keeps them there: the two work against each other; set method.reconstruct to 0, or leave "
-                "privacy.nopeek empty"
+                "NoPeek removes information about the inputs from the smashed data, but locfedmix-sl's reconstruction "
+                "loss preserves it; set method.reconstruct to 0, or leave privacy.nopeek empty"
             )
         if privacy.dp_sgd is not None:
-            found.append("DP-SGD covers the layers before the cut, not the decoders, which learn from the inputs")
+            found.append("DP-SGD covers the layers before the cut, not the decoders, which are trained on the inputs")
         return tuple(found)
 
     def round(self, rnd: Round) -> None:
-        """Weights down, lock-step, weights up, average."""
+        """Send the weights, train in lock-step, and average the results."""
         self._step = 0
         server = self.open(rnd)
-        rnd.server.hold(server.memory_bytes(2 * self.setup.cfg.batch * len(rnd.clients)))  # as many mixed ones
+        rnd.server.hold(server.memory_bytes(2 * self.setup.cfg.batch * len(rnd.clients)))  # with the mixed samples
         told = rnd.tell("load", {client: Request(self.send(client), rnd.begin_s) for client in rnd.clients})
         replies = self.train(rnd, server, {client: Request(at_s=at_s) for client, at_s in told.items()}, "unload")
         if replies:
@@ -145,14 +143,14 @@ class LocFedMix(LockStep):
             average_auxiliary(DECODER, self.decoders, self.setup, replies)
 
     def send(self, client: int) -> Message:
-        """What a client begins with."""
+        """Return the message that starts a client's round."""
         position = self.setup.positions[client]
         decoder = tagged(DECODER, self.decoders[position].module.state_dict())
         weights = {**self.global_model.weights(0, position), **decoder}
         return Message(weights=weights, options={"reconstruct": self.cfg.reconstruct})
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
-        """One step on the merged and the mixed batch; the gradient is of the merged one."""
+        """Train on the merged and the mixed batch; return the gradient of the merged one."""
         self._step += 1
         leaves = {client: reply.message.activations["z"].detach().requires_grad_() for client, reply in replies.items()}
         labels = {client: reply.message.labels["y"] for client, reply in replies.items()}
@@ -178,11 +176,11 @@ class LocFedMix(LockStep):
         }
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
-        """One model for all."""
+        """Return the global model."""
         return Method.evaluated(self, kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
-        """Likewise."""
+        """Return the global model."""
         return Method.model_of(self, client, kept)
 
 
@@ -194,17 +192,17 @@ def mixed_losses(
     alpha: float,
     random: np.random.Generator,
 ) -> list[Tensor]:
-    """Losses [m] of the mixed smashed data of each pair: every client with the next one in a random circle.
+    """Return the losses [m] of mixed smashed data: each client is mixed with its successor in a random cyclic order.
 
-    As many samples of a pair are mixed as its smaller batch has. Nothing of this reaches a device.
+    m is the size of the pair's smaller batch. These losses do not affect the gradients sent to the devices.
 
     Args:
-        tail: The layers behind these clients' cut.
-        features: z [b_k, ...] by client.
-        labels: y [b_k] by client.
-        clients: Whom to mix; one alone has no other.
-        alpha: Of Beta(alpha, alpha).
-        random: Draws circle and shares.
+        tail: Layers behind the clients' cut.
+        features: Smashed data z [b_k, ...] by client.
+        labels: Labels y [b_k] by client.
+        clients: Clients to mix; a single client is not mixed.
+        alpha: Parameter of Beta(alpha, alpha).
+        random: Generator of the cyclic order and the mixing weights.
     """
     if len(clients) < 2:
         return []

@@ -1,18 +1,18 @@
-"""MergeSFL: merged batches, to which each client adds as much as its speed allows; clients chosen for balanced labels.
+"""MergeSFL: merged batches with per-client batch sizes set by speed, and clients selected for balanced labels.
 
 Liao et al., "MergeSFL: Split Federated Learning with Feature Merging and Batch Size Regulation", ICDE 2024 (arXiv
-2311.13348). Client: the layers before its cut, data. Server: one half, stepped on the merged batch; it knows how many
-samples of each class a client has, and how long a client is expected to need for one.
-A round: batch sizes are set inversely to that time, around the configured one; clients are chosen so that the merged
-batch has the classes in the proportions of all data; they train in lock-step; their parts are averaged by batch size.
-Everyone goes as many steps as it takes all of them together to see as many samples as they have: fast clients go over
-theirs more than once. Crosses, per chosen client, with b its batch: steps b (q s + l) up, steps b q s down, and the
-client part both ways; 8 bytes a class up, once, from every client.
+2311.13348). Client: the layers before its cut, data. Server: one half, trained on the merged batch; it knows each
+client's label histogram and expected time per sample.
+A round: batch sizes are set inversely proportional to that time, with the configured size as their mean; clients are
+selected so that the merged batch has the class proportions of all data; they train in lock-step; their parts are
+averaged, weighted by batch size. The number of steps is the same for all clients, and such that together they process
+as many samples as they have: fast clients pass over theirs more than once. Sent per selected client, with batch size b:
+steps b (q s + l) up, steps b q s down, and the client part both ways; 8 bytes per class up, once, from every client.
 
-Differs from the paper: the choice is greedy, from the client that was chosen least often on, adding whoever lowers the
-Kullback-Leibler divergence most; the paper searches by a genetic algorithm, and also caps the server's incoming
-traffic. Times are those expected from devices and links, not moving averages of measured ones. Batches are not tuned
-further after the choice.
+Differs from the paper: selection is greedy, starting with the client selected least often and adding the client that
+lowers the Kullback-Leibler divergence most; the paper uses a genetic algorithm, and also caps the server's incoming
+traffic. Times are expected values from devices and links, not moving averages of measurements. Batch sizes are not
+tuned further after the selection.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ from edgeai.fedsplit.protocol.transport import Request
 
 
 class MergeClient(SplitClient):
-    """Is told its batch size and its number of steps; begins anew when it has gone over its samples."""
+    """Client half with a batch size and a number of steps set by the server."""
 
     def on_describe(self, message: Message) -> Message:
-        """How many samples of each class it has, with the labels as it gives them away."""
+        """Answer with the histogram of the protected labels."""
         y = self.context.samples.y
         if self.context.protect is not None:
             y = self.context.protect.labels(torch.arange(len(y)), y)
-        num_classes = int(message.options["num_classes"])  # type: ignore[arg-type]
+        num_classes = int(message.number("num_classes"))
         return Message(side={"histogram": torch.bincount(y, minlength=num_classes)})
 
     def on_load(self, message: Message) -> None:
-        """Weights, batch size and steps."""
+        """Load weights, batch size and number of steps."""
         super().on_load(message)
-        batch, steps = (int(message.options[name]) for name in ("batch", "steps"))  # type: ignore[arg-type]
+        batch, steps = (int(message.number(name)) for name in ("batch", "steps"))
         epochs = math.ceil(steps / math.ceil(len(self.context.samples) / batch))
         self.context = replace(self.context, batch=batch, epochs=epochs)
         self._order = self._batches()
 
 
 class MergeSFL(Method):
-    """See the head of this file."""
+    """Merged-batch split learning with adaptive batch sizes and client selection."""
 
     cfg: MergeSFLConfig
     client_half = MergeClient
@@ -72,14 +72,14 @@ class MergeSFL(Method):
         super().__init__(setup)
         if setup.cfg.privacy.dp_sgd is not None:
             raise UsageError(
-                "privacy.dp_sgd counts batches of one size, and method mergesfl changes them",
+                "privacy.dp_sgd counts batches of one size, but method mergesfl changes them",
                 hint="leave privacy.dp_sgd empty, or choose method psl",
             )
         self.histograms: dict[int, list[int]] = {}
         self.num_chosen: dict[int, int] = {}
 
     def round(self, rnd: Round) -> None:
-        """Batch sizes, choice, lock-step, average by batch size."""
+        """Set batch sizes, select clients, train in lock-step, and average by batch size."""
         at_s = self.learn_histograms(rnd)
         sizes = batch_sizes(self.setup, rnd.clients, self.cfg.max_batch_factor)
         clients = self.choose(rnd.clients, sizes)
@@ -99,7 +99,7 @@ class MergeSFL(Method):
             self.global_model.load(average_whole_models(self.setup, replies, served, shares))
 
     def learn_histograms(self, rnd: Round) -> float:
-        """Asks those clients that have not said; returns when all have."""
+        """Request missing label histograms; return the time at which all have arrived."""
         message = Message(options={"num_classes": self.setup.num_classes})
         unknown = [client for client in rnd.clients if client not in self.histograms]
         replies = rnd.ask("describe", {client: Request(message, rnd.begin_s) for client in unknown})
@@ -108,7 +108,7 @@ class MergeSFL(Method):
         return max((reply.at_s for reply in replies.values()), default=rnd.begin_s)
 
     def choose(self, clients: Sequence[int], sizes: Mapping[int, int]) -> list[int]:
-        """The clients of a round, rising."""
+        """Select the clients of a round, in ascending order."""
         num = max(1, round(self.cfg.select_frac * len(clients)))
         rest = sorted(clients, key=lambda client: (self.num_chosen.get(client, 0), client))
         chosen = [rest.pop(0)]
@@ -120,29 +120,29 @@ class MergeSFL(Method):
         return sorted(chosen)
 
     def start(self, rnd: Round, sizes: Mapping[int, int], num_steps: int, at_s: float) -> dict[int, Request]:
-        """Sends the client parts, with each client's batch size."""
+        """Send the client parts with batch sizes; return the request that starts each client."""
         messages = {}
         for client, size in sizes.items():
             weights = self.global_model.weights(0, self.setup.positions[client])
             messages[client] = Request(Message(weights=weights, options={"batch": size, "steps": num_steps}), at_s)
-        return {client: Request(at_s=there_s) for client, there_s in rnd.tell("load", messages).items()}
+        return {client: Request(at_s=arrived_s) for client, arrived_s in rnd.tell("load", messages).items()}
 
     def extra(self) -> dict[str, Any]:
-        """What the server learned of the clients, and how often each was chosen."""
+        """Return the label histograms and selection counts."""
         return {"histograms": dict(self.histograms), "num_chosen": dict(self.num_chosen)}
 
     def load_extra(self, extra: dict[str, Any]) -> None:
-        """Likewise."""
+        """Restore what `extra` returned."""
         self.histograms, self.num_chosen = dict(extra["histograms"]), dict(extra["num_chosen"])
 
 
 def batch_sizes(setup: Setup, clients: Sequence[int], max_factor: float) -> dict[int, int]:
-    """Inversely to the time that each client needs for a sample, the configured size in the mean.
+    """Return batch sizes inversely proportional to the time per sample, with the configured size as their mean.
 
     Args:
-        setup: Devices, links, cuts, samples, and the configured size.
-        clients: Among whom.
-        max_factor: No size is more than so many times the configured one, or less than that part of it.
+        setup: Devices, links, cuts, sample counts and the configured batch size.
+        clients: Clients of the round.
+        max_factor: Largest ratio of a batch size to the configured one, and of the configured one to it.
     """
     batch = setup.cfg.batch
     speeds = np.array([1 / seconds_per_sample(setup, client) for client in clients])
@@ -154,9 +154,9 @@ def batch_sizes(setup: Setup, clients: Sequence[int], max_factor: float) -> dict
 
 
 def divergence(clients: Sequence[int], sizes: Mapping[int, int], histograms: Mapping[int, Sequence[int]]) -> float:
-    """Kullback-Leibler divergence, in nats, of the classes of a merged batch from those of all known samples."""
+    """Return the KL divergence (nats) of a merged batch's class shares from those of all known samples."""
     everything = np.sum(list(histograms.values()), axis=0)
     merged = np.sum([sizes[k] * np.array(histograms[k]) / sum(histograms[k]) for k in clients], axis=0)
     p, q = merged / merged.sum(), everything / everything.sum()
-    there = p > 0
-    return float((p[there] * np.log(p[there] / q[there])).sum())
+    is_present = p > 0
+    return float((p[is_present] * np.log(p[is_present] / q[is_present])).sum())

@@ -1,14 +1,14 @@
-"""SFL-GA: the gradients at the cut are averaged over the clients, and the one result is broadcast to all.
+"""SFL-GA: gradients at the cut are averaged over the clients and broadcast to all of them.
 
 Liang et al., "Communication-and-Computation Efficient Split Federated Learning: Gradient Aggregation and Resource
 Management", 2025 (arXiv 2501.01078). Client: the layers before its cut, which stay private, data. Server: one half,
-stepped on the merged batch, which is the average of the paper's replicas after one step of SGD each.
-Crosses: E n_k (q s + l) up per client and round; down b q s per step, once for all clients.
+trained on the merged batch, which equals the average of the paper's replicas after one SGD step each.
+Sent: E n_k (q s + l) up per client and round; down b q s per step, once for all clients.
 
-Sample i of the batch of every client is given the mean, weighed by n_k / n, over the clients' samples i.
+Sample i of every client's batch receives the mean over the clients' samples i, weighted by n_k / n.
 
-Differs from the paper: the cut stays where the config puts it (the paper moves it by reinforcement learning, and
-allocates spectrum and power); clients that are cut elsewhere have an average of their own.
+Differs from the paper: the cut is fixed by the config (the paper moves it by reinforcement learning, and allocates
+spectrum and power); clients with different cuts are averaged separately.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
 class SFLGA(LockStep):
-    """See the head of this file."""
+    """Lock-step split learning with one broadcast mean gradient."""
 
     cfg: SFLGAConfig
     client_half = SharedGradientClient
@@ -35,11 +35,11 @@ class SFLGA(LockStep):
         refuse_dp_sgd(setup)
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
-        """The average, to all."""
+        """Train on the merged batch and broadcast the mean gradient of each cut."""
         slices = step_on_merged(rnd, self.setup, server, replies)
-        there_s: dict[int, float] = {}
+        arrived_s: dict[int, float] = {}
         for group in by_cut(self.setup, replies).values():
             gradients = [slices.gradients[client] * slices.num_samples for client in group]
             mean = shared_mean(gradients, self.setup.shares(group), max(map(len, gradients)))
-            there_s |= broadcast(rnd, group, mean, slices.done_s)
-        return {client: Request(at_s=there_s[client]) for client in replies}
+            arrived_s |= broadcast(rnd, group, mean, slices.done_s)
+        return {client: Request(at_s=arrived_s[client]) for client in replies}

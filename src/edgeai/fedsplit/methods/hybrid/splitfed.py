@@ -1,4 +1,4 @@
-"""SplitFed and its generalisations: parallel split learning with averaged parts.
+"""SplitFed and its generalizations: parallel split learning with averaged parts.
 
 V1, V2: Thapa et al., "SplitFed: When Federated Learning Meets Split Learning", AAAI 2022, algorithms 1 and 2.
 V3: Gawali et al., "Comparison of Privacy-Preserving Distributed Deep Learning Methods in Healthcare", 2021.
@@ -6,8 +6,8 @@ SFLG: Gao et al., "Evaluation and Optimization of Distributed Machine Learning T
 Without client sync: Joshi et al., "SplitFed without client-side synchronization" (MHSL), 2021.
 
 Client: the layers before its cut, data. Server: the layers behind it, labels as sent.
-Crosses, per client and round: E n_k (q s + l) up and E n_k q s down at the cut; the client part down and up where it is
-averaged. A round starts every part's optimizer anew, which makes V1 with SGD equal FedAvg to the bit.
+Sent per client and round: E n_k (q s + l) up and E n_k q s down at the cut; the client part down and up if it is
+averaged. Every part's optimizer starts anew in each round, so that V1 with SGD equals FedAvg to the bit.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from edgeai.fedsplit.protocol.transport import Request
 
 
 class SplitFed(Method):
-    """What the versions share: clients in parallel, `groups` decides who shares a server half."""
+    """Clients train in parallel; `groups` determines which of them share a server half."""
 
     client_half = SplitClient
     signature = Signature(activations_up=True, gradients_down=True, labels_up=True, weights_up=True, weights_down=True)
 
     @abstractmethod
     def groups(self, clients: Sequence[int]) -> list[list[int]]:
-        """Clients that share a server half."""
+        """Return the groups of clients that share a server half."""
 
     def round(self, rnd: Round) -> None:
-        """Client parts down, batches, client parts up, average."""
+        """Send the client parts, train on all batches, collect the client parts, and average."""
         servers = self.servers(rnd)
         ready = send_client_parts(rnd, self.setup, self.global_model, rnd.clients)
         ended = self.serve(rnd, servers, ready)
@@ -50,11 +50,11 @@ class SplitFed(Method):
             self.global_model.load(average_whole_models(self.setup, replies, server_weights(servers)))
 
     def serve(self, rnd: Round, servers: Mapping[int, ServerHalf], ready: Mapping[int, Request]) -> dict[int, Request]:
-        """All batches of the round; returns what ends it for each client."""
+        """Train on all batches; return the request that ends the round of each client."""
         return interleave(rnd, self.setup, servers, ready)
 
     def servers(self, rnd: Round) -> dict[int, ServerHalf]:
-        """A server half for each group, by client."""
+        """Build a server half per group; return the half of each client."""
         halves: dict[int, ServerHalf] = {}
         num_bytes = 0
         for group in self.groups(rnd.clients):
@@ -66,27 +66,27 @@ class SplitFed(Method):
 
 
 class SplitFedV1(SplitFed):
-    """A replica of the server half for every client, all averaged."""
+    """SplitFed V1: one server replica per client, all averaged."""
 
     def groups(self, clients: Sequence[int]) -> list[list[int]]:
-        """Everyone alone."""
+        """Return one group per client: one server replica per client."""
         return [[client] for client in clients]
 
 
 class SFLG(SplitFed):
-    """V2 inside a group, V1 across groups: one group is V2, a group for each client is V1."""
+    """SFLG: V2 within a group, V1 across groups. One group equals V2, one group per client V1."""
 
     cfg: SFLGConfig
 
     def groups(self, clients: Sequence[int]) -> list[list[int]]:
-        """Neighbours; sizes differ by one at most."""
+        """Return groups of consecutive clients, whose sizes differ by at most one."""
         num_groups = min(self.cfg.groups, len(clients))
         edges = [len(clients) * number // num_groups for number in range(num_groups + 1)]
         return [list(clients[start:stop]) for start, stop in pairwise(edges)]
 
 
 class SplitFedV2(SplitFed):
-    """One server half, stepped on every batch; client parts averaged, or private without `sync`."""
+    """SplitFed V2: one server half, trained on every batch; client parts averaged, or private without `sync`."""
 
     cfg: SplitFedV2Config
 
@@ -97,11 +97,11 @@ class SplitFedV2(SplitFed):
             self.signature = Signature(activations_up=True, gradients_down=True, labels_up=True)
 
     def groups(self, clients: Sequence[int]) -> list[list[int]]:
-        """All together."""
+        """Return a single group: one server half for all clients."""
         return [list(clients)]
 
     def serve(self, rnd: Round, servers: Mapping[int, ServerHalf], ready: Mapping[int, Request]) -> dict[int, Request]:
-        """In the order that the config asks for."""
+        """Train on all batches in the configured order."""
         server = servers[rnd.clients[0]]
         if self.cfg.server_order == "client":
             return client_by_client(rnd, self.setup, server, ready)
@@ -110,7 +110,7 @@ class SplitFedV2(SplitFed):
         return interleave(rnd, self.setup, servers, ready)
 
     def round(self, rnd: Round) -> None:
-        """As all do; without sync, only the server half is the round's outcome."""
+        """Run a SplitFed round; without `sync`, update only the server half."""
         if self.cfg.sync:
             super().round(rnd)
             return
@@ -120,26 +120,26 @@ class SplitFedV2(SplitFed):
         self.global_model.load(servers[rnd.clients[0]].weights())
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
-        """Without sync every client has a model of its own."""
+        """Return the global model with `sync`, personal models without."""
         return super().evaluated(kept) if self.cfg.sync else personal_models(self, kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
-        """Likewise."""
+        """Return the global model with `sync`, a personal model without."""
         return super().model_of(client, kept) if self.cfg.sync else personal_model(self, client, kept)
 
 
 class SplitFedV3(SplitFed):
-    """Replicas of the server half are averaged; client parts stay private."""
+    """SplitFed V3: averaged server replicas, private client parts."""
 
     client_half = PrivateClient
     signature = Signature(activations_up=True, gradients_down=True, labels_up=True)
 
     def groups(self, clients: Sequence[int]) -> list[list[int]]:
-        """Everyone alone."""
+        """Return one group per client: one server replica per client."""
         return [[client] for client in clients]
 
     def round(self, rnd: Round) -> None:
-        """Batches, then the average of the server halves of those that were in time."""
+        """Train on all batches, then average the server replicas of the clients that count."""
         servers = self.servers(rnd)
         ended = self.serve(rnd, servers, {client: Request(at_s=rnd.begin_s) for client in rnd.clients})
         clients = list(rnd.accept(rnd.ask("end", ended)))
@@ -148,9 +148,9 @@ class SplitFedV3(SplitFed):
             self.global_model.load(average([served[client] for client in clients], self.setup.shares(clients)))
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
-        """Every client's own model."""
+        """Return the personal model of every client."""
         return personal_models(self, kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
-        """Likewise."""
+        """Return a client's personal model."""
         return personal_model(self, client, kept)

@@ -1,29 +1,28 @@
-"""CycleSL: the server learns from all smashed data first, then gives the gradients of what it has become.
+"""CycleSL: the server trains on all smashed data first, then sends the gradients of its updated weights.
 
 "CycleSL: Server-Client Cyclical Update Driven Scalable Split Learning", 2025 (the authors' public code).
 
 Client: the layers before its cut, data. Server: one half, all smashed data and labels of a round. The server trains on
-the pool of all clients' smashed data, shuffled, in batches of its own; then its weights rest while it computes the
-gradient of each client's own batches. Crosses, per client and round: E n_k (q s + l) up and E n_k q s down, in one
+the shuffled pool of all clients' smashed data in batches of its own; then its weights are frozen while it computes the
+gradients of each client's own batches. Sent per client and round: E n_k (q s + l) up and E n_k q s down, in one
 exchange; the client part both ways with `sync`.
 
-Differs from the authors' code: there a round is one batch of each client, here it is all of them (one local epoch),
-as for every other method. A device therefore steps once for each batch, runs it forward again with the layers as they
-are by then, and the gradients of later batches belong to smashed data that are a few steps old. There the server's
-loss weighs a sample by the size of its client's data set; here each client has sent all its samples, which does that.
+Differs from the authors' code: there a round is one batch of each client, here it is all batches (one local epoch), as
+for every other method. A device therefore takes one step per batch, after a new forward pass with its current layers;
+the gradients of later batches belong to smashed data that are a few steps old. There the server's loss weights a sample
+by the size of its client's data set; here each client sends all its samples, which has the same effect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from edgeai.fedsplit.config.split import CycleSLConfig
 from edgeai.fedsplit.cuts.split_model import SplitModel
+from edgeai.fedsplit.methods.cut_gradients import gradient_at
 from edgeai.fedsplit.methods.feature_pool import Pool
-from edgeai.fedsplit.methods.hybrid.fsl_sage import gradient_at
 from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
 from edgeai.fedsplit.methods.personal_models import personal_model, personal_models
 from edgeai.fedsplit.methods.setup import Setup
@@ -36,11 +35,11 @@ from edgeai.fedsplit.protocol.round import Round
 from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request, arrivals
 
-_SHUFFLE_SEED = 11  # what a draw is for
+_SHUFFLE_SEED = 11  # purpose of the draw
 
 
 class CycleClient(SplitClient):
-    """Sends smashed data of all its batches, and learns when all gradients are there."""
+    """Sends the smashed data of all its batches, then trains on all gradients."""
 
     waits = False
 
@@ -49,22 +48,16 @@ class CycleClient(SplitClient):
         self.inputs: list[Tensor] = []
 
     def on_features(self, message: Message) -> Iterator[Message]:
-        """Smashed data of the whole round, with the layers as they come down."""
+        """Send the smashed data of the whole round, computed with the received layers."""
         if message.weights:
             self.load(self.role, message.weights)
         for number, (_, x, y) in enumerate(self.batches()):
             self.inputs.append(x)
-            yield Message(activations={f"z{number}": self.features(x)}, labels={"y": y})
-
-    def features(self, x: Tensor) -> Tensor:
-        """Smashed data as they are sent; nothing is learnt from this pass."""
-        with torch.no_grad():
-            z: Tensor = self.parts[self.role].module(x)
             self.count(self.role, len(x), forward=1)
-            return z if self.context.protect is None else self.context.protect.smashed(z)
+            yield Message(activations={f"z{number}": self.smash_only(x)}, labels={"y": y})
 
     def on_learn(self, message: Message) -> Message:
-        """One step for each batch."""
+        """Take one step per batch."""
         for number, x in enumerate(self.inputs):
             self.smash(x)
             self.apply(Message(gradients={"z": message.gradients[f"z{number}"]}))
@@ -72,7 +65,7 @@ class CycleClient(SplitClient):
 
 
 class PrivateCycleClient(CycleClient):
-    """The same with layers that never leave the device."""
+    """CycleSL client whose layers never leave the device."""
 
     def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
         super().__init__(context, parts)
@@ -80,13 +73,13 @@ class PrivateCycleClient(CycleClient):
             self.load(self.role, self.kept)
 
     def on_learn(self, message: Message) -> Message:
-        """Keeps the outcome."""
+        """Take one step per batch and keep the weights on the device."""
         self.kept = dict(super().on_learn(message).weights)
         return EMPTY
 
 
 class CycleSL(Method):
-    """See the head of this file."""
+    """Cyclical updates of server and clients."""
 
     cfg: CycleSLConfig
     client_half = CycleClient
@@ -99,7 +92,7 @@ class CycleSL(Method):
             self.signature = Signature(activations_up=True, gradients_down=True, labels_up=True)
 
     def round(self, rnd: Round) -> None:
-        """All smashed data up, the server learns, all gradients down, the devices learn."""
+        """Collect all smashed data, train the server, send all gradients, train the clients."""
         server = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim)
         sent = self.collect(rnd)
         done_s = self.train(rnd, server, sent)
@@ -112,7 +105,7 @@ class CycleSL(Method):
             self.global_model.load(average_whole_models(self.setup, replies, served))
 
     def collect(self, rnd: Round) -> dict[int, list[Reply]]:
-        """Every client's uploads, in its order."""
+        """Return the uploads of every client, in order."""
         requests = {client: Request(self.send(client), rnd.begin_s) for client in rnd.clients}
         sent: dict[int, list[Reply]] = {client: [] for client in rnd.clients}
         for reply in arrivals(rnd.stream("features", requests)):
@@ -120,13 +113,13 @@ class CycleSL(Method):
         return sent
 
     def send(self, client: int) -> Message:
-        """What a client begins with."""
+        """Return the message that starts a client's round."""
         if not self.cfg.sync:
             return EMPTY
         return Message(weights=self.global_model.weights(0, self.setup.positions[client]))
 
     def train(self, rnd: Round, server: ServerHalf, sent: Mapping[int, Sequence[Reply]]) -> float:
-        """The server learns from the pool; returns when it is done."""
+        """Train the server half on the pool; return the end time."""
         cfg, pool = self.setup.cfg, Pool()
         size = self.cfg.server_batch or cfg.batch
         for client, replies in sent.items():
@@ -142,7 +135,7 @@ class CycleSL(Method):
         return at_s
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Sequence[Reply], at_s: float) -> Request:
-        """The gradients of one client's batches, by a server that rests."""
+        """Return the gradients of one client's batches, with frozen server weights."""
         gradients = {}
         for reply in replies:
             position = self.setup.positions[reply.client]
@@ -153,9 +146,9 @@ class CycleSL(Method):
         return Request(Message(gradients=gradients), at_s)
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
-        """Without sync every client has a model of its own."""
+        """Return the global model with `sync`, personal models without."""
         return super().evaluated(kept) if self.cfg.sync else personal_models(self, kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
-        """Likewise."""
+        """Return the global model with `sync`, a personal model without."""
         return super().model_of(client, kept) if self.cfg.sync else personal_model(self, client, kept)

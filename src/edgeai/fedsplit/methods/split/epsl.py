@@ -1,15 +1,15 @@
-"""EPSL: parallel split learning in which a share of the last-layer gradients is averaged over the clients.
+"""EPSL: parallel split learning that averages a share of the last-layer gradients over the clients.
 
 Lin et al., "Efficient Parallel Split Learning over Resource-constrained Wireless Edge Networks", IEEE TMC 2024 (arXiv
 2303.15991). Client: the layers before its cut, which stay private, data. Server: one half. Of every batch the first
-ceil(phi b) samples are aggregated: the gradients of their losses by the logits are averaged over the clients, weighed
-by n_k / n, and propagated back once instead of K times, so that phi b + K (1 - phi) b samples go back instead of K b.
-Crosses: E n_k (q s + l) up per client and round; down, per step, phi b q s once for all and (1 - phi) b q s to each.
-phi = 0 is PSL without client sync, to the bit.
+ceil(phi b) samples are aggregated: the gradients of their losses at the logits are averaged over the clients by n_k / n
+and propagated back once instead of K times: phi b + K (1 - phi) b samples instead of K b.
+Sent: E n_k (q s + l) up per client and round; down, per step, phi b q s once for all and (1 - phi) b q s to each.
+phi = 0 equals PSL without client sync to the bit.
 
-Differs from the paper, or reads it so: an averaged gradient is propagated back at the clients' mean smashed data, which
-the server passes forward for that. Where a batch is short, phi counts of the shortest one. Clients that are cut
-elsewhere are aggregated apart. The cut and the radio stay as configured.
+Differs from the paper, or interprets it: an averaged gradient is propagated back at the clients' mean smashed data,
+which the server passes forward for that. If batches differ in size, phi applies to the smallest one. Clients with
+different cuts are aggregated separately. Cut and radio resources stay as configured.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from edgeai.fedsplit.protocol.transport import Reply, Request
 
 @dataclass
 class Group:
-    """What clients with the same cut sent, and what comes of it.
+    """One step's batches of the clients with the same cut.
 
     Legend: b_k samples of client k, m of them aggregated.
     """
@@ -42,19 +42,19 @@ class Group:
     position: int
     clients: list[int]
     z: list[Tensor]
-    """[b_k, ...]."""
+    """Smashed data of each client, [b_k, ...]."""
     y: list[Tensor]
     shares: list[float]
     num_shared: int
-    """m."""
+    """Number of aggregated samples per client, m."""
     mean_z: Tensor
-    """[m, ...], a leaf."""
+    """Mean smashed data of the aggregated samples, [m, ...], a leaf."""
     rest_z: Tensor
-    """[sum(b_k - m), ...], a leaf."""
+    """Smashed data of the other samples, [sum(b_k - m), ...], a leaf."""
 
 
 class EPSL(LockStep):
-    """See the head of this file."""
+    """Lock-step split learning with aggregated last-layer gradients."""
 
     cfg: EPSLConfig
     client_half = SharedGradientClient
@@ -65,7 +65,7 @@ class EPSL(LockStep):
             refuse_dp_sgd(setup)
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
-        """A share of the gradient to all at once, the rest to each."""
+        """Train the server half; broadcast the aggregated gradients and send each client the rest of its own."""
         if self.cfg.aggregate_frac == 0:
             return merged_step(rnd, self.setup, server, replies, rescale=True)
         groups = [self.group(position, clients, replies) for position, clients in by_cut(self.setup, replies).items()]
@@ -79,7 +79,7 @@ class EPSL(LockStep):
         return {client: requests[client] for client in replies}
 
     def group(self, position: int, clients: list[int], replies: Mapping[int, Reply]) -> Group:
-        """Separates the samples that are aggregated from the rest."""
+        """Split the batches into aggregated samples and the rest."""
         z = [replies[client].message.activations["z"] for client in clients]
         y = [replies[client].message.labels["y"] for client in clients]
         shares = self.setup.shares(clients)
@@ -90,12 +90,12 @@ class EPSL(LockStep):
 
 
 def step(server: ServerHalf, groups: list[Group], total: int) -> Tensor:
-    """Fills the gradients of the leaves and steps the server's half.
+    """Fill the gradients of the leaves and take an optimizer step.
 
-    The aggregated samples weigh as much as they would one by one: each mean counts for K of the `total` samples.
+    Aggregation does not change the weight of a sample: each mean counts for K of the `total` samples.
 
     Returns:
-        The mean loss of all samples.
+        Mean loss over all samples.
     """
     server.optim.zero_grad()
     outputs, gradients, loss_sum = [], [], torch.zeros(())
@@ -118,7 +118,7 @@ def step(server: ServerHalf, groups: list[Group], total: int) -> Tensor:
 
 
 def send(rnd: Round, group: Group, total: int, done_s: float) -> dict[int, Request]:
-    """The aggregated rows to all of a group, the others to each."""
+    """Broadcast the aggregated rows to a group, and return the requests with the other rows."""
     assert group.mean_z.grad is not None
     assert group.rest_z.grad is not None
     there_s = broadcast(rnd, group.clients, group.mean_z.grad * (total / len(group.clients)), done_s)
@@ -133,7 +133,7 @@ def send(rnd: Round, group: Group, total: int, done_s: float) -> dict[int, Reque
 
 
 def flops_of(server: ServerHalf, group: Group) -> float:
-    """All samples forward, the means once more; the means and the rest backward."""
+    """Return the FLOPs of a step: all samples and the means forward, the means and the rest backward."""
     cost = server.cost(group.position)
     num_samples = sum(map(len, group.z))
     num_forward, num_backward = num_samples + group.num_shared, len(group.rest_z) + group.num_shared

@@ -1,13 +1,13 @@
-"""Split learning over a chain: behind the client's part come servers that each hold a stretch of the model.
+"""Multi-hop split learning: a chain of servers, each with a stretch of the model behind the client part.
 
 Vepakomma et al., "Split learning for health: Distributed deep learning without sharing raw patient data", 2018 (the
-multi-hop configuration). Client: the layers before the cut, data. First server: it hands the client part on, and holds
-the layers up to the first hop; each further one those up to the next; the last one has the loss.
-Crosses, per client and round: as in relay split learning, and at each hop E n_k (q s + l) on, E n_k q s back, over the
-link between servers. Labels go along with the activations, so every hop pays for them. Codecs work
-on the clients' links only.
+multi-hop configuration). Client: the layers before the cut, data. First server: passes the client part on and holds the
+layers up to the first hop; each further server holds those up to the next hop; the last one computes the loss.
+Sent per client and round: as in relay split learning, and at each hop E n_k (q s + l) forward and E n_k q s back, over
+the link between servers. Labels are sent along with the activations and charged at every hop. Codecs apply to the
+clients' links only.
 
-The parts are the same ones in the same order, whoever holds them: the outcome is that of relay, to the bit.
+The layers are the same in the same order, so the result equals that of relay to the bit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
 class MultiHop(Relay):
-    """See the head of this file."""
+    """Relay split learning over a chain of servers."""
 
     cfg: MultiHopConfig
 
@@ -37,7 +37,7 @@ class MultiHop(Relay):
         self.hops = further_cuts(setup, self.cfg.hops, "method.hops")
 
     def open(self, rnd: Round) -> Exchange:
-        """All servers. The memory that counts is that of the fullest of them."""
+        """Build all servers of a round. The recorded memory is that of the largest one."""
         model, optim = self.global_model, self.setup.cfg.optim
         relays = [Stretch(model, start, stop, optim) for start, stop in pairwise([self.setup.first, *self.hops])]
         last = ServerHalf(model, self.hops[-1], optim)
@@ -47,7 +47,7 @@ class MultiHop(Relay):
         return lambda reply: self.exchange(rnd, relays, last, reply)
 
     def exchange(self, rnd: Round, relays: list[Stretch], last: ServerHalf, reply: Reply) -> Request:
-        """On through all hops, a step of the last server, and back."""
+        """Pass a batch through all hops, train the last server, and pass the gradient back."""
         z, y = reply.message.activations["z"], reply.message.labels["y"]
         lanes = [number % self.setup.world.lanes for number in range(len(relays) + 1)]
         start: int | None = self.setup.positions[reply.client]
@@ -69,5 +69,5 @@ class MultiHop(Relay):
         return Request(Message(gradients={"z": gradient}), at_s)
 
     def hop(self, rnd: Round, activations: Mapping[str, Tensor], y: Tensor, at_s: float) -> float:
-        """From one server to the next; returns when it is there."""
+        """Send activations and labels to the next server; return the arrival time."""
         return rnd.server.pass_on(Message(activations=activations, labels={"y": y}), at_s=at_s, direction="up")

@@ -2,10 +2,10 @@
 
 Jeon & Kim, "Privacy-Sensitive Parallel Split Learning", ICOIN 2020; the merged batch is also the core of SplitAVG and
 MergeSFL. Client: the layers before its cut, data. Server: one half, which holds all batches of a step at once.
-Crosses, per client and round: E n_k (q s + l) up and E n_k q s down, and the client part both ways with `sync`.
+Sent per client and round: E n_k (q s + l) up and E n_k q s down, and the client part both ways with `sync`.
 
-The server's loss is the mean over the merged batch, so slice k of its gradient is b_k / sum(b) of what client k's own
-mean loss would give; `rescale` makes up for that.
+The server's loss is the mean over the merged batch, so slice k of its gradient is b_k / sum(b) times the gradient of
+client k's own mean loss; `rescale` compensates for that.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
 class LockStep(Method):
-    """Clients in lock-step with one server half; their layers stay private. Variants say what they are answered."""
+    """Clients in lock-step with one server half; their layers stay private. Subclasses define the answer to a step."""
 
     cfg: LockStepConfig
     client_half: type[ClientHalf] = PrivateClient
     signature = Signature(activations_up=True, gradients_down=True, labels_up=True)
 
     def round(self, rnd: Round) -> None:
-        """Step by step until the clients run out of batches, as `uneven` says."""
+        """Train in lock-step until the clients run out of batches, according to `uneven`."""
         server = self.open(rnd)
         self.train(rnd, server, {client: Request(at_s=rnd.begin_s) for client in rnd.clients}, "end")
         self.global_model.load(server.weights())
 
     def open(self, rnd: Round) -> ServerHalf:
-        """Makes the server's half."""
+        """Build the server half of a round."""
         server = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim)
         rnd.server.hold(server.memory_bytes(self.setup.cfg.batch * len(rnd.clients)))
         return server
@@ -52,16 +52,16 @@ class LockStep(Method):
     def train(
         self, rnd: Round, server: ServerHalf, requests: dict[int, Request], last_op: Literal["end", "unload"]
     ) -> dict[int, Reply]:
-        """All steps of a round.
+        """Run all steps of a round.
 
         Args:
-            rnd: The round.
-            server: Its half.
-            requests: What starts each client; changed.
-            last_op: How the clients end.
+            rnd: Current round.
+            server: Server half.
+            requests: Request that starts each client; updated in place.
+            last_op: Operation that ends the round on the clients.
 
         Returns:
-            The last answers of those that count.
+            Final replies that count.
         """
         for clients in lock_steps(self.setup, list(requests), self.cfg.uneven):
             replies = rnd.ask("step", {client: requests[client] for client in clients})
@@ -69,20 +69,20 @@ class LockStep(Method):
         return rnd.accept(rnd.ask(last_op, requests))
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
-        """A step of the server on what the clients sent, and what each of them gets for it."""
+        """Train the server half on one step's batches; return the answer to each client."""
         return merged_step(rnd, self.setup, server, replies, rescale=True)
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
-        """Every client's own model."""
+        """Return the personal model of every client."""
         return personal_models(self, kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
-        """Likewise."""
+        """Return a client's personal model."""
         return personal_model(self, client, kept)
 
 
 class PSL(LockStep):
-    """See the head of this file."""
+    """Lock-step parallel split learning."""
 
     cfg: PSLConfig
 
@@ -95,7 +95,7 @@ class PSL(LockStep):
             )
 
     def round(self, rnd: Round) -> None:
-        """With sync, client parts go down before and are averaged after."""
+        """Train in lock-step; with `sync`, send the client parts before and average them after."""
         if not self.cfg.sync:
             super().round(rnd)
             return
@@ -106,20 +106,20 @@ class PSL(LockStep):
             self.global_model.load(average_whole_models(self.setup, replies, served))
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
-        """Each client gets its slice of the gradient."""
+        """Train on the merged batch; return each client's slice of the gradient."""
         return merged_step(rnd, self.setup, server, replies, rescale=self.cfg.rescale)
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
-        """Without sync every client has a model of its own."""
+        """Return the global model with `sync`, personal models without."""
         return Method.evaluated(self, kept) if self.cfg.sync else super().evaluated(kept)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
-        """Likewise."""
+        """Return the global model with `sync`, a personal model without."""
         return Method.model_of(self, client, kept) if self.cfg.sync else super().model_of(client, kept)
 
 
 def lock_steps(setup: Setup, clients: Sequence[int], uneven: Literal["stop", "shrink"]) -> list[list[int]]:
-    """Who takes part in each step of a round."""
+    """Return the clients that take part in each step of a round."""
     left = {client: setup.num_batches(client) for client in clients}
     if uneven == "stop":
         return [list(clients)] * min(left.values())
@@ -128,22 +128,23 @@ def lock_steps(setup: Setup, clients: Sequence[int], uneven: Literal["stop", "sh
 
 @dataclass(frozen=True)
 class Slices:
-    """What one step on a merged batch gave."""
+    """Result of one step on a merged batch."""
 
     gradients: dict[int, Tensor]
-    """By client: its rows of the gradient at the cut, [b_k, ...], of the mean loss over the merged batch."""
+    """Gradient of the merged batch's mean loss at each client's smashed data, [b_k, ...]."""
     num_samples: int
-    """In the merged batch."""
+    """Samples in the merged batch."""
     done_s: float
+    """End time of the step."""
 
 
 def merged_step(
     rnd: Round, setup: Setup, server: ServerHalf, replies: Mapping[int, Reply], *, rescale: bool
 ) -> dict[int, Request]:
-    """One step of the server on what several clients sent; clients with the same cut are merged into one pass.
+    """Train the server half on one merged batch; clients with the same cut share one pass.
 
     Returns:
-        Each client's slice of the gradient.
+        Request with its slice of the gradient for each client.
     """
     slices = step_on_merged(rnd, setup, server, replies)
     requests = {}
@@ -154,7 +155,7 @@ def merged_step(
 
 
 def step_on_merged(rnd: Round, setup: Setup, server: ServerHalf, replies: Mapping[int, Reply]) -> Slices:
-    """The same, without saying what becomes of the gradient."""
+    """Train the server half on one merged batch; return each client's slice of the gradient."""
     groups = by_cut(setup, replies)
     sent = {client: reply.message for client, reply in replies.items()}
     inputs = {at: torch.cat([sent[client].activations["z"] for client in group]) for at, group in groups.items()}
@@ -171,7 +172,7 @@ def step_on_merged(rnd: Round, setup: Setup, server: ServerHalf, replies: Mappin
 
 
 def by_cut(setup: Setup, clients: Iterable[int]) -> dict[int, list[int]]:
-    """Clients that are cut at the same place, by that place."""
+    """Group clients by the position of their cut."""
     groups: dict[int, list[int]] = {}
     for client in clients:
         groups.setdefault(setup.positions[client], []).append(client)

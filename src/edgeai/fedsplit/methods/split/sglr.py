@@ -1,13 +1,13 @@
-"""SGLR: split learning rates, and one averaged gradient vector for a share of the clients; no client sync.
+"""SGLR: scaled server learning rate, and one averaged gradient vector for a share of the clients; no client sync.
 
 Pal et al., "Server-Side Local Gradient Averaging and Learning Rate Acceleration for Scalable Split Learning", FL-AAAI
 2022. Client: the layers before its cut, which stay private, data. Server: one half, stepped on the merged batch.
-SplitLr: the server's learning rate is the client's times K^alpha, K clients in the round: its batch is K times as
-large. SplitAvg: for a share phi of the clients, drawn anew in each round, the gradient at the cut is averaged over
-clients and samples, and every sample of theirs is given that one vector.
-Crosses, per client and round: E n_k (q s + l) up; down q s a step for the share phi, E n_k q s for the others.
+SplitLr: with K clients in the round the server's learning rate is the client's times K^alpha, because its batch is K
+times as large. SplitAvg: for a share phi of the clients, drawn anew in each round, the gradient at the cut is averaged
+over clients and samples, and all their samples receive that vector.
+Sent per client and round: E n_k (q s + l) up; down q s per step for the share phi, E n_k q s for the others.
 
-Differs from the paper: clients that are cut elsewhere have an average of their own. phi K is rounded to whole clients.
+Differs from the paper: clients with different cuts are averaged separately. phi K is rounded to whole clients.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 _AVERAGED = 10
-"""What the draw of clients is for."""
+"""Purpose of the client draw."""
 
 
 class AveragedClient(PrivateClient):
-    """Takes a gradient of its own, or one vector for all samples."""
+    """Accepts its own gradient, or one vector for all samples."""
 
     def apply(self, message: Message) -> None:
-        """Steps on what it got; its loss is the mean over its batch."""
+        """Train on the received gradient; the loss is the mean over the own batch."""
         mean = message.gradients.get("mean")
         if mean is not None:
-            assert self.pending is not None, "a gradient came before any activation was sent"
+            assert self.pending is not None, "a gradient was received before any activation was sent"
             z = self.pending.z
             message = Message(gradients={"z": (mean / len(z)).expand_as(z)})
         super().apply(message)
 
 
 class SGLR(LockStep):
-    """See the head of this file."""
+    """Split learning with SplitLr and SplitAvg."""
 
     cfg: SGLRConfig
     client_half = AveragedClient
@@ -58,20 +58,20 @@ class SGLR(LockStep):
             refuse_dp_sgd(setup)
 
     def open(self, rnd: Round) -> ServerHalf:
-        """With a learning rate of its own."""
+        """Build the server half with its scaled learning rate."""
         scale = len(rnd.clients) ** self.cfg.lr_power
         server = ServerHalf(self.global_model.copy(), self.setup.first, self.setup.cfg.optim, lr_scale=scale)
         rnd.server.hold(server.memory_bytes(self.setup.cfg.batch * len(rnd.clients)))
         return server
 
     def averaged(self, rnd: Round) -> set[int]:
-        """Clients that are given the average in this round."""
+        """Draw the clients that receive the average in this round."""
         random = np.random.default_rng(derived_seed(self.setup.cfg.seed, rnd.number, _AVERAGED))
         num = round(self.cfg.average_frac * len(rnd.clients))
         return set(random.choice(rnd.clients, num, replace=False).tolist())
 
     def answer(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply]) -> dict[int, Request]:
-        """One vector, or a client's own slice."""
+        """Train on the merged batch; return the averaged vector or the client's own slice."""
         slices = step_on_merged(rnd, self.setup, server, replies)
         averaged = self.averaged(rnd)
         messages = {
@@ -86,5 +86,5 @@ class SGLR(LockStep):
 
 
 def mean_vector(gradients: list[Tensor]) -> Tensor:
-    """The mean over all samples of all clients, [1, ...]."""
+    """Return the mean over all samples of all clients, [1, ...]."""
     return torch.cat(gradients).mean(0, keepdim=True)

@@ -1,4 +1,4 @@
-"""One gradient for several clients: broadcast once, charged once, used by each on its own layers."""
+"""A gradient shared by several clients: broadcast and charged once, applied by each client to its own layers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from edgeai.fedsplit.protocol.transport import Request
 
 
 class SharedGradientClient(PrivateClient):
-    """`share` takes gradients of one sample's loss each, [m, ...], for the first m samples of the pending batch.
+    """`share` takes per-sample gradients [m, ...] for the first m samples of the pending batch.
 
-    Of a shorter batch only so many count. What `step` brings is for the samples behind them.
+    A shorter batch uses only its first rows. The gradient of `step` is for the remaining samples.
     """
 
     def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
@@ -27,13 +27,13 @@ class SharedGradientClient(PrivateClient):
         self._shared: Tensor | None = None
 
     def on_share(self, message: Message) -> None:
-        """Keeps it until the next step."""
+        """Keep the shared gradient until the next step."""
         self._shared = message.gradients["shared"]
 
     def apply(self, message: Message) -> None:
-        """Steps on both; the loss is the mean over the own batch."""
+        """Train on both gradients; the loss is the mean over the own batch."""
         if self._shared is not None:
-            assert self.pending is not None, "a gradient came before any activation was sent"
+            assert self.pending is not None, "a gradient was received before any activation was sent"
             num_samples = len(self.pending.z)
             gradient = self._shared[:num_samples] / num_samples
             if "z" in message.gradients:
@@ -43,24 +43,24 @@ class SharedGradientClient(PrivateClient):
 
 
 def refuse_dp_sgd(setup: Setup) -> None:
-    """A gradient that is a mean over samples cannot be clipped by sample.
+    """Reject DP-SGD: a gradient that is a mean over samples cannot be clipped per sample.
 
     Raises:
-        UsageError: Somebody wants that.
+        UsageError: The config asks for DP-SGD.
     """
     if setup.cfg.privacy.dp_sgd is not None:
         raise UsageError(
-            f"privacy.dp_sgd bounds what one sample does to the client part, but method {setup.cfg.method.kind} gives "
-            "every sample a gradient that others had a share in",
+            f"privacy.dp_sgd bounds each sample's effect on the client part, but method {setup.cfg.method.kind} gives "
+            "every sample a gradient that depends on other samples",
             hint="leave privacy.dp_sgd empty, or choose method psl",
         )
 
 
 def broadcast(rnd: Round, clients: Sequence[int], gradient: Tensor, at_s: float) -> dict[int, float]:
-    """Sends the same gradient to several clients; the first one's link is charged.
+    """Send the same gradient to several clients; only the first client's link is charged.
 
     Returns:
-        When each has it.
+        Arrival time at each client.
     """
     message = Message(gradients={"shared": gradient})
     requests = {client: Request(message, at_s, is_copy=number > 0) for number, client in enumerate(clients)}
@@ -68,12 +68,12 @@ def broadcast(rnd: Round, clients: Sequence[int], gradient: Tensor, at_s: float)
 
 
 def shared_mean(gradients: Sequence[Tensor], shares: Sequence[float], num_rows: int) -> Tensor:
-    """Row by row the weighted mean over those clients that have that row, [num_rows, ...].
+    """Return the weighted mean over clients, row by row, [num_rows, ...].
 
     Args:
-        gradients: [b_k, ...] of each client.
-        shares: Of each client; where one has run out of rows, the others' shares make up for it.
-        num_rows: So many rows.
+        gradients: Gradient of each client, [b_k, ...].
+        shares: Weight of each client. In rows that a client lacks, the other weights are renormalized.
+        num_rows: Number of rows of the result.
     """
     total = gradients[0].new_zeros((num_rows, *gradients[0].shape[1:]))
     weight = gradients[0].new_zeros((num_rows, *[1] * (gradients[0].ndim - 1)))

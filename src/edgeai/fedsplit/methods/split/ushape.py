@@ -1,14 +1,14 @@
-"""U-shaped split learning: the client has both ends of the model, so that labels and loss never leave it.
+"""U-shaped split learning: the client holds both ends of the model, so that labels and loss never leave it.
 
 Vepakomma et al., "Split learning for health: Distributed deep learning without sharing raw patient data", 2018.
 Client: the layers before the cut (head) and behind the server's part (tail), data, labels. Server: the layers between.
-Crosses, per client and round: E n_k (q1 + q2) s each way, q1 values a sample at the cut and q2 at the tail: z up, u
-down, gradient of u up, gradient of z down; no labels; head and tail at each turn, as in relay split learning, of which
-this is the private form: with plain SGD both come to the same weights, to the bit.
+Sent per client and round: E n_k (q1 + q2) s each way, with q1 values per sample at the cut and q2 at the tail: z up, u
+down, gradient of u up, gradient of z down; no labels; head and tail at each turn. This is relay split learning with
+private labels: with plain SGD both yield the same weights to the bit.
 
-Differs from the paper: nothing. An optimizer with a memory (momentum, Adam) starts anew on each device, tail included,
-where relay keeps that of the server's part for a round; then the two differ. Head and tail are handed on by turns; the
-averaged form of FeSTA and FedBERT is not offered.
+Differs from the paper: nothing. A stateful optimizer (momentum, Adam) starts anew on each device, also for the tail,
+where relay keeps the state of the server's part during a round; with one the two differ. Head and tail are passed on by
+turns; the averaged variant of FeSTA and FedBERT is not implemented.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from edgeai.fedsplit.protocol.transport import Reply, Request
 
 
 class UClient(SplitClient):
-    """Head and tail. `step` sends z of the next batch, `finish` takes u and sends its gradient."""
+    """Head and tail. `step` sends z of the next batch; `finish` takes u and sends its gradient."""
 
     role = "head"
 
@@ -43,13 +43,13 @@ class UClient(SplitClient):
         self._y: Tensor | None = None
 
     def on_load(self, message: Message) -> None:
-        """Takes over both ends."""
+        """Load both ends."""
         for role in ("head", "tail"):
             names = self.parts[role].module.state_dict()
             self.load(role, {name: message.weights[name] for name in names})
 
     def on_step(self, message: Message) -> Message:
-        """As in other split methods, but the labels stay: they are used as they are, whatever `privacy.labels` says."""
+        """Apply a gradient and send the next batch without its labels, which stay unchanged by `privacy.labels`."""
         self.apply(message)
         batch = self.batch()
         if batch is None:
@@ -59,8 +59,8 @@ class UClient(SplitClient):
         return Message(activations={"z": self.smash(x)})
 
     def on_finish(self, message: Message) -> Message:
-        """Loss and step of the tail."""
-        assert self._y is not None, "u came before any batch was sent"
+        """Compute the loss and train the tail."""
+        assert self._y is not None, "u was received before any batch was sent"
         u = message.activations["u"].detach().requires_grad_()
         loss = F.cross_entropy(self.parts["tail"].module(u), self._y)
         self.tail_optim.zero_grad()
@@ -72,12 +72,12 @@ class UClient(SplitClient):
         return Message(gradients={"u": gradient}, options={"loss": float(loss.detach())})
 
     def on_unload(self, message: Message) -> Message:
-        """Ends the turn with the weights of both ends."""
+        """Apply the last gradient, then answer with the weights of both ends."""
         self.apply(message)
         return Message(weights={**self.weights("head"), **self.weights("tail")})
 
     def _count_both(self, num_samples: int) -> None:
-        """The head's saved tensors are still there while the tail has its turn."""
+        """Count the tail's passes, during which the head's saved tensors stay in memory."""
         before = self.peak_bytes
         self.peak_bytes = 0
         self.count("tail", num_samples, forward=1, backward=1)
@@ -86,7 +86,7 @@ class UClient(SplitClient):
 
 
 class UShape(Relay):
-    """See the head of this file."""
+    """Relay split learning with labels and loss on the client."""
 
     cfg: UShapeConfig
     client_half = UClient
@@ -110,28 +110,28 @@ class UShape(Relay):
             )
 
     def client_parts(self, client: int) -> dict[str, Part]:
-        """Both ends."""
+        """Return both ends."""
         ends = {"head": (0, self.setup.positions[client]), "tail": (self.tail, len(self.setup.model))}
-        return {role: self.fresh_part(*places) for role, places in ends.items()}
+        return {role: self.fresh_part(*positions) for role, positions in ends.items()}
 
     def client_weights(self, client: int) -> Weights:
-        """Of both ends."""
+        """Return the weights of both ends."""
         model = self.global_model
         return {**model.weights(0, self.setup.positions[client]), **model.weights(self.tail)}
 
     def open(self, rnd: Round) -> Exchange:
-        """The server's part in the middle."""
+        """Build the server's middle part; return the function that serves one batch."""
         middle = Stretch(self.global_model, self.setup.first, self.tail, self.setup.cfg.optim)
         rnd.server.hold(middle.memory_bytes(self.setup.cfg.batch))
         return lambda reply: self.exchange(rnd, middle, reply)
 
     def exchange(self, rnd: Round, middle: Stretch, reply: Reply) -> Request:
-        """Through the middle, around the tail, and back."""
+        """Pass a batch through the middle, have the client run the tail, and pass the gradient back."""
         client, z = reply.client, reply.message.activations["z"]
         position = self.setup.positions[client]
         forward, backward = middle.flops(len(z), position)
         u = middle.forward(z, position)
         answer = rnd.ask_one(client, "finish", Message(activations={"u": u}), rnd.server.work(forward, reply.at_s))
-        rnd.loss.add(float(answer.message.options["loss"]), len(z))  # type: ignore[arg-type]
+        rnd.loss.add(answer.message.number("loss"), len(z))
         gradient = middle.backward(answer.message.gradients["u"])
         return Request(Message(gradients={"z": gradient}), rnd.server.work(backward, answer.at_s))

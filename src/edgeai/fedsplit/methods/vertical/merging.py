@@ -1,6 +1,6 @@
-"""Joins what clients with different features send into one input, and fits the layers behind it to that.
+"""Merge of the clients' smashed data, and adaptation of layers to a new input size.
 
-Legend: z_k [b, ...] of client k.
+Legend: z_k [b, ...] smashed data of client k.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _CONVS = (nn.Conv1d, nn.Conv2d)
 
 
 class Merge(nn.Module):
-    """Joins the z of several clients.
+    """Merges the smashed data of several clients.
 
     Args:
-        kind: How.
-        shapes: Of one sample of each client's z.
-        axis: For concat: which axis of a sample grows, counted from the end.
+        kind: Kind of the merge.
+        shapes: Shape of one sample of each client's z.
+        axis: Axis of concatenation within a sample, counted from the end.
 
     Raises:
-        UsageError: The shapes do not fit together.
+        UsageError: The shapes are not compatible.
     """
 
     def __init__(self, kind: Kind, shapes: Sequence[tuple[int, ...]], axis: int = -1) -> None:
@@ -39,20 +39,20 @@ class Merge(nn.Module):
                 raise UsageError(
                     f"method.merge {kind}: client 0 sends samples of shape {list(self.shapes[0])}, client {client} of "
                     f"{list(self.shapes[client])}",
-                    hint="give every client as many inputs"
+                    hint="give every client the same number of inputs"
                     + ("" if kind == "concat" else ", or set method.merge=concat"),
                 )
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Of one merged sample."""
+        """Shape of one merged sample."""
         shape = list(self.shapes[0])
         if self.kind == "concat":
             shape[self.axis] = sum(one[self.axis] for one in self.shapes)
         return tuple(shape)
 
     def forward(self, parts: Mapping[int, Tensor]) -> Tensor:
-        """The merged input. Of clients that are missing, concat has zeros, and the others take no notice."""
+        """Return the merged input. Missing clients are zeros in concat, and are left out of the other merges."""
         found = list(parts.values())
         if self.kind == "concat":
             like = found[0]
@@ -72,7 +72,7 @@ class Merge(nn.Module):
 
 
 class _MisfitError(Exception):
-    """A layer was given something of another size than it is made for."""
+    """The input size of a layer does not match."""
 
     def __init__(self, name: str, size: int) -> None:
         super().__init__(name)
@@ -88,18 +88,18 @@ def fitted(
     hint: str,
     dtype: torch.dtype = torch.float32,
 ) -> nn.Sequential:
-    """A copy of layers in which fully connected and convolutional ones are new where their input has another size.
+    """Return a copy of layers in which linear and convolutional layers are replaced if their input size differs.
 
     Args:
-        layers: Made for another input.
-        shape: Of one sample of the new input.
-        seed: Of the new weights.
-        complaint: What to say if a layer of another kind does not fit.
-        hint: What to do then.
-        dtype: Of the new input.
+        layers: Layers for another input.
+        shape: Shape of one sample of the new input.
+        seed: Seed of the new weights.
+        complaint: Error message if another layer does not accept its input.
+        hint: Hint of that error.
+        dtype: Data type of the new input.
 
     Raises:
-        UsageError: A layer of another kind does not fit.
+        UsageError: A layer that cannot be replaced does not accept its input.
     """
     layers = copy.deepcopy(layers)
     device = next((parameter.device for parameter in layers.parameters()), torch.device("cpu"))
@@ -144,7 +144,7 @@ def _check(name: str) -> Any:
 
 
 def _replace(layers: nn.Sequential, name: str, size: int) -> None:
-    """Puts a layer with another input size, and new weights, in the place of one."""
+    """Replace a layer by one with another input size and new weights."""
     old = layers.get_submodule(name)
     weight = next(old.parameters())
     if isinstance(old, nn.Linear):

@@ -1,7 +1,7 @@
-"""Sequences that are cut in time: who holds which part of whose samples, and a recurrent model that runs part by part.
+"""Sequences split in time over chains of clients, and a recurrent model that runs segment by segment.
 
-Clients in a row form chains of `segments` devices; the devices of a chain hold the same samples, each one its stretch
-of the time steps. Legend: b samples, T steps, states [b, hidden], one for each recurrent layer.
+Consecutive clients form chains of `segments` devices. The devices of a chain hold the same samples, each one its
+segment of the time steps. Legend: b samples, T steps, states [b, hidden], one per recurrent layer.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from edgeai.fedsplit.models.sequences import GruLayer
 
 
 def split_chains(clients: Sequence[Samples], segments: int) -> list[Samples]:
-    """Turns what each client would hold into what it holds in a chain: a stretch of all the chain's samples.
+    """Give each client its time segment of all samples of its chain.
 
     Args:
-        clients: Whole samples.
-        segments: Devices of a chain.
+        clients: Whole samples of each client.
+        segments: Number of devices per chain.
 
     Raises:
-        UsageError: A chain would be short of clients, or a client of time steps.
+        UsageError: The number of clients is not a multiple of `segments`, or there are too few time steps.
     """
     if len(clients) % segments:
         raise UsageError(
-            f"method fedsl: {len(clients)} clients make no whole chains of {segments}",
+            f"method fedsl: {len(clients)} clients cannot form chains of {segments}",
             hint=f"set num_clients to {len(clients) - len(clients) % segments or segments}, or change method.segments",
         )
-    dealt = []
+    held = []
     for first in range(0, len(clients), segments):
         chain = clients[first : first + segments]
         x, y = torch.cat([part.x for part in chain]), torch.cat([part.y for part in chain])
-        dealt += [Samples(stretch, y) for stretch in cut_in_time(x, segments)]
-    return dealt
+        held += [Samples(segment, y) for segment in split_time(x, segments)]
+    return held
 
 
-def cut_in_time(x: Tensor, segments: int) -> list[Tensor]:
-    """Stretches of x, as equal as can be: of pictures [b, C, H, W] rows, of everything else [b, T, ...] steps.
+def split_time(x: Tensor, segments: int) -> list[Tensor]:
+    """Split x into segments of nearly equal length: rows of images [b, C, H, W], time steps of other data [b, T, ...].
 
     Raises:
         UsageError: There are fewer steps than segments.
@@ -54,10 +54,10 @@ def cut_in_time(x: Tensor, segments: int) -> list[Tensor]:
 
 
 def recurrent_end(layers: nn.Sequential) -> int:
-    """The place behind the last recurrent layer: what all devices of a chain have.
+    """Return the position behind the last recurrent layer; all devices of a chain have the layers before it.
 
     Raises:
-        UsageError: There is none.
+        UsageError: The model has no recurrent layer.
     """
     ends = [
         number
@@ -69,16 +69,16 @@ def recurrent_end(layers: nn.Sequential) -> int:
     return ends[-1]
 
 
-def run_stretch(layers: nn.Sequential, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Runs a recurrent model over a stretch of time.
+def run_segment(layers: nn.Sequential, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Run a recurrent model over one time segment.
 
     Args:
-        layers: All of them, or those up to the last recurrent one.
-        x: [b, T, ...] or [b, C, T, ...].
-        states: At the begin of the stretch, of each recurrent layer; empty for zeros.
+        layers: All layers, or those up to the last recurrent one.
+        x: Inputs [b, T, ...] or [b, C, T, ...].
+        states: State of each recurrent layer at the start of the segment; empty for zeros.
 
     Returns:
-        What the layers give, and the states at the end of the stretch.
+        Output of the layers, and the states at the end of the segment.
     """
     before, after = iter(states), []
     for layer in _flat(layers):
@@ -90,23 +90,23 @@ def run_stretch(layers: nn.Sequential, x: Tensor, states: Sequence[Tensor]) -> t
     return x, after
 
 
-class InTime(nn.Module):
-    """The devices of a chain one after the other, on whole samples.
+class ChainModel(nn.Module):
+    """The models of a chain applied one after the other to whole samples.
 
     Args:
-        stretches: The layers of each.
+        segments: Layers of each device.
     """
 
-    def __init__(self, stretches: Sequence[nn.Sequential]) -> None:
+    def __init__(self, segments: Sequence[nn.Sequential]) -> None:
         super().__init__()
-        self.stretches = nn.ModuleList(stretches)
+        self.segments = nn.ModuleList(segments)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the last one gives."""
+        """Return the output of the last device."""
         output, states = x, list[Tensor]()
-        for layers, part in zip(self.stretches, cut_in_time(x, len(self.stretches)), strict=True):
+        for layers, part in zip(self.segments, split_time(x, len(self.segments)), strict=True):
             assert isinstance(layers, nn.Sequential)
-            output, states = run_stretch(layers, part, states)
+            output, states = run_segment(layers, part, states)
         return output
 
 

@@ -1,21 +1,20 @@
-"""Vertical split learning: clients hold different features of the same samples, the server joins what they send.
+"""Vertical split learning: clients hold different features of the same samples; the server merges their smashed data.
 
 Vepakomma et al., "Split learning for health: Distributed deep learning without sharing raw patient data", 2018
-(vertically partitioned data); merges: Ceballos et al., "SplitNN-driven Vertical Partitioning", 2020. Client: layers of
-its own for its features. Server: labels and the layers behind the merge. A client's layers are those before the cut,
-fitted to its share of the inputs; the layers behind the cut are fitted to what the merge gives.
-Crosses, per client and round: E n q_k s up and down, q_k values a sample; no labels, no weights.
+(vertically partitioned data); merges: Ceballos et al., "SplitNN-driven Vertical Partitioning", 2020. Client: private
+layers for its features. Server: labels and the layers behind the merge. A client's layers are those before the cut,
+adapted to its share of the inputs; the layers behind the cut are adapted to the merged input.
+Sent per client and round: E n q_k s up and down, with q_k values per sample; no labels, no weights.
 
-Samples must be aligned: all clients know them in the same order (in practice by private set intersection), and shuffle
-them by a shared seed, so that no indices cross. Pictures are joined where they were cut apart, everything else on its
-last axis. A client that is away is zeros to concat, and is left out of sum, mean and max.
+Samples must be aligned: all clients have them in the same order (in practice by private set intersection) and shuffle
+them by a shared seed, so that no indices are sent. Images are merged along the axis on which they were partitioned,
+all other inputs on their last axis. An absent client is zeros in concat, and is left out of sum, mean and max.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from edgeai.core.errors import UsageError
@@ -26,7 +25,7 @@ from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
 from edgeai.fedsplit.methods.setup import Setup
 from edgeai.fedsplit.methods.vertical.merging import Merge, fitted
 from edgeai.fedsplit.partition.views import take_inputs
-from edgeai.fedsplit.protocol.batching import derived_seed
+from edgeai.fedsplit.protocol.batching import derived_seed, permuted
 from edgeai.fedsplit.protocol.client_half import PrivateClient
 from edgeai.fedsplit.protocol.message import EMPTY, Message
 from edgeai.fedsplit.protocol.part import Part
@@ -35,26 +34,25 @@ from edgeai.fedsplit.protocol.server_half import ServerHalf
 from edgeai.fedsplit.protocol.transport import Reply, Request
 
 _ORDER, _CLIENT, _TOP = 10, 11, 12
-"""What seeds are for: the common order of samples, a client's start weights, those of the server."""
+"""Purposes of seeds: common sample order, initial weights of a client, initial weights of the server."""
 
 
 def common_order(seed: int, number: int, num_samples: int, batch: int, epochs: int) -> Iterator[Tensor]:
-    """Every party's batches of a round, as indices int64."""
+    """Yield the batches of a round as indices int64, the same for every party."""
     for epoch in range(epochs):
-        generator = torch.Generator().manual_seed(derived_seed(seed, number, epoch, _ORDER))
-        yield from torch.randperm(num_samples, generator=generator).split(batch)
+        yield from permuted(num_samples, batch, derived_seed(seed, number, epoch, _ORDER))
 
 
 class VerticalClient(PrivateClient):
-    """Its own features of every sample, in the common order; labels it may know, but does not send."""
+    """Client half for its own features of every sample, in the common order. It sends no labels."""
 
     def on_step(self, message: Message) -> Message:
-        """As in other split methods, without labels."""
+        """Apply a gradient, then answer with the next batch, without labels."""
         self.apply(message)
         batch = self.batch()
         if batch is None:
             return EMPTY
-        return Message(activations={"z": self.smash(batch[1])})
+        return Message(activations={"z": self.smash(batch.x)})
 
     def _batches(self) -> Iterator[Tensor]:
         context = self.context
@@ -62,7 +60,7 @@ class VerticalClient(PrivateClient):
 
 
 class Vertical(Method):
-    """See the head of this file."""
+    """Vertical split learning with a merge of smashed data."""
 
     cfg: VerticalConfig
     client_half = VerticalClient
@@ -82,12 +80,12 @@ class Vertical(Method):
         self.top = _top(setup, self.merge.output_shape)
 
     def client_parts(self, client: int) -> dict[str, Part]:
-        """Layers for its own features."""
+        """Return the layers for a client's own features."""
         bottom = self.bottoms[client].copy()
         return {"client": Part(bottom.model, bottom.cost(0, len(bottom)))}
 
     def round(self, rnd: Round) -> None:
-        """Lock-step over all samples."""
+        """Train in lock-step over all samples."""
         cfg = self.setup.cfg
         assert self.setup.inputs.labels is not None
         server = ServerHalf(self.top, 0, cfg.optim)
@@ -98,7 +96,7 @@ class Vertical(Method):
         rnd.accept(rnd.ask("end", requests))
 
     def step(self, rnd: Round, server: ServerHalf, replies: Mapping[int, Reply], y: Tensor) -> dict[int, Request]:
-        """One step on the merged features; each client gets the gradient of what it sent."""
+        """Train on merged smashed data; return each client's gradient."""
         z = {client: reply.message.activations["z"].requires_grad_() for client, reply in replies.items()}
         merged = self.merge(z)
         step = server.step(0, merged, y)
@@ -109,7 +107,7 @@ class Vertical(Method):
         return {client: Request(Message(gradients={"z": gradient}), done_s) for client, gradient in gradients.items()}
 
     def evaluated(self, kept: Kept) -> Sequence[Evaluated]:
-        """All clients' layers, the merge and the server's, on whole samples."""
+        """Return the joint model of all clients and the server, on whole samples."""
         bottoms = []
         for client, start in enumerate(self.bottoms):
             bottom = start.copy()
@@ -119,24 +117,24 @@ class Vertical(Method):
         return (Evaluated(Joined(bottoms, indices, self.partition, at_cut, self.merge, self.top)),)
 
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
-        """There is no such model: a client's layers take its features only."""
+        """Return None: a client's layers take its own features only."""
         return None
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The server's layers."""
+        """Return the server's layers."""
         return {"top": self.top.model}
 
 
 class Joined(nn.Module):
-    """Everybody's layers in one, for whole samples [b, ...].
+    """Joint model of all clients and the server, for whole samples [b, ...].
 
     Args:
-        bottoms: Of each client.
-        inputs: Each client's places on the axis that was dealt out.
-        partition: Which axis that is.
-        at_cut: What protection does to smashed data in use.
-        merge: Of what the clients send.
-        top: Of the server.
+        bottoms: Layers of each client.
+        inputs: Indices of each client on the partitioned axis.
+        partition: Config with the partitioned axis.
+        at_cut: Protection of smashed data at inference.
+        merge: Merge of the clients' smashed data.
+        top: Layers of the server.
     """
 
     def __init__(
@@ -154,7 +152,7 @@ class Joined(nn.Module):
         self._inputs, self._partition = inputs, partition
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [b, classes]."""
+        """Return logits [b, classes]."""
         parts = {}
         for client, (bottom, inputs) in enumerate(zip(self.bottoms, self._inputs, strict=True)):
             z = bottom(take_inputs(x, self._partition, inputs.to(x.device)))
@@ -164,26 +162,26 @@ class Joined(nn.Module):
 
 
 def _bottom(setup: Setup, client: int) -> SplitModel:
-    """The layers before the cut, for one client's share of the inputs."""
+    """Return the layers before the cut, adapted to one client's share of the inputs."""
     shape = setup.inputs.shapes[client]
     layers = fitted(
         setup.model.part(0, setup.first),
         shape,
         derived_seed(setup.cfg.seed, client, _CLIENT),
         dtype=setup.model.dtype,
-        complaint=f"the layers before the cut do not take client {client}'s share of the inputs, {list(shape)}",
-        hint="lower num_clients, or deal the inputs out otherwise: partition.axis, partition.columns",
+        complaint=f"the layers before the cut do not accept client {client}'s share of the inputs, {list(shape)}",
+        hint="lower num_clients, or change partition.axis or partition.columns",
     )
     return SplitModel(layers, shape, setup.model.dtype)
 
 
 def _top(setup: Setup, shape: tuple[int, ...]) -> SplitModel:
-    """The layers behind the cut, for merged samples."""
+    """Return the layers behind the cut, adapted to merged samples."""
     layers = fitted(
         setup.model.part(setup.first, len(setup.model)),
         shape,
         derived_seed(setup.cfg.seed, 0, _TOP),
-        complaint=f"the layers behind the cut do not take merged samples, {list(shape)}",
+        complaint=f"the layers behind the cut do not accept merged samples, {list(shape)}",
         hint="set method.merge to sum, mean or max, or cut elsewhere",
     )
     return SplitModel(layers, shape)

@@ -63,7 +63,7 @@ def test_dp_sgd_bounds_what_one_step_moves(play: Any) -> None:
 def test_refuses_what_acts_on_smashed_data(play: Any, name: str) -> None:
     with pytest.raises(UsageError) as caught:
         play(method="fedavg", privacy={name: {}})
-    assert caught.value.message == f"privacy.{name} acts on smashed data, and fedavg sends none"
+    assert caught.value.message == f"privacy.{name} acts on smashed data, but fedavg sends none"
     assert caught.value.hint == "use privacy.dp_sgd, or a method that splits the model"
 
 

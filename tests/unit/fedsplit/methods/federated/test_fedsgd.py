@@ -58,5 +58,5 @@ def test_resumes_to_the_bit(play: Any, optim: dict[str, Any]) -> None:
 def test_refuses_more_than_one_epoch(play: Any) -> None:
     with pytest.raises(UsageError) as caught:
         play(method="fedsgd", local_epochs=2)
-    assert caught.value.message == "fedsgd takes one gradient a round, and local_epochs is 2"
+    assert caught.value.message == "fedsgd takes one gradient per round, but local_epochs is 2"
     assert caught.value.hint == "set local_epochs to 1, or use fedavg"

@@ -96,7 +96,5 @@ def test_resumes_to_the_bit(play: Any) -> None:
 def test_refuses_other_optimisers(play: Any, optim: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         play(method="scaffold", optim=optim)
-    assert caught.value.message == (
-        f"scaffold reads mean gradients off the way that plain SGD went, and optim is {said}"
-    )
+    assert caught.value.message == (f"scaffold derives mean gradients from plain SGD steps, but optim is {said}")
     assert caught.value.hint == "set optim.kind to sgd and optim.momentum to 0"

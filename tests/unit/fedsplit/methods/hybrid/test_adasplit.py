@@ -160,6 +160,6 @@ def test_refuses_dp_sgd(play: Any) -> None:
     with pytest.raises(UsageError) as caught:
         play(method="adasplit", privacy={"dp_sgd": {}})
     assert str(caught.value) == (
-        "adasplit's contrastive loss ties the samples of a batch, so there is no gradient of one to clip"
+        "adasplit's contrastive loss couples the samples of a batch: there is no per-sample gradient to clip"
     )
     assert caught.value.hint == "leave privacy.dp_sgd empty, or choose another method"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeai.fedsplit.methods.auxiliary_nets import build_heads
-from edgeai.fedsplit.methods.hybrid.fedgkt import distilled
+from edgeai.fedsplit.methods.hybrid.fedgkt import distillation_loss
 from edgeai.fedsplit.protocol.batching import derived_seed
 
 SIZES = (40, 56, 33)
@@ -72,9 +72,9 @@ def test_a_teacher_who_agrees_teaches_nothing() -> None:
     torch.manual_seed(0)
     logits, y = torch.randn(5, 3, requires_grad=True), torch.tensor([0, 1, 2, 0, 1])
     alone = F.cross_entropy(logits, y)
-    assert torch.equal(distilled(logits, y, None, 3.0, 1.0), alone)
-    torch.testing.assert_close(distilled(logits, y, logits.detach() + 7.0, 3.0, 1.0), alone)
-    assert distilled(logits, y, -logits.detach(), 3.0, 1.0) > alone
+    assert torch.equal(distillation_loss(logits, y, None, 3.0, 1.0), alone)
+    torch.testing.assert_close(distillation_loss(logits, y, logits.detach() + 7.0, 3.0, 1.0), alone)
+    assert distillation_loss(logits, y, -logits.detach(), 3.0, 1.0) > alone
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgeai.fedsplit.methods.auxiliary_nets import build_heads
-from edgeai.fedsplit.methods.hybrid.fsl_sage import gradient_at
+from edgeai.fedsplit.methods.cut_gradients import gradient_at
 
 SIZES = (40, 56, 33)
 LR = 0.05

@@ -85,6 +85,6 @@ def test_leakage_is_that_of_clients_that_split(play: Any) -> None:
 def test_refuses_noise_for_a_mix(play: Any) -> None:
     with pytest.raises(UsageError) as caught:
         play(method=hsfl(0.5), privacy={"noise": {}})
-    assert caught.value.message == "privacy.noise acts on smashed data, and hsfl has clients that send none"
+    assert caught.value.message == "privacy.noise acts on smashed data, but some hsfl clients send none"
     assert caught.value.hint == "set method.split_frac to 1, or leave privacy.noise empty"
     play(method=hsfl(1.0), rounds=1, privacy={"noise": {}})

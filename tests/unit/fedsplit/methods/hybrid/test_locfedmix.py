@@ -135,8 +135,8 @@ def test_clipping_nothing_changes_nothing(play: Any) -> None:
 def test_warns_beside_nopeek(play: Any) -> None:
     both = play(method="locfedmix-sl", rounds=1, privacy={"nopeek": {}})
     assert both.history.warnings == (
-        "NoPeek hides the inputs from whoever sees the smashed data, and locfedmix-sl's reconstruction loss keeps them "
-        "there: the two work against each other; set method.reconstruct to 0, or leave privacy.nopeek empty",
+        "NoPeek removes information about the inputs from the smashed data, but locfedmix-sl's reconstruction loss "
+        "preserves it; set method.reconstruct to 0, or leave privacy.nopeek empty",
     )
     off = {"kind": "locfedmix-sl", "reconstruct": 0.0}
     assert play(method=off, rounds=1, privacy={"nopeek": {}}).history.warnings == ()
@@ -155,5 +155,5 @@ def test_refuses_tokens(play: Any) -> None:
     reader = nn.Sequential(nn.Sequential(nn.Embedding(5, 4), nn.Flatten()), nn.Linear(32, 10))
     with pytest.raises(UsageError) as caught:
         LocFedMix(replace(setup, model=SplitModel(reader, (8,), torch.int64)))
-    assert str(caught.value) == "locfedmix-sl rebuilds inputs from smashed data, and these inputs are tokens"
+    assert str(caught.value) == "locfedmix-sl reconstructs inputs from smashed data, but these inputs are tokens"
     assert caught.value.hint == "choose another method, such as psl"

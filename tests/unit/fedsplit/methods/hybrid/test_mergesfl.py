@@ -129,5 +129,5 @@ def test_late_clients_do_not_count(play):
 def test_refuses_dp_sgd(play):
     with pytest.raises(UsageError) as error:
         play(method="mergesfl", privacy={"dp_sgd": {}})
-    assert str(error.value) == "privacy.dp_sgd counts batches of one size, and method mergesfl changes them"
+    assert str(error.value) == "privacy.dp_sgd counts batches of one size, but method mergesfl changes them"
     assert error.value.hint == "leave privacy.dp_sgd empty, or choose method psl"

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 from edgeai.fedsplit.config.split import AsyncSLConfig
-from edgeai.fedsplit.methods.split.async_sl import Pace
+from edgeai.fedsplit.methods.split.async_sl import Schedule
 from edgeai.fedsplit.protocol.batching import derived_seed
 
 SIZES = (40, 56, 33)
@@ -78,14 +78,14 @@ def test_epochs_share_one_upload(play):
 
 def test_states():
     cfg = AsyncSLConfig(threshold=0.1, max_reuse=1)
-    first = Pace().after(2.0, was_reuse=False, cfg=cfg)
-    assert first == Pace(is_frozen=False, reference=2.0)
+    first = Schedule().after(2.0, was_reuse=False, cfg=cfg)
+    assert first == Schedule(is_frozen=False, reference=2.0)
     moved = first.after(1.5, was_reuse=False, cfg=cfg)
-    assert moved == Pace(is_frozen=False, reference=1.5)
+    assert moved == Schedule(is_frozen=False, reference=1.5)
     still = moved.after(1.45, was_reuse=False, cfg=cfg)
-    assert still == Pace(is_frozen=True, reference=1.45)
+    assert still == Schedule(is_frozen=True, reference=1.45)
     forwarded = still.after(1.4, was_reuse=False, cfg=cfg)
-    assert forwarded == Pace(is_frozen=True, reference=1.45)
+    assert forwarded == Schedule(is_frozen=True, reference=1.45)
     assert forwarded.after(1.38, was_reuse=True, cfg=cfg).is_frozen is False  # reused often enough
     assert forwarded.after(1.3, was_reuse=False, cfg=cfg).is_frozen is False  # 0.15 since the update
     assert still.after(1.6, was_reuse=False, cfg=cfg).is_frozen is False

@@ -114,7 +114,7 @@ def test_refuses_to_clip_what_is_a_mean(play):
     with pytest.raises(UsageError) as error:
         play(method="epsl", privacy={"dp_sgd": {}})
     assert str(error.value) == (
-        "privacy.dp_sgd bounds what one sample does to the client part, but method epsl gives every sample a "
-        "gradient that others had a share in"
+        "privacy.dp_sgd bounds each sample's effect on the client part, but method epsl gives every sample a "
+        "gradient that depends on other samples"
     )
     assert error.value.hint == "leave privacy.dp_sgd empty, or choose method psl"

@@ -65,11 +65,11 @@ def test_resumes_exactly(play):
     [
         (
             ["conv1"],
-            'method.hops: "conv1" does not lie behind the client\'s cut "conv1" (choose one of conv2, fc)',
+            'method.hops: "conv1" is not behind the client\'s cut "conv1" (choose one of conv2, fc)',
         ),
         (
             ["fc", "conv2"],
-            'method.hops: "conv2" does not lie behind the cut before it, "fc" '
+            'method.hops: "conv2" is not behind the cut before it, "fc" '
             "(cut earlier, or choose a model with more layers)",
         ),
         (["out"], 'cut: "out" leaves the server without a layer (cut after one of conv1, conv2, fc)'),

@@ -89,12 +89,11 @@ def test_memory_of_head_and_tail_counts_together(play):
     [
         (
             {"method": {"kind": "ushape", "tail": "conv1"}},
-            'method.tail: "conv1" does not lie behind the client\'s cut "conv1" (choose one of conv2, fc)',
+            'method.tail: "conv1" is not behind the client\'s cut "conv1" (choose one of conv2, fc)',
         ),
         (
             {"method": "ushape", "cut": "fc"},
-            'method.tail: "fc" does not lie behind the client\'s cut "fc" '
-            "(cut earlier, or choose a model with more layers)",
+            'method.tail: "fc" is not behind the client\'s cut "fc" (cut earlier, or choose a model with more layers)',
         ),
         (
             {"method": "ushape", "privacy": {"dp_sgd": {}}},

@@ -73,7 +73,7 @@ def test_one_round_is_sgd_through_the_chain(fedsl):
         both = [part(net).state_dict() for net in nets]
         return [share[0] * a + share[1] * b for a, b in zip(both[0].values(), both[1].values(), strict=True)]
 
-    one, two = (stretch.model for stretch in played.sim.method.stretches)
+    one, two = (segment.model for segment in played.sim.method.segment_models)
     for module, part in (
         (one.gru1, lambda net: net.first),
         (two.gru1, lambda net: net.second),
@@ -142,7 +142,7 @@ def test_resumes_exactly(fedsl):
         (
             (20, 13, 16),
             {},
-            "method fedsl: 3 clients make no whole chains of 2 (set num_clients to 2, or change method.segments)",
+            "method fedsl: 3 clients cannot form chains of 2 (set num_clients to 2, or change method.segments)",
         ),
         (
             (9,) * 9,

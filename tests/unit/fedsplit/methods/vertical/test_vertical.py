@@ -184,19 +184,19 @@ def test_resumes_exactly():
                 "partition": {"kind": "vertical", "axis": "rows"},
             },
             "method.merge sum: client 0 sends samples of shape [3, 64], client 2 of [2, 64] "
-            "(give every client as many inputs, or set method.merge=concat)",
+            "(give every client the same number of inputs, or set method.merge=concat)",
         ),
         (
             {"model": {"kind": "gru", "hidden": 6, "num_layers": 2}},
-            "the layers before the cut do not take client 0's share of the inputs, [1, 8, 4]: "
+            "the layers before the cut do not accept client 0's share of the inputs, [1, 8, 4]: "
             "input.size(-1) must be equal to input_size. Expected 8, got 4 "
-            "(lower num_clients, or deal the inputs out otherwise: partition.axis, partition.columns)",
+            "(lower num_clients, or change partition.axis or partition.columns)",
         ),
         (
             {"num_clients": 8, "model": CNN},
-            "the layers before the cut do not take client 0's share of the inputs, [1, 8, 1]: "
+            "the layers before the cut do not accept client 0's share of the inputs, [1, 8, 1]: "
             "Given input size: (4x8x1). Calculated output size: (4x4x0). Output size is too small "
-            "(lower num_clients, or deal the inputs out otherwise: partition.axis, partition.columns)",
+            "(lower num_clients, or change partition.axis or partition.columns)",
         ),
     ],
 )
