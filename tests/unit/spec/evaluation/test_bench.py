@@ -1,4 +1,4 @@
-"""The bench's verdict against decoders with bugs built in, and its sums against the answers they are made of."""
+"""The losslessness check of bench on decoders with injected bugs, and its statistics against the answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROMPTS = "abcabcabcabc\nto be or not to be, to be or not\n1 2 3 1 2 3 1 2 3\n"
 
 @pytest.fixture
 def bench(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, target: DecoderTarget) -> Any:
-    """bench(target=..., **options): the report on three prompts with many repetitions, which n-grams can draft."""
+    """bench(target=..., **options): report on three repetitive prompts, which n-grams can draft."""
     path = tmp_path / "prompts.txt"
     path.write_text(PROMPTS)
 
@@ -52,7 +52,7 @@ def test_float32_is_equal_token_for_token(bench: Any) -> None:
     report = bench()
     assert report.lossless.ok
     assert report.lossless.num_equal == report.lossless.num_answers == 3
-    assert report.accept_len > 1.2  # else nothing was accepted, and the comparison says nothing
+    assert report.accept_len > 1.2  # else no draft token was accepted, and the test shows nothing
 
 
 def test_sums_and_definitions_agree(bench: Any) -> None:
@@ -74,7 +74,7 @@ def test_same_seed_gives_the_same_sample(bench: Any) -> None:
 
 
 def accept_a_wrong_token(tree: DraftTree, logits: torch.Tensor, sampler: Any, **options: Any) -> Accepted:
-    """Acceptance with a bug: every draft's first child is taken, whatever the target says."""
+    """Acceptance with a bug: the first child of the root is always accepted."""
     found = accept(tree, logits, sampler, **options)
     if tree.size > 1 and found.num_accepted == 0 and options["limit"] > 1:
         return Accepted((0, 1), (int(tree.tokens[1]), found.tokens[0]))
@@ -100,7 +100,7 @@ def test_a_wrongly_accepted_token_is_found(
 def test_a_wrong_tree_mask_is_found(
     bench: Any, make_hf: Any, make_target: Any, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, temperature: float
 ) -> None:
-    """Nodes that see each other across branches shift the logits by more than any rounding."""
+    """Attention across branches shifts the logits by more than rounding."""
     target = make_target(make_hf(), dtype=dtype)
     verify = target.verify
     monkeypatch.setattr(target, "verify", lambda t, d, a, c, row=0: verify(t, d, torch.ones_like(a), c, row))
@@ -110,7 +110,7 @@ def test_a_wrong_tree_mask_is_found(
 
 
 def test_a_wrong_commit_is_found(bench: Any, make_hf: Any, make_target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeping the first rows instead of the accepted ones leaves other tokens' keys and values behind."""
+    """Keeping the first rows instead of the accepted ones keeps the keys and values of other tokens."""
     target = make_target(make_hf(), dtype=torch.bfloat16)
     commit = target.commit
     monkeypatch.setattr(target, "commit", lambda cache, path, row=0: commit(cache, torch.arange(len(path)), row))
@@ -147,7 +147,7 @@ def test_an_answer_that_ends_early_is_found(bench: Any, monkeypatch: pytest.Monk
     assert not report.lossless.ok
 
 
-def test_plain_and_speculative_take_turns(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_and_speculative_alternate(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     generate_ids, order = bench_repeats.generate_ids, []
 
     def spy(target: Any, drafter: Any, *args: Any, **options: Any) -> Any:
@@ -159,7 +159,7 @@ def test_plain_and_speculative_take_turns(bench: Any, monkeypatch: pytest.Monkey
     assert "".join(order) == "ps" + "ps" * 3 + "sp" * 3  # warm-up, then two repeats
 
 
-def test_no_drafter_says_so(bench: Any) -> None:
+def test_plain_mode_without_a_drafter(bench: Any) -> None:
     report = bench(draft=NoDraft())
     assert report.mode == "plain"
     assert report.lossless is None

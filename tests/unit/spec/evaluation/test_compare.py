@@ -1,4 +1,4 @@
-"""Comparisons on the tiny model: every number against decoding itself; what is trained, kept and refused."""
+"""Comparisons on the tiny model: numbers against decoding, reuse of earlier work, and rejected configs."""
 
 import json
 from types import SimpleNamespace
@@ -51,7 +51,7 @@ def new_run(cfg, path, listener=None):
 
 @pytest.fixture(scope="module")
 def usual(config, tmp_path_factory):
-    """The usual comparison: config, directory and report."""
+    """A completed comparison: config, directory and report."""
     cfg = config()
     run = new_run(cfg, tmp_path_factory.mktemp("compare"))
     report = run_compare(cfg, run)
@@ -60,7 +60,7 @@ def usual(config, tmp_path_factory):
 
 
 def test_greedy_accept_len_is_that_of_decoding(usual, tiny_target, tiny_prompts):
-    """float32, so the answers are those of decoding prompt by prompt, and so are the cycles."""
+    """In float32, answers and cycles equal those of decoding prompt by prompt."""
     for name, path in usual.report.heads.items():
         head, _ = load_head(usual.path / path, tiny_target)
         for tree in TREES:
@@ -84,7 +84,7 @@ def test_greedy_accept_len_is_that_of_decoding(usual, tiny_target, tiny_prompts)
             assert cell.accept_len == {"0": sum(counts) / len(counts)}
 
 
-def test_what_a_comparison_leaves(usual):
+def test_files_of_a_comparison(usual):
     assert {"ce-0", "lk-0", "features", "texts.jsonl", "accept_len.png", "accept_len.svg"} <= {
         file.name for file in usual.path.iterdir()
     }
@@ -102,7 +102,7 @@ def test_what_a_comparison_leaves(usual):
 
 
 def test_nothing_is_done_twice(usual, monkeypatch):
-    """Done trainings and written texts are taken as they are: the report is the same to the bit."""
+    """Completed trainings and texts are reused: the report is equal to the bit."""
     monkeypatch.setattr(heads_of, "run_train", None)  # not called
     monkeypatch.setattr("edgeai.spec.evaluation.compare_texts.decode_jobs", None)
     assert run_compare(usual.cfg, Run.open(usual.path)).to_json() == usual.report.to_json()
@@ -126,7 +126,7 @@ def test_given_runs_are_grouped_by_config(usual, config, train_config, tmp_path)
 
 
 class Interrupt:
-    """A listener like Ctrl-C at some step of the second training."""
+    """Listener that raises KeyboardInterrupt in the second training."""
 
     def __init__(self):
         self.trainings = 0
@@ -140,8 +140,8 @@ class Interrupt:
     def on_log(self, step, values): ...
 
 
-def test_interrupted_and_gone_on_with(usual, tmp_path):
-    """The numbers are those of an uninterrupted comparison; the first training is not repeated."""
+def test_an_interrupted_comparison_is_continued(usual, tmp_path):
+    """The numbers equal those of an uninterrupted comparison; the first training is not repeated."""
     run = new_run(usual.cfg, tmp_path / "out", Interrupt())
     with pytest.raises(KeyboardInterrupt):
         run_compare(usual.cfg, run)
@@ -151,7 +151,7 @@ def test_interrupted_and_gone_on_with(usual, tmp_path):
     assert report.cells == usual.report.cells
 
 
-def test_a_failed_training_leaves_the_others(config, tmp_path):
+def test_a_failed_training_does_not_stop_the_others(config, tmp_path):
     cfg = config(variants={"bad": Variant(set={"optim.lr": 1e30}), "good": Variant()}, temperatures=(0.0,))
     report = run_compare(cfg, new_run(cfg, tmp_path / "out"))
     assert report.failures == {"bad-0": "the loss is not finite at step 2"}
@@ -164,7 +164,7 @@ def test_a_failed_training_leaves_the_others(config, tmp_path):
 
 
 def test_plan(usual, config, tmp_path):
-    """Two temperatures, three prompts, twice where sampled: 9 texts; 3 seeds and a given head; two trees."""
+    """Two temperatures, three prompts, two samples at temperature 1: 9 texts; 3 seeds and a given head; two trees."""
     given = Variant(head=usual.path / "ce-0")
     cfg = config(variants={"given": given, "ce": Variant()}, seeds=(0, 1, 2), samples=2)
     plan = plan_compare(cfg, tmp_path)
@@ -177,7 +177,7 @@ def test_plan(usual, config, tmp_path):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Refusals, all before anything runs
+# Rejected configs and runs; all are found before anything runs
 
 
 def test_all_problems_at_once(usual, config, tmp_path):
@@ -204,7 +204,7 @@ def test_all_problems_at_once(usual, config, tmp_path):
     ]
 
 
-def test_a_run_that_was_trained_otherwise(usual):
+def test_a_run_with_another_training_config(usual):
     cfg = usual.cfg.model_copy(update={"train": usual.cfg.train.model_copy(update={"epochs": 7})})
     with pytest.raises(UsageError) as caught:
         compared_heads(cfg, usual.path)
@@ -214,8 +214,8 @@ def test_a_run_that_was_trained_otherwise(usual):
     assert caught.value.hint == "give the comparison another --out, or move the run"
 
 
-def test_where_features_are_kept_makes_no_difference(usual):
-    """As a training by hand has it."""
+def test_the_features_folder_does_not_matter(usual):
+    """A training outside of the comparison has no features folder."""
     file = usual.path / "ce-0" / "config.yaml"
     before = file.read_text()
     file.write_text(before.replace(f"features_dir: {usual.path / 'features'}", "features_dir: null"))
@@ -239,14 +239,14 @@ def test_where_features_are_kept_makes_no_difference(usual):
         (["variants.a={head: x, set: {seed: 1}}"], "variants.a: a variant is either an existing head or a training"),
     ],
 )
-def test_configs_that_cannot_be(changes, message):
+def test_invalid_configs(changes, message):
     with pytest.raises(UsageError) as caught:
         load_config(CompareConfig, None, ["variants={lk: {set: {loss.kind: lk}}}", *changes])
     assert message in caught.value.message
 
 
-def test_groups_of_changes_keep_the_rest():
-    """As a mapping or dotted; what they do not name is the common training's."""
+def test_changes_keep_the_other_keys():
+    """Changes as a mapping or with dotted keys; other keys keep the values of the common training."""
     train = ["train.gto.groups=3", "train.gto.lr=5"]
     for change in ("variants.a.set={gto.lr: 7}", "variants.a.set={gto: {lr: 7}}", "variants.a.set.gto.lr=7"):
         cfg = load_config(CompareConfig, None, [*train, change])

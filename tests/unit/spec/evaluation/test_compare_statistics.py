@@ -1,4 +1,4 @@
-"""Ratios, spreads and curves by hand."""
+"""Hand-computed ratios, spreads and curves."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def counts(variant, seed, tokens, cycles, temperature=0.0):
     return Counts(variant, seed, "mt", temperature, TREE, np.array(tokens), np.array(cycles))
 
 
-def test_cells_by_hand():
+def test_cells():
     """a: (4 + 6) / 5 = 2 and (4 + 2) / 4 = 1.5; b: 12 / 4 = 3 with seed 0 only: 3 / 2."""
     measured = [
         counts("a", 0, [4, 6], [2, 3]),
@@ -32,7 +32,7 @@ def test_cells_by_hand():
     assert empty.mean == 1.0  # no answer had a cycle
 
 
-def test_pairs_are_of_one_seed_or_of_a_head_without():
+def test_pairs_share_a_seed_or_have_none():
     theirs = [counts("a", 0, [2], [1]), counts("a", 1, [4], [1])]
     same = ratio_of([counts("b", 0, [4], [1]), counts("b", 1, [4], [1])], theirs)
     assert (same.mean, same.minimum, same.maximum) == (1.5, 1.0, 2.0)
@@ -41,8 +41,8 @@ def test_pairs_are_of_one_seed_or_of_a_head_without():
     assert ratio_of([counts("b", 7, [4], [1])], theirs) is None
 
 
-def test_interval_is_that_of_other_draws_of_prompts():
-    """Against a plain loop that draws prompts itself; one prompt in ten is twice as good: the interval holds 1.1."""
+def test_bootstrap_interval():
+    """Against a loop that draws prompts itself; one prompt in ten is twice as good: the interval contains 1.1."""
     ours = counts("b", 0, [20] + [10] * 9, [10] * 10)
     theirs = counts("a", 0, [10] * 10, [10] * 10)
     found = ratio_of([ours], [theirs])
@@ -61,7 +61,7 @@ def test_an_equal_head_has_no_interval():
     assert (same.mean, same.low, same.high) == (1.0, 1.0, 1.0)
 
 
-def test_step_times_leave_validations_and_gaps_out():
+def test_step_times_exclude_validations_and_gaps():
     """Steps at 10, 11, 13 s; a validation; 20 s; step 6 was lost; 30 s, 33 s."""
     times = {1: 10.0, 2: 11.0, 3: 13.0, 4: 20.0, 7: 30.0, 8: 33.0}
     rows = [{"step": step, "time_s": time_s, "lr": 1.0} for step, time_s in times.items()]
@@ -71,7 +71,7 @@ def test_step_times_leave_validations_and_gaps_out():
 
 @pytest.fixture
 def variants(tmp_path, monkeypatch):
-    """Two seeds that validate at other steps in part, and a checkpoint folder."""
+    """Two seeds with partly different validation steps, and a checkpoint folder."""
 
     def train(name, step_s, values):
         path, now = tmp_path / name, 0.0
@@ -100,6 +100,6 @@ def test_curve_over_the_steps_of_all_seeds(variants):
     assert curve_of(variants["b"]) is curve_of(variants["c"]) is None
 
 
-def test_costs_of_what_was_trained(variants):
+def test_training_costs(variants):
     assert costs(variants, "a") == (TrainingCost("a", 2.0, 1.0), TrainingCost("b", 3.0, 1.5))
     assert costs(variants, "c") == (TrainingCost("a", 2.0, None), TrainingCost("b", 3.0, None))

@@ -39,7 +39,7 @@ def own_head(tmp_path: Path, tiny_target: DecoderTarget, make_head: Callable[...
 
 @pytest.fixture
 def exported(tmp_path: Path, tiny_folder: Path, own_head: Callable[..., Path]) -> Callable[..., ExportReport]:
-    """exported(format, **own_head's): writes the head for a server, below tmp_path / format."""
+    """exported(format, **options of own_head): export a head to tmp_path / format."""
 
     def export(format: HeadFormat, **made: Any) -> ExportReport:
         cfg = ExportConfig(
@@ -52,7 +52,7 @@ def exported(tmp_path: Path, tiny_folder: Path, own_head: Callable[..., Path]) -
 
 @pytest.fixture
 def edit() -> Callable[..., None]:
-    """edit(folder, config=None, tensors=None): the two functions change what they are given."""
+    """edit(folder, config=None, tensors=None): change config.json and the tensors of a folder in place."""
 
     def change(
         folder: Path,

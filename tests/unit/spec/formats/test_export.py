@@ -1,4 +1,4 @@
-"""Exports against the tables of the formats, written out here once more; and back again, bit for bit."""
+"""Exports against the tensor tables of the formats, repeated here; export and import return the same bits."""
 
 import json
 
@@ -81,7 +81,7 @@ def _config(report):
     ("format", "norms"), [*((format, False) for format in FORMATS), *((format, True) for format in FORMATS[:3])]
 )
 def test_tensors_are_those_of_the_table(exported, format, norms):
-    """With the norms of EAGLE-3.1 and without; the EAGLE code does not know them."""
+    """With and without the norms of EAGLE-3.1, which the EAGLE code does not support."""
     report = exported(format, fc_norm=norms, norm_output=norms)
     expected = {**TABLE, **{LAYER[format] + name: shape for name, shape in LAYER_TABLE.items()}}
     expected |= NORMS_TABLE if norms else {}
@@ -93,7 +93,7 @@ def test_tensors_are_those_of_the_table(exported, format, norms):
     }
     assert (found["d2t"] + torch.arange(64)).tolist() == found["t2d"].nonzero()[:, 0].tolist()
     with safe_open(report.path / "model.safetensors", "pt") as file:
-        assert file.metadata()["format"] == "pt"  # transformers refuses files without
+        assert file.metadata()["format"] == "pt"  # transformers rejects files without it
     assert sorted(path.name for path in report.path.iterdir()) == ["config.json", "model.safetensors"]
     assert report.agreement.is_ok
     # float32 against float32 in another order; the tolerance is a thousand times as wide
@@ -101,7 +101,7 @@ def test_tensors_are_those_of_the_table(exported, format, norms):
 
 
 @pytest.mark.parametrize("format", ["sglang", "vllm", "eagle"])
-def test_plain_config(exported, format):
+def test_config_with_defaults(exported, format):
     """The tiny model has 8 layers: 2, 4, 5 are every tool's default, so that no ids are written."""
     assert _config(exported(format, **PLAIN)) == PLAIN_CONFIG
 
@@ -182,8 +182,8 @@ def test_the_shipped_head_has_the_names_of_the_table(format):
     }
 
 
-def test_a_whole_vocabulary_needs_no_mapping(tiny_target, tiny_folder, make_head, tmp_path):
-    """Every tool takes the ids as they are where d2t is missing."""
+def test_a_full_draft_vocabulary_needs_no_mapping(tiny_target, tiny_folder, make_head, tmp_path):
+    """Without d2t every tool uses draft ids as target ids."""
     save_head(tmp_path / "own", make_head(tiny_target, draft_vocab=258), tiny_target, {})
     cfg = ExportConfig(head=tmp_path / "own", format="vllm", target=TargetConfig(model=str(tiny_folder)))
     report = export_head(cfg, tmp_path / "out", device="cpu", metrics=Metrics(None))
@@ -194,7 +194,7 @@ def test_a_whole_vocabulary_needs_no_mapping(tiny_target, tiny_folder, make_head
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# there and back
+# export and import
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -209,14 +209,14 @@ def test_export_and_import_give_the_same_bytes(exported, tmp_path, tiny_folder, 
     for name, tensor in before.items():
         assert tensor.dtype == after[name].dtype, name
         assert torch.equal(tensor, after[name]), name
-    # the target's name is the folder's in both; nothing else differs either, the metrics included
+    # equal in every byte, target name and metrics included
     assert json.loads((own / "config.json").read_text()) == json.loads((returned / "config.json").read_text())
     assert load_head(own, tiny_target)[0].shape == load_head(returned, tiny_target)[0].shape
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_foreign_head_drafts_the_same_trees(exported, tmp_path, tiny_target, format):
-    """`draft.path` takes the export as it is."""
+    """`draft.path` accepts an export."""
     report = exported(format, **PLAIN)
     ids = list(range(40, 70))
     trees = []
@@ -230,8 +230,8 @@ def test_a_foreign_head_drafts_the_same_trees(exported, tmp_path, tiny_target, f
     assert torch.equal(trees[0].scores, trees[1].scores)
 
 
-def test_one_format_becomes_another(exported, tmp_path, tiny_folder):
-    """Export takes foreign heads too; half precision stays as it is."""
+def test_convert_between_formats(exported, tmp_path, tiny_folder):
+    """Export accepts heads of other tools and keeps half precision."""
     first = exported("sglang", **ODD)
     tensors = {
         name: tensor.half() if tensor.is_floating_point() else tensor
@@ -249,7 +249,7 @@ def test_one_format_becomes_another(exported, tmp_path, tiny_folder):
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# what is refused
+# rejected exports
 
 
 @pytest.mark.parametrize(
@@ -262,8 +262,8 @@ def test_one_format_becomes_another(exported, tmp_path, tiny_folder):
     ],
     ids=["norms", "layers", "residual", "sglang"],
 )
-def test_what_a_server_does_not_know_is_refused(exported, tmp_path, format, made, unknown):
-    """It would load the file without a word and draft nonsense."""
+def test_unsupported_features_are_rejected(exported, tmp_path, format, made, unknown):
+    """The tool would silently load an incompatible head."""
     with pytest.raises(EdgeAIError) as caught:
         exported(format, **made)
     assert caught.value.message == f"{format} cannot run {tmp_path / 'own'}: it does not support {unknown}"
@@ -273,9 +273,9 @@ def test_what_a_server_does_not_know_is_refused(exported, tmp_path, format, made
     assert not (tmp_path / format).exists()
 
 
-def test_a_folder_with_something_in_it_is_left_alone(exported, tmp_path):
+def test_an_existing_folder_is_not_overwritten(exported, tmp_path):
     (tmp_path / "vllm").mkdir()
-    assert exported("vllm").path == tmp_path / "vllm"  # an empty one is fine
+    assert exported("vllm").path == tmp_path / "vllm"  # an empty folder is accepted
     with pytest.raises(UsageError) as caught:
         exported("vllm")
     assert (caught.value.message, caught.value.hint) == (
@@ -284,8 +284,8 @@ def test_a_folder_with_something_in_it_is_left_alone(exported, tmp_path):
     )
 
 
-def test_an_export_that_disagrees_does_not_get_its_name(exported, tmp_path, monkeypatch):
-    """A writer that forgets the base of the positions."""
+def test_an_export_that_fails_the_check_stays_partial(exported, tmp_path, monkeypatch):
+    """A writer with the wrong RoPE base."""
     write = export.config_for
     monkeypatch.setattr(export, "config_for", lambda *args: {**write(*args), "rope_theta": 500.0})
     report = exported("sglang")
@@ -294,11 +294,11 @@ def test_an_export_that_disagrees_does_not_get_its_name(exported, tmp_path, monk
     assert not (tmp_path / "sglang").exists()
     assert (tmp_path / "sglang.partial" / "config.json").is_file()
     monkeypatch.undo()
-    assert exported("sglang").agreement.is_ok  # what was left over is no obstacle
+    assert exported("sglang").agreement.is_ok  # a leftover partial folder is replaced
     assert not (tmp_path / "sglang.partial").exists()
 
 
-def test_the_target_is_the_one_the_file_names(own_head, tiny_folder, tmp_path, edit):
+def test_the_target_is_read_from_the_file(own_head, tiny_folder, tmp_path, edit):
     head = own_head()
     cfg = ExportConfig(head=head, format="vllm")
     assert plan_export(cfg, device="cpu", metrics=Metrics(None)).target == str(tiny_folder)
@@ -311,8 +311,8 @@ def test_the_target_is_the_one_the_file_names(own_head, tiny_folder, tmp_path, e
     )
 
 
-def test_the_target_of_a_run_is_the_one_it_trained_for(own_head, tiny_folder, tmp_path):
-    """As its config has it, number format and all."""
+def test_the_target_is_read_from_the_training_run(own_head, tiny_folder, tmp_path):
+    """Including the number format."""
     own_head().rename(tmp_path / "best")
     (tmp_path / "run.json").write_text("{}")
     trained = TrainConfig(target=TargetConfig(model=str(tiny_folder), dtype="float16"))

@@ -1,4 +1,4 @@
-"""Heads as others write them: what loads, as what, and what is refused, word for word."""
+"""Heads of other tools: what is accepted, how it is converted, and the literal errors for the rest."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ PLAIN = {"fc_norm": False, "norm_output": False}
 
 @pytest.fixture
 def published(exported):
-    """A head in the plain files of EAGLE-3, with nothing in it that says where it comes from."""
+    """A head in EAGLE-3 files without any metadata of edgeai."""
     folder = exported("vllm", **PLAIN).path
     tensors = load_file(folder / "model.safetensors")
     save_file(tensors, folder / "model.safetensors")
@@ -46,11 +46,11 @@ def own(published, tiny_target, tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# what loads
+# accepted files
 
 
 def test_the_files_of_the_eagle_repository(published, own, tiny_target, edit):
-    """pytorch_model.bin in half precision; a config without layer ids, base of the positions, or head width."""
+    """pytorch_model.bin in half precision; a config without layer ids, RoPE base or head width."""
     for name in ("rope_theta", "rope_scaling", "head_dim", "attention_bias", "mlp_bias"):
         edit(published, config=lambda c, name=name: c.pop(name))
     tensors = load_file(published / "model.safetensors")
@@ -63,8 +63,8 @@ def test_the_files_of_the_eagle_repository(published, own, tiny_target, edit):
     assert (info.target, info.fingerprint, info.metrics) == ("", "", {})
 
 
-def test_positions_of_its_own(published, tiny_target, edit):
-    """The tiny model's base is 10000."""
+def test_own_rope_base(published, tiny_target, edit):
+    """The tiny model's RoPE base is 10000."""
     assert load_head(published, tiny_target)[0].shape.rope is None
     edit(published, config=lambda c: c.update(rope_theta=500000.0))
     assert load_head(published, tiny_target)[0].shape.rope == Rope(500000.0)
@@ -72,8 +72,8 @@ def test_positions_of_its_own(published, tiny_target, edit):
     assert load_head(published, tiny_target)[0].shape.rope == Rope(500000.0, "linear", 2.0)
 
 
-def test_measurements_of_one_head_are_not_those_of_another(published, tiny_target, edit):
-    """Equal weights that turn or listen otherwise: the name keeps what was measured apart."""
+def test_tuning_results_are_kept_per_head(published, tiny_target, edit):
+    """Equal weights with another RoPE base or other feature layers get another name."""
     names = [build_drafter(Eagle3Draft(path=published), tiny_target).name]
     for change in ({"rope_theta": 500000.0}, {IDS: [1, 3, 7]}):
         edit(published, config=lambda c, change=change: c.update(change))
@@ -81,7 +81,7 @@ def test_measurements_of_one_head_are_not_those_of_another(published, tiny_targe
     assert len(set(names)) == 3
 
 
-def test_positions_of_its_own_survive_import(published, tiny_folder, tiny_target, edit, tmp_path):
+def test_own_rope_base_survives_import(published, tiny_folder, tiny_target, edit, tmp_path):
     edit(published, config=lambda c: c.update(rope_theta=500000.0))
     cfg = ImportConfig(head=published, target=TargetConfig(model=str(tiny_folder)))
     report = import_head(cfg, tmp_path / "mine", device="cpu", metrics=Metrics(None))
@@ -135,19 +135,19 @@ def _rename(tensors):
     ],
     ids=["fused", "model. and layers.0", "ids in d2t", "narrow", "no t2d"],
 )
-def test_other_ways_to_write_the_same(published, own, tiny_target, edit, change):
+def test_equivalent_files(published, own, tiny_target, edit, change):
     edit(published, tensors=change)
     assert _same(load_head(published, tiny_target)[0], own)
 
 
-def test_ids_in_d2t_are_seen_without_t2d(published, tiny_target, edit):
-    """Offsets would leave the vocabulary."""
+def test_ids_in_d2t_are_detected_without_t2d(published, tiny_target, edit):
+    """Read as offsets, the values would exceed the vocabulary."""
     edit(published, tensors=lambda t: (t.update(d2t=torch.arange(194, 258)), t.pop("t2d")))
     assert load_head(published, tiny_target)[0].draft_to_target.tolist() == list(range(194, 258))
 
 
 def test_the_targets_embedding_is_dropped(published, own, tiny_target, edit):
-    """Rounded to half precision or not."""
+    """In full and in half precision."""
     edit(published, tensors=lambda t: t.update({"embed_tokens.weight": tiny_target.embedding.half()}))
     assert _same(load_head(published, tiny_target)[0], own)
 
@@ -168,7 +168,7 @@ def test_switches(published, tiny_target, edit):
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# what is refused
+# rejected files
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ def test_configs_that_do_not_fit(published, tiny_target, edit, change, problem):
     assert _refusal(published, tiny_target) == expected
 
 
-def test_no_layers_named_and_too_few_for_the_usual_ones(published, target):
-    """A model of four layers: 2, 2 and 1."""
+def test_no_layer_ids_and_too_few_layers_for_the_default(published, target):
+    """A model with four layers: the default would be 2, 2 and 1."""
     assert _refusal(published, target) == (
         f"{published}: config.json names no feature layers, and the default [2, 2, 1] is not three of the 4 "
         "layers of tiny"
@@ -274,13 +274,13 @@ def test_no_layers_named_and_too_few_for_the_usual_ones(published, target):
     ],
     ids=["against t2d", "beyond", "missing", "either"],
 )
-def test_draft_vocabularies_that_cannot_be(published, tiny_target, edit, change, problem):
+def test_invalid_draft_vocabularies(published, tiny_target, edit, change, problem):
     edit(published, tensors=change)
     assert _refusal(published, tiny_target) == f"{published}: {problem}"
 
 
 def test_another_embedding(published, tiny_target, edit):
-    """Two random matrices of one norm differ by the root of two of it."""
+    """Two random matrices of equal norm differ by about sqrt(2) times that norm."""
     other = tiny_target.embedding.flip(0).contiguous()
     edit(published, tensors=lambda t: t.update({"embed_tokens.weight": other}))
     message = _refusal(published, tiny_target)
@@ -300,7 +300,7 @@ def test_one_tensor_under_two_names(published, tiny_target, edit):
     assert {"midlayer.mlp.up_proj.weight", "layers.0.mlp.up_proj.weight"} <= set(message.split())
 
 
-def test_speculators_traps(exported, tiny_target, edit):
+def test_invalid_speculators_configs(exported, tiny_target, edit):
     folder = exported("speculators").path
     assert load_head(folder, tiny_target)[1].format == "speculators"
     edit(folder, config=lambda c: c.pop("norm_before_residual"))
@@ -311,8 +311,8 @@ def test_speculators_traps(exported, tiny_target, edit):
     assert _refusal(folder, tiny_target) == f"{folder} is a 'dflash' draft model; only eagle3 is supported"
 
 
-def test_an_export_remembers_its_target(exported, tiny_target):
-    """Weights of another model of the same shape: the header of the file tells."""
+def test_an_export_names_its_target(exported, tiny_target):
+    """Another model of the same shape is detected from the metadata of the file."""
     folder = exported("sglang").path
     other = object.__new__(type(tiny_target))
     other.__dict__.update(tiny_target.__dict__, name="other", fingerprint="cafe")
@@ -322,14 +322,14 @@ def test_an_export_remembers_its_target(exported, tiny_target):
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x02]q\x00."], ids=["empty", "garbage", "a list"])
-def test_garbage_in_the_old_weight_file(published, tiny_target, content):
+def test_corrupt_pytorch_file(published, tiny_target, content):
     (published / "model.safetensors").unlink()
     (published / "pytorch_model.bin").write_bytes(content)
     assert _refusal(published, tiny_target).startswith(f"{published} holds no readable draft head: ")
 
 
-def test_no_code_is_run_from_the_old_weight_file(published, tiny_target, tmp_path):
-    """Pickle can call anything; only tensors are let through."""
+def test_no_code_runs_from_a_pytorch_file(published, tiny_target, tmp_path):
+    """Pickle can call any function; only tensors are loaded."""
 
     class Trap:
         def __reduce__(self):
@@ -341,7 +341,7 @@ def test_no_code_is_run_from_the_old_weight_file(published, tiny_target, tmp_pat
     assert not (tmp_path / "trap").exists()
 
 
-def test_import_asked_wrongly(published, tiny_folder, tmp_path):
+def test_import_usage_errors(published, tiny_folder, tmp_path):
     def refusal(head, out, target=None):
         with pytest.raises(UsageError) as caught:
             import_head(ImportConfig(head=head, target=target), out, device="cpu", metrics=Metrics(None))
@@ -360,7 +360,7 @@ def test_import_asked_wrongly(published, tiny_folder, tmp_path):
     assert refusal(tmp_path / "none", tmp_path / "out", target)[0] == f"no draft head in {tmp_path / 'none'}"
 
 
-def test_import_can_only_look(published, tiny_folder, tmp_path):
+def test_import_without_writing(published, tiny_folder, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     cfg = ImportConfig(head=published, target=TargetConfig(model=str(tiny_folder)))
     report = import_head(cfg, None, device="cpu", metrics=Metrics(None))

@@ -1,4 +1,4 @@
-"""The check can fail: each of the known silent traps, put into an export that was fine, is found."""
+"""The check of exports detects every known silent incompatibility."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def _swap(tensors, one, other):
         "no number",
     ],
 )
-def test_silent_traps_are_found(exported, edit, tiny_target, tmp_path, format, made, config, tensors):
+def test_silent_incompatibilities_are_detected(exported, edit, tiny_target, tmp_path, format, made, config, tensors):
     folder = exported(format, **made).path
     assert _judge(folder, format, tmp_path, tiny_target).is_ok
     edit(folder, config, tensors)
@@ -93,11 +93,11 @@ def test_names_shapes_and_formats(exported, edit, tiny_target, tmp_path, tensors
 
 def test_a_layer_beyond_the_target(exported, edit, tiny_target, tmp_path):
     folder = exported("sglang", aux_layers=(1, 3, 7)).path
-    edit(folder, config=lambda c: c["eagle_config"].update({IDS: [1, 3, 7]}))  # not one less
+    edit(folder, config=lambda c: c["eagle_config"].update({IDS: [1, 3, 7]}))  # entering ids instead of output ids
     assert _judge(folder, "sglang", tmp_path, tiny_target).problems == ("no layer 8",)
 
 
-def test_states_are_those_that_enter_the_layers(tiny_target, tiny_folder):
+def test_states_enter_the_layers(tiny_target, tiny_folder):
     """Against transformers, whose hidden_states[i] enters layer i."""
     from transformers import AutoModelForCausalLM
 
@@ -113,7 +113,7 @@ def test_states_are_those_that_enter_the_layers(tiny_target, tiny_folder):
         torch.testing.assert_close(ours[layer], theirs[layer][0], rtol=1e-4, atol=1e-4)  # float32, other kernels
 
 
-def test_both_readings_give_logits_of_the_draft_vocabulary_alone(exported, tiny_target, tmp_path):
+def test_only_the_draft_vocabulary_has_finite_logits(exported, tiny_target, tmp_path):
     report = exported("vllm")
     head, _ = load_head(tmp_path / "own", tiny_target)
     ids = torch.arange(40, 60)
@@ -131,7 +131,7 @@ def test_both_readings_give_logits_of_the_draft_vocabulary_alone(exported, tiny_
     "rope", [Rope(10000.0), Rope(10000.0, "linear", 4.0), Rope(500000.0, "llama3", 8.0, 1.0, 4.0, 8192)], ids=str
 )
 def test_angles_against_the_tables(rope):
-    """Two implementations that share no code."""
+    """The angles of two independent implementations agree."""
     angles = torch.tensor(_angles(rope.to_config(), 128, 50))
     cos, _ = rope.tables(128, 50, torch.float32)
     torch.testing.assert_close(angles.cos(), cos[:, :64], rtol=0, atol=1e-4)  # angles up to 50 in float32

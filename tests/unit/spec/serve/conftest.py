@@ -1,4 +1,4 @@
-"""An engine over the tiny target, driven by hand, and what it tells."""
+"""Fixtures: an engine on the tiny target, stepped by the tests, and recorded events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TREE = TreeConfig(nodes=6, depth=3, top_k=3)
 
 
 class Listening:
-    """Everything one request was told."""
+    """Events of one request."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -54,7 +54,7 @@ class Listening:
 
 @pytest.fixture
 def make_pool(make_head):
-    """make_pool(target, kind, num_rows, capacity): drafts by an untrained head, by prompt lookup, or none."""
+    """make_pool(target, kind, num_rows, capacity): an untrained head, prompt lookup, or no drafter."""
 
     def make(target, kind, *, num_rows, capacity, tree=TREE):
         if kind == "none":
@@ -82,7 +82,7 @@ def make_engine(make_pool):
 
 @pytest.fixture
 def ask():
-    """ask(engine, job): what the request will be told; its handle as `handle`."""
+    """ask(engine, job): submit the job; returns its recorded events, with the handle as `handle`."""
 
     def submit(engine, job):
         listening = Listening()
@@ -94,7 +94,7 @@ def ask():
 
 @pytest.fixture
 def finish():
-    """finish(engine, *listenings): step until all are over."""
+    """finish(engine, *listenings): step until all requests are complete."""
 
     def run(engine, *listenings, limit=2000):
         for _ in range(limit):
@@ -108,7 +108,7 @@ def finish():
 
 @dataclass
 class Running:
-    """A server in a thread of this process."""
+    """Server in a thread of this process."""
 
     url: str
     engine: Engine
@@ -116,7 +116,7 @@ class Running:
     server: Server
 
     def idle(self, timeout_s: float = 20.0) -> bool:
-        """Whether all slots come free in time."""
+        """Return True if all slots become free in time."""
         end_s = time.monotonic() + timeout_s
         while time.monotonic() < end_s:
             if not (self.engine.num_active or self.engine.num_waiting):

@@ -1,4 +1,4 @@
-"""From a config to an engine: what is reserved, and a policy from real timings."""
+"""Reserved memory of an engine, and a tree policy from real timings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def build(cfg):
     return build_parts(cfg, device="cpu", metrics=Metrics(None, listener=Listener())), notes
 
 
-def test_the_memory_that_is_planned_is_the_memory_that_is_reserved(config):
+def test_planned_memory_equals_reserved_memory(config):
     cfg = config(tree=TreeConfig(nodes=5, depth=2, top_k=3), slots=6)
     parts, _ = build(cfg)
     engine = build_engine(cfg, parts)
@@ -44,7 +44,7 @@ def test_the_memory_that_is_planned_is_the_memory_that_is_reserved(config):
     assert len(cache.lengths) == 6
 
 
-def test_a_small_budget_leaves_slots_out(config):
+def test_a_small_budget_reduces_the_number_of_slots(config):
     tree = TreeConfig(nodes=5, depth=2, top_k=3)
     per_slot = build(config(tree=tree, slots=1))[0].plan.kv_bytes
     parts, _ = build(config(tree=tree, slots=9, kv_budget_mib=3.5 * per_slot / 2**20))

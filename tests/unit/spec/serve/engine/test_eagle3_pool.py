@@ -1,4 +1,4 @@
-"""Drafting for many against one `Eagle3` drafter for each text."""
+"""Batched drafting against one `Eagle3` drafter per text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TREE = TreeConfig(nodes=6, depth=3, top_k=3)
 
 
 @pytest.mark.parametrize("norms", [True, False])
-def test_trees_are_those_of_a_drafter_of_its_own(target, make_head, norms):
+def test_trees_equal_those_of_a_separate_drafter(target, make_head, norms):
     from edgeai.spec.serve.engine.eagle3_pool import Eagle3Pool
 
     rng = random.Random(0)
@@ -30,7 +30,7 @@ def test_trees_are_those_of_a_drafter_of_its_own(target, make_head, norms):
     for row, drafter, text, feats in zip(rows, alone, texts, features, strict=True):
         drafter.start(text, feats)
         pool.begin(row, 0)
-        pool.feed(row, text[:3], feats[:3])  # in two parts, the next token unknown at first
+        pool.feed(row, text[:3], feats[:3])  # in two parts; the token after the first part is unknown at that time
         pool.feed(row, text, feats[3:])
     for cycle in range(4):
         for text in texts:
@@ -49,7 +49,7 @@ def test_trees_are_those_of_a_drafter_of_its_own(target, make_head, norms):
             pool.feed(row, text, feats)
 
 
-def test_a_copied_beginning_drafts_as_one_that_was_read(target, make_pool):
+def test_a_copied_prefix_drafts_like_a_fed_one(target, make_pool):
     pool = make_pool(target, "eagle3", num_rows=2, capacity=60)
     rng = random.Random(1)
     text = [rng.randrange(128) for _ in range(30)]

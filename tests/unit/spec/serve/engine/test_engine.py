@@ -1,4 +1,4 @@
-"""Many requests at once against each of them alone, decoded plainly by `generate_ids` or by hand."""
+"""Batched requests against plain decoding of each request alone."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def prompts(num, vocab=128, seed=0):
 
 
 def plain(target, ids, sampling=GREEDY, max_tokens=20):
-    """Plain decoding, alone."""
+    """Decode one prompt plainly."""
     answer = generate_ids(target, None, ids, tree=TREE, sampling=sampling, max_tokens=max_tokens, context=128)
     return answer.ids
 
 
-class Restless:
-    """Another tree in every cycle, or none."""
+class RandomTrees:
+    """Policy with a different tree, or none, in every cycle."""
 
     largest = TreeConfig(nodes=8, depth=4, top_k=4)
 
@@ -53,16 +53,14 @@ class Restless:
 
 
 @pytest.mark.parametrize("kind", ["eagle3", "ngram", "none"])
-def test_greedy_texts_are_those_of_plain_decoding_whoever_the_neighbours_are(
-    small_vocab_target, make_engine, ask, finish, kind
-):
+def test_greedy_texts_equal_plain_decoding_regardless_of_the_batch(small_vocab_target, make_engine, ask, finish, kind):
     target = small_vocab_target
     texts = prompts(7, vocab=12)
     lengths = [20, 3, 31, 1, 20, 2, 12]
     engine = make_engine(target, kind, num_slots=3)
     rng = random.Random(1)
     asked = []
-    for ids, length in zip(texts, lengths, strict=True):  # they come and go at different times
+    for ids, length in zip(texts, lengths, strict=True):  # requests start and end at different times
         asked.append(ask(engine, job(ids, max_tokens=length, speculates=rng.random() < 0.8)))
         for _ in range(rng.randrange(3)):
             engine.step()
@@ -75,15 +73,13 @@ def test_greedy_texts_are_those_of_plain_decoding_whoever_the_neighbours_are(
         assert heard.end.num_tokens == length
         assert heard.end.num_prompt_tokens == len(ids)
     assert engine.num_active == 0
-    if kind == "eagle3":  # twelve tokens: even an untrained head is sometimes right, or nothing was tested
+    if kind == "eagle3":  # with twelve tokens even an untrained head is sometimes right; else nothing was tested
         assert sum(heard.end.stats.num_accepted for heard in asked) > 0
 
 
 @pytest.mark.parametrize("num_tokens", [63, 64, 65, 90])
-def test_a_prompt_that_the_head_reads_at_once_leaves_it_where_to_start(
-    small_vocab_target, make_engine, ask, finish, num_tokens
-):
-    """From 64 waiting features on the head runs without being asked for a tree; the next tree still needs the last."""
+def test_the_head_keeps_the_last_pair_after_a_long_prompt(small_vocab_target, make_engine, ask, finish, num_tokens):
+    """From 64 waiting features on, the head runs before a tree is requested; the next tree needs the last pair."""
     rng = random.Random(num_tokens)
     ids = [rng.randrange(1, 12) for _ in range(num_tokens)]
     engine = make_engine(small_vocab_target)
@@ -93,17 +89,17 @@ def test_a_prompt_that_the_head_reads_at_once_leaves_it_where_to_start(
     assert heard.end.stats.num_draft_tokens > 0
 
 
-def test_trees_that_change_in_every_cycle_change_no_token(small_vocab_target, make_engine, ask, finish):
+def test_changing_trees_do_not_change_tokens(small_vocab_target, make_engine, ask, finish):
     texts = prompts(6, vocab=12, seed=5)
-    policy = Restless(3)
-    engine = make_engine(small_vocab_target, num_slots=4, policy=policy, tree=Restless.largest, prompt_chunk=5)
+    policy = RandomTrees(3)
+    engine = make_engine(small_vocab_target, num_slots=4, policy=policy, tree=RandomTrees.largest, prompt_chunk=5)
     asked = [ask(engine, job(ids)) for ids in texts]
     finish(engine, *asked)
     assert [heard.ids for heard in asked] == [plain(small_vocab_target, ids) for ids in texts]
     assert {accepted for _, accepted in policy.seen} >= {0, 1}
 
 
-def test_a_seed_gives_the_same_sample_alone_and_among_others(small_vocab_target, make_engine, ask, finish):
+def test_a_seed_gives_the_same_sample_alone_and_in_a_batch(small_vocab_target, make_engine, ask, finish):
     texts = prompts(5, vocab=12, seed=2)
     hot = [SamplingConfig(temperature=0.9, top_p=0.95, seed=seed) for seed in range(5)]
     engine = make_engine(small_vocab_target, num_slots=5)
@@ -115,7 +111,7 @@ def test_a_seed_gives_the_same_sample_alone_and_among_others(small_vocab_target,
 
 
 def test_the_end_token_ends_an_answer_inside_a_path(target, make_engine, ask, finish):
-    """Token 0 ends the text; some answer among these ends early."""
+    """Token 0 ends the text; at least one of these answers ends early."""
     texts = prompts(12, seed=8)
     hot = SamplingConfig(temperature=1.5, seed=4)
     engine = make_engine(target, "ngram", num_slots=4)
@@ -183,7 +179,7 @@ def test_log_probabilities_are_those_of_a_pass_over_the_whole_text(small_vocab_t
         assert [lp for _, lp in pick.top] == pytest.approx(best.values.tolist(), abs=2e-5)
 
 
-def test_the_next_turn_takes_over_its_beginning(small_vocab_target, make_engine, ask, finish):
+def test_the_next_turn_reuses_its_prefix(small_vocab_target, make_engine, ask, finish):
     target = small_vocab_target
     ids = prompts(1, vocab=12)[0]
     engine = make_engine(target, num_slots=2)
@@ -192,13 +188,13 @@ def test_the_next_turn_takes_over_its_beginning(small_vocab_target, make_engine,
     turn = [*ids, *first.ids, 5, 7, 1]
     second = ask(engine, job(turn))
     finish(engine, second)
-    # the answer's last token was never read; of the rest one token is read again, for the drafter's sake
+    # the last token of the answer was never read; one more token is read again for the drafter
     assert len(ids) + 30 - 8 <= second.end.num_reused <= len(ids) + 28
     assert second.ids == plain(target, turn)
     assert second.end.stats.num_steps > 0
 
 
-def test_a_shared_beginning_is_copied_from_a_slot_at_work(small_vocab_target, make_engine, ask, finish):
+def test_a_shared_prefix_is_copied_from_an_occupied_slot(small_vocab_target, make_engine, ask, finish):
     rng = random.Random(4)
     shared = [rng.randrange(12) for _ in range(40)]
     engine = make_engine(small_vocab_target, num_slots=3)
@@ -214,7 +210,7 @@ def test_a_shared_beginning_is_copied_from_a_slot_at_work(small_vocab_target, ma
     assert first.ids == plain(small_vocab_target, [*shared, 1, 2], max_tokens=30)
 
 
-def test_the_slot_unused_for_longest_is_overwritten(small_vocab_target, make_engine, ask, finish):
+def test_the_least_recently_used_slot_is_overwritten(small_vocab_target, make_engine, ask, finish):
     texts = prompts(3, vocab=12, seed=9)
     engine = make_engine(small_vocab_target, num_slots=2)
     for ids in texts:  # the third takes the slot of the first
@@ -254,7 +250,7 @@ def test_a_cancelled_request_leaves_the_queue(small_vocab_target, make_engine, a
     assert first.end is None
 
 
-def test_a_full_queue_refuses_all_or_none(small_vocab_target, make_engine, ask):
+def test_a_full_queue_rejects_all_or_none(small_vocab_target, make_engine, ask):
     engine = make_engine(small_vocab_target, num_slots=1, queue=2)
     ask(engine, job([1, 2], max_tokens=90))
     engine.step()
@@ -267,17 +263,17 @@ def test_a_full_queue_refuses_all_or_none(small_vocab_target, make_engine, ask):
         ask(engine, job([1, 2]))
 
 
-def test_an_error_in_one_request_leaves_the_others_alone(small_vocab_target, make_engine, ask, finish, monkeypatch):
-    """A listener's, a sampler's and the model's errors; every slot comes back and works."""
+def test_an_error_in_one_request_does_not_affect_the_others(small_vocab_target, make_engine, ask, finish, monkeypatch):
+    """Errors of a listener and of a sampler; every slot becomes free and works afterwards."""
     target = small_vocab_target
     texts = prompts(4, vocab=12, seed=3)
     engine = make_engine(target, num_slots=4)
     asked = [ask(engine, job(ids, logit_bias={1: 0.0} if n == 1 else {})) for n, ids in enumerate(texts)]
 
-    def deaf(event):
-        raise OSError("nobody is there")
+    def broken_listener(event):
+        raise OSError("disconnected")
 
-    (deaf_handle,) = engine.submit([job([5, 6])], [deaf])
+    (broken_handle,) = engine.submit([job([5, 6])], [broken_listener])
     monkeypatch.setattr("edgeai.spec.serve.engine.sampler.RequestSampler._changed", lambda self, logits: 1 / 0)
     finish(engine, *asked)
     assert isinstance(asked[1].end, Failed)
@@ -286,14 +282,14 @@ def test_an_error_in_one_request_leaves_the_others_alone(small_vocab_target, mak
         assert asked[n].ids == plain(target, texts[n])
     while engine.num_active or engine.num_waiting:
         engine.step()
-    assert deaf_handle.is_cancelled
+    assert broken_handle.is_cancelled
     monkeypatch.undo()
     again = [ask(engine, job(ids)) for ids in texts]
     finish(engine, *again)
     assert [heard.ids for heard in again] == [plain(target, ids) for ids in texts]
 
 
-def test_a_pass_that_breaks_is_repeated_one_by_one(small_vocab_target, make_engine, ask, finish, monkeypatch):
+def test_a_failing_pass_is_repeated_one_segment_at_a_time(small_vocab_target, make_engine, ask, finish, monkeypatch):
     import edgeai.spec.serve.engine.cycle as module
 
     texts = prompts(3, vocab=12, seed=6)
@@ -342,7 +338,7 @@ def test_the_thread_works_drains_and_closes(small_vocab_target, make_engine):
         )
 
 
-def test_closing_cancels_what_is_left(small_vocab_target, make_engine):
+def test_closing_cancels_all_requests(small_vocab_target, make_engine):
     engine = make_engine(small_vocab_target, num_slots=1)
     heard = []
     engine.submit([job([1, 2], max_tokens=100)] * 3, [heard.append] * 3)

@@ -1,4 +1,4 @@
-"""Streamed text against the whole text, decoded at once and cut at the first stop text."""
+"""Streamed text against the whole text, decoded at once and truncated at the first stop text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeai.spec.serve.engine.text_stream import TextStream
 
 
 class Utf8Bytes:
-    """One token per byte; half characters decode to the replacement character."""
+    """One token per byte; incomplete characters decode to the replacement character."""
 
     eos_ids = frozenset({256})
 
@@ -19,7 +19,7 @@ class Utf8Bytes:
 
 
 def stream(tokenizer, ids, stop):
-    """Chunks, and how many tokens were taken."""
+    """Return the chunks and the number of tokens consumed."""
     text = TextStream(tokenizer, stop)
     chunks = []
     for token in ids:
@@ -41,21 +41,21 @@ def test_chunks_add_up_to_the_text_before_the_first_stop(seed):
     expected = text[: min(places)] if places else text
     assert "".join(chunks) == expected
     assert all("\ufffd" not in chunk for chunk in chunks)
-    if places:  # taken up to the byte that completes the first stop text
+    if places:  # consumed up to the byte that completes the first stop text
         done = min(text.find(s) + len(s) for s in stop if s in text)
         assert taken == len(text[:done].encode())
 
 
-def test_nothing_is_held_back_without_need():
+def test_only_a_possible_stop_text_is_held_back():
     chunks, _ = stream(Utf8Bytes(), list(b"aENbEND"), ("END",))
     assert chunks == ["a", "", "", "ENb", "", "", ""]
 
 
-def test_half_a_character_at_the_end_is_shown_as_broken():
+def test_an_incomplete_character_at_the_end_becomes_the_replacement_character():
     chunks, _ = stream(Utf8Bytes(), [*b"ok", 0xE6, 0x97], ())
     assert "".join(chunks) == "ok\ufffd"
 
 
-def test_special_tokens_bring_no_text_but_count():
+def test_special_tokens_have_no_text_but_count():
     chunks, taken = stream(Utf8Bytes(), [*b"ok", 256], ())
     assert ("".join(chunks), taken) == ("ok", 3)

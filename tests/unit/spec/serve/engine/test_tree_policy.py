@@ -1,4 +1,4 @@
-"""Choices by hand, from made-up costs: a pass over n tokens takes 10 + n ms, one draft level 1 ms."""
+"""Hand-computed choices from synthetic costs: a pass over n tokens takes 10 + n ms, one draft level 1 ms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make_costs(draft_share=0.0, segment_s=0.0):
     return BatchCosts(one, verify_s, segment_s, draft_share)
 
 
-def test_cycle_times_by_hand():
+def test_cycle_times():
     costs = make_costs(draft_share=0.5, segment_s=1e-4)
     assert costs.cycle_s(None, 3, 1) == pytest.approx(0.0143)
     # 4 roots, 3 trees of 8; two draft levels, and half of that again for each of two more requests
@@ -33,12 +33,12 @@ def test_cycle_times_by_hand():
         (2, LARGE, 2.6 / 30 * 12),
     ],
 )
-def test_speedups_by_hand(num, tree, speedup):
+def test_speedups(num, tree, speedup):
     gains = {t: AdaptiveTree(make_costs(), {t: ACCEPT[t]}).choose(num, 0).speedup for t in ACCEPT}
     assert gains[tree] == pytest.approx(speedup)
 
 
-def test_trees_shrink_as_the_batch_grows_until_none_pays():
+def test_trees_shrink_with_batch_size_down_to_none():
     policy = AdaptiveTree(make_costs(), ACCEPT)
     chosen = [(policy.choose(num, 0).tree, policy.choose(num, 0).reason) for num in (1, 2, 3, 16)]
     # at 3: large 2.6 / 39 * 13 = 0.87, small 1.6 / 20 * 13 = 1.04: below the least gain of 1.05
@@ -46,14 +46,14 @@ def test_trees_shrink_as_the_batch_grows_until_none_pays():
     assert chosen == [(LARGE, "pays"), (SMALL, "pays"), (None, "loses"), (None, "loses")]
 
 
-def test_requests_that_do_not_speculate_dilute_the_gain():
+def test_requests_without_speculation_reduce_the_gain():
     policy = AdaptiveTree(make_costs(), {SMALL: 1.6})
     decision = policy.choose(1, 3)
     assert decision.speedup == pytest.approx((3 + 1.6) / (10 + 6 + 1) / (4 / 14))
     assert policy.choose(0, 4).reason == "none"
 
 
-def test_rejected_drafts_end_speculation_and_accepted_ones_bring_it_back():
+def test_acceptance_switches_speculation_off_and_on():
     policy = AdaptiveTree(make_costs(), ACCEPT)
     assert policy.choose(1, 0).tree == LARGE
     for _ in range(200):
@@ -68,7 +68,7 @@ def test_rejected_drafts_end_speculation_and_accepted_ones_bring_it_back():
     assert policy.choose(1, 0).reason == "pays"
 
 
-def test_a_given_tree_stays():
+def test_a_fixed_tree_is_always_chosen():
     assert FixedTree(LARGE).choose(16, 0).tree == LARGE
     assert FixedTree(LARGE).choose(0, 3).tree is None
     assert FixedTree(None).choose(3, 0).reason == "none"

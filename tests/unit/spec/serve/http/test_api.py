@@ -1,4 +1,4 @@
-"""The official client against a running server; texts against plain decoding of the same prompt."""
+"""OpenAI's client against a running server; texts equal plain decoding of the same prompt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
 
 HELLO = [{"role": "user", "content": "hello"}]
-CHAT = "u:hello\na:"  # what the byte tokenizer's template makes of it
+CHAT = "u:hello\na:"  # after the byte tokenizer's chat template
 
 
 def plain_ids(target, text, max_tokens, **sampling):
@@ -102,7 +102,7 @@ def test_stream(client, target):
     assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
 
 
-def test_a_stream_shows_its_speculation_when_asked(client, target):
+def test_a_stream_marks_draft_tokens_on_request(client, target):
     ids = plain_ids(target, CHAT, 24)
     stream = client.chat.completions.create(
         model="tiny",
@@ -239,7 +239,7 @@ def test_errors_are_those_of_openai(client, changes, error, text):
     assert set(caught.value.body) == {"message", "type", "param", "code"}
 
 
-def test_the_api_key_guards_the_api_and_not_the_health(serve, target):
+def test_the_api_key_protects_the_api_but_not_the_health_check(serve, target):
     import httpx
 
     running = serve(target, api_key="s3cret")

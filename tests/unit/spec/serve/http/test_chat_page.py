@@ -1,4 +1,4 @@
-"""The chat page in headless Chromium, at a phone's width and with the keyboard alone."""
+"""The chat page in headless Chromium, at phone width and with the keyboard only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def page(browser):
 
 
 def expected(target, text):
-    """Plain decoding until the context of 128 tokens is full, which is what the page asks for."""
+    """Decode plainly until the context of 128 tokens is full, as the page requests."""
     ids = target.tokenizer.encode(text)
     room = 128 - len(ids)
     answer = generate_ids(
@@ -72,7 +72,7 @@ def test_a_chat_with_the_keyboard_on_a_phone(page, serve, target):
     assert float(page.locator("#speed").text_content()) > 0.0
     assert page.evaluate("document.activeElement.id") == "prompt"
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert page.hosts == {running.url.removeprefix("http://")}  # nothing from elsewhere
+    assert page.hosts == {running.url.removeprefix("http://")}  # no requests to other hosts
     assert page.problems == []
 
 
@@ -117,7 +117,7 @@ def test_an_error_is_shown(page, serve, target):
     assert "the context holds 128 tokens; the prompt has 205" in page.locator(".failed").text_content()
 
 
-def test_a_key_is_asked_for(page, serve, target):
+def test_a_missing_key_is_requested(page, serve, target):
     running = serve(target, api_key="s3cret")
     page.on("dialog", lambda dialog: dialog.accept("s3cret"))
     page.goto(running.url)

@@ -1,4 +1,4 @@
-"""What goes wrong: every request gets an answer or its slot back, nothing hangs, and the others go on."""
+"""Faults: every request gets a response or frees its slot, nothing hangs, and other requests continue."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHAT = "u:hi\na:"
 
 @pytest.fixture
 def endless(small_vocab_target):
-    """A model whose answers do not end by themselves."""
+    """Model without an end-of-text token."""
     return small_vocab_target
 
 
@@ -43,7 +43,7 @@ def expected(endless):
 
 @pytest.fixture(autouse=True)
 def twelve_tokens(endless, monkeypatch):
-    """Text for the model of twelve tokens."""
+    """Tokenizer for the model with twelve tokens."""
     encode = type(endless.tokenizer).encode
     monkeypatch.setattr(
         endless.tokenizer, "encode", lambda text: [t % 12 for t in encode(endless.tokenizer, text)], raising=False
@@ -54,7 +54,7 @@ def post(running, body, path="/v1/chat/completions", **options):
     return httpx.post(running.url + path, json=body, timeout=30, **options)
 
 
-def test_a_client_that_leaves_its_stream_frees_its_slot(serve, endless, expected):
+def test_a_client_that_disconnects_from_a_stream_frees_its_slot(serve, endless, expected):
     running = serve(endless, num_slots=1, slow_s=0.05)
     with httpx.stream("POST", f"{running.url}/v1/chat/completions", json={**LONG, "stream": True}) as stream:
         lines = stream.iter_lines()
@@ -67,7 +67,7 @@ def test_a_client_that_leaves_its_stream_frees_its_slot(serve, endless, expected
     assert post(running, SHORT).json()["choices"][0]["message"]["content"] == expected
 
 
-def test_a_client_that_hangs_up_while_waiting_frees_its_slot(serve, endless):
+def test_a_client_that_disconnects_while_waiting_frees_its_slot(serve, endless):
     running = serve(endless, num_slots=1, slow_s=0.05)
     body = json.dumps(LONG).encode()
     with socket.create_connection(("127.0.0.1", int(running.url.rsplit(":", 1)[1]))) as connection:
@@ -82,10 +82,10 @@ def test_a_client_that_hangs_up_while_waiting_frees_its_slot(serve, endless):
     assert time.monotonic() - left_s < 3.0
 
 
-def test_clients_that_leave_the_queue_are_forgotten(serve, endless):
+def test_disconnected_clients_leave_the_queue(serve, endless):
     running = serve(endless, num_slots=1, slow_s=0.05, queue=4)
     with httpx.stream("POST", f"{running.url}/v1/chat/completions", json={**LONG, "stream": True}):
-        for _ in range(6):  # more than the queue holds, one after the other
+        for _ in range(6):  # more than the queue holds, one at a time
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(f"{running.url}/v1/chat/completions", json=SHORT, timeout=0.1)
             while running.engine.num_waiting:
@@ -116,7 +116,7 @@ def test_clients_that_leave_the_queue_are_forgotten(serve, endless):
         (b"\xff\xfe{}", 400, None, None),
     ],
 )
-def test_bodies_that_make_no_sense(serve, endless, content, status, code, message):
+def test_invalid_bodies(serve, endless, content, status, code, message):
     running = serve(endless)
     reply = httpx.post(
         f"{running.url}/v1/chat/completions", content=content, headers={"content-type": "application/json"}
@@ -125,7 +125,7 @@ def test_bodies_that_make_no_sense(serve, endless, content, status, code, messag
     error = reply.json()["error"]
     assert code is None or error["code"] == code
     assert message is None or error["message"] == message
-    assert "7" not in error["message"]  # nothing of the input
+    assert "7" not in error["message"]  # the message does not repeat the input
 
 
 def test_ten_megabytes_are_not_read(serve, endless, expected):
@@ -141,7 +141,7 @@ def test_ten_megabytes_are_not_read(serve, endless, expected):
     try:
         streamed = httpx.post(f"{running.url}/v1/chat/completions", content=chunks())
         assert streamed.status_code == 413
-    except httpx.WriteError:  # the server hung up while the client was still sending
+    except httpx.WriteError:  # the server closed the connection while the client was sending
         pass
     assert post(running, SHORT).json()["choices"][0]["message"]["content"] == expected
 
@@ -154,7 +154,7 @@ def test_unknown_addresses_and_methods(serve, endless):
     assert httpx.get(f"{running.url}/v1/models/other").status_code == 404
 
 
-def test_a_full_queue_says_when_to_come_back(serve, endless):
+def test_a_full_queue_says_when_to_retry(serve, endless):
     running = serve(endless, num_slots=1, queue=1, slow_s=0.05)
     url = f"{running.url}/v1/chat/completions"
     with (
@@ -170,7 +170,7 @@ def test_a_full_queue_says_when_to_come_back(serve, endless):
     assert post(running, SHORT).status_code == 200
 
 
-def test_an_exception_in_one_request_is_its_own_affair(serve, endless, expected, monkeypatch):
+def test_an_exception_in_one_request_does_not_affect_the_others(serve, endless, expected, monkeypatch):
     running = serve(endless, num_slots=4, slow_s=0.01)
     monkeypatch.setattr("edgeai.spec.serve.engine.sampler.RequestSampler._changed", lambda self, logits: 1 / 0)
     replies = {}
@@ -205,7 +205,7 @@ def test_an_exception_in_one_request_is_its_own_affair(serve, endless, expected,
     assert running.idle()
 
 
-def test_draining_refuses_new_requests_and_finishes_old_ones(serve, endless):
+def test_draining_rejects_new_requests_and_finishes_the_others(serve, endless):
     running = serve(endless, slow_s=0.05)
     with httpx.stream("POST", f"{running.url}/v1/chat/completions", json={**LONG, "stream": True}) as stream:
         running.engine.drain()
@@ -217,15 +217,15 @@ def test_draining_refuses_new_requests_and_finishes_old_ones(serve, endless):
     assert text.endswith("data: [DONE]\n\n")
 
 
-def test_prompts_are_told_only_when_asked(serve, endless):
+def test_prompts_are_logged_only_on_request(serve, endless):
     told = []
     running = serve(endless, on_prompt=told.append)
     post(running, SHORT)
     assert json.loads(told[0]) == SHORT
 
 
-def test_a_body_that_never_comes_is_given_up():
-    """By hand, without a server."""
+def test_a_body_that_does_not_arrive_times_out():
+    """Calls the middleware directly, without a server."""
     import asyncio
 
     sent = []
@@ -246,7 +246,7 @@ def test_a_body_that_never_comes_is_given_up():
     assert json.loads(sent[1]["body"])["error"]["message"] == "the body did not arrive in time"
 
 
-def test_metrics_count_what_happened(serve, endless):
+def test_metrics_count_requests_tokens_and_trees(serve, endless):
     running = serve(endless)
     post(running, SHORT)
     post(running, {**SHORT, "model": "other"})

@@ -1,4 +1,4 @@
-"""schemathesis against the server's own OpenAPI description: no answer is a 500, and no slot is lost."""
+"""schemathesis against the server's OpenAPI description: no response has status 500, and no slot is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ hypothesis = pytest.importorskip("hypothesis")
 pytestmark = pytest.mark.slow
 
 
-def test_no_request_breaks_the_server(serve, target):
+def test_random_requests(serve, target):
     running = serve(target, num_slots=4, context=40)
     schema = schemathesis.openapi.from_dict(httpx.get(f"{running.url}/openapi.json").json())
     statuses: set[int] = set()
@@ -45,8 +45,8 @@ def test_no_request_breaks_the_server(serve, target):
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
-def test_requests_for_the_right_model_do_not_either(serve, target, path):
-    """The schema alone would seldom guess the model's name, and never get behind that check."""
+def test_random_requests_with_the_right_model(serve, target, path):
+    """Requests generated from the schema alone fail the check of the model's name."""
     running = serve(target, num_slots=4, context=40)
     schema = schemathesis.openapi.from_dict(httpx.get(f"{running.url}/openapi.json").json())
     statuses: set[int] = set()
