@@ -10,10 +10,10 @@ DEMO := runs/demo-$(STAMP)
 SMOKE := runs/smoke
 SMOKE_TARGET := -s target.model=$(SMOKE)/model -s target.dtype=float32 -s draft.path=$(SMOKE)/train -s tree.nodes=4
 
-.PHONY: help demo test test-foreign test-slow test-network test-gpu wheel-test smoke load lint format install clean
+.PHONY: help demo test test-foreign test-slow test-network test-gpu wheel-test smoke load docs lint format install clean
 
 help:
-	@echo "make demo       train a draft head, drive through edge and cloud, learn across devices (about a quarter of an hour)"
+	@echo "make demo       train a draft head, simulate a drive, train across devices (about a quarter of an hour)"
 	@echo "make test       the default tests: CPU, no network, no data sets"
 	@echo "make smoke      every main command on tiny built-in inputs, no download (under two minutes)"
 	@echo "make test-foreign  the default tests with the arithmetic of another processor"
@@ -22,8 +22,9 @@ help:
 	@echo "make test-gpu   the tests that need a CUDA device"
 	@echo "make wheel-test  build the wheel, install it into an empty environment, run one command per area (minutes)"
 	@echo "make load       1, 4 and 16 clients at a server on the loopback, with and without speculation (minutes)"
+	@echo "make docs       build the documentation site into site/"
 	@echo "make lint       formatter, linter, types, import rules"
-	@echo "make format     put the code into shape"
+	@echo "make format     format the code"
 	@echo "make clean      remove .venv and caches; runs/ stays"
 
 install: $(INSTALLED)
@@ -44,15 +45,15 @@ demo: $(INSTALLED)
 	$(BIN)/edgeai fedsplit sim --out $(DEMO)-fedsplit
 	$(BIN)/edgeai runs report $(DEMO)-fedsplit
 	@echo
-	@echo "A draft head was trained in $(DEMO) and measured; a drive is in $(DEMO)-drive, and five boards that learned"
-	@echo "together in $(DEMO)-fedsplit; report.html in each is a page to look at. What to run next:"
+	@echo "Trained and measured a draft head in $(DEMO); simulated a drive in $(DEMO)-drive and five boards in"
+	@echo "$(DEMO)-fedsplit, each with a page report.html. Next steps:"
 	@echo "  $(BIN)/edgeai spec generate -s draft.path=$(DEMO) \"Why is the sky blue?\""
-	@echo "  $(BIN)/edgeai spec train -c spec/smollm2    # the head worth keeping: about three hours on two cores"
-	@echo "  $(BIN)/edgeai collab run -s strategy=edge-only    # what the cloud was good for"
-	@echo "  $(BIN)/edgeai fedsplit compare    # ten ways to train the same net across devices, three seeds: minutes"
+	@echo "  $(BIN)/edgeai spec train -c spec/smollm2    # a full head: about three hours on two cores"
+	@echo "  $(BIN)/edgeai collab run -s strategy=edge-only    # the same drive without the cloud"
+	@echo "  $(BIN)/edgeai fedsplit compare    # ten methods, three seeds: minutes"
 	@echo "  $(BIN)/edgeai --help"
 
-# two processes of one thread each: tests are too small to keep two threads busy
+# two processes of one thread each: the tests are too small for two threads
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -116,6 +117,9 @@ smoke: $(INSTALLED)
 load: $(INSTALLED)
 	$(BIN)/edgeai spec load -c spec/load --out runs/load-$(STAMP)
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -127,4 +131,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist site

@@ -62,7 +62,7 @@ class TestSurface:
             missing = [parameter for parameter in parameters if f"        {parameter}: " not in function.__doc__]
             assert not missing, name
             assert "Returns:" in function.__doc__, name
-            assert "Example:" in function.__doc__, name
+            assert "Examples:" in function.__doc__, name
             assert ("Raises:" in function.__doc__) == (name != "verify"), name
 
     def test_unknown_name(self):

@@ -1,6 +1,6 @@
 """Edge-cloud collaboration: a small vision model at the edge is updated from a large one in the cloud as scenes drift.
 
-Example:
+Examples:
     >>> from edgeai import collab
     >>> report = collab.run("collab/smoke", overrides={"strategy": "laecips"})
     >>> print(report.evaluation.total.upload_rate)

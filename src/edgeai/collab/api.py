@@ -45,7 +45,7 @@ def run(
         EdgeAIError: A package that the config needs is not installed.
         KeyboardInterrupt: Ctrl-C; `out` then holds the report of the frames until then.
 
-    Example:
+    Examples:
         >>> from edgeai import collab
         >>> report = collab.run("collab/smoke", overrides={"strategy": "cloud-only"})
         >>> print(report.evaluation.total.upload_rate)
@@ -89,7 +89,7 @@ def compare(
         EdgeAIError: All runs failed, or a package that the config needs is not installed.
         KeyboardInterrupt: Ctrl-C; `out` then holds the report of the finished runs.
 
-    Example:
+    Examples:
         >>> report = collab.compare("collab/compare-smoke", out="runs/compare")
     """
     cfg = settle_config(CollabCompareConfig, config, overrides, default="collab/compare", resume=resume, out=out)
@@ -123,7 +123,7 @@ def open_stream(
         UsageError: The config is invalid, or the source is missing, empty or has unknown labels.
         EdgeAIError: A package that the source needs is not installed.
 
-    Example:
+    Examples:
         >>> stream = collab.open_stream("collab/smoke")
         >>> frame = next(stream.frames())
         >>> frame.image.shape
@@ -156,7 +156,7 @@ def load_edge_model(
         UsageError: The config is invalid, the weights are missing, or the model does not fit the stream.
         EdgeAIError: A package that the model needs is not installed.
 
-    Example:
+    Examples:
         >>> model = collab.load_edge_model("collab/smoke")
         >>> labels = model.logits(frame.image).argmax(0)  # [H, W]
     """

@@ -1,6 +1,6 @@
 """Federated learning, split learning and their combinations, with accuracy, traffic, time, energy and leakage measured.
 
-Example:
+Examples:
     >>> from edgeai import fedsplit
     >>> report = fedsplit.simulate("fedsplit/smoke")
     >>> print([row.accuracy for row in report.rounds])

@@ -48,7 +48,7 @@ def simulate(
         UsageError: The config or `out` cannot be used, or the method does not fit the model or the data.
         EdgeAIError: The loss became NaN or infinite, or a package that the config needs is not installed.
 
-    Example:
+    Examples:
         >>> from edgeai import fedsplit
         >>> report = fedsplit.simulate("fedsplit/smoke", overrides={"rounds": 3})
         >>> print([row.accuracy for row in report.rounds])
@@ -94,7 +94,7 @@ def compare(
         UsageError: The config or `out` cannot be used.
         EdgeAIError: All runs failed.
 
-    Example:
+    Examples:
         >>> report = fedsplit.compare("fedsplit/compare-smoke", out="runs/compare")
     """
     cfg = settle_config(CompareConfig, config, overrides, default="fedsplit/compare", resume=resume, out=out)
@@ -126,7 +126,7 @@ def recommend(
     Raises:
         UsageError: The config is invalid, the model has fewer than two layers, or a device is unknown.
 
-    Example:
+    Examples:
         >>> report = fedsplit.recommend("fedsplit/advise")
     """
     cfg = settle_config(AdviseConfig, config, overrides)
@@ -153,7 +153,7 @@ def describe_partition(
     Raises:
         UsageError: The config is invalid, or the data cannot be read or partitioned like this.
 
-    Example:
+    Examples:
         >>> report = fedsplit.describe_partition(overrides={"partition.alpha": 0.1})
     """
     cfg = settle_config(SimConfig, config, overrides)
@@ -172,7 +172,7 @@ def verify(*, on_progress: OnProgress | None = None) -> VerifyReport:
     Returns:
         One entry per identity, and the number of those that do not hold (`num_failed`).
 
-    Example:
+    Examples:
         >>> fedsplit.verify().num_failed
         0
     """

@@ -1,6 +1,6 @@
 """Speculative decoding: train a draft head for a frozen language model and decode faster without changing its output.
 
-Example:
+Examples:
     >>> from edgeai import spec
     >>> target = spec.load_target("smollm2-135m-instruct")
     >>> report = spec.generate(target, ["Why is the sky blue?"], max_tokens=64)

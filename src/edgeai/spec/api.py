@@ -47,7 +47,7 @@ def load_target(
         UsageError: The model, the dtype or the device does not exist.
         EdgeAIError: The weights cannot be read, or the download failed.
 
-    Example:
+    Examples:
         >>> from edgeai import spec
         >>> target = spec.load_target("smollm2-135m-instruct")
     """
@@ -74,7 +74,7 @@ def load_head(path: str | Path, target: Target) -> Drafter:
     Raises:
         UsageError: There is no readable head in `path`, or it was trained for another target.
 
-    Example:
+    Examples:
         >>> head = spec.load_head("runs/head", target)
         >>> report = spec.generate(target, "Why is the sky blue?", draft=head)
     """
@@ -131,7 +131,7 @@ def generate(
         UsageError: There is no prompt or an empty one, a prompt exceeds the context, a value is out of range, or no
             head is shipped for the target.
 
-    Example:
+    Examples:
         >>> from edgeai import spec
         >>> target = spec.load_target("smollm2-135m-instruct")
         >>> report = spec.generate(target, ["Why is the sky blue?"], max_tokens=64)
@@ -189,7 +189,7 @@ def train(
         UsageError: The config, the target, the training text or `out` cannot be used.
         EdgeAIError: The loss became NaN or infinite, or the disk is full.
 
-    Example:
+    Examples:
         >>> report = spec.train("spec/smollm2-quick", out="runs/head")
         >>> head = spec.load_head(report.head, target)
     """
@@ -229,7 +229,7 @@ def bench(
         UsageError: The config, the model, the head or the prompts cannot be used.
         EdgeAIError: All answers were empty, so that there is nothing to measure.
 
-    Example:
+    Examples:
         >>> report = spec.bench("spec/bench", overrides={"draft.kind": "ngram"})
         >>> print(report.speedup)
     """
