@@ -1,6 +1,6 @@
-"""Random labelled scenes for pretraining, generated or from recorded frames, some of them under a drift.
+"""Random labeled scenes for pretraining, generated or recorded, some of them with drift.
 
-Scene number i depends on (seed, i) alone; numbers of training scenes are odd and those of validation scenes even.
+Scene i depends only on (seed, i). Numbers of training scenes are odd, those of validation scenes are even.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ from edgeai.collab.streams.stream import Frame, Stream
 from edgeai.collab.street.drive import street_scene
 from edgeai.core.errors import UsageError
 
-DRAW_SCENE, DRAW_DRIFT = 1, 2  # keep the draws of one scene apart
-MIN_CROP = 0.6  # smallest part of a recorded frame's sides that is looked at
-GAIN, GAMMA = 0.25, 0.25  # how far brightness and contrast of a recorded frame are moved, up or down
+DRAW_SCENE, DRAW_DRIFT = 1, 2  # separate the draws of one scene
+MIN_CROP = 0.6  # minimum side of a crop of a recorded frame, as a share
+GAIN, GAMMA = 0.25, 0.25  # maximum change of brightness and contrast of a recorded frame
 
 Draw = Callable[[int, bool], Frame]
-"""Makes a scene from a seed, with new looks or not."""
+"""Returns a scene for a seed, with new looks if the flag is set."""
 
 
 @dataclass(frozen=True)
-class LabelledScene:
-    """A frame with its truth."""
+class LabeledScene:
+    """An image with its ground truth."""
 
     image: np.ndarray
     """RGB [H,W,3] uint8."""
     labels: np.ndarray
     """[H,W] uint8."""
     drift: str
-    """What was laid over it; empty for a clear one."""
+    """Kind of drift applied; empty for a clear scene."""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """Draws a scene of the generated street."""
+    """Scenes of the generated street."""
 
     source: StreetConfig
 
     def __call__(self, seed: int, new_looks: bool) -> Frame:
-        """See `Draw`."""
+        """Return the scene of a seed."""
         return street_scene(seed, self.source.model_copy(update={"looks": "new"}) if new_looks else self.source)
 
 
 class Recorded:
-    """Draws one of recorded frames, mirrored or not, cropped and with another light.
+    """Random recorded frames, flipped, cropped and with changed lighting.
 
     Args:
-        frames: With labels.
-        change: Whether to change them.
+        frames: Labeled frames.
+        change: Augment the frames; otherwise return them unchanged.
     """
 
     def __init__(self, frames: list[Frame], *, change: bool) -> None:
@@ -62,7 +62,7 @@ class Recorded:
         self.change = change
 
     def __call__(self, seed: int, new_looks: bool) -> Frame:
-        """See `Draw`; there are no new looks."""
+        """Return a random frame; recorded frames have no new looks."""
         rng = np.random.default_rng(seed)
         frame = self.frames[int(rng.integers(len(self.frames)))]
         assert frame.labels is not None
@@ -82,12 +82,12 @@ class Recorded:
 
 
 def draws_of(source: StreamSource, seed: int) -> tuple[Draw, Draw, tuple[str, ...]]:
-    """Training and validation draws of a source, and its classes.
+    """Return the training and validation scenes of a source, and its classes.
 
-    Validation never sees a training scene: of recorded frames it has the last tenth.
+    Validation uses no training scene: it takes the last tenth of the recorded frames.
 
     Raises:
-        UsageError: The source cannot be read, or has fewer than ten frames with labels.
+        UsageError: The source cannot be read, or has fewer than ten labeled frames.
     """
     stream: Stream = build_stream(StreamConfig(source=source), seed)
     if isinstance(source, StreetConfig):
@@ -100,15 +100,15 @@ def draws_of(source: StreamSource, seed: int) -> tuple[Draw, Draw, tuple[str, ..
 
 
 class Scenes:
-    """Endless scenes.
+    """An endless supply of scenes.
 
     Args:
-        seed: Of everything.
-        drift_frac: Share of scenes under a drift of random kind.
-        max_level: Strongest drift; the level is uniform up to it.
+        seed: Seed of all scenes.
+        drift_frac: Share of scenes with a drift of random kind.
+        max_level: Maximum drift level; levels are uniform up to it.
         new_looks_frac: Share of scenes with new looks.
-        draw: Makes the training scenes.
-        draw_val: Makes the validation scenes.
+        draw: Source of training scenes.
+        draw_val: Source of validation scenes.
     """
 
     def __init__(
@@ -127,15 +127,15 @@ class Scenes:
         self.new_looks_frac = new_looks_frac
         self.draw, self.draw_val = draw, draw_val
 
-    def train(self, step: int, batch: int) -> list[LabelledScene]:
-        """Scenes of one training step."""
+    def train(self, step: int, batch: int) -> list[LabeledScene]:
+        """Return the scenes of one training step."""
         return [self._scene(self.draw, 2 * (step * batch + i) + 1) for i in range(batch)]
 
-    def val(self, num: int) -> list[LabelledScene]:
-        """The validation scenes."""
+    def val(self, num: int) -> list[LabeledScene]:
+        """Return the validation scenes."""
         return [self._scene(self.draw_val, 2 * i) for i in range(num)]
 
-    def _scene(self, draw: Draw, number: int) -> LabelledScene:
+    def _scene(self, draw: Draw, number: int) -> LabeledScene:
         rng = np.random.default_rng((self.seed, DRAW_DRIFT, number))
         drifted, new_looks = rng.random() < self.drift_frac, bool(rng.random() < self.new_looks_frac)
         kind, level = KINDS[int(rng.integers(len(KINDS)))], float(rng.uniform(0.0, self.max_level))
@@ -143,5 +143,5 @@ class Scenes:
         frame = draw(int(np.random.default_rng((self.seed, DRAW_SCENE, number)).integers(2**31)), new_looks)
         assert frame.labels is not None
         if not drifted:
-            return LabelledScene(frame.image, frame.labels, "")
-        return LabelledScene(apply(frame.image, kind, level, drift_seed, frame.depth_m), frame.labels, kind)
+            return LabeledScene(frame.image, frame.labels, "")
+        return LabeledScene(apply(frame.image, kind, level, drift_seed, frame.depth_m), frame.labels, kind)

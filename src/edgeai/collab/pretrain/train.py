@@ -1,4 +1,4 @@
-"""`edgeai collab pretrain`: random scenes to the weights of the edge net, the cloud net or sam-tiny.
+"""`edgeai collab pretrain`: train the edge net, the cloud net or sam-tiny on random scenes.
 
 Run directory: best/ and last/ (weights), state.pt (everything a resumed run needs), metrics.jsonl.
 """
@@ -14,35 +14,35 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeai.collab.config.pretrain import EdgePart, PretrainConfig, SamPart, WideScenes
-from edgeai.collab.models.checkpoint import load_model, shipped_checkpoint
-from edgeai.collab.pretrain.recipes import Part, SamTinyPart, SegPart
-from edgeai.collab.pretrain.scenes import Scenes, draws_of
+from edgeai.collab.config.pretrain import PretrainConfig
+from edgeai.collab.pretrain.build import build_part, build_scenes
+from edgeai.collab.pretrain.part import Part
+from edgeai.collab.pretrain.scenes import Scenes
 from edgeai.core.checkpoint import check_finite, load_state, save_state, warmup_cosine
 from edgeai.core.device import peak_memory_bytes
 from edgeai.core.run import Run
 from edgeai.core.seed import seed_everything
 
-DRAW_STEP = 3  # keeps the draws of a step apart from those of its scenes
+DRAW_STEP = 3  # separates the draws of a step from those of its scenes
 
 
 @dataclass(frozen=True)
 class PretrainReport:
-    """Outcome of a pretraining run."""
+    """Result of a pretraining run."""
 
     part: str
     """edge, cloud or sam."""
     weights: str
     """Folder of the best weights."""
     digest: str
-    """Of the best weights as they read back."""
+    """Digest of the best weights as stored."""
     num_parameters: int
     num_steps: int
     scenes_seen: int
     score: float
-    """Of the best weights on validation scenes: mIoU of a net; mean IoU of sam-tiny's masks."""
+    """Score of the best weights on validation scenes: mIoU of a net, mean IoU of the masks of sam-tiny."""
     val: dict[str, float]
-    """All that was measured of them then."""
+    """All validation metrics of the best weights."""
     train_s: float
     peak_memory_bytes: int
 
@@ -60,8 +60,8 @@ def run_pretrain(cfg: PretrainConfig, run: Run, *, resume: bool = False) -> Pret
         resume: Continue from the run's state.pt (from the start if there is none yet).
 
     Raises:
-        UsageError: init_from does not fit.
-        EdgeAIError: Not a finite loss, or a full disk.
+        UsageError: The weights in init_from do not match.
+        EdgeAIError: The loss is not finite, or the disk is full.
     """
     seed_everything(cfg.seed)
     scenes, classes = build_scenes(cfg)
@@ -71,48 +71,8 @@ def run_pretrain(cfg: PretrainConfig, run: Run, *, resume: bool = False) -> Pret
     return loop.report()
 
 
-def build_part(cfg: PretrainConfig, classes: tuple[str, ...], device: str) -> Part:
-    """What is trained, with its first weights.
-
-    Raises:
-        UsageError: init_from is not there or does not fit.
-    """
-    part, start = cfg.part, cfg.init_from
-    if start == "shipped":
-        start = shipped_checkpoint("sam-tiny" if part.kind == "sam" else f"street-{part.kind}", part.kind)
-    if isinstance(part, SamPart):
-        tiny = SamTinyPart(part, len(classes), device)
-        if start is not None:
-            tiny.start_from(start)
-        return tiny
-    net = SegPart(part.net, classes, device)
-    if start is not None:
-        net.start_from(load_model(start, device), start)
-    return net
-
-
-def build_scenes(cfg: PretrainConfig) -> tuple[Scenes, tuple[str, ...]]:
-    """The scenes a config asks for, and their classes; the edge net sees clear ones of base looks only.
-
-    Raises:
-        UsageError: The source cannot be used.
-    """
-    part = cfg.part
-    draw, draw_val, classes = draws_of(cfg.source, cfg.seed)
-    wide = WideScenes(drift_frac=0.0, new_looks_frac=0.0) if isinstance(part, EdgePart) else part
-    scenes = Scenes(
-        cfg.seed,
-        drift_frac=wide.drift_frac,
-        max_level=wide.max_level,
-        new_looks_frac=wide.new_looks_frac,
-        draw=draw,
-        draw_val=draw_val,
-    )
-    return scenes, classes
-
-
 class _Loop:
-    """State of the training loop and what may be done with it."""
+    """The training loop and its state."""
 
     def __init__(self, cfg: PretrainConfig, run: Run, part: Part, scenes: Scenes) -> None:
         self.cfg, self.run, self.part, self.scenes = cfg, run, part, scenes
@@ -124,7 +84,7 @@ class _Loop:
         self.train_s = 0.0
 
     def run_all(self, *, fresh: bool) -> None:
-        """Train to the end, validating and saving on the way; `fresh` if no state was loaded."""
+        """Train to the end, with validation and checkpoints; `fresh` means that no state was loaded."""
         self.run.metrics.rewind(-1 if fresh else self.step)
         while self.step < self.cfg.steps:
             begin = time.monotonic()
@@ -152,7 +112,7 @@ class _Loop:
         return {**values, "lr": lr, "grad_norm": norm}
 
     def _validate(self) -> None:
-        """Measure, and keep the weights as `last`, as `best` if they are, and the whole state for a resume."""
+        """Validate, and save the weights as `last`, also as `best` if they are, and the state for --resume."""
         self.part.module.eval()
         val = self.part.validate(self.val_scenes)
         self._check_finite(self.step, *val.values())
@@ -197,7 +157,7 @@ class _Loop:
         check_finite(values, step=step, last=self.run.path / "last", lr_key="optim.lr", lr=self.cfg.optim.lr)
 
     def report(self) -> PretrainReport:
-        """The outcome."""
+        """Return the result."""
         return PretrainReport(
             part=self.cfg.part.kind,
             weights=str(self.run.path / "best"),
@@ -213,7 +173,7 @@ class _Loop:
 
 
 def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters for AdamW: matrices and kernels decay, biases and norms do not."""
+    """Return the parameter groups of AdamW: weight decay for matrices and kernels, none for biases and norms."""
     parameters = list(module.parameters())
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},

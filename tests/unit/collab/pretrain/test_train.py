@@ -21,10 +21,11 @@ from edgeai.collab.config.pretrain import (
 from edgeai.collab.config.streams import MaskFolderConfig, StreetConfig
 from edgeai.collab.models.checkpoint import load_model
 from edgeai.collab.models.masks.sam_model import load_tiny
-from edgeai.collab.pretrain import scenes
-from edgeai.collab.pretrain import train as pretrain
+from edgeai.collab.pretrain import build, scenes
+from edgeai.collab.pretrain.build import build_part, build_scenes
 from edgeai.collab.pretrain.scenes import Scenes
-from edgeai.collab.pretrain.train import build_part, build_scenes, run_pretrain
+from edgeai.collab.pretrain.street_part import StreetPart
+from edgeai.collab.pretrain.train import run_pretrain
 from edgeai.collab.streams.classes import STREET
 from edgeai.collab.streams.stream import Frame
 from edgeai.core.errors import EdgeAIError, UsageError
@@ -56,7 +57,7 @@ def draw_blocks(seed, new_looks):
 
 @pytest.fixture(autouse=True)
 def cheap_scenes(monkeypatch):
-    monkeypatch.setattr(pretrain, "draws_of", lambda source, seed: (draw_blocks, draw_blocks, STREET))
+    monkeypatch.setattr(build, "draws_of", lambda source, seed: (draw_blocks, draw_blocks, STREET))
 
 
 class Interrupt:
@@ -263,7 +264,7 @@ def test_training_starts_from_given_weights(start_run, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_with_the_last_good_weights(start_run, tmp_path, monkeypatch):
     cfg = config("edge", val_every=1)
     run = start_run(cfg, tmp_path / "run")
-    plain = pretrain.SegPart.loss
+    plain = StreetPart.loss
 
     def spoilt(self, batch, rng):
         loss, values = plain(self, batch, rng)
@@ -271,7 +272,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_last_good_weights(star
             (loss * float("nan"), {**values, "loss": float("nan")}) if (run.path / "last").exists() else (loss, values)
         )
 
-    monkeypatch.setattr(pretrain.SegPart, "loss", spoilt)
+    monkeypatch.setattr(StreetPart, "loss", spoilt)
     with pytest.raises(EdgeAIError, match="the loss is not finite at step 2") as caught:
         run_pretrain(cfg, run)
     assert str(run.path / "last") in caught.value.hint

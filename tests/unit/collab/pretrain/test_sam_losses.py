@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from edgeai.collab.models.regions import connected_regions
-from edgeai.collab.pretrain.sam_recipe import dice_loss, focal_loss, mask_iou, mask_losses, sample_prompts, shrink_masks
+from edgeai.collab.pretrain.sam_losses import dice_loss, focal_loss, mask_iou, mask_losses, sample_prompts, shrink_masks
 
 
 @pytest.fixture
