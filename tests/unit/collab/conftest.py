@@ -1,6 +1,6 @@
-"""A whole system so small that a run takes a moment: noisy blocks of three colours under two lights.
+"""A whole system so small that a run takes a moment: noisy blocks of three colors under two lights.
 
-The edge knows the colours by daylight and looks at single pixels; the cloud looks at neighbours too and knows the
+The edge knows the colors by daylight and looks at single pixels; the cloud looks at neighbors too and knows the
 lights. Frames differ in contrast, so that scores do too.
 """
 
@@ -24,17 +24,17 @@ from edgeai.core.link import LinkConfig
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 
-COLOURS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]], dtype=np.float32)
+COLORS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]], dtype=np.float32)
 CLASSES = ("red", "green", "blue")
 DUSK = np.array([0.5, 0.25, 0.45], dtype=np.float32)
 BLOCK_PX = 8
 
 
 class ToyStream:
-    """Blocks of colours; from `dark_from` on it is dusk. Frames whose number is in `bad` cannot be read."""
+    """Blocks of colors; from `dark_from` on it is dusk. Frames whose number is in `bad` cannot be read."""
 
     classes = CLASSES
-    palette = COLOURS.astype(np.uint8)
+    palette = COLORS.astype(np.uint8)
 
     def __init__(self, num_frames=60, *, height=16, width=24, rate_hz=5.0, dark_from=30, bad=()):
         self.num_frames, self.height, self.width, self.rate_hz = num_frames, height, width, rate_hz
@@ -46,9 +46,9 @@ class ToyStream:
         labels = rng.integers(0, 3, (self.height // BLOCK_PX, self.width // BLOCK_PX), dtype=np.uint8)
         labels = labels.repeat(BLOCK_PX, 0).repeat(BLOCK_PX, 1)
         contrast = rng.uniform(0.3, 1.0)
-        colours = 110 + contrast * (COLOURS[labels] - 110) + rng.normal(0, 40, (self.height, self.width, 3))
+        colors = 110 + contrast * (COLORS[labels] - 110) + rng.normal(0, 40, (self.height, self.width, 3))
         light, segment = (DUSK, "dusk") if index >= self.dark_from else (1.0, "day")
-        image = np.clip(light * colours, 0, 255).astype(np.uint8)
+        image = np.clip(light * colors, 0, 255).astype(np.uint8)
         return Frame(f"{index:06d}", index / self.rate_hz, image, labels, segment)
 
     def frames(self):
@@ -61,7 +61,7 @@ class ToyStream:
 
 
 class ToyEdge:
-    """Nearest colour by daylight, as a linear layer and BatchNorm that can be trained."""
+    """Nearest color by daylight, as a linear layer and BatchNorm that can be trained."""
 
     classes = CLASSES
     frozen_reason = ""
@@ -69,10 +69,10 @@ class ToyEdge:
 
     def __init__(self):
         mix = nn.Conv2d(3, 3, 1)
-        centred = torch.from_numpy((COLOURS - COLOURS.mean(0)) / 255)
+        centerd = torch.from_numpy((COLORS - COLORS.mean(0)) / 255)
         with torch.no_grad():
-            mix.weight.copy_(24 * centred[:, :, None, None])
-            mix.bias.copy_(-24 * centred @ torch.full((3,), 110 / 255))
+            mix.weight.copy_(24 * centerd[:, :, None, None])
+            mix.bias.copy_(-24 * centerd @ torch.full((3,), 110 / 255))
         self.net = self.trainable = nn.Sequential(mix, nn.BatchNorm2d(3)).eval()
 
     def forward_batch(self, images):
@@ -89,7 +89,7 @@ class ToyEdge:
 
 
 class ToyCloud:
-    """The largest of the three colour channels of a patch, the light taken out."""
+    """The largest of the three color channels of a patch, the light taken out."""
 
     classes = CLASSES
 

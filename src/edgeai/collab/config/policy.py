@@ -27,7 +27,7 @@ class MinerConfig(Config):
     steps: int = Field(60, ge=0)
     """Adam steps of one fit; 0 leaves the miner as it is (untrained, it equals max_prob)."""
     num_frames: int = Field(64, ge=1)
-    """Labelled frames that one fit looks at, at most."""
+    """Labeled frames that one fit looks at, at most."""
     min_frames: int = Field(24, ge=1)
     """With fewer it is not fitted, and stays max_prob: it would learn the first scene by heart."""
     lr: float = Field(5e-3, gt=0.0)
@@ -90,13 +90,13 @@ class DualThreshold(Config):
 
 
 class CostThreshold(Config):
-    """The threshold that would have cost least on the frames labelled last."""
+    """The threshold that would have cost least on the frames labeled last."""
 
     kind: Literal["cost"] = "cost"
     upload_cost: float = Field(0.1, ge=0.0, le=1.0)
     """Price of an upload, in units of the edge's loss."""
     window: int = Field(200, ge=1)
-    """Labelled frames that are looked at."""
+    """Labeled frames that are looked at."""
     start: float = Field(0.95, ge=0.0, le=1.0)
     """Threshold until the first label."""
 
@@ -119,7 +119,7 @@ ThresholdConfig = Annotated[
 
 
 class ReplayConfig(Config):
-    """What the cloud keeps of the labelled frames."""
+    """What the cloud keeps of the labeled frames."""
 
     capacity: int = Field(256, ge=2)
     """Frames in all."""
@@ -139,7 +139,7 @@ class UpdateConfig(Config):
     """How the edge model and the miner follow the stream."""
 
     every_frames: int = Field(16, ge=1)
-    """Newly labelled frames that start an update."""
+    """Newly labeled frames that start an update."""
     every_s: float = Field(30.0, gt=0.0)
     """Seconds since the last one that start it earlier, if there is anything new."""
     refresh_batchnorm: bool = True

@@ -1,1 +1,1 @@
-"""Continual learning in the cloud: replay buffer, trainer, BatchNorm adaptation and model versions."""
+"""Continual learning: replay buffer, trainer, miner fit, BatchNorm adaptation and model versions."""

@@ -1,10 +1,10 @@
-"""BatchNorm statistics measured anew on recent images: adaptation to a new light without any label.
+"""Recomputation of BatchNorm statistics on recent images: adaptation to new lighting without labels.
 
 Shapes: B images, H x W pixels.
 
 Source: adaptive BatchNorm (Li et al., arXiv 1603.04779). Differs from averaging running statistics: batches are
-pooled, so the split into batches does not matter to a layer whose input does not depend on it. A prior keeps a few
-images from the same place from undoing what was learned on many (Schneider et al., arXiv 2006.16971, equation 3).
+pooled, so the result does not depend on the split into batches for a layer whose input does not depend on it. A prior
+prevents a few similar images from replacing the statistics of many (Schneider et al., arXiv 2006.16971, equation 3).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 
 def batchnorm_layers(net: nn.Module) -> list[nn.Module]:
-    """Layers that keep running statistics, those inside a TorchScript module included."""
+    """Return the layers with running statistics, including those inside TorchScript modules."""
     return [m for m in net.modules() if any(name == "running_mean" for name, _ in m.named_buffers(recurse=False))]
 
 
 @dataclass(frozen=True)
 class BatchNormPrior:
-    """Statistics from training that count as much as a number of images."""
+    """Statistics from training, weighted as a number of images."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]
     """Mean and variance of each layer."""
@@ -32,7 +32,7 @@ class BatchNormPrior:
 
     @classmethod
     def of(cls, net: nn.Module, num_images: int) -> BatchNormPrior:
-        """The statistics that a net has now."""
+        """Return a prior with the current statistics of a net."""
         layers = batchnorm_layers(net)
         return cls(
             tuple(
@@ -50,20 +50,20 @@ def refresh_batchnorm(
     *,
     prior: BatchNormPrior | None = None,
 ) -> int:
-    """Replaces the running statistics of all layers by those of the given images.
+    """Replace the running statistics of all layers by those of the given images.
 
-    Layers are measured together: each sees what the layers before it give with the statistics of the same batch. The
-    variance is the unbiased one, as in training, up to a relative error of one over the number of places in a batch.
+    All layers are measured together: the input of each is computed with the statistics of the same batch. The variance
+    is unbiased, as in training, up to a relative error of 1 / (number of values in a batch).
 
     Args:
-        net: Left in eval mode. A layer that no image reaches, or whose mode was fixed when it was traced, keeps its
+        net: Net, in eval mode afterwards. Layers that no image reaches, and layers traced in a fixed mode, keep their
             statistics.
         forward: Runs the net on a batch.
-        batches: Images [B,...] each.
-        prior: Is mixed in; None takes the images alone.
+        batches: Batches of images [B,...].
+        prior: Prior statistics to mix in; None uses the images alone.
 
     Returns:
-        How many layers were measured.
+        The number of layers with new statistics.
     """
     net.eval()
     layers = batchnorm_layers(net)
@@ -73,12 +73,12 @@ def refresh_batchnorm(
     for layer in layers:
         layer.train()
     for batch in batches:
-        for layer in layers:  # from 0, one update leaves momentum * statistics of the batch
+        for layer in layers:  # starting from 0, one update gives momentum * batch statistics
             for _, buffer in layer.named_buffers(recurse=False):
                 buffer.zero_()
         forward(batch)
         for place, layer in enumerate(layers):
-            momentum = getattr(layer, "momentum", None)  # traced layers have lost theirs, and do not move either
+            momentum = getattr(layer, "momentum", None)  # traced layers have none and are not updated
             share = 1.0 if momentum is None else momentum
             means[place].append(cast(Tensor, layer.running_mean) / share)
             variances[place].append(cast(Tensor, layer.running_var) / share)
@@ -103,7 +103,7 @@ def refresh_batchnorm(
 
 
 def _pooled(means: Tensor, variances: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of all batches together, from those of each [batches, channels]."""
+    """Return the pooled mean and variance of all batches [batches, channels]."""
     share = (weights / weights.sum()).to(means)[:, None]
     mean = (share * means).sum(0)
     return mean, (share * (variances + (means - mean).square())).sum(0)

@@ -1,7 +1,7 @@
-"""The cloud's memory of labelled frames: the newest, and a uniform sample of everything before.
+"""The replay buffer of labeled frames: the newest, and a uniform sample of all older ones.
 
-Images stay JPEG, labels and weights are packed, so that 256 frames take a few megabytes. Every fifth frame is held out:
-it is never trained on and judges the updates.
+Images stay JPEG, labels and weights are compressed, so that 256 frames take a few megabytes. Every fifth frame is held
+out: it is never used in training and evaluates the updates.
 
 Shapes: H x W pixels.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgeai.collab.config.policy import ReplayConfig
 from edgeai.collab.metrics.confusion import IGNORE, Labels
 
-_RESERVOIR_STREAM = 0x5E5A  # keeps the draws apart from others that use the same seed
+_RESERVOIR_STREAM = 0x5E5A  # separates these draws from others with the same seed
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ class ReplayItem:
 
     frame_id: str
     time_s: float
-    """When the frame was taken."""
+    """Capture time."""
     image: bytes
-    """JPEG, as it came up the link."""
+    """JPEG file, as uploaded."""
     packed: bytes
-    """Labels and weights."""
+    """Compressed labels and weights."""
     height: int
     width: int
     score: float
-    """The miner's h when the frame was taken."""
+    """The miner's h at capture."""
     version: int
-    """Edge model that gave the score."""
+    """Version of the edge model at capture."""
     importance: float
-    """1/p with p the probability of the upload."""
+    """1/p, with p the probability of the upload."""
     is_holdout: bool
 
     @property
@@ -49,20 +49,20 @@ class ReplayItem:
         return len(self.image) + len(self.packed)
 
     def labels_and_weight(self) -> tuple[Labels, NDArray[np.float32]]:
-        """Labels [H,W] and weights in [0,1] to 1/255 [H,W]."""
+        """Return labels [H,W] and weights in [0,1], to 1/255 [H,W]."""
         planes = np.frombuffer(zlib.decompress(self.packed), dtype=np.uint8).reshape(2, self.height, self.width)
         return planes[0], planes[1].astype(np.float32) / 255
 
 
 class ReplayBuffer:
-    """Keeps at most `capacity` frames.
+    """Stores at most `capacity` frames.
 
-    A frame enters the newest; when it leaves that, it is offered to the reservoir, which so holds a uniform
-    sample of all frames older than the newest (Vitter's algorithm R). No frame is there twice.
+    A frame first joins the newest frames. When it leaves them, it is offered to a reservoir, which holds a uniform
+    sample of all frames older than the newest (Vitter's algorithm R). No frame is stored twice.
 
     Args:
-        config: Capacity, newest frames and hold-out.
-        seed: Of what the reservoir keeps.
+        config: Capacity, number of newest frames, and hold-out.
+        seed: Seed of the reservoir.
     """
 
     def __init__(self, config: ReplayConfig, seed: int) -> None:
@@ -79,18 +79,18 @@ class ReplayBuffer:
         return len(self._newest) + len(self._reservoir)
 
     def __iter__(self) -> Iterator[ReplayItem]:
-        """By age, youngest last."""
+        """Iterate by age, newest last."""
         yield from self._reservoir
         yield from self._newest
 
     @property
     def num_added(self) -> int:
-        """Frames ever added."""
+        """Number of frames added so far."""
         return self._num_added
 
     @property
     def num_bytes(self) -> int:
-        """Memory of the frames kept."""
+        """Memory of the stored frames."""
         return sum(item.num_bytes for item in self)
 
     def add(
@@ -105,17 +105,17 @@ class ReplayBuffer:
         version: int,
         importance: float,
     ) -> ReplayItem:
-        """Takes in a labelled frame.
+        """Add a labeled frame, and return its item.
 
         Args:
-            frame_id: Name of the frame.
-            time_s: When it was taken.
-            image: JPEG.
-            labels: The cloud's; IGNORE is not trained on [H,W].
-            weight: Of each pixel in training, in [0,1]; kept to 1/255 [H,W].
+            frame_id: Id of the frame.
+            time_s: Capture time.
+            image: JPEG file.
+            labels: Labels of the cloud; IGNORE pixels are not used in training [H,W].
+            weight: Training weight of each pixel in [0,1], stored to 1/255 [H,W].
             score: The miner's h.
-            version: Edge model that gave the score.
-            importance: 1/p of the upload.
+            version: Version of the edge model that computed the score.
+            importance: Importance weight 1/p of the upload.
         """
         planes = np.stack([labels, np.rint(weight * 255).astype(np.uint8)])
         planes[0][planes[1] == 0] = IGNORE
@@ -130,24 +130,24 @@ class ReplayBuffer:
         return item
 
     def newest(self, num: int) -> list[ReplayItem]:
-        """The last `num` frames at most, youngest last, held out or not."""
+        """Return at most `num` newest frames, newest last, including held-out ones."""
         return list(self)[-num:]
 
     def holdout(self) -> list[ReplayItem]:
-        """Frames that are never trained on."""
+        """Return the held-out frames."""
         return [item for item in self if item.is_holdout]
 
     def sample(self, num: int, rng: np.random.Generator) -> list[ReplayItem]:
-        """Draws a batch: half from the newest, half from the reservoir, none held out.
+        """Sample a batch: half from the newest frames, half from the reservoir, none held out.
 
-        While there is no reservoir the newest fill its place. A half that has too few frames gives some twice.
+        An empty reservoir is replaced by the newest frames. A half with too few frames repeats some.
 
         Args:
-            num: Frames.
-            rng: Draws them.
+            num: Batch size.
+            rng: Samples the frames.
 
         Returns:
-            `num` frames, or none if there is nothing to train on.
+            `num` frames, or none if there are no training frames.
         """
         newest = [item for item in self._newest if not item.is_holdout]
         reservoir = [item for item in self._reservoir if not item.is_holdout]
@@ -156,7 +156,7 @@ class ReplayBuffer:
         return _draw(newest, (num + 1) // 2, rng) + _draw(reservoir, num // 2, rng)
 
     def sample_all(self, num: int, rng: np.random.Generator) -> list[ReplayItem]:
-        """Draws at most `num` different frames that are not held out, all equally likely."""
+        """Sample at most `num` distinct frames that are not held out, uniformly."""
         items = [item for item in self if not item.is_holdout]
         return _draw(items, min(num, len(items)), rng)
 
@@ -167,7 +167,7 @@ class ReplayBuffer:
             return
         place = int(self._rng.integers(self._num_offered))
         if place < self._num_reservoir:
-            del self._reservoir[place]  # which keeps the others by age
+            del self._reservoir[place]  # keeps the order by age
             self._reservoir.append(item)
 
 

@@ -1,12 +1,12 @@
-"""Segmentation quality from a confusion matrix, which adds up over frames in constant memory.
+"""Segmentation metrics from a confusion matrix, which is summed over frames in constant memory.
 
 Shapes: H x W pixels, C classes; a confusion matrix [C,C] counts pixels, rows are the true class, columns the predicted.
 
-    IoU_c = n_cc / (row_c + column_c - n_cc)      mIoU: mean over the classes seen in truth or prediction
+    IoU_c = n_cc / (row_c + column_c - n_cc)      mIoU: mean over the classes in truth or prediction
     CPA   = mean over the true classes of n_cc / row_c
     accuracy = sum n_cc / n                       FWIoU = sum_c row_c IoU_c / n
 
-Source: the metrics of the ianvs robot benchmark (CPA is its mean row-normalised diagonal). Differs from it: a class
+Source: the metrics of the ianvs robot benchmark (CPA is its mean row-normalized diagonal). Differs from it: a class
 that occurs neither in truth nor in prediction is left out of the means instead of counting as 0 or NaN.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORE = 255
-"""Label of a pixel that counts nowhere."""
+"""Label of pixels that are not counted."""
 
 Labels = NDArray[np.uint8]
 Counts = NDArray[np.int64]
@@ -26,29 +26,26 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SegMetrics:
-    """Quality of a set of pixels, each in [0,1]."""
+    """Metrics of a set of pixels, each in [0,1]."""
 
     miou: float
     cpa: float
     """Class pixel accuracy: mean recall of the classes."""
     accuracy: float
-    """Share of pixels that are right."""
+    """Share of correct pixels."""
     fwiou: float
-    """IoU weighted by how often a class is true."""
+    """IoU weighted by the frequency of the true classes."""
     iou: tuple[float | None, ...]
-    """Per class; None where it occurs neither in truth nor in prediction [C]."""
+    """IoU per class; None for classes in neither truth nor prediction [C]."""
 
 
 def confusion(truth: Labels, prediction: Labels, num_classes: int) -> Counts:
-    """Counts of one frame.
+    """Return the confusion matrix of one frame: pixels by true and predicted class [C,C].
 
     Args:
-        truth: True labels; IGNORE counts nowhere [H,W].
-        prediction: Predicted labels; IGNORE counts nowhere [H,W].
-        num_classes: C; every other value must be below.
-
-    Returns:
-        Pixels by true and predicted class [C,C].
+        truth: True labels; IGNORE pixels are not counted [H,W].
+        prediction: Predicted labels; IGNORE pixels are not counted [H,W].
+        num_classes: Number of classes C.
 
     Raises:
         ValueError: The shapes differ, or a label is neither a class nor IGNORE.
@@ -63,7 +60,7 @@ def confusion(truth: Labels, prediction: Labels, num_classes: int) -> Counts:
 
 
 def seg_metrics(counts: Counts) -> SegMetrics | None:
-    """The metrics of a confusion matrix [C,C]; None if it counted no pixel."""
+    """Return the metrics of a confusion matrix [C,C]; None if it contains no pixel."""
     total = counts.sum()
     if total == 0:
         return None
@@ -81,7 +78,7 @@ def seg_metrics(counts: Counts) -> SegMetrics | None:
 
 
 def frame_loss(counts: Counts) -> float | None:
-    """The loss 1 - mIoU of one frame, in [0,1]; None without a labelled pixel."""
+    """Return the loss 1 - mIoU of one frame, in [0,1]; None without a labeled pixel."""
     metrics = seg_metrics(counts)
     return None if metrics is None else 1.0 - metrics.miou
 

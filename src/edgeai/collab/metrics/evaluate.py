@@ -1,8 +1,8 @@
-"""What a run is judged by, added up frame by frame in memory that does not grow with the stream.
+"""Evaluation of a run, accumulated frame by frame in memory that does not grow with the stream.
 
-Quality and cost are counted over all frames, per drift segment, and per window of time. There are at most
-`max_windows` windows: where one more would be needed, neighbours are joined and the window length doubles, which loses
-nothing because all counts add up.
+Quality and cost are computed over all frames, per drift segment, and per time window. There are at most `max_windows`
+windows: if more are needed, adjacent windows are merged and the window length doubles. Merging is exact because all
+counts are sums.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from edgeai.collab.metrics.theory import RiskSplit, RiskSum, upload_rate_bound
 
 @dataclass(frozen=True)
 class FrameOutcome:
-    """All that is kept of one frame once its last answer is out."""
+    """Result of one complete frame."""
 
     time_s: float
-    """When it was taken, since the start of the stream."""
+    """Capture time since the start of the stream."""
     segment: str
-    """Its drift segment."""
+    """Drift segment of the frame."""
     answer: Literal["edge", "cloud"]
-    """Whose answer stood at the deadline."""
+    """Source of the answer that counted at the deadline."""
     uploaded: bool
     missed_deadline: bool
-    """It was uploaded and the cloud's answer came late or never."""
+    """The frame was uploaded and the cloud's answer was late or missing."""
     latency_s: float
-    """From the frame to the answer that stood."""
+    """Time from capture to the final answer."""
     up_bytes: int
     down_bytes: int
     counts: Counts | None
-    """Confusion of the answer that stood with the truth [C,C]; None if the truth is unknown."""
+    """Confusion matrix of the final answer [C,C]; None without ground truth."""
     loss_edge: float | None = None
-    """`frame_loss` of the edge's answer, if the truth is known."""
+    """`frame_loss` of the edge's answer, with ground truth."""
     loss_cloud: float | None = None
-    """`frame_loss` of the cloud's, if that is known for every frame and not only for those uploaded."""
+    """`frame_loss` of the cloud's answer, if known for every frame and not only for uploaded ones."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Evaluation:
 
 @dataclass
 class _Tally:
-    """Counts that add up."""
+    """Counts of a set of frames."""
 
     counts: Counts
     begin_s: float = 0.0
@@ -123,11 +123,11 @@ class _Tally:
 
 
 class Evaluator:
-    """Adds up the outcomes of a run, in any order of time.
+    """Accumulates the outcomes of a run, in any order.
 
     Args:
         classes: Names of the C classes.
-        config: Windows.
+        config: Window settings.
     """
 
     def __init__(self, classes: tuple[str, ...], config: EvaluateConfig) -> None:
@@ -141,7 +141,7 @@ class Evaluator:
         self._risk = RiskSum()
 
     def add(self, outcome: FrameOutcome) -> None:
-        """Counts a frame."""
+        """Add a frame."""
         if outcome.segment not in self._segments:
             self._segments[outcome.segment] = self._new_tally(outcome.time_s)
         for tally in (self._total, self._segments[outcome.segment], self._window(outcome.time_s)):
@@ -159,14 +159,14 @@ class Evaluator:
             )
 
     def add_bytes(self, time_s: float, segment: str, *, up_bytes: int = 0, down_bytes: int = 0) -> None:
-        """Counts bytes that belong to no single frame, such as a pushed model."""
+        """Add bytes that belong to no single frame, such as those of a pushed model."""
         if segment not in self._segments:
             self._segments[segment] = self._new_tally(time_s)
         for tally in (self._total, self._segments[segment], self._window(time_s)):
             tally.numbers += (0, 0, 0, up_bytes, down_bytes)
 
     def evaluation(self) -> Evaluation:
-        """The figures so far."""
+        """Return the evaluation so far."""
         total = self._total.part("all")
         return Evaluation(
             classes=self._classes,

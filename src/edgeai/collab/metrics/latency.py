@@ -1,4 +1,4 @@
-"""Latencies of a stream of any length in constant memory, with quantiles of a known error."""
+"""Latency statistics of a stream in constant memory, with quantiles of bounded error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LatencySummary:
 
 
 class LatencyHistogram:
-    """Counts of latencies in bins whose bounds grow geometrically from 10 us to 10,000 s."""
+    """A histogram of latencies with geometrically growing bins from 10 us to 10,000 s."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(NUM_BINS, dtype=np.int64)
@@ -38,17 +38,17 @@ class LatencyHistogram:
 
     @property
     def num(self) -> int:
-        """Latencies added so far."""
+        """Number of latencies added so far."""
         return int(self._counts.sum())
 
     def add(self, latency_s: float) -> None:
-        """Counts one latency.
+        """Add one latency.
 
         Raises:
-            ValueError: It is negative or not finite: an answer cannot come before its frame.
+            ValueError: The latency is negative or not finite.
         """
         if not (math.isfinite(latency_s) and latency_s >= 0):
-            raise ValueError(f"a latency of {latency_s} s")
+            raise ValueError(f"invalid latency: {latency_s} s")
         place = math.floor(math.log(max(latency_s, MIN_S) / MIN_S) / math.log(GROWTH))
         self._counts[min(place, NUM_BINS - 1)] += 1
         self._total_s += latency_s
@@ -56,10 +56,10 @@ class LatencyHistogram:
         self._max_s = max(self._max_s, latency_s)
 
     def quantile(self, level: float) -> float:
-        """The smallest latency that at least a share `level` of all does not exceed (nearest rank), in seconds.
+        """Return the quantile at `level` in seconds (nearest rank).
 
         Raises:
-            ValueError: Nothing was added.
+            ValueError: No latency was added.
         """
         if not self.num:
             raise ValueError("no latency was added")
@@ -69,7 +69,7 @@ class LatencyHistogram:
         return min(max(middle_s, self._min_s), self._max_s)
 
     def summary(self) -> LatencySummary | None:
-        """All figures, or None if nothing was added."""
+        """Return all statistics; None if no latency was added."""
         if not self.num:
             return None
         p50, p95, p99 = (self.quantile(level) for level in (0.5, 0.95, 0.99))

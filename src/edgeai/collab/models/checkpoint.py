@@ -1,6 +1,6 @@
-"""Street nets on disk: config.json + model.safetensors.
+"""Checkpoints of street nets and sam-tiny: config.json and model.safetensors.
 
-Weights with two or more axes are stored as float16, the rest (biases, BatchNorm) as float32: small, and running
+Tensors with two or more axes are stored as float16, the others (biases, BatchNorm) as float32, so that running
 variances keep their range.
 """
 
@@ -28,28 +28,28 @@ from edgeai.core.files import json_text
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 SHIPPED = Path(__file__).parent.parent / "weights"
-"""Weights that come with the package: street-edge, street-cloud, sam-tiny."""
+"""Weights shipped with the package: street-edge, street-cloud, sam-tiny."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder's content."""
+    """Content of a checkpoint folder."""
 
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
-    """All floats as float32."""
+    """Tensors, floating-point ones as float32."""
 
 
 def save_model(folder: Path, model: TorchModel, provenance: Mapping[str, Any]) -> str:
-    """Write a street net; a reader never sees half of it.
+    """Save a street net atomically.
 
     Args:
-        folder: Made if it is not there.
-        model: A street net with its own classes.
-        provenance: How it came to be: command, seed, steps, results.
+        folder: Checkpoint folder, created if missing.
+        model: Street net with its own classes.
+        provenance: Command, config, steps and results of the training.
 
     Returns:
-        The digest of the model as it will read back.
+        The digest of the weights as stored.
 
     Raises:
         EdgeAIError: The disk is full.
@@ -69,14 +69,14 @@ def save_model(folder: Path, model: TorchModel, provenance: Mapping[str, Any]) -
 
 
 def load_model(path: Path, device: str) -> TorchModel:
-    """Read a street net, with the classes it was trained for.
+    """Load a street net, with the classes it was trained for.
 
     Args:
-        path: Its folder, or a run directory of `edgeai collab pretrain`.
-        device: Where it will run.
+        path: Checkpoint folder, or a run directory of `edgeai collab pretrain`.
+        device: Torch device.
 
     Raises:
-        UsageError: No such net there, or a damaged one.
+        UsageError: The checkpoint is missing or damaged.
     """
     folder = find_checkpoint(path)
     found = read_checkpoint(folder, kind="street_net")
@@ -97,7 +97,7 @@ def write_checkpoint(folder: Path, config: Mapping[str, Any], state: Mapping[str
     """Write config.json (the digest added) and model.safetensors.
 
     Returns:
-        The digest of the state as `read_checkpoint` will give it.
+        The digest of the state as `read_checkpoint` returns it.
 
     Raises:
         EdgeAIError: The disk is full.
@@ -114,10 +114,10 @@ def write_checkpoint(folder: Path, config: Mapping[str, Any], state: Mapping[str
 
 
 def read_checkpoint(folder: Path, *, kind: str) -> Checkpoint:
-    """Read a folder that `write_checkpoint` wrote.
+    """Read a checkpoint folder.
 
     Raises:
-        UsageError: It is unreadable, of another kind, or its weights are not those that were written.
+        UsageError: The folder is unreadable, has another kind, or its weights do not match the digest.
     """
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -125,7 +125,7 @@ def read_checkpoint(folder: Path, *, kind: str) -> Checkpoint:
     except (OSError, ValueError, SafetensorError) as error:
         raise _damaged(folder, str(error)) from None
     if config.get("kind") != kind:
-        raise UsageError(f"{folder} holds a {config.get('kind')}, not a {kind}", hint="give another folder")
+        raise UsageError(f"{folder} contains a {config.get('kind')}, not a {kind}", hint="give another folder")
     found = state_digest(tensors)
     if found != config.get("digest"):
         raise _damaged(folder, f"its weights have the digest {found}, not {config.get('digest')}")
@@ -133,10 +133,10 @@ def read_checkpoint(folder: Path, *, kind: str) -> Checkpoint:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The folder with weights behind a path: itself, or the best (else last) one of a run.
+    """Return the checkpoint folder of a path: the path itself, or the best (else last) checkpoint of a run.
 
     Raises:
-        UsageError: There is none.
+        UsageError: The path has no checkpoint.
     """
     for folder in (path, path / "best", path / "last"):
         if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
@@ -148,32 +148,32 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def shipped_checkpoint(name: str, part: str) -> Path:
-    """The folder of weights that come with the package.
+    """Return the folder of weights shipped with the package.
 
     Args:
-        name: street-edge, street-cloud or sam-tiny.
-        part: What `collab pretrain` calls it.
+        name: Name of the weights: street-edge, street-cloud or sam-tiny.
+        part: Name of the part in `collab pretrain`.
 
     Raises:
-        UsageError: This package comes without them.
+        UsageError: The package does not contain these weights.
     """
     folder = SHIPPED / name
     if not (folder / WEIGHTS).is_file():
         raise UsageError(
-            f"no weights for {name} come with this package",
-            hint=f"train some: edgeai collab pretrain -s part.kind={part}",
+            f"this package does not contain weights for {name}",
+            hint=f"train them: edgeai collab pretrain -s part.kind={part}",
         )
     return folder
 
 
 def load_strictly(net: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Put tensors into a net; every name and shape must fit.
+    """Load tensors into a net; all names and shapes must match.
 
     Raises:
-        UsageError: One does not; the first three are named.
+        UsageError: A name or shape does not match; the first three are listed.
     """
     expected = net.state_dict()
-    problems = [f"no {name}" for name in expected if name not in tensors]
+    problems = [f"missing {name}" for name in expected if name not in tensors]
     problems += [f"unknown {name}" for name in tensors if name not in expected]
     problems += [
         f"{name} is {list(tensor.shape)}, not {list(expected[name].shape)}"
@@ -182,7 +182,7 @@ def load_strictly(net: nn.Module, tensors: Mapping[str, Tensor], where: str) -> 
     ]
     if problems:
         raise UsageError(
-            f"{where}: the tensors are not those of this net: {', '.join(problems[:3])}"
+            f"{where}: the tensors do not match the net: {', '.join(problems[:3])}"
             + (f" and {len(problems) - 3} more" if len(problems) > 3 else ""),
             hint="give the checkpoint of the model that the config names",
         )
@@ -194,4 +194,4 @@ def _as_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _damaged(folder: Path, reason: str) -> UsageError:
-    return UsageError(f"{folder} holds no usable weights: {reason}", hint="copy or train them again")
+    return UsageError(f"no usable weights in {folder}: {reason}", hint="copy or train them again")

@@ -1,4 +1,4 @@
-"""From a model's classes to the stream's.
+"""Mapping from a model's classes to the stream's classes.
 
 Shapes: B images, M model classes, C stream classes, H x W pixels.
 """
@@ -13,15 +13,15 @@ from torch import Tensor
 from edgeai.core.errors import UsageError
 
 MISSING = 10.0
-"""Logits of a stream class that the model does not know lie this far below the pixel's lowest one."""
+"""Distance from a pixel's lowest logit to the logit of a stream class that the model does not know."""
 
 
 class ClassMap:
-    """Adds up, for each stream class, the probabilities of the model classes that stand for it.
+    """Sums the probabilities of the model classes that are mapped to each stream class.
 
     Args:
-        sources: For each stream class the model outputs it takes; none: the model never answers it.
-        num_outputs: M.
+        sources: Model outputs of each stream class; a class without outputs is never predicted.
+        num_outputs: Number of model classes M.
     """
 
     def __init__(self, sources: Sequence[Sequence[int]], num_outputs: int) -> None:
@@ -29,9 +29,9 @@ class ClassMap:
         self.is_identity = self.sources == tuple((i,) for i in range(num_outputs))
 
     def logits(self, raw: Tensor) -> Tensor:
-        """Stream logits [B,C,H,W] of model logits [B,M,H,W].
+        """Convert model logits [B,M,H,W] to stream logits [B,C,H,W].
 
-        A softmax over the result is the model's softmax over the outputs in use, added up by stream class.
+        A softmax over the result equals the model's softmax over the used outputs, summed by stream class.
         """
         if self.is_identity:
             return raw
@@ -54,30 +54,30 @@ def build_class_map(
     *,
     where: str,
 ) -> ClassMap:
-    """Match a model's outputs with the stream's classes, by `mapping` and else by name.
+    """Match a model's outputs with the stream's classes, by `mapping` or by name.
 
     Args:
-        model_classes: Names of the outputs in order; empty if they are the stream's own classes.
-        num_outputs: Outputs that the model really has.
-        stream_classes: The stream's classes.
-        mapping: Model class to stream class, or to None to leave it out.
-        where: The model, for messages.
+        model_classes: Names of the outputs in order; empty if they are the stream's classes.
+        num_outputs: Actual number of outputs.
+        stream_classes: Classes of the stream.
+        mapping: Model class to stream class, or to None to ignore the class.
+        where: Name of the model in error messages.
 
     Raises:
-        UsageError: Counts differ, a name is unknown, or an output has no stream class.
+        UsageError: The numbers of classes differ, a name is unknown, or an output has no stream class.
     """
     names = list(model_classes) or list(stream_classes)
     known = ", ".join(stream_classes)
     if len(names) != num_outputs:
         whose = "its config names" if model_classes else "the stream has"
         raise UsageError(
-            f"{where} gives {num_outputs} classes, but {whose} {len(names)}: {', '.join(names)}",
+            f"{where} has {num_outputs} output classes, but {whose} {len(names)}: {', '.join(names)}",
             hint="name the model's outputs in order in `classes`, and map them with `class_map` if they differ",
         )
     unknown = [name for name in mapping if name not in names]
     if unknown:
         raise UsageError(
-            f'class_map names "{unknown[0]}", which is no class of {where}', hint=f"it has: {', '.join(names)}"
+            f'class_map names "{unknown[0]}", which is not a class of {where}', hint=f"it has: {', '.join(names)}"
         )
     sources: dict[str, list[int]] = {name: [] for name in stream_classes}
     for index, name in enumerate(names):
@@ -87,9 +87,9 @@ def build_class_map(
         if target not in sources:
             raise UsageError(
                 f'class "{name}" of {where} has no class "{target}" in the stream',
-                hint=f"map it with class_map to one of {known}; null leaves it out",
+                hint=f"map it with class_map to one of {known}; null ignores it",
             )
         sources[target].append(index)
     if not any(sources.values()):
-        raise UsageError(f"class_map leaves no class of {where}", hint=f"map some to {known}")
+        raise UsageError(f"class_map ignores all classes of {where}", hint=f"map some to {known}")
     return ClassMap([sources[name] for name in stream_classes], num_outputs)

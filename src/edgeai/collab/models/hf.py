@@ -11,7 +11,7 @@ from edgeai.core.errors import UsageError
 
 
 class HfNet(nn.Module):
-    """A transformers model that gives class scores."""
+    """A transformers model that returns class scores."""
 
     def __init__(self, inner: nn.Module, where: str) -> None:
         super().__init__()
@@ -19,18 +19,18 @@ class HfNet(nn.Module):
         self.where = where
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """Class scores [B,M,.,.] and no features."""
+        """Return class scores [B,M,.,.] without features."""
         return score_tensor(self.inner(pixel_values=x).logits, self.where), None
 
 
 def load_hf(model: str, device: str) -> tuple[HfNet, tuple[str, ...]]:
-    """Load a model by local folder or Hugging Face id (from the Hub's cache, or downloaded).
+    """Load a model from a local folder or by Hugging Face id (from the cache, or downloaded).
 
     Returns:
         The net in evaluation mode and its classes.
 
     Raises:
-        UsageError: There is no such model, or it is none for semantic segmentation.
+        UsageError: The model does not exist, or is not a semantic-segmentation model.
     """
     from transformers import AutoModelForSemanticSegmentation
 

@@ -1,4 +1,4 @@
-"""From frames to a net's input.
+"""Conversion of frames to a net's input.
 
 Shapes: B images, H x W frame pixels, h x w input pixels.
 """
@@ -19,18 +19,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class InputFormat:
-    """x = (pixel / 255 - mean) / std, channels in this order."""
+    """Normalization x = (pixel / 255 - mean) / std, channel order and size of a net's input."""
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     order: str = "rgb"
-    """rgb or bgr; mean and std are in the same order."""
+    """Channel order, rgb or bgr, also of mean and std."""
     size_px: tuple[int, int] | None = None
-    """Height and width the net wants; None gives it frames as they are."""
+    """Height and width of the input; None keeps the frame size."""
 
     def tensor(self, images: Tensor) -> Tensor:
-        """Normalised input [B,3,h,w] of RGB images [B,H,W,3] uint8."""
-        x = images.permute(0, 3, 1, 2).float() / 255.0  # stays channels-last in memory, which convolutions like
+        """Return the normalized input [B,3,h,w] of RGB images [B,H,W,3] uint8."""
+        x = images.permute(0, 3, 1, 2).float() / 255.0  # stays channels-last in memory, which is faster
         if self.order == "bgr":
             x = x.flip(1)
         mean, std = (torch.tensor(values, device=x.device).view(1, 3, 1, 1) for values in (self.mean, self.std))
@@ -41,5 +41,5 @@ class InputFormat:
 
 
 def stack_images(images: Sequence[np.ndarray], device: torch.device | str) -> Tensor:
-    """Images of one size [H,W,3] as a batch [B,H,W,3] uint8."""
+    """Stack images of one size [H,W,3] to a batch [B,H,W,3] uint8."""
     return torch.from_numpy(np.stack(images)).to(device)

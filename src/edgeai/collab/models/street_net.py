@@ -1,12 +1,12 @@
-"""Our segmentation nets: one small encoder-decoder in two sizes, for the edge and for the cloud.
+"""The street net: a small encoder-decoder for segmentation, in one size for the edge and one for the cloud.
 
-Shapes: B images, C classes, F feature channels, H x W pixels, h x w = H/8 x W/8 places.
+Shapes: B images, C classes, F feature channels, H x W pixels, h x w = H/8 x W/8 positions.
 
-    [B,3,H,W] -> stem /2 -> step /4 (kept: detail) -> step /8 -> residual blocks with growing dilation -> features
+    [B,3,H,W] -> stem /2 -> step /4 (saved as detail) -> step /8 -> residual blocks with growing dilation -> features
     features -> up to /4, joined with detail -> up to /2, joined with the stem -> class scores -> up to [B,C,H,W]
 
-Ours, in the line of ERFNet (residual dilated body at stride 8) and Fast-SCNN (one detail branch, depthwise-separable
-convolutions). BatchNorm throughout: its statistics are what adapts to a new light first.
+Ours, similar to ERFNet (residual dilated body at stride 8) and Fast-SCNN (one detail branch, depthwise-separable
+convolutions). BatchNorm throughout: its statistics adapt to new lighting first.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DILATIONS = (1, 2, 4, 8)  # in turn: at stride 8 the last one sees across 128 px
+DILATIONS = (1, 2, 4, 8)  # repeated in turn; at stride 8 the last one spans 128 px
 
 
 @dataclass(frozen=True)
 class StreetNetShape:
-    """Size of a net."""
+    """Architecture sizes of a street net."""
 
     num_classes: int
     width: int = 128
-    """Channels at stride 8; a half at stride 4, a quarter at stride 2."""
+    """Channels at stride 8; half of them at stride 4, a quarter at stride 2."""
     depth: int = 8
     """Residual blocks at stride 8."""
     separable: bool = True
@@ -33,10 +33,10 @@ class StreetNetShape:
 
 
 class StreetNet(nn.Module):
-    """Class scores and features of a batch of images.
+    """Computes class scores and features of a batch of images.
 
     Args:
-        shape: Its size.
+        shape: Architecture sizes.
     """
 
     def __init__(self, shape: StreetNetShape) -> None:
@@ -55,10 +55,10 @@ class StreetNet(nn.Module):
         self.scores = nn.Conv2d(quarter, shape.num_classes, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Any H and W of at least 16.
+        """Run the net on images with H and W of at least 16.
 
         Args:
-            x: Normalised images [B,3,H,W].
+            x: Normalized images [B,3,H,W].
 
         Returns:
             Class scores [B,C,H,W] and features [B,F,h,w].
@@ -66,9 +66,9 @@ class StreetNet(nn.Module):
         stem = self.stem(x)  # [B,F/4,H/2,W/2]
         detail = self.detail(stem)  # [B,F/2,H/4,W/4]
         features = self.body(self.down(detail))  # [B,F,h,w]
-        y = self.join_4(F.relu(_grow(self.up_4(features), detail) + detail))
-        y = self.join_2(F.relu(_grow(self.up_2(y), stem) + stem))
-        return _grow(self.scores(y), x), features
+        y = self.join_4(F.relu(_upsample(self.up_4(features), detail) + detail))
+        y = self.join_2(F.relu(_upsample(self.up_2(y), stem) + stem))
+        return _upsample(self.scores(y), x), features
 
 
 class _Conv(nn.Sequential):
@@ -108,11 +108,11 @@ class _Residual(nn.Module):
         return F.relu(x + self.second(self.first(x)))
 
 
-def _grow(small: Tensor, like: Tensor) -> Tensor:
-    """Bilinear to the height and width of another map."""
+def _upsample(small: Tensor, like: Tensor) -> Tensor:
+    """Resize a map bilinearly to the height and width of another map."""
     return F.interpolate(small, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def num_parameters(net: nn.Module) -> int:
-    """Weights that training changes."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in net.parameters())

@@ -13,17 +13,17 @@ from edgeai.collab.models.torch_model import score_tensor
 from edgeai.core.errors import UsageError
 
 EXPORTED = ".pt2"
-FROZEN_EXPORT = "a torch.export program has its evaluation mode built in; export TorchScript to adapt the model"
+FROZEN_EXPORT = "a torch.export program is fixed to evaluation mode; export the model as TorchScript to adapt it"
 FROZEN_SCRIPT = "its weights are constants (torch.jit.freeze); save it unfrozen to adapt it"
 
 
-class ForeignNet(nn.Module):
-    """Somebody else's net: only its class scores are known.
+class UserNet(nn.Module):
+    """A user's net that returns only class scores.
 
     Args:
-        inner: The net, from input [B,3,h,w] to whatever `score_tensor` understands.
-        where: What to call it in messages.
-        has_modes: Whether it can be switched between training and evaluation.
+        inner: Net from input [B,3,h,w] to an output that `score_tensor` accepts.
+        where: Name of the net in error messages.
+        has_modes: Whether the net can be switched between training and evaluation.
     """
 
     def __init__(self, inner: nn.Module, where: str, *, has_modes: bool = True) -> None:
@@ -33,33 +33,33 @@ class ForeignNet(nn.Module):
         self.has_modes = has_modes
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """Class scores [B,M,.,.] and no features."""
+        """Return class scores [B,M,.,.] without features."""
         return score_tensor(self.inner(x), self.where), None
 
-    def train(self, mode: bool = True) -> ForeignNet:
-        """Switches the mode, where there is one."""
+    def train(self, mode: bool = True) -> UserNet:
+        """Switch the mode, if the net has modes."""
         if self.has_modes:
             return super().train(mode)
         self.training = mode
         return self
 
 
-def load_torch_file(path: Path, device: str) -> tuple[ForeignNet, str]:
-    """Read an exported model. Neither format runs code of the file's author beyond the net itself.
+def load_torch_file(path: Path, device: str) -> tuple[UserNet, str]:
+    """Load an exported model. Neither format executes code from the file beyond the net itself.
 
     Returns:
-        The net in evaluation mode, and why it cannot be trained (empty if it can).
+        The net in evaluation mode, and the reason why it cannot be trained (empty if it can).
 
     Raises:
-        UsageError: No such file, or it is no exported model.
+        UsageError: The file does not exist, or is not an exported model.
     """
     if not path.is_file():
         raise UsageError(f"no model at {path}", hint="give a TorchScript (.pt) or torch.export (.pt2) file")
     if path.suffix == EXPORTED:
-        return ForeignNet(_load_exported(path).to(device), str(path), has_modes=False), FROZEN_EXPORT
+        return UserNet(_load_exported(path).to(device), str(path), has_modes=False), FROZEN_EXPORT
     inner = _load_script(path, device)
     reason = "" if any(parameter.requires_grad for parameter in inner.parameters()) else FROZEN_SCRIPT
-    return ForeignNet(inner, str(path)).eval(), reason
+    return UserNet(inner, str(path)).eval(), reason
 
 
 def _load_script(path: Path, device: str) -> nn.Module:
@@ -79,6 +79,6 @@ def _load_exported(path: Path) -> nn.Module:
 def _not_exported(path: Path, error: Any) -> UsageError:
     reason = str(error).strip().splitlines() or [type(error).__name__]
     return UsageError(
-        f"{path} is no exported model: {reason[0]}",
+        f"{path} is not an exported model: {reason[0]}",
         hint="save the whole net, not its state dict: torch.jit.script(net).save(path), or torch.export.save",
     )

@@ -1,9 +1,9 @@
-"""Drift laid over a stream: night, fog, rain, blur, sensor noise, and things that look new.
+"""Drift applied to a stream: night, fog, rain, blur, sensor noise, and new looks.
 
-Levels run from 0 (nothing) to 3. The constants of night, fog and rain at levels 1, 2 and 3 are those that were measured
-to lower a segmentation network step by step without destroying it; between levels they are interpolated. Blur and
-noise are ours. All of it works on pictures alone, except that fog takes exact depth where the frame has it, and that
-new looks are made by the generated street.
+Levels range from 0 (none) to 3. The constants of night, fog and rain at levels 1, 2 and 3 were chosen so that the
+measured quality of a segmentation net decreases step by step without collapsing; between levels they are interpolated.
+Blur and noise are ours. Drift works on images alone, except that fog uses exact depth if the frame has it, and that new
+looks are rendered by the generated street.
 
 Shapes: H rows and W columns of a frame.
 """
@@ -25,7 +25,7 @@ from edgeai.core.errors import UsageError
 Array = np.ndarray
 
 KINDS: tuple[DriftKind, ...] = ("night", "fog", "rain", "blur", "noise")
-"""What `apply` does to a picture; the other two kinds leave it as it is."""
+"""Kinds that `apply` implements; the other two leave the image unchanged."""
 MAX_LEVEL = 3.0
 _LEVELS = (0.0, 1.0, 2.0, 3.0)
 _NIGHT_GAMMA = (1.0, 1.15, 1.3, 1.45)
@@ -33,28 +33,25 @@ _NIGHT_GAIN = (1.0, 0.8, 0.65, 0.5)
 _NIGHT_NOISE = (0.0, 0.008, 0.016, 0.024)
 _FOG_BETA = (0.0, 0.25, 0.5, 0.9)
 _FOG_NEAR, _AIRLIGHT = 0.15, 220.0
-_FOG_DEPTH_M = 25.0  # exact depth is mapped into the ramp's range: 0.15 at the camera, 1 far away
+_FOG_DEPTH_M = 25.0  # maps exact depth to the range of the ramp: 0.15 at the camera, 1 far away
 _RAIN_DENSITY = (0.0, 0.002, 0.004, 0.008)
 _RAIN_GAIN, _STREAK_LIGHT, _STREAK_ALPHA = 0.9, 200.0, 0.6
-_STREAK_PX, _STREAK_HEIGHT_PX = 15, 360  # a streak of 15 pixels in a picture of 360 rows
-_BLUR_FRAC = (0.0, 0.004, 0.008, 0.014)  # deviation in heights of the frame
+_STREAK_PX, _STREAK_HEIGHT_PX = 15, 360  # a streak of 15 pixels in an image of 360 rows
+_BLUR_FRAC = (0.0, 0.004, 0.008, 0.014)  # standard deviation as a fraction of the frame height
 _NOISE = (0.0, 0.02, 0.04, 0.08)
 
 
 def apply(
     image: Array, kind: DriftKind, level: float, seed: int | tuple[int, ...], depth_m: Array | None = None
 ) -> Array:
-    """A drifted copy of a picture.
+    """Return a copy of an image with drift [H, W, 3] uint8.
 
     Args:
-        image: [H, W, 3] uint8.
-        kind: One of KINDS; "clear" and "looks" leave the picture as it is.
-        level: 0 to 3.
-        seed: Of noise and raindrops; give each frame its own.
-        depth_m: [H, W]; None takes fog from a vertical ramp, far at the top.
-
-    Returns:
-        [H, W, 3] uint8.
+        image: Image [H, W, 3] uint8.
+        kind: One of KINDS; "clear" and "looks" leave the image unchanged.
+        level: Strength, 0 to 3.
+        seed: Seed of noise and raindrops; use a different one for each frame.
+        depth_m: Depth [H, W] for fog; None uses a vertical ramp, far at the top.
     """
     if kind not in KINDS or level <= 0:
         return image
@@ -62,44 +59,46 @@ def apply(
         sigma_px = _at(level, _BLUR_FRAC) * image.shape[0]
         return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma_px)))
     rng = np.random.default_rng(seed)
-    colours: Array = image.astype(np.float32)
+    colors: Array = image.astype(np.float32)
     if kind == "night":
-        dark = np.float32(255 * _at(level, _NIGHT_GAIN)) * (colours / 255) ** np.float32(_at(level, _NIGHT_GAMMA))
-        colours = _noisy(dark, _at(level, _NIGHT_NOISE), rng)
+        dark = np.float32(255 * _at(level, _NIGHT_GAIN)) * (colors / 255) ** np.float32(_at(level, _NIGHT_GAMMA))
+        colors = _noisy(dark, _at(level, _NIGHT_NOISE), rng)
     elif kind == "noise":
-        colours = _noisy(colours, _at(level, _NOISE), rng)
+        colors = _noisy(colors, _at(level, _NOISE), rng)
     elif kind == "fog":
         clear = np.exp(-np.float32(_at(level, _FOG_BETA)) * _fog_depth(image.shape[:2], depth_m))[..., None]
-        colours = colours * clear + np.float32(_AIRLIGHT) * (1 - clear)
+        colors = colors * clear + np.float32(_AIRLIGHT) * (1 - clear)
     else:
         drops = _streaks(image.shape[:2], _at(level, _RAIN_DENSITY), rng)[..., None]
         gain = 1 - (1 - _RAIN_GAIN) * min(level, 1.0)
-        colours = colours * np.float32(gain)
-        colours += (np.float32(_STREAK_LIGHT) - colours) * (np.float32(_STREAK_ALPHA) * drops)
-    return np.clip(colours + np.float32(0.5), 0, 255).astype(np.uint8)
+        colors = colors * np.float32(gain)
+        colors += (np.float32(_STREAK_LIGHT) - colors) * (np.float32(_STREAK_ALPHA) * drops)
+    return np.clip(colors + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
 def _at(level: float, constants: tuple[float, ...]) -> float:
     return float(np.interp(level, _LEVELS, constants))
 
 
-def _noisy(colours: Array, deviation: float, rng: np.random.Generator) -> Array:
-    noise = rng.standard_normal(colours.shape, dtype=np.float32)
-    return np.asarray(colours + noise * np.float32(255 * deviation), dtype=np.float32)
+def _noisy(colors: Array, deviation: float, rng: np.random.Generator) -> Array:
+    noise = rng.standard_normal(colors.shape, dtype=np.float32)
+    return np.asarray(colors + noise * np.float32(255 * deviation), dtype=np.float32)
 
 
 def _fog_depth(shape: tuple[int, ...], depth_m: Array | None) -> Array:
-    """How much fog lies before each pixel, 0.15 to 1, broadcastable to [H, W]."""
+    """Return the amount of fog in front of each pixel, 0.15 to 1, broadcastable to [H, W]."""
     if depth_m is None:
         return np.linspace(1.0, _FOG_NEAR, shape[0], dtype=np.float32)[:, None]
     return np.asarray(_FOG_NEAR + (1 - _FOG_NEAR) * (1 - np.exp(depth_m / np.float32(-_FOG_DEPTH_M))))
 
 
 def _streaks(shape: tuple[int, ...], density: float, rng: np.random.Generator) -> Array:
-    """1 on raindrops, which fall a little aslant, else 0 [H, W] float32."""
+    """Return a map of slightly slanted raindrops, 1 on drops, else 0 [H, W] float32."""
     height, width = shape
     length = max(3, round(_STREAK_PX * height / _STREAK_HEIGHT_PX))
-    starts = rng.random((height + length, width + length)) < density * _STREAK_PX / length  # the same share gets wet
+    starts = (
+        rng.random((height + length, width + length)) < density * _STREAK_PX / length
+    )  # independent of the streak length in pixels
     drops = np.zeros((height, width), dtype=bool)
     for step in range(length):
         drops |= starts[length - step : length - step + height, step // 4 : step // 4 + width]
@@ -115,16 +114,16 @@ class Segment:
     level: float
     begin: int
     end: float
-    """First frame after it; infinite for the last."""
+    """First frame after the segment; infinite for the last one."""
     ramp: int
-    """Frames over which it takes over from the segment before."""
+    """Number of frames of the transition from the previous segment."""
 
 
 def schedule(segments: Sequence[DriftSegment], rate_hz: float) -> list[Segment]:
-    """Turns lengths and times into frame numbers and gives every segment a name of its own.
+    """Convert lengths and times to frame numbers, and give every segment a unique name.
 
     Raises:
-        UsageError: A segment but the last has no end, or ends before it begins.
+        UsageError: A segment other than the last has no end, or a segment ends before it begins.
     """
     found: list[Segment] = []
     names: dict[str, int] = {}
@@ -143,22 +142,22 @@ def schedule(segments: Sequence[DriftSegment], rate_hz: float) -> list[Segment]:
         if end <= begin:
             raise UsageError(f'drift segment "{name}" ends at {item.until_s:g} s, before it begins')
         if math.isinf(end) and index + 1 < len(segments):
-            raise UsageError(f'drift segment "{name}" has no end', hint="give it num_frames or until_s")
+            raise UsageError(f'drift segment "{name}" has no end', hint="set num_frames or until_s")
         found.append(Segment(name, item.kind, item.level, begin, end, item.ramp_frames))
         begin = int(end) if not math.isinf(end) else begin
     return found
 
 
 class DriftedStream:
-    """Another stream with drift laid over it; the last segment goes on to the end.
+    """A stream with drift; the last segment continues to the end of the stream.
 
     Args:
-        stream: Any stream.
-        segments: What happens when.
-        seed: Of noise and raindrops.
+        stream: Source stream.
+        segments: Drift schedule.
+        seed: Seed of noise and raindrops.
 
     Raises:
-        UsageError: The schedule is wrong, or asks for new looks of a stream that is not the generated street.
+        UsageError: The schedule is invalid, or requests new looks from a stream other than the generated street.
     """
 
     def __init__(self, stream: Stream, segments: Sequence[DriftSegment], seed: int) -> None:
@@ -172,11 +171,11 @@ class DriftedStream:
 
     @property
     def problems(self) -> list[str]:
-        """Frames that the stream below had to leave out."""
+        """One line for each frame that the source stream skipped."""
         return self._stream.problems
 
     def frames(self) -> Iterator[Frame]:
-        """The frames of the stream below, drifted."""
+        """Yield the frames of the source stream with drift."""
         for index, frame in enumerate(self._sources()):
             segment, levels = self._at(index)
             image = frame.image
@@ -196,7 +195,7 @@ class DriftedStream:
             index += 1
 
     def _at(self, index: int) -> tuple[Segment, list[tuple[DriftKind, float]]]:
-        """The segment of a frame, and what to apply: while it ramps up, the one before fades."""
+        """Return the segment of a frame and the drifts to apply; during a transition the previous segment fades out."""
         place = next((i for i, segment in enumerate(self.segments) if index < segment.end), len(self.segments) - 1)
         now = self.segments[place]
         share = min(1.0, (index - now.begin + 1) / (now.ramp + 1))

@@ -1,8 +1,7 @@
-"""Streams from files: CamVid, Cityscapes layout, VOC, pictures with masks, and pictures alone.
+"""Streams from image files: CamVid, Cityscapes, VOC, images with masks, and images without labels.
 
-Everything that can be known before the first frame is checked before it: that there are pictures, that each has its
-labels, and that the label values of some of them are in the map. A file that turns out to be broken later is left out
-and counted, and the stream goes on.
+Before the first frame, the stream checks that there are images, that each has labels, and that the label values of some
+of them are in the map. A file that cannot be read later is skipped and counted.
 
 Shapes: H rows and W columns of a frame.
 """
@@ -34,7 +33,7 @@ from edgeai.core.errors import EdgeAIError, UsageError
 Array = np.ndarray
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-_NUM_CHECKED = 16  # label files that are opened before the start
+_NUM_CHECKED = 16  # label files checked at the start
 _CAMVID_DUSK = "0001TP"
 _UNMAPPED = 254
 
@@ -50,17 +49,17 @@ class Item:
 
 
 class FolderStream:
-    """Frames from picture files.
+    """A stream of frames from image files.
 
     Args:
-        items: In the order of the stream, at least one.
+        items: Files of the frames in stream order, at least one.
         classes: Names of the classes.
-        label_map: Label value to class number or IGNORE; every other value is an error.
-        size: Height and width that frames are resized to; None takes the size of the first picture.
-        rate_hz: Frames a second.
+        label_map: Label value to class number or IGNORE; all other values are errors.
+        size: Height and width to which frames are resized; None takes the size of the first image.
+        rate_hz: Frames per second.
 
     Raises:
-        UsageError: The first picture or its labels cannot be read, or a label value is not in the map.
+        UsageError: The first image or its labels cannot be read, or a label value is not in the map.
     """
 
     def __init__(
@@ -88,14 +87,14 @@ class FolderStream:
             raise UsageError(str(error), hint=error.hint) from None
 
     def frames(self) -> Iterator[Frame]:
-        """All frames that can be read."""
+        """Yield all readable frames."""
         self.problems.clear()
         for index, item in enumerate(self._items):
             try:
                 image = _read_image(item.image)
                 labels = self._read_labels(item)
                 if labels is not None and labels.shape != image.shape[:2]:
-                    raise _BrokenFileError(f"{item.labels}: {_size(labels)}, but its picture is {_size(image)}")
+                    raise _BrokenFileError(f"{item.labels}: {_size(labels)}, but its image is {_size(image)}")
             except _BrokenFileError as error:
                 self.problems.append(str(error))
                 continue
@@ -108,7 +107,7 @@ class FolderStream:
             )
 
     def _read_labels(self, item: Item) -> Array | None:
-        """Class of every pixel [H, W] uint8, or None where the stream has no labels."""
+        """Return the class of every pixel [H, W] uint8, or None for a stream without labels."""
         if item.labels is None:
             return None
         values = _read_values(item.labels)
@@ -117,22 +116,22 @@ class FolderStream:
             strange = sorted(set(np.unique(values[labels == _UNMAPPED]).tolist()))
             raise _BrokenFileError(
                 f"{item.labels}: label values {', '.join(map(str, strange[:6]))} are not in the label map",
-                hint="map them to a class or to null: source.label_map, if source.kind is masks",
+                hint="map them to a class or to null in source.label_map (source.kind: masks)",
             )
         return np.asarray(labels)
 
 
 class _BrokenFileError(EdgeAIError):
-    """A file that cannot be a frame: an error before the start, a problem to count after it."""
+    """An unusable file: an error at the start, a counted problem later."""
 
 
 def _read_image(path: Path) -> Array:
-    """RGB [H, W, 3] uint8."""
+    """Return an RGB image [H, W, 3] uint8."""
     return np.asarray(_opened(path).convert("RGB"))
 
 
 def _read_values(path: Path) -> Array:
-    """Label values [H, W] uint8; the indices of a palette picture, not its colours."""
+    """Return label values [H, W] uint8; of a palette image its indices, not its colors."""
     image = _opened(path)
     if image.mode not in ("L", "P"):
         raise _BrokenFileError(
@@ -143,14 +142,14 @@ def _read_values(path: Path) -> Array:
 
 
 def _opened(path: Path) -> Image.Image:
-    """A picture, read to its end, so that one that breaks off is found here."""
+    """Return a completely decoded image, so that truncated files fail here."""
     try:
         with Image.open(path) as image:
             image.load()
             return image.copy()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL's readers raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # raised by PIL's decoders
         raise _BrokenFileError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is no whole picture'}"
+            f"cannot read {path}: {getattr(error, 'strerror', None) or 'the file is truncated or not an image'}"
         ) from error
 
 
@@ -159,10 +158,10 @@ def _size(image: Array) -> str:
 
 
 def build_folder(config: FolderSource) -> FolderStream:
-    """Opens the files that a config names.
+    """Open the image files that a config describes.
 
     Raises:
-        UsageError: There is no such folder or nothing in it, labels are missing, or their values are not in the map.
+        UsageError: The folder is missing or empty, labels are missing, or their values are not in the map.
     """
     root = data_path(config.path)
     if (config.height is None) != (config.width is None):
@@ -179,7 +178,9 @@ def build_folder(config: FolderSource) -> FolderStream:
         items, classes, label_map = _images(root, config)
     missing = next((item.labels for item in items if item.labels and not item.labels.is_file()), None)
     if missing:
-        raise UsageError(f"no labels at {missing}", hint="every picture needs its labels, or use source.kind: images")
+        raise UsageError(
+            f"no labels at {missing}", hint="every image needs labels; without labels use source.kind: images"
+        )
     size = None if config.height is None or config.width is None else (config.height, config.width)
     return FolderStream(items, classes=classes, label_map=label_map, size=size, rate_hz=config.rate_hz)
 
@@ -200,7 +201,7 @@ def _camvid(root: Path, config: CamvidConfig) -> Found:
                 items.append(Item(image.relative_to(root).as_posix(), image, labels, segment))
     if not items:
         raise UsageError(
-            f"no pictures of the sequences {', '.join(config.sequences)} in {root}", hint="see source.sequences"
+            f"no images of the sequences {', '.join(config.sequences)} in {root}", hint="check source.sequences"
         )
     return items, *_named(dict(enumerate(CAMVID)), len(CAMVID), CAMVID, as_street=config.as_street)
 
@@ -221,12 +222,12 @@ def _voc(root: Path, config: VocConfig) -> Found:
     for split in config.splits:
         listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"
         if not listed.is_file():
-            raise UsageError(f"no list of pictures at {listed}", hint="check source.path and source.splits")
+            raise UsageError(f"no image list at {listed}", hint="check source.path and source.splits")
         for stem in listed.read_text(encoding="utf-8").split():
             image, labels = root / "JPEGImages" / f"{stem}.jpg", root / "SegmentationClass" / f"{stem}.png"
             items.append(Item(stem, image, labels))
     if not items:
-        raise UsageError(f"no pictures listed in {root / 'ImageSets' / 'Segmentation'}")
+        raise UsageError(f"no images listed in {root / 'ImageSets' / 'Segmentation'}")
     return items, VOC, {**{value: value for value in range(len(VOC))}, IGNORE: IGNORE}
 
 
@@ -245,9 +246,9 @@ def _masks(root: Path, config: MaskFolderConfig) -> Found:
     label_map = {}
     for value, name in config.label_map.items():
         if not 0 <= value <= 255:
-            raise UsageError(f"source.label_map: {value} is no 8-bit label value")
+            raise UsageError(f"source.label_map: {value} is not an 8-bit label value")
         if name is not None and name not in config.classes:
-            raise UsageError(f'source.label_map: no class "{name}"', hint=f"there are: {', '.join(config.classes)}")
+            raise UsageError(f'source.label_map: unknown class "{name}"', hint=f"classes: {', '.join(config.classes)}")
         label_map[value] = IGNORE if name is None else config.classes.index(name)
     return items, config.classes, label_map
 
@@ -260,7 +261,7 @@ def _images(root: Path, config: ImageFolderConfig) -> Found:
 def _named(
     names: Mapping[int, str], max_value: int, classes: tuple[str, ...], *, as_street: bool
 ) -> tuple[tuple[str, ...], dict[int, int]]:
-    """Classes and label map of a data set; values up to the largest that have no name are ignored, and so is 255."""
+    """Return classes and label map of a data set; 255 and unnamed values up to the largest are ignored."""
     if as_street:
         names, classes = {value: TO_STREET[name] for value, name in names.items()}, STREET
     label_map = {value: classes.index(names[value]) if value in names else IGNORE for value in range(max_value + 1)}
@@ -268,11 +269,11 @@ def _named(
 
 
 def _pictures(folder: Path, *, deep: bool = False) -> list[Path]:
-    """Picture files in order of their names."""
+    """Return image files sorted by name."""
     if not folder.is_dir():
         raise UsageError(f"no folder {folder}", hint="check source.path")
     found = folder.rglob("*") if deep else folder.glob("*")
     files = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
-        raise UsageError(f"no pictures in {folder}", hint=f"looked for {', '.join(sorted(SUFFIXES))}")
+        raise UsageError(f"no images in {folder}", hint=f"supported: {', '.join(sorted(SUFFIXES))}")
     return files

@@ -1,4 +1,4 @@
-"""A stream that is made or read once and then played from memory, so that all strategies see the same frames."""
+"""A stream that is recorded in memory on the first pass, so that all strategies see the same frames."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from edgeai.collab.streams.stream import Frame, Stream
 
 
 class RecordedStream:
-    """Keeps the frames of the first whole pass; one that does not fit is played from its source every time.
+    """Records the frames of the first complete pass; a stream that exceeds the memory is read again on every pass.
 
     Args:
-        stream: The source.
-        max_bytes: Room for pixels and labels.
+        stream: Source stream.
+        max_bytes: Memory for pixels and labels.
     """
 
     def __init__(self, stream: Stream, *, max_bytes: int) -> None:
@@ -30,7 +30,7 @@ class RecordedStream:
 
     @property
     def problems(self) -> list[str]:
-        """Frames that could not be read."""
+        """One line for each frame that could not be read."""
         return self._stream.problems if self._frames is None else self._problems
 
     @property
@@ -39,7 +39,7 @@ class RecordedStream:
         return self._frames is not None
 
     def frames(self) -> Iterator[Frame]:
-        """The frames, without depth, which no model sees."""
+        """Yield the frames, without depth, which no model uses."""
         if self._frames is not None:
             yield from self._frames
             return

@@ -1,4 +1,4 @@
-"""Streams from video files, by OpenCV."""
+"""Streams from video files, decoded by OpenCV."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgeai.core.errors import EdgeAIError, UsageError
 
 
 class VideoStream:
-    """Frames of a video file, without labels.
+    """A stream of frames from a video file, without labels.
 
     Args:
         config: File, size and stride.
 
     Raises:
-        UsageError: The file is missing or holds no frames that OpenCV can read.
+        UsageError: The file is missing or OpenCV cannot read it.
         EdgeAIError: OpenCV is not installed.
     """
 
@@ -34,7 +34,7 @@ class VideoStream:
         rate_hz, count = capture.get(self._cv2.CAP_PROP_FPS), int(capture.get(self._cv2.CAP_PROP_FRAME_COUNT))
         capture.release()
         if not is_read or rate_hz <= 0:
-            raise UsageError(f"cannot read {self._path} as a video", hint="OpenCV must know its format")
+            raise UsageError(f"cannot read {self._path} as a video", hint="use a format that OpenCV supports")
         self.classes = config.classes
         self.palette = class_colors(config.classes)
         self.rate_hz = rate_hz / config.stride
@@ -43,7 +43,7 @@ class VideoStream:
         self.problems: list[str] = []
 
     def frames(self) -> Iterator[Frame]:
-        """Every `stride`-th frame; a file that breaks off early is counted as one problem."""
+        """Yield every `stride`-th frame; a truncated file is counted as one problem."""
         self.problems.clear()
         capture = self._cv2.VideoCapture(str(self._path))
         try:
@@ -60,7 +60,7 @@ class VideoStream:
             capture.release()
         expected = self.num_frames
         if expected is not None and -(-index // self._stride) < expected:
-            self.problems.append(f"{self._path}: ends after {index} frames, though it claims more")
+            self.problems.append(f"{self._path}: ends after {index} frames, fewer than its header states")
 
     def _frame(self, index: int, image: np.ndarray) -> Frame:
         number = index // self._stride

@@ -66,7 +66,7 @@ def paint_ground(view: View, scene: Scene) -> None:
     base = ((level * atlas.shape[1] + kind) * _CELL_PX + row) * _GROUND_PX  # [r]
     slope = z / view.focal_px * GROUND_PX_PER_M
     left = (scene.camera_x_m - view.bend * np.minimum(z, FAR_M) ** 2 + GROUND_HALF_M) * GROUND_PX_PER_M + slope * (
-        0.5 - view.centre
+        0.5 - view.center
     )
     across = left[:, None].astype(np.float32) + slope[:, None].astype(np.float32) * np.arange(
         view.columns, dtype=np.float32
@@ -96,7 +96,7 @@ def _paint_gable(view: View, wall: Wall) -> None:
     rows = np.arange(max(math.ceil(top - 0.5), 0), min(math.ceil(view.row(0, z) - 0.5), view.rows))
     if not len(rows) or not len(columns):
         return
-    x = ((columns + 0.5 - view.centre) / view.focal_px - view.bend * z) * z
+    x = ((columns + 0.5 - view.center) / view.focal_px - view.bend * z) * z
     v = view.eye_m + (view.horizon - rows - 0.5) * z / view.focal_px
     level = _level(z / view.focal_px * WALL_PX_PER_M)
     k = (x * WALL_PX_PER_M).astype(np.int64) % WALL_PX
@@ -168,7 +168,7 @@ def _level(texels_per_px: float) -> int:
 
 
 def _darker(texels: Array, light: float) -> Array:
-    """Scales the three colours of packed texels and keeps the class: two colours at a time in one integer product."""
+    """Scales the three colors of packed texels and keeps the class: two colors at a time in one integer product."""
     factor = np.uint32(round(light * 256))
     even = ((texels & np.uint32(0x00FF00FF)) * factor >> np.uint32(8)) & np.uint32(0x00FF00FF)
     odd = ((texels >> np.uint32(8) & np.uint32(0xFF)) * factor) & np.uint32(0xFF00)

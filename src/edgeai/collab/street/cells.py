@@ -18,24 +18,24 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from edgeai.collab.street.looks import (
-    CAR_COLOURS,
+    CAR_COLORS,
     CAR_SHAPES,
-    CLOTH_COLOURS,
+    CLOTH_COLORS,
     DRESSES,
     FACADES,
     GARDEN_WALL,
-    HAIR_COLOURS,
+    HAIR_COLORS,
     HEDGE,
-    LOAD_COLOURS,
-    NEW_CAR_COLOURS,
+    LOAD_COLORS,
+    NEW_CAR_COLORS,
     NEW_CAR_SHAPES,
-    NEW_CLOTH_COLOURS,
+    NEW_CLOTH_COLORS,
     NEW_DRESSES,
     NEW_FACADES,
     RED_ROOF,
-    SKIN_COLOURS,
+    SKIN_COLORS,
     SLATE_ROOF,
-    TROUSER_COLOURS,
+    TROUSER_COLORS,
     GroundStyle,
 )
 from edgeai.collab.street.textures import CELL_M, NUM_CROWNS
@@ -106,15 +106,15 @@ def make_cell(seed: int, number: int, style: GroundStyle, new_share: float) -> C
 
 
 def make_car(rng: Rng, x: float, z: float, heading: int, new_share: float, *, braking: bool = False) -> Car:
-    """A car of random shape and colour."""
-    is_new, shape, colour, second = rng.random() < new_share, rng.random(), rng.random(), rng.random()
+    """A car of random shape and color."""
+    is_new, shape, color, second = rng.random() < new_share, rng.random(), rng.random(), rng.random()
     return Car(
         x_m=x,
         z_m=z,
         heading=heading,
         shape=_pick(NEW_CAR_SHAPES if is_new else CAR_SHAPES, shape),
-        colour=_pick(NEW_CAR_COLOURS if is_new else CAR_COLOURS, colour),
-        second=_pick(LOAD_COLOURS, second),
+        color=_pick(NEW_CAR_COLORS if is_new else CAR_COLORS, color),
+        second=_pick(LOAD_COLORS, second),
         braking=braking,
     )
 
@@ -190,7 +190,7 @@ def _tree(rng: Rng, x: float, z: float, height: float) -> Tree:
 
 
 def _parked(rng: Rng, side: int, x: float, z0: float, crowding: float, new_share: float) -> list[Car]:
-    """Up to three cars at the kerb, nearly all in the direction of their lane."""
+    """Up to three cars at the curb, nearly all in the direction of their lane."""
     heading = side if rng.random() < 0.9 else -side
     found = []
     for place in range(3):
@@ -201,8 +201,8 @@ def _parked(rng: Rng, side: int, x: float, z0: float, crowding: float, new_share
 
 
 def _poles(rng: Rng, side: int, half: float, z0: float, crossing: int, number: int) -> list[Pole]:
-    grey = int(rng.integers(60, 150))
-    metal = (grey, grey + 2, grey + 4)
+    gray = int(rng.integers(60, 150))
+    metal = (gray, gray + 2, gray + 4)
     x = side * (half + 0.45)
     if crossing == _CROSS:
         return [Pole("signal", x, z0 + 1.6, 3.4, (46, 48, 50)), Pole("board", x, z0 + 17.5, 2.9, metal)]
@@ -240,10 +240,10 @@ def _person(rng: Rng, x: float, z: float, new_share: float, *, sideways: bool) -
         z_m=z,
         height_m=rng.uniform(1.05, 1.4) if rng.random() < 0.12 else rng.uniform(1.58, 1.9),
         dress=_pick(NEW_DRESSES if is_new else DRESSES, parts[0]),
-        top=_pick(NEW_CLOTH_COLOURS if is_new else CLOTH_COLOURS, parts[1]),
-        trousers=_pick(TROUSER_COLOURS, parts[2]),
-        skin=_pick(SKIN_COLOURS, parts[3]),
-        hair=_pick(HAIR_COLOURS, parts[4]),
+        top=_pick(NEW_CLOTH_COLORS if is_new else CLOTH_COLORS, parts[1]),
+        trousers=_pick(TROUSER_COLORS, parts[2]),
+        skin=_pick(SKIN_COLORS, parts[3]),
+        hair=_pick(HAIR_COLORS, parts[4]),
         stride=rng.uniform(0, 2 * math.pi),
         sideways=sideways,
     )

@@ -75,7 +75,7 @@ def street_scene(seed: int, config: StreetConfig | None = None) -> Frame:
 
 
 def _render(scene: Scene, height: int, width: int, seed: tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """Image [H, W, 3] uint8, labels [H, W] uint8 and depth in metres [H, W] float32."""
+    """Image [H, W, 3] uint8, labels [H, W] uint8 and depth in meters [H, W] float32."""
     view = View(scene, height, width)
     paint_sky(view, scene)
     paint_ground(view, scene)
@@ -92,13 +92,13 @@ def _render(scene: Scene, height: int, width: int, seed: tuple[int, ...]) -> tup
 
 
 def _expose(view: View, scene: Scene, labels: Array, depth: Array, rng: np.random.Generator) -> Array:
-    """Averages the fine canvas down and adds shadows, haze, the light's colour and the sensor's noise."""
+    """Averages the fine canvas down and adds shadows, haze, the light's color and the sensor's noise."""
     canvas = Image.frombytes("CMYK", (view.columns, view.rows), view.texels.tobytes())
-    colours = np.asarray(canvas.reduce(FINE))[..., :3].astype(np.float32)
+    colors = np.asarray(canvas.reduce(FINE))[..., :3].astype(np.float32)
     light = np.where((labels == ROAD) | (labels == PAVEMENT), ground_light(view, scene), np.float32(1))
-    colours *= light[..., None] * (np.asarray(scene.light.tint, dtype=np.float32) * np.float32(scene.gain))
+    colors *= light[..., None] * (np.asarray(scene.light.tint, dtype=np.float32) * np.float32(scene.gain))
     haze = 1 - np.exp(depth / np.float32(-scene.light.haze_m))
     haze[depth >= SKY_M] = 0  # the sky is painted as it is seen
-    colours += (np.asarray(scene.light.sky_low, dtype=np.float32) - colours) * haze[..., None]
-    colours += rng.standard_normal(colours.shape, dtype=np.float32) * np.float32(_SENSOR_NOISE)
-    return np.clip(colours, 0, 255).astype(np.uint8)
+    colors += (np.asarray(scene.light.sky_low, dtype=np.float32) - colors) * haze[..., None]
+    colors += rng.standard_normal(colors.shape, dtype=np.float32) * np.float32(_SENSOR_NOISE)
+    return np.clip(colors, 0, 255).astype(np.uint8)

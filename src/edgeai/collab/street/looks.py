@@ -1,6 +1,6 @@
 """What things on the generated street look like: two sets, "base" to train on and "new" for drift of appearance.
 
-Everything here is a literal table; colours are RGB in 0..255, lengths in metres.
+Everything here is a literal table; colors are RGB in 0..255, lengths in meters.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Point = tuple[float, float]
 
 
@@ -16,9 +16,9 @@ Point = tuple[float, float]
 class Facade:
     """One kind of house front."""
 
-    wall: Colour
-    glass: Colour
-    frame: Colour
+    wall: Color
+    glass: Color
+    frame: Color
     bay_m: float
     """Distance between windows; 32 m must be a multiple, or the texture has a seam."""
     floor_m: float
@@ -27,7 +27,7 @@ class Facade:
     sill_m: float
     """From the floor to the window."""
     grain: Literal["plain", "brick", "board", "panel"] = "plain"
-    accent: Colour = (0, 0, 0)
+    accent: Color = (0, 0, 0)
     ledge: float = 0.0
     """How much lighter the band between two floors is."""
     shops: bool = False
@@ -57,13 +57,13 @@ NEW_FACADES = (
     Facade((40, 42, 46), (150, 170, 186), (26, 27, 29), 4.0, 3.4, 3.0, 2.2, 0.6, shops=True),
     Facade((104, 70, 148), (230, 220, 150), (240, 240, 240), 3.2, 3.0, 1.2, 1.2, 1.0, "panel", accent=(70, 170, 220)),
 )
-PLAIN_WALLS: tuple[tuple[Colour, bool], ...] = (
+PLAIN_WALLS: tuple[tuple[Color, bool], ...] = (
     ((62, 86, 44), True),
     ((146, 104, 84), False),
     ((112, 60, 48), False),
     ((78, 76, 78), False),
 )
-"""Colour and whether it is a plant: hedge, garden wall, red roof, slate roof."""
+"""Color and whether it is a plant: hedge, garden wall, red roof, slate roof."""
 HEDGE, GARDEN_WALL, RED_ROOF, SLATE_ROOF = (len(FACADES) + len(NEW_FACADES) + index for index in range(4))
 
 
@@ -71,11 +71,11 @@ HEDGE, GARDEN_WALL, RED_ROOF, SLATE_ROOF = (len(FACADES) + len(NEW_FACADES) + in
 class GroundStyle:
     """Road and pavement of one street."""
 
-    road: Colour
-    pavement: Colour
-    kerb: Colour
+    road: Color
+    pavement: Color
+    curb: Color
     half_m: float
-    """From the middle of the road to the kerb, parked cars included."""
+    """From the middle of the road to the curb, parked cars included."""
     pavement_m: float
     slab_m: float
     """Size of the paving slabs; 0 is asphalt."""
@@ -94,7 +94,7 @@ GROUNDS = (
     GroundStyle((128, 124, 120), (172, 166, 156), (190, 186, 180), 4.4, 3.6, 1.0, 5.0, False, 0.10),
 )
 
-GREENS: tuple[Colour, ...] = (
+GREENS: tuple[Color, ...] = (
     (86, 118, 52),
     (62, 98, 44),
     (108, 126, 58),
@@ -108,9 +108,9 @@ GREENS: tuple[Colour, ...] = (
 class Light:
     """Weather and time of day."""
 
-    sky_top: Colour
-    sky_low: Colour
-    cloud: Colour
+    sky_top: Color
+    sky_low: Color
+    cloud: Color
     clear: float
     """Cloud noise above this many deviations is cloud: small is overcast."""
     sun: float
@@ -132,7 +132,7 @@ LIGHTS = {
 class CarShape:
     """A body: its outline from the side, swept across its width.
 
-    Points are (metres ahead of the middle, metres above the ground), from the rear bumper over the roof to the front.
+    Points are (meters ahead of the middle, meters above the ground), from the rear bumper over the roof to the front.
     """
 
     outline: tuple[Point, ...]
@@ -145,9 +145,9 @@ class CarShape:
     wheel_m: float = 0.33
     """Wheel radius."""
     load: tuple[int, ...] = ()
-    """Pieces of the outline in the second colour."""
+    """Pieces of the outline in the second color."""
     panel: tuple[Point, ...] = ()
-    """Part of the side in the second colour."""
+    """Part of the side in the second color."""
 
 
 SEDAN = CarShape(
@@ -236,7 +236,7 @@ POD = CarShape(
 
 CAR_SHAPES = (SEDAN, HATCH, ESTATE, SUV, VAN, HATCH, SEDAN)
 NEW_CAR_SHAPES = (PICKUP, BOX_TRUCK, POD, POD, BUS, PICKUP)
-CAR_COLOURS: tuple[Colour, ...] = (
+CAR_COLORS: tuple[Color, ...] = (
     (222, 224, 226),
     (176, 180, 184),
     (120, 124, 130),
@@ -247,7 +247,7 @@ CAR_COLOURS: tuple[Colour, ...] = (
     (90, 98, 92),
     (196, 190, 176),
 )
-NEW_CAR_COLOURS: tuple[Colour, ...] = (
+NEW_CAR_COLORS: tuple[Color, ...] = (
     (244, 190, 24),
     (240, 110, 24),
     (58, 178, 92),
@@ -256,13 +256,13 @@ NEW_CAR_COLOURS: tuple[Colour, ...] = (
     (150, 86, 190),
     (238, 236, 120),
 )
-LOAD_COLOURS: tuple[Colour, ...] = ((240, 240, 236), (40, 44, 52), (206, 60, 50), (44, 96, 176), (70, 60, 52))
+LOAD_COLORS: tuple[Color, ...] = ((240, 240, 236), (40, 44, 52), (206, 60, 50), (44, 96, 176), (70, 60, 52))
 
 
 Dress = Literal["plain", "coat", "skirt", "umbrella", "vest", "gown", "pack"]
 DRESSES: tuple[Dress, ...] = ("plain", "plain", "coat", "skirt")
 NEW_DRESSES: tuple[Dress, ...] = ("umbrella", "vest", "gown", "pack")
-CLOTH_COLOURS: tuple[Colour, ...] = (
+CLOTH_COLORS: tuple[Color, ...] = (
     (40, 44, 56),
     (70, 60, 52),
     (128, 124, 120),
@@ -272,7 +272,7 @@ CLOTH_COLOURS: tuple[Colour, ...] = (
     (62, 78, 60),
     (28, 28, 32),
 )
-NEW_CLOTH_COLOURS: tuple[Colour, ...] = (
+NEW_CLOTH_COLORS: tuple[Color, ...] = (
     (246, 226, 40),
     (250, 120, 30),
     (232, 60, 150),
@@ -280,6 +280,6 @@ NEW_CLOTH_COLOURS: tuple[Colour, ...] = (
     (250, 250, 250),
     (120, 90, 230),
 )
-TROUSER_COLOURS: tuple[Colour, ...] = ((44, 52, 74), (36, 36, 40), (92, 84, 74), (70, 78, 92))
-SKIN_COLOURS: tuple[Colour, ...] = ((228, 188, 160), (196, 150, 118), (150, 104, 76), (96, 66, 50))
-HAIR_COLOURS: tuple[Colour, ...] = ((34, 28, 26), (74, 52, 36), (150, 120, 74), (168, 166, 164))
+TROUSER_COLORS: tuple[Color, ...] = ((44, 52, 74), (36, 36, 40), (92, 84, 74), (70, 78, 92))
+SKIN_COLORS: tuple[Color, ...] = ((228, 188, 160), (196, 150, 118), (150, 104, 76), (96, 66, 50))
+HAIR_COLORS: tuple[Color, ...] = ((34, 28, 26), (74, 52, 36), (150, 120, 74), (168, 166, 164))

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 
-from edgeai.collab.street.looks import Colour, Point
+from edgeai.collab.street.looks import Color, Point
 from edgeai.collab.street.textures import CAR, PEDESTRIAN, POLE, TREE
 from edgeai.collab.street.things import Car, Person, Pole, Scene, Tree
 from edgeai.collab.street.view import NEAR_M, Pen
 
 _DETAIL_M = 55.0  # farther cars lose wheels, lamps and side windows, which are below a pixel
-_GLASS: Colour = (52, 62, 74)
-_TYRE: Colour = (26, 26, 28)
-_BARK: Colour = (82, 66, 50)
+_GLASS: Color = (52, 62, 74)
+_TIRE: Color = (26, 26, 28)
+_BARK: Color = (82, 66, 50)
 
 
 def draw_objects(pen: Pen, scene: Scene) -> None:
@@ -33,8 +33,8 @@ def draw_objects(pen: Pen, scene: Scene) -> None:
                 _draw_trunk(pen, thing)
 
 
-def _lit(colour: Colour, light: float) -> Colour:
-    red, green, blue = colour
+def _lit(color: Color, light: float) -> Color:
+    red, green, blue = color
     return min(int(red * light), 250), min(int(green * light), 250), min(int(blue * light), 250)
 
 
@@ -47,28 +47,28 @@ def _draw_car(pen: Pen, car: Car) -> None:
     right = [view.point(car.x_m + half, up, z) for z, up in outline]
     is_close = car.z_m < _DETAIL_M
     if is_close:
-        _draw_tyres_behind(pen, car)
+        _draw_tires_behind(pen, car)
     pieces = range(len(outline) - 1)
     for index in reversed(pieces) if car.heading > 0 else pieces:
         (z0, up0), (z1, up1) = outline[index], outline[index + 1]
-        colour = car.second if index in shape.load else car.colour
+        color = car.second if index in shape.load else car.color
         flat = abs(z1 - z0) / (math.hypot(z1 - z0, up1 - up0) + 1e-6)
         light = 0.78 + 0.34 * flat * (1 if up0 + up1 > 1.2 else 0)
-        colour = _lit(_GLASS, 0.9 + 0.5 * flat) if index in shape.glass else _lit(colour, light)
-        pen.polygon([left[index], right[index], right[index + 1], left[index + 1]], colour)
+        color = _lit(_GLASS, 0.9 + 0.5 * flat) if index in shape.glass else _lit(color, light)
+        pen.polygon([left[index], right[index], right[index + 1], left[index + 1]], color)
     if is_close:
         _draw_end(pen, car)
     if abs(car.x_m) > half:
         _draw_side(pen, car, left if car.x_m > 0 else right, is_close)
 
 
-def _draw_tyres_behind(pen: Pen, car: Car) -> None:
-    """What is seen of the tyres below the bumper."""
+def _draw_tires_behind(pen: Pen, car: Car) -> None:
+    """What is seen of the tires below the bumper."""
     length, half = abs(car.shape.outline[0][0]) - 0.45, car.shape.width_m / 2
     z, up = max(car.z_m - length, NEAR_M), car.shape.outline[0][1] + 0.1
     for inner, outer in ((half - 0.26, half - 0.02), (-half + 0.02, -half + 0.26)):
         x0, x1 = car.x_m + inner, car.x_m + outer
-        pen.polygon([pen.view.point(*p) for p in ((x0, 0, z), (x1, 0, z), (x1, up, z), (x0, up, z))], _TYRE)
+        pen.polygon([pen.view.point(*p) for p in ((x0, 0, z), (x1, 0, z), (x1, up, z), (x0, up, z))], _TIRE)
 
 
 def _draw_end(pen: Pen, car: Car) -> None:
@@ -82,11 +82,11 @@ def _draw_end(pen: Pen, car: Car) -> None:
         return
     tall = high - low
 
-    def patch(x0: float, x1: float, y0: float, y1: float, colour: Colour) -> None:
+    def patch(x0: float, x1: float, y0: float, y1: float, color: Color) -> None:
         corners = ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
-        pen.polygon([pen.view.point(car.x_m + x, low + y * tall, z) for x, y in corners], colour)
+        pen.polygon([pen.view.point(car.x_m + x, low + y * tall, z) for x, y in corners], color)
 
-    patch(-half, half, 0.0, 0.22, _lit(car.colour, 0.45))
+    patch(-half, half, 0.0, 0.22, _lit(car.color, 0.45))
     lamp = ((226, 40, 34) if car.braking else (158, 24, 24)) if car.heading > 0 else (246, 244, 226)
     patch(-half + 0.06, -half + 0.36, 0.58, 0.86, lamp)
     patch(half - 0.36, half - 0.06, 0.58, 0.86, lamp)
@@ -99,7 +99,7 @@ def _draw_side(pen: Pen, car: Car, outline: list[tuple[float, float]], is_close:
     """The long side, with windows, wheels and the line between the doors."""
     view, shape = pen.view, car.shape
     x = car.x_m - math.copysign(shape.width_m / 2, car.x_m)
-    pen.polygon(outline, _lit(car.colour, 0.90))
+    pen.polygon(outline, _lit(car.color, 0.90))
 
     def piece(points: tuple[Point, ...]) -> list[tuple[float, float]]:
         return [view.point(x, up, car.z_m + car.heading * ahead) for ahead, up in points]
@@ -111,16 +111,16 @@ def _draw_side(pen: Pen, car: Car, outline: list[tuple[float, float]], is_close:
     if not is_close:
         return
     low = shape.outline[0][1]
-    pen.polygon(piece(((-1.9, low), (-1.9, low + 0.12), (1.9, low + 0.12), (1.9, low))), _lit(car.colour, 0.5))
+    pen.polygon(piece(((-1.9, low), (-1.9, low + 0.12), (1.9, low + 0.12), (1.9, low))), _lit(car.color, 0.5))
     for ahead in shape.wheels:
         z = car.z_m + car.heading * ahead
         if z - shape.wheel_m < NEAR_M:
             continue
-        for size, colour in ((shape.wheel_m, _TYRE), (shape.wheel_m * 0.55, (150, 152, 156))):
+        for size, color in ((shape.wheel_m, _TIRE), (shape.wheel_m * 0.55, (150, 152, 156))):
             c0, c1 = view.column(x, z - size), view.column(x, z + size)
             tall = view.focal_px * size / z
             row = view.row(shape.wheel_m, z)
-            pen.disc((c0 + c1) / 2, row, max(abs(c1 - c0) / 2, 0.5), tall, colour)
+            pen.disc((c0 + c1) / 2, row, max(abs(c1 - c0) / 2, 0.5), tall, color)
 
 
 def _draw_person(pen: Pen, person: Person) -> None:
@@ -131,8 +131,8 @@ def _draw_person(pen: Pen, person: Person) -> None:
     scale = view.focal_px / z * tall
     foot, middle = view.row(0.0, z), view.column(person.x_m, z)
 
-    def shape(points: tuple[Point, ...], colour: Colour) -> None:
-        pen.polygon([(middle + x * scale, foot - y * scale) for x, y in points], colour)
+    def shape(points: tuple[Point, ...], color: Color) -> None:
+        pen.polygon([(middle + x * scale, foot - y * scale) for x, y in points], color)
 
     swing = math.sin(person.stride) * (0.14 if person.sideways else 0.04)
     stand = 0.01 if person.sideways else 0.045
@@ -175,35 +175,35 @@ def _draw_pole(pen: Pen, pole: Pole, inwards: float) -> None:
         return
     thick = {"lamp": 0.085, "signal": 0.075, "post": 0.07}.get(pole.kind, 0.045)
 
-    def box(x0: float, x1: float, y0: float, y1: float, colour: Colour) -> None:
-        pen.polygon([view.point(*p, z) for p in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))], colour)
+    def box(x0: float, x1: float, y0: float, y1: float, color: Color) -> None:
+        pen.polygon([view.point(*p, z) for p in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))], color)
 
-    box(x - thick, x + thick, 0.0, tall, pole.colour)
+    box(x - thick, x + thick, 0.0, tall, pole.color)
     if z < 25:
-        box(x - thick, x - thick * 0.3, 0.0, tall, _lit(pole.colour, 1.3))
+        box(x - thick, x - thick * 0.3, 0.0, tall, _lit(pole.color, 1.3))
     if pole.kind == "lamp":
-        box(x, x + inwards * 1.5, tall - 0.14, tall, pole.colour)
+        box(x, x + inwards * 1.5, tall - 0.14, tall, pole.color)
         box(x + inwards * 1.1, x + inwards * 1.9, tall - 0.22, tall - 0.04, (206, 204, 190))
     elif pole.kind == "signal":
         box(x - 0.17, x + 0.17, tall - 0.95, tall, (30, 32, 34))
-        for up, colour in ((0.8, (224, 46, 38)), (0.48, (90, 70, 24)), (0.16, (24, 70, 44))):
+        for up, color in ((0.8, (224, 46, 38)), (0.48, (90, 70, 24)), (0.16, (24, 70, 44))):
             size = view.focal_px * 0.11 / z
-            pen.disc(view.column(x, z), view.row(tall - 0.95 + up, z), size, size, colour)
+            pen.disc(view.column(x, z), view.row(tall - 0.95 + up, z), size, size, color)
     elif pole.kind == "board":
         box(x - 0.42, x + 0.42, tall - 0.6, tall, (36, 82, 160))
         box(x - 0.30, x + 0.30, tall - 0.38, tall - 0.24, (226, 228, 230))
     elif pole.kind == "round":
-        for size_m, colour in ((0.36, (196, 36, 38)), (0.25, (232, 230, 226))):
+        for size_m, color in ((0.36, (196, 36, 38)), (0.25, (232, 230, 226))):
             size = view.focal_px * size_m / z
-            pen.disc(view.column(x, z), view.row(tall - 0.3, z), size, size, colour)
+            pen.disc(view.column(x, z), view.row(tall - 0.3, z), size, size, color)
     elif pole.kind == "triangle":
-        for size_m, colour in ((0.45, (200, 40, 40)), (0.28, (236, 232, 220))):
+        for size_m, color in ((0.45, (200, 40, 40)), (0.28, (236, 232, 220))):
             corners = (
                 (x - size_m, tall - 0.3 - size_m * 0.6),
                 (x + size_m, tall - 0.3 - size_m * 0.6),
                 (x, tall - 0.3 + size_m),
             )
-            pen.polygon([view.point(*p, z) for p in corners], colour)
+            pen.polygon([view.point(*p, z) for p in corners], color)
 
 
 def _draw_trunk(pen: Pen, tree: Tree) -> None:

@@ -1,7 +1,7 @@
 """Surfaces of the generated street: facades, ground, tree crowns and sky, drawn once and kept.
 
 Every texture is a pure function of its arguments, so that the few sets there are can be cached for the whole process.
-A texel is one uint32, three bytes of colour and one byte of class, which makes every later lookup a single gather.
+A texel is one uint32, three bytes of color and one byte of class, which makes every later lookup a single gather.
 Blurred copies of the same size ("levels") stand in for a mip pyramid: far surfaces would flicker without them.
 
 Shapes: T walls, L levels, V kinds of ground, R rows, K columns.
@@ -51,10 +51,10 @@ def fractal(rng: np.random.Generator, height: int, width: int, slope: float) -> 
     return np.asarray((values - values.mean()) / values.std(), dtype=np.float32)
 
 
-def pack(colour: Array, label: Array | int) -> Array:
-    """Joins colours [..., 3] in 0..255 and classes [...] into one uint32 a texel."""
-    texels = np.empty((*colour.shape[:-1], 4), dtype=np.uint8)
-    texels[..., :3] = np.clip(colour, 0, 255)
+def pack(color: Array, label: Array | int) -> Array:
+    """Joins colors [..., 3] in 0..255 and classes [...] into one uint32 a texel."""
+    texels = np.empty((*color.shape[:-1], 4), dtype=np.uint8)
+    texels[..., :3] = np.clip(color, 0, 255)
     texels[..., 3] = label
     return texels.view(np.uint32)[..., 0]
 
@@ -63,7 +63,7 @@ def pack(colour: Array, label: Array | int) -> Array:
 def wall_atlas() -> Array:
     """All walls, [T, L=3, R, K] uint32: base facades, new facades, then hedge, garden wall and roofs."""
     walls = [_facade(style, index) for index, style in enumerate((*FACADES, *NEW_FACADES))]
-    walls += [_plain_wall(colour, index) for index, (colour, _) in enumerate(PLAIN_WALLS)]
+    walls += [_plain_wall(color, index) for index, (color, _) in enumerate(PLAIN_WALLS)]
     labels = [BUILDING] * (len(FACADES) + len(NEW_FACADES))
     labels += [TREE if is_plant else BUILDING for _, is_plant in PLAIN_WALLS]
     return np.stack(
@@ -75,7 +75,7 @@ def wall_atlas() -> Array:
 
 
 def _box(values: Array, rows: int, columns: int) -> Array:
-    """Mean over a window that wraps around; odd sizes keep it centred."""
+    """Mean over a window that wraps around; odd sizes keep it centerd."""
     for axis, size in ((0, rows), (1, columns)):
         if size > 1:
             padded = np.concatenate([values, np.take(values, range(size), axis=axis)], axis=axis)
@@ -90,8 +90,8 @@ def _box(values: Array, rows: int, columns: int) -> Array:
 def _facade(style: Facade, index: int) -> Array:
     """One facade, row 0 at the ground [R, K, 3] float."""
     rng = np.random.default_rng((7, index))
-    metres = (np.arange(WALL_PX) + 0.5) / WALL_PX_PER_M
-    up, along = metres[:, None], metres[None]
+    meters = (np.arange(WALL_PX) + 0.5) / WALL_PX_PER_M
+    up, along = meters[:, None], meters[None]
     wall = np.ones((WALL_PX, WALL_PX, 1)) * np.array(style.wall, dtype=float)
     wall *= 1.0 + 0.05 * fractal(rng, WALL_PX, WALL_PX, 1.2)[..., None]
     if style.grain == "brick":
@@ -140,20 +140,20 @@ def _ground_floor(wall: Array, style: Facade, rng: np.random.Generator, up: Arra
         return np.where(((up > 2.6) & (up < 3.3) & (in_shop < style.bay_m - 0.1))[..., None], signs, wall)
     door = (bay % 3 == 1) & (up < 2.25) & (in_bay < 0.62)
     panel = (bay % 3 == 1) & (up < 2.1) & (in_bay < 0.46)
-    colour = rng.integers(25, 150, 3).astype(float)
+    color = rng.integers(25, 150, 3).astype(float)
     wall = np.where((up < 0.45)[..., None], wall * 0.72, wall)  # the plinth
     wall = np.where(door[..., None], np.array(style.frame, dtype=float), wall)
-    return np.where(panel[..., None], colour, wall)
+    return np.where(panel[..., None], color, wall)
 
 
-def _plain_wall(colour: tuple[int, int, int], index: int) -> Array:
-    """Hedges, garden walls and roofs: one colour with a grain."""
+def _plain_wall(color: tuple[int, int, int], index: int) -> Array:
+    """Hedges, garden walls and roofs: one color with a grain."""
     rng = np.random.default_rng((8, index))
     grain = fractal(rng, WALL_PX, WALL_PX, 0.7)
     up = (np.arange(WALL_PX) + 0.5)[:, None] / WALL_PX_PER_M
     courses = 0.08 * np.sign(np.sin(2 * np.pi * up / 0.5)) if index > 0 else 0.0
     strength = 0.22 if index == 0 else 0.08
-    return np.clip(np.array(colour, dtype=float) * (1.0 + strength * grain + courses)[..., None], 4, 250)
+    return np.clip(np.array(color, dtype=float) * (1.0 + strength * grain + courses)[..., None], 4, 250)
 
 
 @lru_cache(maxsize=len(GROUNDS))
@@ -174,7 +174,7 @@ def ground_atlas(style_index: int) -> Array:
             for right in (False, True):
                 kinds.append(_ground(style, crossing, (left, right), along, across, fine, coarse))
     levels = [
-        np.stack([pack(_box(colour, size, 1 if size == 1 else 3), label) for colour, label in kinds])
+        np.stack([pack(_box(color, size, 1 if size == 1 else 3), label) for color, label in kinds])
         for size in (1, 9, 41)
     ]
     return np.stack(levels)
@@ -183,13 +183,13 @@ def ground_atlas(style_index: int) -> Array:
 def _ground(
     style: GroundStyle, crossing: str, grass: tuple[bool, bool], along: Array, across: Array, fine: Array, coarse: Array
 ) -> tuple[Array, Array]:
-    """Colours [R, K, 3] and classes [R, K] of one piece of ground, seen from above."""
+    """Colors [R, K, 3] and classes [R, K] of one piece of ground, seen from above."""
     side, half = np.abs(across), style.half_m
     shape = (along.shape[0], across.shape[1])
     grain = (1.0 + style.grain * fine + 0.05 * coarse)[..., None]
-    colour = np.array(style.road, dtype=float) * grain
+    color = np.array(style.road, dtype=float) * grain
     tracks = np.minimum(np.abs(side - half / 2 + 0.9), np.abs(side - half / 2 - 0.9)) < 0.35
-    colour = np.where(tracks[..., None], colour * 0.94, colour)
+    color = np.where(tracks[..., None], color * 0.94, color)
     label = np.full(shape, ROAD, dtype=np.uint8)
     paint = np.zeros(shape, dtype=bool)
     if crossing != "cross":
@@ -201,24 +201,24 @@ def _ground(
         paint |= (np.abs(along - 10) < 1.8) & (across % 1.0 < 0.5) & (side < half - 0.3)
     if crossing == "cross":
         paint |= ((np.abs(along - 2.2) < 0.2) | (np.abs(along - 17.8) < 0.2)) & (side < half - 0.3)
-    colour = np.where(paint[..., None], np.array([208, 206, 198]) * (1.0 + 0.08 * fine[..., None]), colour)
+    color = np.where(paint[..., None], np.array([208, 206, 198]) * (1.0 + 0.08 * fine[..., None]), color)
 
     is_pavement = np.broadcast_to(side > half, shape)
     if crossing == "cross":  # the side street: road from rim to rim
         is_pavement = is_pavement & (np.abs(along - 10) > 5.0)
     slabs = ((across % style.slab_m < 0.1) | (along % style.slab_m < 0.1)) if style.slab_m else np.zeros(shape, bool)
     pavement = np.array(style.pavement, dtype=float) * grain * np.where(slabs, 0.86, 1.0)[..., None]
-    colour = np.where(is_pavement[..., None], pavement, colour)
+    color = np.where(is_pavement[..., None], pavement, color)
     label = np.where(is_pavement, PAVEMENT, label).astype(np.uint8)
-    kerb = is_pavement & (side < half + 0.22)
-    colour = np.where(kerb[..., None], np.array(style.kerb, dtype=float) * grain, colour)
+    curb = is_pavement & (side < half + 0.22)
+    color = np.where(curb[..., None], np.array(style.curb, dtype=float) * grain, color)
     for sign, is_grass in zip((-1, 1), grass, strict=True):
         if is_grass and crossing != "cross":
             lawn = np.broadcast_to(sign * across > half + style.pavement_m, shape)
             green = np.array([84, 112, 52], dtype=float) * (1.0 + 0.16 * fine + 0.12 * coarse)[..., None]
-            colour = np.where(lawn[..., None], green, colour)
+            color = np.where(lawn[..., None], green, color)
             label = np.where(lawn, TREE, label).astype(np.uint8)
-    return np.clip(colour, 4, 250), label
+    return np.clip(color, 4, 250), label
 
 
 @lru_cache(maxsize=1)
@@ -243,8 +243,8 @@ def _crown(index: int) -> Array:
     field -= 3.0 * np.maximum(np.maximum(np.abs(x), np.abs(y)) - 0.82, 0)
     is_leaf = field + 0.10 * leaves + 0.16 * clumps > 0.12
     shade = 0.85 + 0.32 * bulk + 0.13 * leaves + 0.12 * clumps - 0.15 * y
-    colour = np.array(GREENS[index % len(GREENS)], dtype=float) * np.clip(shade, 0.3, 1.6)[..., None]
-    return np.where(is_leaf, pack(colour, TREE), 0).astype(np.uint32)
+    color = np.array(GREENS[index % len(GREENS)], dtype=float) * np.clip(shade, 0.3, 1.6)[..., None]
+    return np.where(is_leaf, pack(color, TREE), 0).astype(np.uint32)
 
 
 @lru_cache(maxsize=32)
@@ -259,16 +259,16 @@ def panorama(light: Light, variant: int, rows: int) -> Array:
     sky = np.broadcast_to(sky, (rows, PANORAMA_PX, 3)) * (1 - cover) + np.array(light.cloud, dtype=float) * cover
     label = np.zeros((rows, PANORAMA_PX), dtype=np.uint8)
     up = height * _PANORAMA_ROWS
-    for colour, kind, tops in _skyline(rng):
+    for color, kind, tops in _skyline(rng):
         is_far = up <= tops[None]
-        tint = np.array(colour, dtype=float) * (1 + 0.08 * fractal(rng, rows, PANORAMA_PX, 0.8))[..., None]
+        tint = np.array(color, dtype=float) * (1 + 0.08 * fractal(rng, rows, PANORAMA_PX, 0.8))[..., None]
         sky = np.where(is_far[..., None], tint * 0.62 + low * 0.38, sky)
         label = np.where(is_far, kind, label).astype(np.uint8)
     return pack(sky, label)
 
 
 def _skyline(rng: np.random.Generator) -> list[tuple[tuple[int, int, int], int, Array]]:
-    """Colour, class and height per column of the far layers, farthest first; heights in a panorama of usual size."""
+    """Color, class and height per column of the far layers, farthest first; heights in a panorama of usual size."""
     blocks = np.zeros(PANORAMA_PX)
     at = 0
     while at < PANORAMA_PX:

@@ -1,6 +1,6 @@
 """What can stand or move on the generated street, as plain records.
 
-Axes: x to the right of the middle of the road, y up, z along the road; metres. In a `Scene` all x and z are relative to
+Axes: x to the right of the middle of the road, y up, z along the road; meters. In a `Scene` all x and z are relative to
 the camera. Bends are drawn, not built: at distance z the whole world is shifted sideways by bend * z^2.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeai.collab.street.looks import CarShape, Colour, Dress, Light
+from edgeai.collab.street.looks import CarShape, Color, Dress, Light
 
 FAR_M = 110.0
 """How far things are drawn; the skyline is beyond."""
@@ -30,7 +30,7 @@ class Wall:
     """Where its texture starts, so that it does not slide over the wall."""
     depth_m: float
     hipped: bool = False
-    """Its roof slopes on all four sides; else it ends at the neighbour's."""
+    """Its roof slopes on all four sides; else it ends at the neighbor's."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Pole:
     x_m: float
     z_m: float
     height_m: float
-    colour: Colour
+    color: Color
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Car:
     heading: int
     """1 drives away from the camera, -1 towards it."""
     shape: CarShape
-    colour: Colour
-    second: Colour
+    color: Color
+    second: Color
     braking: bool = False
 
 
@@ -69,10 +69,10 @@ class Person:
     z_m: float
     height_m: float
     dress: Dress
-    top: Colour
-    trousers: Colour
-    skin: Colour
-    hair: Colour
+    top: Color
+    trousers: Color
+    skin: Color
+    hair: Color
     stride: float
     """Where in the step, radians."""
     sideways: bool
@@ -94,7 +94,7 @@ class Scene:
     sun_side: int
     shadow: float
     reach: float
-    """Length of a shadow for each metre of height."""
+    """Length of a shadow for each meter of height."""
     gain: float
     sky: int
     """Which sky and skyline."""

@@ -1,4 +1,4 @@
-"""The camera of the generated street: from metres to pixels, and the buffers that a frame is drawn into.
+"""The camera of the generated street: from meters to pixels, and the buffers that a frame is drawn into.
 
 Everything is drawn twice as fine as the frame and averaged down, so that edges are soft in the picture; labels are the
 class of one of the four samples, and stay hard.
@@ -39,7 +39,7 @@ class View:
     def __init__(self, scene: Scene, height: int, width: int) -> None:
         self.rows, self.columns = FINE * height, FINE * width
         self.focal_px = _FOCAL_PER_WIDTH * self.columns
-        self.centre = self.columns / 2 - scene.yaw_rad * self.focal_px
+        self.center = self.columns / 2 - scene.yaw_rad * self.focal_px
         self.horizon = _HORIZON_FRAC * self.rows + scene.tilt_rad * self.focal_px
         self.eye_m = scene.camera_height_m
         self.bend = scene.bend
@@ -48,7 +48,7 @@ class View:
 
     def column(self, x: float, z: float) -> float:
         """Column of a point, counted from the left edge of the canvas."""
-        return self.centre + self.focal_px * (x / z + self.bend * z)
+        return self.center + self.focal_px * (x / z + self.bend * z)
 
     def row(self, y: float, z: float) -> float:
         """Row of a point at height y, counted from the upper edge of the canvas."""
@@ -64,7 +64,7 @@ class View:
 
         It solves q = x / z + bend z for the nearer z, without dividing by a bend that may be 0.
         """
-        q = (columns + 0.5 - self.centre) / self.focal_px
+        q = (columns + 0.5 - self.center) / self.focal_px
         root = np.sqrt(np.maximum(q * q - 4 * self.bend * x, 0.0))
         bottom = q + math.copysign(1.0, x) * root
         with np.errstate(divide="ignore"):
@@ -96,12 +96,12 @@ class Pen:
         self._depths.append(z)
         return True
 
-    def polygon(self, points: list[tuple[float, float]], colour: tuple[float, float, float]) -> None:
-        self._draw.polygon(points, fill=(int(colour[0]), int(colour[1]), int(colour[2]), self._id))
+    def polygon(self, points: list[tuple[float, float]], color: tuple[float, float, float]) -> None:
+        self._draw.polygon(points, fill=(int(color[0]), int(color[1]), int(color[2]), self._id))
 
-    def disc(self, column: float, row: float, half_w: float, half_h: float, colour: tuple[float, float, float]) -> None:
+    def disc(self, column: float, row: float, half_w: float, half_h: float, color: tuple[float, float, float]) -> None:
         box = (column - half_w, row - half_h, column + half_w, row + half_h)
-        self._draw.ellipse(box, fill=(int(colour[0]), int(colour[1]), int(colour[2]), self._id))
+        self._draw.ellipse(box, fill=(int(color[0]), int(color[1]), int(color[2]), self._id))
 
     def finish(self) -> None:
         """Writes what was drawn, its classes and depths into the view."""

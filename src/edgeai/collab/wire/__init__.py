@@ -1,1 +1,1 @@
-"""What crosses the link as bytes: frames, class maps and model updates."""
+"""Serialization of everything sent over the link: frames, label maps and model updates."""

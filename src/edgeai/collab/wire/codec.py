@@ -1,4 +1,4 @@
-"""What goes over the link, as bytes: frames, class maps and class probabilities. Model updates are in push.py.
+"""Encoding of frames, label maps and class probabilities. Model updates are in model_push.py.
 
 [H, W]     height and width of a frame in pixels
 [C, H, W]  one plane per class
@@ -18,7 +18,7 @@ from torch.nn import functional
 from edgeai.core.errors import EdgeAIError
 
 HEADER_BYTES = 64
-"""Size of every message's header, ours. It holds the frame's id and capture time (8 + 8), the time left until the
+"""Size of every message's header (ours). It contains the frame's id and capture time (8 + 8), the time left until the
 deadline, the score and the threshold (3 x 4), the model version (4), digests of edge model, cloud model and label map
 (3 x 8), kind, codec and image scale (3 x 1), a reserved byte, and the length of the body (4)."""
 
@@ -30,12 +30,12 @@ _ZLIB_LEVEL = 6
 
 
 def encode_image(image: NDArray[np.uint8], *, quality: int, scale: float = 1.0) -> bytes:
-    """Compresses a frame.
+    """Compress a frame.
 
     Args:
-        image: [H, W, 3] RGB.
-        quality: JPEG quality, 1 to 95. 90 costs a segmentation net nothing, 75 about one point of mIoU.
-        scale: Height and width are first multiplied by this, for links that cannot carry the whole frame.
+        image: RGB frame [H, W, 3].
+        quality: JPEG quality, 1 to 95. 90 does not reduce segmentation quality, 75 costs about one point of mIoU.
+        scale: Factor applied to height and width first, for links that cannot carry the full frame.
 
     Returns:
         A JPEG file.
@@ -51,22 +51,22 @@ def encode_image(image: NDArray[np.uint8], *, quality: int, scale: float = 1.0) 
 
 
 def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Opens a frame, scaled up to its old size if it was sent smaller.
+    """Decode a frame, scaled to its original size if it was sent smaller.
 
     Args:
-        data: A file of `encode_image`.
+        data: JPEG file of `encode_image`.
         size: Height and width of the frame.
 
     Returns:
-        [H, W, 3] RGB.
+        RGB frame [H, W, 3].
 
     Raises:
-        EdgeAIError: The bytes are no whole JPEG file.
+        EdgeAIError: The bytes are not a complete JPEG file.
     """
     try:
         picture = Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise EdgeAIError(f"not a whole JPEG image ({len(data)} bytes): {error}") from None
+        raise EdgeAIError(f"not a complete JPEG image ({len(data)} bytes): {error}") from None
     height, width = size
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
@@ -74,35 +74,35 @@ def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def encode_labels(labels: NDArray[np.uint8]) -> bytes:
-    """Packs a class map [H, W], exactly."""
+    """Compress a label map [H, W] losslessly."""
     return zlib.compress(np.ascontiguousarray(labels, dtype=np.uint8).tobytes(), _ZLIB_LEVEL)
 
 
 def decode_labels(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Unpacks a class map [H, W].
+    """Decompress a label map [H, W].
 
     Raises:
-        EdgeAIError: The bytes are damaged, or hold a map of another size.
+        EdgeAIError: The bytes are damaged, or contain a map of another size.
     """
-    return np.frombuffer(_inflate(data, math.prod(size), "class map"), np.uint8).reshape(size).copy()
+    return np.frombuffer(_inflate(data, math.prod(size), "label map"), np.uint8).reshape(size).copy()
 
 
 def encode_probs(probs: Tensor) -> bytes:
-    """Packs class probabilities: means over blocks of 4x4 pixels, in steps of 1/255.
+    """Compress class probabilities: means over blocks of 4x4 pixels, in steps of 1/255.
 
     Args:
-        probs: [C, H, W] float, in [0, 1].
+        probs: Class probabilities [C, H, W] float, in [0, 1].
     """
-    # pixels beyond the edge do not count, so that blocks there are means of what is inside
+    # padding is not counted, so border blocks are means of their inner pixels
     small = functional.avg_pool2d(probs[None].float(), PROBS_STEP, ceil_mode=True, count_include_pad=False)[0]
     return zlib.compress((small * 255).round().clamp(0, 255).to(torch.uint8).numpy().tobytes(), _ZLIB_LEVEL)
 
 
 def decode_probs(data: bytes, num_classes: int, size: tuple[int, int]) -> Tensor:
-    """Unpacks class probabilities [C, H, W] float32, interpolated between block centres, summing to 1 at each pixel.
+    """Decompress class probabilities [C, H, W] float32, interpolated between block centers, with sum 1 at each pixel.
 
     Raises:
-        EdgeAIError: The bytes are damaged, or hold another number of classes or another size.
+        EdgeAIError: The bytes are damaged, or contain another number of classes or another size.
     """
     small_size = [math.ceil(length / PROBS_STEP) for length in size]
     raw = _inflate(data, num_classes * math.prod(small_size), "class probabilities")
@@ -114,7 +114,7 @@ def decode_probs(data: bytes, num_classes: int, size: tuple[int, int]) -> Tensor
 
 
 def _inflate(data: bytes, num_bytes: int, what: str) -> bytes:
-    """Unpacks exactly `num_bytes`, and never more than one byte beyond them."""
+    """Decompress exactly `num_bytes`; at most one byte more is decompressed to detect larger data."""
     inflater = zlib.decompressobj()
     try:
         raw = inflater.decompress(data, num_bytes + 1)

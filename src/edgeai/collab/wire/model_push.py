@@ -1,7 +1,7 @@
-"""A model update as bytes: the whole model, its largest changes, or its batch normalisation only.
+"""Serialization of model updates: the whole model, its largest changes, or BatchNorm only.
 
-A push is a compressed safetensors file with digests; it is never unpickled. Values travel as float16, so the edge ends
-with rounded ones: what it will hold is `apply_push(push, old)`, which the sender computes too.
+A push is a compressed safetensors file with digests; it is never unpickled. Values are sent as float16, so the edge
+gets rounded ones: its model is `apply_push(push, old)`, which the sender computes as well.
 """
 
 import json
@@ -29,21 +29,21 @@ _HINT = "the edge keeps its model; push the whole model instead (kind full)"
 
 
 def encode_push(new: State, old: State, kind: PushKind, *, frac: float = 0.05) -> bytes:
-    """Packs an update.
+    """Serialize an update.
 
     Args:
-        new: The model after training.
-        old: The model that the edge holds now; same names and shapes.
-        kind: "full": everything. "delta": the changed values of `largest_changes`, as a packed bit mask and the values
-            there (AMS, arXiv 2006.06628), and all running statistics. "bn": batch normalisation, parameters and
-            running statistics.
-        frac: With "delta", the share of parameters that may change.
+        new: Model after training.
+        old: Current model of the edge; same names and shapes.
+        kind: Content of the push. "full": all values. "delta": the values selected by `largest_changes`, with a packed
+            bit mask (AMS, arXiv 2006.06628), and all running statistics. "bn": BatchNorm parameters and running
+            statistics.
+        frac: Share of parameters that may change, for "delta".
 
     Returns:
         The push, for `apply_push`.
 
     Raises:
-        EdgeAIError: A value is not finite or too large for float16, or there is no batch normalisation to push.
+        EdgeAIError: A value is not finite or too large for float16, or the model has no BatchNorm layers.
     """
     tensors: dict[str, Tensor]
     if kind == "full":
@@ -51,9 +51,7 @@ def encode_push(new: State, old: State, kind: PushKind, *, frac: float = 0.05) -
     elif kind == "bn":
         tensors = {name: _as_sent(name, new[name]) for name in batch_norm_names(new)}
         if not tensors:
-            raise EdgeAIError(
-                "cannot push kind bn: the model has no batch normalisation", hint="push kind delta or full"
-            )
+            raise EdgeAIError("cannot push kind bn: the model has no BatchNorm layers", hint="push kind delta or full")
     else:
         names = _parameter_names(new)
         tensors = {name: _as_sent(name, new[name]) for name in sorted(new) if name not in names}
@@ -64,21 +62,20 @@ def encode_push(new: State, old: State, kind: PushKind, *, frac: float = 0.05) -
         tensors[_VALUES] = _as_sent("the changes", values)
     about = {"kind": kind, "base": "" if kind == "full" else state_digest(old)}
     about["result"] = state_digest(_merged(tensors, old))
-    # one entry: safetensors writes several in an order that changes, and with it the size of the push
+    # a single entry: safetensors writes several in varying order, which changes the size of the push
     metadata = {"about": json.dumps(about, sort_keys=True)}
     return zlib.compress(save(tensors, metadata=metadata), _ZLIB_LEVEL)
 
 
 def apply_push(data: bytes, state: State) -> dict[str, Tensor]:
-    """Returns the model after an update; `state` stays as it is.
+    """Return the model after an update; `state` is not modified.
 
     Args:
-        data: What `encode_push` made.
-        state: The model to update.
+        data: Push from `encode_push`.
+        state: Model to update.
 
     Raises:
-        EdgeAIError: The push is damaged, is for another model or another version of it, or did not give what the
-            sender saw.
+        EdgeAIError: The push is damaged, is for another model or version, or the result differs from the sender's.
     """
     tensors, about = _open(data, state)
     if about["base"] and about["base"] != state_digest(state):
@@ -96,27 +93,27 @@ def apply_push(data: bytes, state: State) -> dict[str, Tensor]:
             raise EdgeAIError(f"this push is for another architecture: {name} {list(tensor.shape)}", hint=_HINT)
     result = _merged(tensors, state)
     if state_digest(result) != about["result"]:
-        raise EdgeAIError(f"this push did not give model {about['result']}", hint=_HINT)
+        raise EdgeAIError(f"this push does not result in model {about['result']}", hint=_HINT)
     return result
 
 
 def largest_changes(new: State, old: State, frac: float) -> dict[str, Tensor]:
-    """Returns masks of the parameters that changed most: AMS's choice of coordinates after one full step.
+    """Return masks of the parameters that changed most: the coordinates that AMS selects after one full step.
 
-    Running statistics are not among them: no gradient moves them, and their scale is another.
+    Running statistics are excluded: they have no gradients and another scale.
 
     Args:
-        new: The model after the step.
-        old: The model before it.
+        new: Model after the step.
+        old: Model before the step.
         frac: Share of all parameters, in (0, 1].
 
     Returns:
-        A mask per parameter (True = among them); values that did not change are never among them.
+        One mask per parameter (True = selected); unchanged values are never selected.
     """
     names = _parameter_names(new)
     sizes = [new[name].numel() for name in names]
     change = torch.cat([(new[name] - old[name]).flatten().abs().float() for name in names]).numpy()
-    largest = np.argsort(-change, kind="stable")[: round(frac * len(change))]  # stable: ties are settled by place
+    largest = np.argsort(-change, kind="stable")[: round(frac * len(change))]  # stable: ties are resolved by position
     mask = np.zeros(len(change), bool)
     mask[largest] = change[largest] > 0
     parts = torch.from_numpy(mask).split(sizes)
@@ -124,13 +121,13 @@ def largest_changes(new: State, old: State, frac: float) -> dict[str, Tensor]:
 
 
 def batch_norm_names(state: State) -> list[str]:
-    """Returns the names of everything that belongs to a batch normalisation, in order."""
+    """Return the names of all BatchNorm parameters and statistics, sorted."""
     layers = [name.removesuffix("running_mean") for name in state if name.endswith("running_mean")]
     return sorted(name for name in state if name.rpartition(".")[0] in {layer.rstrip(".") for layer in layers})
 
 
 def _parameter_names(state: State) -> list[str]:
-    """The names of floating point values that are no running statistics."""
+    """Return the names of all floating-point values except running statistics."""
     return sorted(
         name
         for name, tensor in state.items()
@@ -148,7 +145,7 @@ def _as_sent(name: str, tensor: Tensor) -> Tensor:
 
 
 def _merged(tensors: Mapping[str, Tensor], state: State) -> dict[str, Tensor]:
-    """Puts the sent values in the place of the old ones, in the old number format."""
+    """Replace old values by sent ones, in the old number format."""
     result = {name: tensors.get(name, tensor).to(tensor.dtype) for name, tensor in state.items()}
     if _MASK in tensors:
         names = _parameter_names(state)
@@ -161,13 +158,13 @@ def _merged(tensors: Mapping[str, Tensor], state: State) -> dict[str, Tensor]:
 
 
 def _open(data: bytes, state: State) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Unpacks a push and what it says about itself."""
+    """Decompress a push; return its tensors and its metadata."""
     limit = _SLACK_BYTES + 2 * sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     inflater = zlib.decompressobj()
     try:
         raw = inflater.decompress(data, limit)
         if not inflater.eof:
-            raise EdgeAIError(f"damaged model push ({len(data)} bytes): it ends early or is too large", hint=_HINT)
+            raise EdgeAIError(f"damaged model push ({len(data)} bytes): truncated or too large", hint=_HINT)
         header_bytes = int.from_bytes(raw[:8], "little")  # safetensors: length, JSON header, values
         about = json.loads(json.loads(raw[8 : 8 + header_bytes])["__metadata__"]["about"])
         return load(raw), {key: str(about[key]) for key in ("kind", "base", "result")}

@@ -1,4 +1,4 @@
-"""Updates of a tiny net that tells colours apart; drift is that the colours change their places."""
+"""Updates of a tiny net that tells colors apart; drift is that the colors change their places."""
 
 import dataclasses
 import io
@@ -21,11 +21,11 @@ from edgeai.collab.wire.model_push import apply_push
 from edgeai.core.errors import UsageError
 
 HEIGHT, WIDTH = 16, 24
-COLOURS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]], dtype=np.uint8)
+COLORS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]], dtype=np.uint8)
 
 
 class TinyModel:
-    """Pixel-wise colours to classes, behind the door of `SegModel`."""
+    """Pixel-wise colors to classes, behind the door of `SegModel`."""
 
     classes = ("red", "green", "blue")
     frozen_reason = ""
@@ -40,11 +40,11 @@ class TinyModel:
 
 
 def frame(index):
-    """Noisy blocks of the three colours: image and labels."""
+    """Noisy blocks of the three colors: image and labels."""
     rng = np.random.default_rng(index)
     labels = rng.integers(0, 3, (HEIGHT // 8, WIDTH // 8), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     noise = rng.integers(-20, 20, (HEIGHT, WIDTH, 3))
-    return np.clip(COLOURS[labels].astype(int) + noise, 0, 255).astype(np.uint8), labels
+    return np.clip(COLORS[labels].astype(int) + noise, 0, 255).astype(np.uint8), labels
 
 
 def jpeg(image):
@@ -130,7 +130,7 @@ def test_versions_stay_as_they_were():
 
 
 def test_the_gate_rolls_back_bit_for_bit():
-    """Held-out frames are labelled right, the others wrong: after learning those the net would be worse."""
+    """Held-out frames are labeled right, the others wrong: after learning those the net would be worse."""
     trainer = filled(num=20)
     trainer.update(2.0)  # a good net first
     for index in range(20, 60):

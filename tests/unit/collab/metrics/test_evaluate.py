@@ -13,7 +13,7 @@ from edgeai.core.files import json_text
 CLASSES = ("sky", "road", "car")
 
 
-def outcome(index, rng, *, segment="day", labelled=True, rate_hz=10.0):
+def outcome(index, rng, *, segment="day", labeled=True, rate_hz=10.0):
     """A frame whose answer is right in most pixels; a third are uploaded, a tenth of those come too late."""
     truth, edge, cloud = rng.integers(0, 3, (3, 4, 6), dtype=np.uint8)
     uploaded = bool(rng.random() < 1 / 3)
@@ -29,7 +29,7 @@ def outcome(index, rng, *, segment="day", labelled=True, rate_hz=10.0):
         latency_s=0.2 + 0.1 * rng.random() if answer == "cloud" else 0.01,
         up_bytes=9000 + index if uploaded else 0,
         down_bytes=400 if answer == "cloud" else 0,
-        counts=confusion(truth, edge if answer == "edge" else cloud, 3) if labelled else None,
+        counts=confusion(truth, edge if answer == "edge" else cloud, 3) if labeled else None,
         loss_edge=losses[0],
         loss_cloud=losses[1],
     )
@@ -112,7 +112,7 @@ def test_bytes_of_no_frame():
 
 
 def test_without_labels_only_cost_is_known():
-    got = evaluated(outcomes(20, labelled=False))
+    got = evaluated(outcomes(20, labeled=False))
     assert got.total.quality is None
     assert got.risk is None
     assert got.total.num_frames == 20

@@ -43,12 +43,12 @@ def test_gradients_pass():
 @pytest.mark.parametrize(
     ("names", "num", "mapping", "text"),
     [
-        ((), 5, {}, "net.pt gives 5 classes, but the stream has 3: sky, road, car"),
-        (("sky", "road"), 3, {}, "net.pt gives 3 classes, but its config names 2: sky, road"),
+        ((), 5, {}, "net.pt has 5 output classes, but the stream has 3: sky, road, car"),
+        (("sky", "road"), 3, {}, "net.pt has 3 output classes, but its config names 2: sky, road"),
         (("sky", "road", "van"), 3, {}, 'class "van" of net.pt has no class "van" in the stream'),
         (("sky", "road", "van"), 3, {"van": "bus"}, 'class "van" of net.pt has no class "bus" in the stream'),
-        (("sky", "road", "car"), 3, {"van": "car"}, 'class_map names "van", which is no class of net.pt'),
-        (("x",), 1, {"x": None}, "class_map leaves no class of net.pt"),
+        (("sky", "road", "car"), 3, {"van": "car"}, 'class_map names "van", which is not a class of net.pt'),
+        (("x",), 1, {"x": None}, "class_map ignores all classes of net.pt"),
     ],
 )
 def test_what_does_not_fit_is_refused(names, num, mapping, text):

@@ -44,7 +44,7 @@ PARTS = {
 
 
 def draw_blocks(seed, new_looks):
-    """A scene of a few coloured blocks, cheap and easy."""
+    """A scene of a few colored blocks, cheap and easy."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((32, 48), dtype=np.uint8)
     for _ in range(4):
@@ -213,7 +213,7 @@ def test_real_scenes_have_the_streets_classes():
 
 
 def folder_of_frames(path, num):
-    """Pictures whose grey value is their number, and a label map with a square that moves."""
+    """Pictures whose gray value is their number, and a label map with a square that moves."""
     for folder in ("images", "masks"):
         (path / folder).mkdir(parents=True)
     for index in range(num):

@@ -137,10 +137,10 @@ def test_broken_files_are_counted_and_skipped(tmp_path: Path) -> None:
         assert len(frames) == 36
         assert [f.time_s for f in frames if f.id in ("06.png", "08.png")] == [6.0, 8.0]
         assert stream.problems == [
-            f"cannot read {tmp_path}/images/07.png: it is no whole picture",
-            f"cannot read {tmp_path}/images/11.png: it is no whole picture",
+            f"cannot read {tmp_path}/images/07.png: the file is truncated or not an image",
+            f"cannot read {tmp_path}/images/11.png: the file is truncated or not an image",
             f"{tmp_path}/masks/19.png: label values 99 are not in the label map",
-            f"{tmp_path}/masks/21.png: 49x32, but its picture is 48x32",
+            f"{tmp_path}/masks/21.png: 49x32, but its image is 48x32",
         ]
 
 
@@ -151,7 +151,7 @@ def refuse(config: FolderSource) -> str:
 
 
 def test_refused_at_the_start(tmp_path: Path) -> None:
-    assert refuse(ImageFolderConfig(path=str(tmp_path))) == f"no pictures in {tmp_path}"
+    assert refuse(ImageFolderConfig(path=str(tmp_path))) == f"no images in {tmp_path}"
     assert refuse(MaskFolderConfig(path=str(tmp_path))) == f"no folder {tmp_path}/images"
     picture(tmp_path / "images" / "x.png")
     assert refuse(MaskFolderConfig(path=str(tmp_path))) == f"no labels at {tmp_path}/masks/x.png"
@@ -160,7 +160,9 @@ def test_refused_at_the_start(tmp_path: Path) -> None:
         refuse(MaskFolderConfig(path=str(tmp_path)))
         == f"{tmp_path}/masks/x.png: label values 8, 12 are not in the label map"
     )
-    assert refuse(MaskFolderConfig(path=str(tmp_path), label_map={0: "lava"})) == 'source.label_map: no class "lava"'
+    assert (
+        refuse(MaskFolderConfig(path=str(tmp_path), label_map={0: "lava"})) == 'source.label_map: unknown class "lava"'
+    )
     picture(tmp_path / "masks" / "x.png")
     assert refuse(MaskFolderConfig(path=str(tmp_path))).endswith("labels must be 8-bit class indices, this is RGB")
     assert (
@@ -168,7 +170,7 @@ def test_refused_at_the_start(tmp_path: Path) -> None:
         == "source.height and source.width must be given together"
     )
     assert refuse(CamvidConfig(path=str(tmp_path))) == f"no folder {tmp_path}/train/images"
-    assert refuse(VocConfig(path=str(tmp_path))) == f"no list of pictures at {tmp_path}/ImageSets/Segmentation/val.txt"
+    assert refuse(VocConfig(path=str(tmp_path))) == f"no image list at {tmp_path}/ImageSets/Segmentation/val.txt"
 
 
 @pytest.mark.data

@@ -64,15 +64,15 @@ def test_an_empty_street_is_sky_over_road_with_the_depth_of_a_plane() -> None:
     np.testing.assert_allclose(depth[40:, WIDTH // 2], expected, rtol=1e-5)
 
 
-def test_the_kerb_is_where_the_ground_style_says() -> None:
+def test_the_curb_is_where_the_ground_style_says() -> None:
     _, labels, _ = draw(EMPTY)
     row = 44
     z = FOCAL_PX * 1.5 / (row + 0.75 - HORIZON)
-    kerb = WIDTH / 2 + GROUNDS[0].half_m * FOCAL_PX / z
+    curb = WIDTH / 2 + GROUNDS[0].half_m * FOCAL_PX / z
     road = extent((labels == ROAD)[row : row + 1], axis=1)
-    assert kerb < WIDTH
-    assert road[1] == pytest.approx(kerb, abs=1.5)  # a texel is 0.1 m, which is 1 pixel here, and half a pixel to round
-    assert road[0] == pytest.approx(WIDTH - kerb, abs=1.5)
+    assert curb < WIDTH
+    assert road[1] == pytest.approx(curb, abs=1.5)  # a texel is 0.1 m, which is 1 pixel here, and half a pixel to round
+    assert road[0] == pytest.approx(WIDTH - curb, abs=1.5)
 
 
 def test_a_person_is_as_tall_as_the_distance_says() -> None:

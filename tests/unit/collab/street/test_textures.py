@@ -35,7 +35,7 @@ def test_noise_has_mean_0_and_deviation_1_and_tiles() -> None:
     assert abs(noise.std() - 1) < 1e-4
     inside = np.abs(np.diff(noise, axis=1)).mean()
     seam = np.abs(noise[:, 0] - noise[:, -1]).mean()
-    assert seam < 2 * inside  # unrelated columns would differ by about 1, neighbours by a tenth
+    assert seam < 2 * inside  # unrelated columns would differ by about 1, neighbors by a tenth
 
 
 def test_box_is_the_mean_of_a_window_that_wraps() -> None:
@@ -46,12 +46,12 @@ def test_box_is_the_mean_of_a_window_that_wraps() -> None:
     np.testing.assert_allclose(_box(values, 3, 5), expected, atol=1e-5)  # sums in float32
 
 
-def test_darker_scales_colours_and_keeps_the_class() -> None:
+def test_darker_scales_colors_and_keeps_the_class() -> None:
     rng = np.random.default_rng(2)
-    colours = rng.integers(0, 251, (5, 6, 3))
+    colors = rng.integers(0, 251, (5, 6, 3))
     label = rng.integers(0, 8, (5, 6))
-    dark = np.ascontiguousarray(_darker(pack(colours, label), 0.5)).view(np.uint8).reshape(5, 6, 4)
-    assert np.array_equal(dark[..., :3], colours // 2)
+    dark = np.ascontiguousarray(_darker(pack(colors, label), 0.5)).view(np.uint8).reshape(5, 6, 4)
+    assert np.array_equal(dark[..., :3], colors // 2)
     assert np.array_equal(dark[..., 3], label)
 
 

@@ -23,7 +23,7 @@ H, W = 50, 70
 
 
 def scene():
-    """Smooth colours with one edge of brightness, as in photographs."""
+    """Smooth colors with one edge of brightness, as in photographs."""
     y, x = np.mgrid[0:H, 0:W]
     edge = np.where(x + y > 60, 60, 0)
     red = 20 + 2 * x + edge
@@ -65,7 +65,7 @@ def test_half_size_comes_back_at_full_size():
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 99])
 def test_a_damaged_image_is_one_line(damage):
     data = damage(encode_image(scene(), quality=75))
-    with pytest.raises(EdgeAIError, match=rf"^not a whole JPEG image \({len(data)} bytes\): .*$"):
+    with pytest.raises(EdgeAIError, match=rf"^not a complete JPEG image \({len(data)} bytes\): .*$"):
         decode_image(data, (H, W))
 
 
@@ -81,16 +81,16 @@ def test_labels_are_exact_and_small():
 
 def test_damaged_or_foreign_labels_are_one_line():
     data = encode_labels(np.zeros((H, W), np.uint8))
-    with pytest.raises(EdgeAIError, match=r"^damaged class map \(5 bytes\): it ends early$"):
+    with pytest.raises(EdgeAIError, match=r"^damaged label map \(5 bytes\): it ends early$"):
         decode_labels(data[:5], (H, W))
-    with pytest.raises(EdgeAIError, match=r"^damaged class map \(3 bytes\): Error -3"):
+    with pytest.raises(EdgeAIError, match=r"^damaged label map \(3 bytes\): Error -3"):
         decode_labels(b"abc", (H, W))
-    with pytest.raises(EdgeAIError, match=f"^class map of another size: {H * W} values instead of {H * W + H}$"):
+    with pytest.raises(EdgeAIError, match=f"^label map of another size: {H * W} values instead of {H * W + H}$"):
         decode_labels(data, (H, W + 1))
-    with pytest.raises(EdgeAIError, match=f"^class map of another size: more than {H * W - H} values$"):
+    with pytest.raises(EdgeAIError, match=f"^label map of another size: more than {H * W - H} values$"):
         decode_labels(data, (H, W - 1))
     bomb = zlib.compress(bytes(50_000_000), 9)
-    with pytest.raises(EdgeAIError, match=r"^class map of another size: more than 4 values$"):
+    with pytest.raises(EdgeAIError, match=r"^label map of another size: more than 4 values$"):
         decode_labels(bomb, (2, 2))
 
 
@@ -103,7 +103,7 @@ def test_even_probs_come_back_within_the_steps_of_one_byte():
 
 
 def test_probs_are_block_means_where_the_frame_does_not_divide_by_four():
-    """3x5 pixels: blocks of 3x4 and 3x1. Pixel 4 lies 5/8 of the way between their centres 1.5 and 5.5."""
+    """3x5 pixels: blocks of 3x4 and 3x1. Pixel 4 lies 5/8 of the way between their centers 1.5 and 5.5."""
     top = torch.rand(3, 5, generator=torch.Generator().manual_seed(0))
     back = decode_probs(encode_probs(torch.stack([top, 1 - top])), 2, (3, 5))
     left, right = float(top[:, :4].mean()), float(top[:, 4].mean())

@@ -50,7 +50,7 @@ def test_full_gives_the_new_model_in_float16_steps_to_any_edge(old, new):
     assert len(data) < 2 * num_values + 1500  # two bytes each, and the header
 
 
-def test_bn_changes_batch_normalisation_and_nothing_else(old, new):
+def test_bn_changes_batch_normalization_and_nothing_else(old, new):
     assert batch_norm_names(old) == BN
     result = apply_push(encode_push(new, old, "bn"), old)
     assert equal(result, {name: halved(new)[name] if name in BN else old[name] for name in old})
@@ -58,7 +58,7 @@ def test_bn_changes_batch_normalisation_and_nothing_else(old, new):
 
 def test_bn_of_a_model_without_any():
     state = nn.Linear(2, 2).state_dict()
-    with pytest.raises(EdgeAIError, match=r"^cannot push kind bn: the model has no batch normalisation$"):
+    with pytest.raises(EdgeAIError, match=r"^cannot push kind bn: the model has no BatchNorm layers$"):
         encode_push(state, state, "bn")
 
 
@@ -122,7 +122,7 @@ def test_a_push_for_another_architecture_is_refused(old, new):
 
 def test_damaged_pushes_are_one_line(old, new):
     data = encode_push(new, old, "full")
-    with pytest.raises(EdgeAIError, match=r"^damaged model push \(100 bytes\): it ends early or is too large$"):
+    with pytest.raises(EdgeAIError, match=r"^damaged model push \(100 bytes\): truncated or too large$"):
         apply_push(data[:100], old)
     for damaged in (b"no push", zlib.compress(b"no safetensors"), zlib.compress(save({"0.bias": torch.zeros(16)}))):
         with pytest.raises(EdgeAIError, match=r"^damaged model push \(\d+ bytes\): [^\n]+$"):
@@ -132,12 +132,12 @@ def test_damaged_pushes_are_one_line(old, new):
 def test_changed_values_are_noticed(old, new):
     raw = bytearray(zlib.decompress(encode_push(new, old, "full")))
     raw[-1] ^= 1
-    with pytest.raises(EdgeAIError, match=f"^this push did not give model {state_digest(halved(new))}$"):
+    with pytest.raises(EdgeAIError, match=f"^this push does not result in model {state_digest(halved(new))}$"):
         apply_push(zlib.compress(bytes(raw)), old)
 
 
 def test_a_bomb_is_not_unpacked(old):
-    with pytest.raises(EdgeAIError, match="it ends early or is too large"):
+    with pytest.raises(EdgeAIError, match="truncated or too large"):
         apply_push(zlib.compress(bytes(50_000_000), 9), old)
 
 

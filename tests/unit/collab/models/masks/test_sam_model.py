@@ -137,9 +137,7 @@ def test_wrong_checkpoints_are_refused_in_one_line(tmp_path, sam, monkeypatch):
     assert refusal() == f"{path} holds a dict, not named tensors"
     other = build_tiny(SamShape(64, 8, 48, 4, 2, 4, 32, 2))
     torch.save(other.state_dict(), path)
-    assert (
-        f"{path} as vit_b: the tensors are not those of this net: image_encoder.pos_embed is [1, 8, 8, 48]" in refusal()
-    )
+    assert f"{path} as vit_b: the tensors do not match the net: image_encoder.pos_embed is [1, 8, 8, 48]" in refusal()
     torch.save(sam.state_dict(), path)
     assert refusal(sha256="0" * 64).startswith(f"{path}: SHA-256 is ")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -149,7 +147,7 @@ def test_wrong_checkpoints_are_refused_in_one_line(tmp_path, sam, monkeypatch):
 
 def test_shipped_weights_that_are_missing_say_how_to_make_them(tmp_path, monkeypatch):
     monkeypatch.setattr("edgeai.collab.models.checkpoint.SHIPPED", tmp_path)
-    with pytest.raises(UsageError, match="no weights for sam-tiny"):
+    with pytest.raises(UsageError, match="this package does not contain weights for sam-tiny"):
         build_sam("sam-tiny", None)
 
 
