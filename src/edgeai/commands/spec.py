@@ -145,7 +145,7 @@ def bench(
     short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
     short += ["peers=true"] if peers else []
     cfg = load_config(BenchConfig, config, [*short, *(set_ or ())])
-    from edgeai.spec.evaluation.bench import plan_bench, run_bench  # imports torch
+    from edgeai.spec.evaluation.bench.bench import plan_bench, run_bench  # imports torch
 
     if dry_run:
         show_bench_plan(cfg, plan_bench(cfg), as_json=as_json)
@@ -221,7 +221,7 @@ def compare(
         given.append(f"train.target={target.model_dump_json()}")
     source = Run.open(resume).config_path if resume else config
     cfg = load_config(CompareConfig, source, [*given, *(set_ or ())])
-    from edgeai.spec.evaluation.compare import plan_compare, run_compare  # imports torch
+    from edgeai.spec.evaluation.compare.compare import plan_compare, run_compare  # imports torch
 
     if dry_run:
         show_compare_plan(plan_compare(cfg, resume or out or Path("runs/spec-compare")), as_json=as_json)

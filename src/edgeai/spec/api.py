@@ -234,7 +234,7 @@ def bench(
         >>> print(report.speedup)
     """
     cfg = settle_config(BenchConfig, config, overrides)
-    from edgeai.spec.evaluation.bench import run_bench
+    from edgeai.spec.evaluation.bench.bench import run_bench
 
     with library_run(cfg, call="edgeai.spec.bench", out=out, device=device, on_progress=on_progress) as run:
         report = run_bench(cfg, run)

@@ -8,7 +8,7 @@ import torch
 
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.draft.drafter import Drafter
-from edgeai.spec.evaluation.bench_repeats import DecoderAnswers, Repeat
+from edgeai.spec.evaluation.bench.repeats import DecoderAnswers, Repeat
 from edgeai.spec.evaluation.bench_report import CycleTimes, PeerResult, Spread
 
 

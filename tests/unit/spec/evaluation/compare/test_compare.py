@@ -18,9 +18,9 @@ from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generate import chat_ids
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.eagle3 import Eagle3
-from edgeai.spec.evaluation import compared_heads as heads_of
-from edgeai.spec.evaluation.compare import plan_compare, run_compare
-from edgeai.spec.evaluation.compared_heads import compared_heads
+from edgeai.spec.evaluation.compare import heads as heads_of
+from edgeai.spec.evaluation.compare.compare import plan_compare, run_compare
+from edgeai.spec.evaluation.compare.heads import compared_heads
 from edgeai.spec.training.train import run_train
 
 TREES = (TreeConfig(nodes=4, depth=3, top_k=3), TreeConfig(nodes=12, depth=4, top_k=3))
@@ -104,7 +104,7 @@ def test_files_of_a_comparison(usual):
 def test_nothing_is_done_twice(usual, monkeypatch):
     """Completed trainings and texts are reused: the report is equal to the bit."""
     monkeypatch.setattr(heads_of, "run_train", None)  # not called
-    monkeypatch.setattr("edgeai.spec.evaluation.compare_texts.decode_jobs", None)
+    monkeypatch.setattr("edgeai.spec.evaluation.compare.texts.decode_jobs", None)
     assert run_compare(usual.cfg, Run.open(usual.path)).to_json() == usual.report.to_json()
 
 

@@ -17,9 +17,9 @@ from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding import decode
 from edgeai.spec.decoding.verify import Accepted
 from edgeai.spec.draft.tree import DraftTree
-from edgeai.spec.evaluation import bench as bench_module
-from edgeai.spec.evaluation import bench_repeats
-from edgeai.spec.evaluation.bench import plan_bench, run_bench
+from edgeai.spec.evaluation.bench import bench as bench_module
+from edgeai.spec.evaluation.bench import repeats as bench_repeats
+from edgeai.spec.evaluation.bench.bench import plan_bench, run_bench
 from edgeai.spec.evaluation.bench_report import BenchReport, Spread
 from edgeai.spec.target.torch_runtime import DecoderTarget
 

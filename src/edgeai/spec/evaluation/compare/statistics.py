@@ -10,8 +10,8 @@ import numpy as np
 
 from edgeai.core.report.plot import Line
 from edgeai.spec.draft.tree import Array
+from edgeai.spec.evaluation.compare.heads import ComparedHead
 from edgeai.spec.evaluation.compare_report import Cell, Ratio, TrainingCost, TreeShape
-from edgeai.spec.evaluation.compared_heads import ComparedHead
 
 NUM_DRAWS = 2000
 COVERAGE_FRAC = 0.95

@@ -14,8 +14,11 @@ from edgeai.spec.data.prompts import Prompt, builtin_prompts, load_prompts, sele
 from edgeai.spec.decoding.costs import measure_verify
 from edgeai.spec.decoding.generate import settle_tree
 from edgeai.spec.draft.build import build_drafter
-from edgeai.spec.evaluation.bench_lossless import compare_answers
-from edgeai.spec.evaluation.bench_repeats import BenchDecoders
+from edgeai.spec.evaluation.bench.lossless import compare_answers
+from edgeai.spec.evaluation.bench.machine import hardware, peak_bytes
+from edgeai.spec.evaluation.bench.peers import Peers
+from edgeai.spec.evaluation.bench.repeats import BenchDecoders
+from edgeai.spec.evaluation.bench.summary import acceptance_by_depth, coverage_frac, cycle_times, peer_result
 from edgeai.spec.evaluation.bench_report import (
     ACCEPT_LEN,
     ACCEPTANCE,
@@ -25,9 +28,6 @@ from edgeai.spec.evaluation.bench_report import (
     Cost,
     Spread,
 )
-from edgeai.spec.evaluation.bench_summary import acceptance_by_depth, coverage_frac, cycle_times, peer_result
-from edgeai.spec.evaluation.machine import hardware, peak_bytes
-from edgeai.spec.evaluation.peers import Peers
 from edgeai.spec.target.loading import load_target
 
 

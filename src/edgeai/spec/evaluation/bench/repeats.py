@@ -18,7 +18,7 @@ from edgeai.spec.data.dialogues import Ask, Dialogues
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.draft.drafter import Drafter
-from edgeai.spec.evaluation.peers import PeerAnswer, Peers
+from edgeai.spec.evaluation.bench.peers import PeerAnswer, Peers
 from edgeai.spec.target.protocol import Target
 
 _WARM_UP_TOKENS = 8

@@ -11,10 +11,10 @@ from edgeai.spec.config.compare import CompareConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.eagle3 import HeadLayer, check_fit
+from edgeai.spec.evaluation.compare.heads import ComparedHead
+from edgeai.spec.evaluation.compare.statistics import Counts
+from edgeai.spec.evaluation.compare.texts import TextSet
 from edgeai.spec.evaluation.compare_report import TreeShape
-from edgeai.spec.evaluation.compare_statistics import Counts
-from edgeai.spec.evaluation.compare_texts import TextSet
-from edgeai.spec.evaluation.compared_heads import ComparedHead
 from edgeai.spec.evaluation.replay import Passage, replay
 from edgeai.spec.target.protocol import Target
 from edgeai.spec.target.torch_runtime import DecoderTarget

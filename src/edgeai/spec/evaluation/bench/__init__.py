@@ -1,0 +1,1 @@
+"""`spec bench`: speed of speculative decoding, losslessness, and other implementations."""

@@ -1,0 +1,1 @@
+"""`spec compare`: heads trained with several seeds, measured on the same texts."""
