@@ -1,1 +1,1 @@
-"""Data sets, from the embedded digits to files of many kinds, as tensors."""
+"""Data sets as tensors: scikit-learn's digits, and readers for npz, idx, image folders, CSV, audio and Hugging Face."""

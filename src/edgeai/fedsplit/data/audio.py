@@ -1,6 +1,6 @@
-"""Spoken words as log-mel spectra, from one archive of joined clips.
+"""Audio clips as log-mel spectrograms, from one archive of concatenated clips.
 
-Shapes: n clips of S samples; T times, M mel bands.
+Shapes: n clips of S samples; T time steps, M mel bands.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from edgeai.fedsplit.data.raw import Array, Raw, finish, split
 from edgeai.fedsplit.data.samples import Dataset
 
 _BATCH = 256
-_FLOOR = 1e-6  # of power: quieter is silence
+_FLOOR = 1e-6  # of the power, before the logarithm
 _FULL_SCALE = 32768.0
 
 
 def load_audio(cfg: AudioConfig) -> Dataset:
-    """Reads clips and makes pictures [1, M, T], channels [M, T] or steps [T, M] of them.
+    """Read clips as images [1, M, T], channels [M, T] or steps [T, M].
 
     Raises:
         UsageError: An array is missing, or the offsets do not fit the audio.
@@ -49,8 +49,8 @@ def load_audio(cfg: AudioConfig) -> Dataset:
         is_test = found["take"] < cfg.num_test_takes
         if is_test.all() or not is_test.any():
             raise UsageError(
-                f"{path}: with data.num_test_takes={cfg.num_test_takes} all clips are in one part",
-                hint=f"takes go from {found['take'].min()} to {found['take'].max()}",
+                f"{path}: data.num_test_takes={cfg.num_test_takes} makes all clips training clips or all test clips",
+                hint=f"takes range from {found['take'].min()} to {found['take'].max()}",
             )
         train, test = (
             Raw(x[mask], raw.y[mask], None if raw.groups is None else raw.groups[mask], raw.where)
@@ -60,14 +60,14 @@ def load_audio(cfg: AudioConfig) -> Dataset:
 
 
 def log_mel(clips: Tensor, *, rate_hz: int, num_mels: int, window: int, hop: int) -> Tensor:
-    """Logarithm of the power in mel bands.
+    """Return the logarithm of the power in mel bands.
 
     Args:
-        clips: [n, S], from -1 to 1.
+        clips: Clips [n, S] with values from -1 to 1.
         rate_hz: Sampling rate.
-        num_mels: M.
+        num_mels: Number of mel bands: M.
         window: Length of the Hann window in samples.
-        hop: Samples between two windows.
+        hop: Samples between the starts of two windows.
 
     Returns:
         [n, M, T] with T = 1 + S // hop.
@@ -83,15 +83,15 @@ def log_mel(clips: Tensor, *, rate_hz: int, num_mels: int, window: int, hop: int
 
 
 def mel_bank(num_mels: int, size: int, rate_hz: int) -> Tensor:
-    """Triangles of height 1 that overlap by half, evenly spaced in mel, m = 2595 log10(1 + f / 700).
+    """Return triangular filters of height 1, overlapping by half, evenly spaced in mel, m = 2595 log10(1 + f / 700).
 
     Args:
-        num_mels: M.
-        size: Of the Fourier transform.
-        rate_hz: Sampling rate; the last triangle ends at half of it.
+        num_mels: Number of mel bands: M.
+        size: Size of the Fourier transform.
+        rate_hz: Sampling rate; the last filter ends at half of it.
 
     Returns:
-        [M, size // 2 + 1] weights of the powers.
+        [M, size // 2 + 1] weights of the power spectrum.
     """
     top_mel = 2595 * np.log10(1 + rate_hz / 2 / 700)
     corners_hz = 700 * (10 ** (np.linspace(0, top_mel, num_mels + 2) / 2595) - 1)
@@ -102,12 +102,12 @@ def mel_bank(num_mels: int, size: int, rate_hz: int) -> Tensor:
 
 
 def _clips(where: str, audio: Array, offsets: Array, length: int) -> Tensor:
-    """Clips [n, length], cut or followed by silence."""
+    """Return clips [n, length], truncated or padded with silence."""
     fits = len(offsets) > 1 and offsets[0] >= 0 and offsets[-1] <= len(audio) and bool((np.diff(offsets) > 0).all())
     if audio.ndim != 1 or not fits:
         raise UsageError(
-            f"{where}: the offsets do not cut {len(audio)} samples of audio into clips",
-            hint="clip i goes from offsets[i] to offsets[i + 1]; there is one offset more than clips",
+            f"{where}: the offsets do not divide {len(audio)} samples of audio into clips",
+            hint="clip i is audio[offsets[i]:offsets[i + 1]]; there is one offset more than clips",
         )
     clips = torch.zeros(len(offsets) - 1, length)
     scale = _FULL_SCALE if np.issubdtype(audio.dtype, np.integer) else 1.0

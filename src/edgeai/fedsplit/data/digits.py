@@ -1,4 +1,4 @@
-"""The embedded data set: handwritten digits that come with scikit-learn (UCI Optical Recognition, CC BY 4.0)."""
+"""The handwritten digits that scikit-learn ships (UCI Optical Recognition, CC BY 4.0)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from edgeai.fedsplit.data.raw import Raw, finish, split
 from edgeai.fedsplit.data.samples import Dataset
 
 _TEST_FRAC = 0.2
-_SPLIT_SEED = 0  # the test set is always the same
+_SPLIT_SEED = 0  # the same test set for every run
 _MAX_PIXEL = 16
 
 
 def load_digits(cfg: DigitsConfig) -> Dataset:
-    """1,438 training and 359 test samples [1, 8, 8]."""
+    """Return 1,438 training and 359 test samples [1, 8, 8]."""
     from sklearn import datasets
 
     found = datasets.load_digits()

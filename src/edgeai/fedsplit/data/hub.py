@@ -1,4 +1,4 @@
-"""Hugging Face data sets that lie on disk as save_to_disk writes them."""
+"""Hugging Face data sets on disk, as written by save_to_disk."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from edgeai.core.assets import data_path
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.fedsplit.config.data import HfConfig
-from edgeai.fedsplit.data.npz import pictures_first
+from edgeai.fedsplit.data.npz import channels_first
 from edgeai.fedsplit.data.raw import Array, Raw, finish, no_array, split
 from edgeai.fedsplit.data.samples import Dataset
 
 
 def load_hf(cfg: HfConfig) -> Dataset:
-    """Reads a data set with or without splits.
+    """Read a data set with or without splits.
 
     Raises:
         UsageError: No such folder, split or column, or samples of different shapes.
-        EdgeAIError: The folder is no data set.
+        EdgeAIError: The folder is not a data set.
     """
     import datasets
 
@@ -30,7 +30,7 @@ def load_hf(cfg: HfConfig) -> Dataset:
     except (FileNotFoundError, ValueError, OSError) as error:
         raise EdgeAIError(
             f"cannot read {path} as a data set: {str(error).splitlines()[0]}",
-            hint="data.path is a folder that save_to_disk of the package datasets has written",
+            hint="set data.path to a folder written by save_to_disk of the datasets package",
         ) from None
     if isinstance(found, datasets.DatasetDict):
         train = _raw(cfg, path, _split(path, found, cfg.train, "data.train"), with_groups=True)
@@ -60,17 +60,17 @@ def _raw(cfg: HfConfig, path: Path, table: Any, *, with_groups: bool = False) ->
 
 
 def _inputs(path: Path, name: str, table: Any) -> Array:
-    """A column of pictures, arrays or lists as one array; pictures with channels first."""
+    """Return a column of images, arrays or lists as one array, images with channels first."""
     cells = [np.asarray(cell) for cell in table[name]]
     odd = next((number for number, cell in enumerate(cells) if cell.shape != cells[0].shape), None)
     if odd is not None:
         raise UsageError(
             f'{path}: "{name}" has the shape {list(cells[0].shape)} in sample 0 and {list(cells[odd].shape)} in {odd}',
-            hint="make all samples of one size before saving",
+            hint="give all samples the same size before saving",
         )
     x = np.stack(cells)
     if x.dtype.kind not in "uif":
         raise UsageError(
-            f'{path}: "{name}" holds {x.dtype}, not numbers or pictures', hint="turn texts into tokens first"
+            f'{path}: "{name}" holds {x.dtype}, not numbers or images', hint="convert texts to tokens first"
         )
-    return pictures_first(x, "auto")
+    return channels_first(x, "auto")

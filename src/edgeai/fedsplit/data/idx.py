@@ -1,4 +1,4 @@
-"""Files in the format of MNIST, http://yann.lecun.com/exdb/mnist: a head of big-endian numbers, then bytes."""
+"""Files in the idx format of MNIST, http://yann.lecun.com/exdb/mnist: a big-endian header, then the values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from edgeai.core.assets import data_path
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.fedsplit.config.data import IdxConfig
-from edgeai.fedsplit.data.npz import pictures_first
+from edgeai.fedsplit.data.npz import channels_first
 from edgeai.fedsplit.data.raw import Array, Raw, finish
 from edgeai.fedsplit.data.samples import Dataset
 
@@ -20,7 +20,7 @@ _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: "
 
 
 def load_idx(cfg: IdxConfig) -> Dataset:
-    """Reads the four files of a folder, packed or not.
+    """Read the four files of a folder, plain or gzipped.
 
     Raises:
         UsageError: A file is missing, or is in another format.
@@ -28,7 +28,7 @@ def load_idx(cfg: IdxConfig) -> Dataset:
     folder = data_path(cfg.path)
     train, test = (
         Raw(
-            pictures_first(_read(_find(folder, cfg.prefix, splits, "images")), "auto"),
+            channels_first(_read(_find(folder, cfg.prefix, splits, "images")), "auto"),
             _read(_find(folder, cfg.prefix, splits, "labels")),
             where=f"{splits[0]}-images",
         )
@@ -38,14 +38,14 @@ def load_idx(cfg: IdxConfig) -> Dataset:
 
 
 def _find(folder: Path, prefix: str, splits: tuple[str, ...], what: str) -> Path:
-    """The file of one split, whichever way it is spelled."""
+    """Return the file of one split, under any of its usual names."""
     for split in splits:
         found = sorted(folder.glob(f"{prefix}{split}-{what}*idx*"))
         if found:
             return found[0]
     missing = f"{prefix}{splits[0]}-{what}-idx{3 if what == 'images' else 1}-ubyte"
     others = sorted(path.name for path in folder.glob("*-images*idx*"))
-    hint = f"set data.prefix to what comes before {splits[0]} in {others[0]}" if others else "check data.path"
+    hint = f"set data.prefix to the text before {splits[0]} in {others[0]}" if others else "check data.path"
     raise UsageError(f"no file {missing} or {missing}.gz in {folder}", hint=hint)
 
 
@@ -59,6 +59,6 @@ def _read(path: Path) -> Array:
     shape = [int(size) for size in np.frombuffer(data[4 : 4 + 4 * num_axes], dtype=">u4")] if is_idx else []
     dtype = np.dtype(_TYPES[data[2]]) if is_idx else np.dtype("u1")
     if not is_idx or len(shape) != num_axes or len(data) != 4 + 4 * num_axes + dtype.itemsize * math.prod(shape):
-        raise UsageError(f"{path} is no whole idx file", hint="get it again; a packed one ends in .gz")
+        raise UsageError(f"{path} is not a complete idx file", hint="download it again; a gzipped file ends in .gz")
     values = np.frombuffer(data, dtype=dtype, offset=4 + 4 * num_axes).reshape(shape)
     return values.astype(dtype.newbyteorder("="))

@@ -1,4 +1,4 @@
-"""Pictures in folders named after their classes, decoded once and kept in the cache."""
+"""Image folders, one subfolder per class; images are decoded once and cached."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from edgeai.fedsplit.data.raw import Array, Raw, finish, split
 from edgeai.fedsplit.data.samples import Dataset
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
-_FORMAT = 1  # of the file in the cache
+_FORMAT = 1  # version of the cache file
 
 
 @dataclass(frozen=True)
 class _Form:
-    """What every picture is made into."""
+    """Size and mode that every image is converted to."""
 
     height: int
     width: int
     mode: str
-    """As Pillow calls it: L or RGB."""
+    """Pillow mode: L or RGB."""
 
 
 def load_images(cfg: ImagesConfig) -> Dataset:
-    """Reads <path>/<split>/<class>/*.png or .jpg, to [C, H, W].
+    """Read <path>/<split>/<class>/*.png or .jpg as [C, H, W].
 
     Raises:
-        UsageError: No such folder, or one without classes or pictures.
-        EdgeAIError: A picture cannot be read.
+        UsageError: There is no such folder, or one without classes or images.
+        EdgeAIError: An image cannot be read.
     """
     root = assets.data_path(cfg.path)
     form: _Form | None = None
@@ -51,7 +51,7 @@ def load_images(cfg: ImagesConfig) -> Dataset:
 
 
 def _files(folder: Path) -> list[tuple[Path, str]]:
-    """Pictures and their classes, sorted by both."""
+    """Return image files and their classes, sorted by class and name."""
     if not folder.is_dir():
         near = sorted(path.name for path in folder.parent.glob("*") if path.is_dir()) if folder.parent.is_dir() else []
         hint = f"set data.train and data.test; there are {', '.join(near)}" if near else "check data.path"
@@ -59,27 +59,27 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
         raise UsageError(
-            f"no folders of classes in {folder}", hint="pictures belong in <path>/<split>/<class>/, such as train/cat/"
+            f"no class folders in {folder}", hint="put images into <path>/<split>/<class>/, such as train/cat/"
         )
     files = []
     for folder_of_class in classes:
         found = sorted(path for path in folder_of_class.iterdir() if path.suffix.lower() in _SUFFIXES)
         if not found:
             raise UsageError(
-                f"no pictures in {folder_of_class}", hint="remove the folder, or put .png or .jpg files there"
+                f"no images in {folder_of_class}", hint="remove the folder, or put .png or .jpg files there"
             )
         files += [(path, folder_of_class.name) for path in found]
     return files
 
 
 def _form(cfg: ImagesConfig, first: Path) -> _Form:
-    picture = _open(first)
-    is_grey = picture.mode in ("1", "L", "LA", "I", "I;16") if cfg.colour == "auto" else cfg.colour == "grey"
-    return _Form(cfg.height or picture.height, cfg.width or picture.width, "L" if is_grey else "RGB")
+    image = _open(first)
+    is_grey = image.mode in ("1", "L", "LA", "I", "I;16") if cfg.colour == "auto" else cfg.colour == "grey"
+    return _Form(cfg.height or image.height, cfg.width or image.width, "L" if is_grey else "RGB")
 
 
 def _cached(folder: Path, files: list[Path], form: _Form) -> Array:
-    """All pictures [n, C, H, W] uint8, from the cache if the files are as they were."""
+    """Return all images [n, C, H, W] uint8, from the cache if no file has changed."""
     digest = hashlib.sha256(repr((_FORMAT, form)).encode())
     for path in files:
         stat = path.stat()
@@ -90,7 +90,7 @@ def _cached(folder: Path, files: list[Path], form: _Form) -> Array:
             with np.load(place, allow_pickle=False) as archive:
                 return archive["x"]
         except (OSError, ValueError, KeyError, EOFError):
-            pass  # cut short by a full disk: decode again
+            pass  # truncated by a full disk: decode again
     x = np.stack([_decode(path, form) for path in files])
     partial = place.with_name(f".part-{place.name}")
     try:
@@ -98,22 +98,22 @@ def _cached(folder: Path, files: list[Path], form: _Form) -> Array:
         np.savez_compressed(partial, x=x)
         partial.replace(place)
     except OSError:
-        partial.unlink(missing_ok=True)  # the cache saves time; without it all goes on
+        partial.unlink(missing_ok=True)  # the cache only saves time
     return x
 
 
 def _decode(path: Path, form: _Form) -> Array:
-    picture = _open(path)
-    if picture.size != (form.width, form.height):
-        picture = picture.resize((form.width, form.height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture.convert(form.mode), dtype=np.uint8)
+    image = _open(path)
+    if image.size != (form.width, form.height):
+        image = image.resize((form.width, form.height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image.convert(form.mode), dtype=np.uint8)
     return pixels[None] if form.mode == "L" else pixels.transpose(2, 0, 1)
 
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
+        with Image.open(path) as image:
+            image.load()
+            return image
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise EdgeAIError(f"cannot read the picture {path}: {error}", hint="remove it, or get it again") from None
+        raise EdgeAIError(f"cannot read the image {path}: {error}", hint="remove it, or download it again") from None

@@ -1,4 +1,4 @@
-"""From a config to a data set."""
+"""Load the data set that a config names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from edgeai.fedsplit.data.samples import Dataset
 
 
 def load_data(cfg: DataConfig) -> Dataset:
-    """Reads a data set, takes as many samples as were asked for, and normalises them.
+    """Read a data set, take the configured number of samples, and normalize them.
 
-    Files lie where the config says, or below EDGEAI_DATA.
+    Paths are relative to the working directory or to EDGEAI_DATA.
 
     Raises:
-        UsageError: A file, array, column or class is missing, or a value is no number.
+        UsageError: A file, array, column or class is missing, or a value is not a number.
         EdgeAIError: A file cannot be read.
     """
     if isinstance(cfg, DigitsConfig):

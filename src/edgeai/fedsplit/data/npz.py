@@ -14,14 +14,14 @@ from edgeai.fedsplit.config.data import NpzConfig
 from edgeai.fedsplit.data.raw import Array, Raw, finish, no_array, split
 from edgeai.fedsplit.data.samples import Dataset
 
-_COLOURS = (1, 3, 4)
+_NUM_CHANNELS = (1, 3, 4)
 
 
 def load_npz(cfg: NpzConfig) -> Dataset:
-    """Reads x_train, y_train, x_test and y_test, or what the config calls them.
+    """Read the arrays x_train, y_train, x_test and y_test, under the names in the config.
 
     Raises:
-        UsageError: No such file or array, or arrays that do not fit.
+        UsageError: There is no such file or array, or the arrays do not fit together.
         EdgeAIError: The file cannot be read.
     """
     path = data_path(cfg.path)
@@ -29,28 +29,28 @@ def load_npz(cfg: NpzConfig) -> Dataset:
     if cfg.x_test is not None:
         named |= {"x_test": cfg.x_test, "y_test": cfg.y_test or cfg.y_train}
     found = read_arrays(path, {key: name for key, name in named.items() if name is not None})
-    x = pictures_first(found["x_train"], cfg.channels)
+    x = channels_first(found["x_train"], cfg.channels)
     train = Raw(x, found["y_train"], found.get("groups"), where=cfg.x_train)
     if cfg.x_test is None:
         train, test = split(train, cfg.test_frac, cfg.pick_seed)
     else:
-        test = Raw(pictures_first(found["x_test"], cfg.channels), found["y_test"], where=cfg.x_test)
+        test = Raw(channels_first(found["x_test"], cfg.channels), found["y_test"], where=cfg.x_test)
     return finish(cfg, path.stem, train, test)
 
 
 def read_arrays(path: Path, named: dict[str, str]) -> dict[str, Array]:
-    """Reads arrays of a NumPy archive.
+    """Read arrays of a NumPy archive.
 
     Args:
         path: The archive.
-        named: Key of the config to name of the array.
+        named: Array names by config key.
 
     Returns:
-        Key to array.
+        Arrays by config key.
 
     Raises:
-        UsageError: It has no such array, or one of Python objects.
-        EdgeAIError: It is no archive.
+        UsageError: An array is missing or holds Python objects.
+        EdgeAIError: The file is not an archive.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -62,19 +62,19 @@ def read_arrays(path: Path, named: dict[str, str]) -> dict[str, Array]:
         raise EdgeAIError(f"cannot read {path} as a NumPy archive: {_first_line(error)}") from None
     except ValueError as error:
         raise UsageError(
-            f"{path}: {_first_line(error)}", hint="save arrays of numbers or texts, not of objects"
+            f"{path}: {_first_line(error)}", hint="save arrays of numbers or strings, not of objects"
         ) from None
 
 
-def pictures_first(x: Array, channels: str) -> Array:
-    """Puts the channels of pictures first.
+def channels_first(x: Array, channels: str) -> Array:
+    """Move the channels of images to the first axis of a sample.
 
     Args:
-        x: [n, H, W], [n, H, W, C] or [n, C, H, W], or anything else.
-        channels: auto, first, last or none.
+        x: Images [n, H, W], [n, H, W, C] or [n, C, H, W], or other arrays.
+        channels: Position of the channels: auto, first, last, or none if samples are not images.
 
     Returns:
-        [n, C, H, W]; what is no picture stays as it is.
+        [n, C, H, W]; arrays that are not images are returned unchanged.
     """
     if channels == "auto":
         channels = _guess(x.shape) if x.dtype == np.uint8 else "none"
@@ -88,7 +88,7 @@ def pictures_first(x: Array, channels: str) -> Array:
 def _guess(shape: Sequence[int]) -> str:
     if len(shape) == 3:
         return "first"
-    return "last" if len(shape) == 4 and shape[-1] in _COLOURS and shape[1] not in _COLOURS else "none"
+    return "last" if len(shape) == 4 and shape[-1] in _NUM_CHANNELS and shape[1] not in _NUM_CHANNELS else "none"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The way from arrays to a data set that all kinds of files share: split, classes, checks, a part of it, levels.
+"""From arrays to a data set, for all file formats: checks, split, class numbers, subset, normalization.
 
 Shapes: n samples; x [n, ...], y [n].
 """
@@ -23,14 +23,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Raw:
-    """Samples as a file has them, and what they are called there."""
+    """Samples as stored in a file."""
 
     x: Array
     y: Array
     """Labels of any type."""
     groups: Array | None = None
     where: str = "x"
-    """What errors call the samples."""
+    """Name of the samples in error messages."""
 
 
 def finish(
@@ -43,19 +43,20 @@ def finish(
     features: Sequence[str] = (),
     columns: Sequence[str] = (),
 ) -> Dataset:
-    """Numbers the classes, takes the asked part of the samples, and normalises it.
+    """Number the classes, take a subset of the samples and normalize it; return the data set.
 
     Args:
-        cfg: How many samples, and which levels.
-        name: Of the data set; errors begin with it.
-        train: 8-bit inputs count from 0 to 1; other integers are tokens.
-        test: The same.
-        classes: Names of the classes 0, 1, ... that y counts; by default the sorted values of y.
+        cfg: Number of samples and normalization.
+        name: Name of the data set, with which error messages begin.
+        train: Training samples; 8-bit inputs are scaled to 0..1, other integers are tokens.
+        test: Test samples, of the same kind.
+        classes: Class names if y holds class numbers from 0; None to number the sorted values of y.
         features: Names of a table's inputs.
-        columns: The column of each of them.
+        columns: Column that each input comes from.
 
     Raises:
-        UsageError: Arrays do not fit, a value is no number, a class is only in test, or too many samples are asked for.
+        UsageError: Arrays do not fit together, a value is not finite, a class occurs only in test samples, or there are
+            too few samples.
     """
     for part in (train, test):
         _check(name, part)
@@ -82,7 +83,7 @@ def finish(
 
 
 def split(raw: Raw, test_frac: float, seed: int) -> tuple[Raw, Raw]:
-    """Takes a share of each class, at random, as test samples; the rest keeps its order."""
+    """Split off a random share of each class as test samples; return training and test samples in their order."""
     y = np.unique(raw.y.astype(str), return_inverse=True)[1]
     num_test = max(1, round(test_frac * len(y)))
     is_test = np.zeros(len(y), dtype=bool)
@@ -95,33 +96,35 @@ def split(raw: Raw, test_frac: float, seed: int) -> tuple[Raw, Raw]:
 
 
 def pick(name: str, y: Array, num: int | None, seed: int, key: str) -> Array:
-    """Rows of `num` samples, each class in its share, in their order.
+    """Return the rows of `num` samples in their order, classes in proportion.
 
     Raises:
-        UsageError: There are fewer.
+        UsageError: There are fewer samples.
     """
     if num is None or num == len(y):
         return np.arange(len(y))
     if num > len(y):
-        raise UsageError(f"data.{key}: {num} samples asked for, {name} has {len(y)}", hint="leave it empty to take all")
+        raise UsageError(
+            f"data.{key}: {num} is more than the {len(y)} samples of {name}", hint="leave it empty for all"
+        )
     return np.sort(_stratified(y, num, np.random.default_rng(seed)))
 
 
 def normalised(dataset: Dataset, mean: Level, std: Level) -> Dataset:
-    """Subtracts the mean and divides by the deviation, of all inputs or of each channel; tokens stay.
+    """Return a data set with inputs normalized, over all inputs or per channel; tokens are left unchanged.
 
     Args:
-        dataset: Its inputs are pictures or sequences with channels first, or have none.
-        mean: auto measures both on the training samples.
-        std: A channel that never changes is only shifted.
+        dataset: Data set with images or sequences, channels first, or inputs without channels.
+        mean: Mean to subtract; auto measures mean and deviation on the training samples.
+        std: Deviation to divide by; a constant channel is only shifted.
 
     Raises:
-        UsageError: There are not as many values as channels.
+        UsageError: The number of values does not match the number of channels.
     """
     x = dataset.train.x
     if not x.is_floating_point():
         return dataset
-    axes = [axis for axis in range(x.ndim) if axis != 1 or x.ndim < 4]  # channels are told apart in pictures only
+    axes = [axis for axis in range(x.ndim) if axis != 1 or x.ndim < 4]  # per channel for images only
     if mean == "auto" or std == "auto":
         shift, scale = x.mean(axes, keepdim=True), x.std(axes, correction=0, keepdim=True)
         scale = torch.where(scale > 0, scale, 1.0)
@@ -132,7 +135,7 @@ def normalised(dataset: Dataset, mean: Level, std: Level) -> Dataset:
 
 
 def no_array(where: str, name: str, known: Sequence[str], key: str) -> UsageError:
-    """The error for an array or column that is not there, with the nearest that is."""
+    """Return the error for a missing array or column, with the nearest existing name."""
     near = nearest(name, known)
     hint = f'did you mean "{near}"? ' if near else ""
     return UsageError(f'{where} has no "{name}"', hint=f"{hint}set {key} to one of {', '.join(known)}")
@@ -157,19 +160,19 @@ def _check(name: str, raw: Raw) -> None:
 def _number_classes(
     name: str, train: Array, test: Array, classes: Sequence[str] | None
 ) -> tuple[Array, Array, tuple[str, ...]]:
-    """Labels of any type to numbers from 0, in sorted order."""
+    """Return training and test labels as numbers from 0, and the class names in sorted order."""
     if classes is not None:
         return train.astype(np.int64), test.astype(np.int64), tuple(classes)
     if train.ndim != 1 or test.ndim != 1:
         raise UsageError(
-            f"{name}: labels have the shape {list(train.shape)}, expected one a sample", hint="see data.y_train"
+            f"{name}: labels have the shape {list(train.shape)}, expected one per sample", hint="see data.y_train"
         )
     train, test = _whole(train), _whole(test)
     known = np.unique(train)
     unknown = np.setdiff1d(test, known)
     if len(unknown):
         raise UsageError(
-            f'{name}: class "{unknown[0]}" is in the test samples, but not in the training samples',
+            f'{name}: class "{unknown[0]}" is in the test samples but not in the training samples',
             hint="every class needs training samples; check how the files were split",
         )
     names = tuple(str(value) for value in known)
@@ -178,13 +181,13 @@ def _number_classes(
 
 
 def _whole(y: Array) -> Array:
-    """Labels 0.0, 1.0 as 0, 1."""
+    """Return integral float labels as integers."""
     is_whole = np.issubdtype(y.dtype, np.floating) and bool((y == np.round(y)).all())
     return y.astype(np.int64) if is_whole else y
 
 
 def _stratified(y: Array, num: int, rng: np.random.Generator) -> Array:
-    """Rows of `num` samples: of each class its share, by the largest remainders, at random."""
+    """Return random rows of `num` samples, classes in proportion by largest remainders."""
     sizes = np.bincount(y)
     exact = sizes * num / len(y)
     wanted = np.floor(exact).astype(int)
@@ -193,7 +196,7 @@ def _stratified(y: Array, num: int, rng: np.random.Generator) -> Array:
 
 
 def _as_inputs(x: Array) -> Tensor:
-    """8-bit numbers to 0..1, other integers to int64 tokens, the rest to float32."""
+    """Return 8-bit inputs scaled to 0..1, other integers as int64 tokens, the rest as float32."""
     if x.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(x)).float() / 255
     if np.issubdtype(x.dtype, np.integer):
@@ -207,6 +210,6 @@ def _level(dataset: Dataset, key: str, level: Level) -> Tensor:
     num_channels = x.shape[1] if x.ndim > 2 else 1
     if len(values) not in (1, num_channels):
         raise UsageError(
-            f"data.{key}: {len(values)} values for {num_channels} channels", hint="give one value, or one a channel"
+            f"data.{key}: {len(values)} values for {num_channels} channels", hint="give one value, or one per channel"
         )
     return values.view(1, -1, *[1] * (x.ndim - 2)) if x.ndim > 2 else values

@@ -1,7 +1,7 @@
-"""What a data set is once it is read.
+"""Records of samples and data sets.
 
-Shapes: n samples; x is [n, C, H, W] for pictures, [n, C, T] or [n, T, F] for sequences, [n, F] for tables, and
-[n, T] int64 for tokens.
+Shapes: n samples; x is [n, C, H, W] for images, [n, C, T] or [n, T, F] for sequences, [n, F] for tables, and [n, T]
+int64 for tokens.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ class Samples:
     x: Tensor
     """[n, ...] float32, or int64 for tokens."""
     y: Tensor
-    """[n] int64, from 0."""
+    """[n] int64 class numbers, from 0."""
 
     def __len__(self) -> int:
         return len(self.y)
 
     def pick(self, rows: Tensor) -> Samples:
-        """The samples at `rows`, int64, in that order."""
+        """Return the samples at `rows`, int64, in that order."""
         return Samples(self.x[rows], self.y[rows])
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test samples that share classes and shape."""
+    """Training and test samples with the same classes and shape."""
 
     name: str
     train: Samples
@@ -41,13 +41,13 @@ class Dataset:
     """[n] int64: the natural client of each training sample, such as a speaker, from 0."""
     group_names: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
-    """Of a table: the name of each input."""
+    """Name of each input of a table."""
     columns: tuple[str, ...] = ()
-    """Of a table: the column that each input came from; categories make several inputs of one column."""
+    """Column of each input of a table; a categorical column has several inputs."""
 
     @property
     def num_classes(self) -> int:
-        """Classes that a model has to tell apart."""
+        """Number of classes."""
         return len(self.classes)
 
     @property

@@ -1,8 +1,8 @@
 """Tables in CSV files, for split learning by columns.
 
-A column is one of numbers if all its training values are; every other one is of categories, and becomes one input for
-each value that it has in the training rows. A value that is only in the test rows sets none of them. A question mark,
-or nothing, is a category like any other.
+A column is numeric if all its training values are numbers. Any other column is categorical: it becomes one input per
+value in the training rows, and a value that occurs only in test rows sets none of them. A question mark or an empty
+cell is a category too.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ MISSING = "?"
 class _Table:
     names: tuple[str, ...]
     rows: Array
-    """[n, columns] of texts."""
+    """[n, columns] strings."""
     where: str
 
 
 def load_csv(cfg: CsvConfig) -> Dataset:
-    """Reads a table, to [n, inputs].
+    """Read a table as samples [n, inputs].
 
     Raises:
-        UsageError: No such file or column, a row of another length, or a number that is none.
+        UsageError: A file or column is missing, a row has another length, or a numeric column holds other values.
         EdgeAIError: The file cannot be read.
     """
     table = _read(cfg, cfg.path)
@@ -56,7 +56,7 @@ def load_csv(cfg: CsvConfig) -> Dataset:
         owners += [name] * len(names)
     x_train, x_test = (np.concatenate([found[part] for found in inputs], axis=1) for part in (0, 1))
     return finish(
-        cfg.model_copy(update={"mean": 0.0, "std": 1.0}),  # numbers are standardised already, categories stay 0 and 1
+        cfg.model_copy(update={"mean": 0.0, "std": 1.0}),  # numbers are standardized already, categories stay 0 and 1
         data_path(cfg.path).stem,
         Raw(x_train, train.y, train.groups, where="the table"),
         Raw(x_test, test.y, where="the test table"),
@@ -66,7 +66,7 @@ def load_csv(cfg: CsvConfig) -> Dataset:
 
 
 def _read(cfg: CsvConfig, name: str) -> _Table:
-    """Reads a file; the first line names the columns unless the config does."""
+    """Read a file; its first line names the columns unless the config does."""
     path, names = data_path(name), cfg.columns
     lines = _lines(cfg, path)
     if not names and lines:
@@ -74,16 +74,16 @@ def _read(cfg: CsvConfig, name: str) -> _Table:
     if not lines:
         raise UsageError(f"{path} has no rows", hint="check data.path")
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
-        raise UsageError(f'{path}: two columns are called "{twice[0]}"', hint="give their names in data.columns")
+        raise UsageError(f'{path}: two columns are named "{twice[0]}"', hint="give unique names in data.columns")
     for line, cells in lines:
         if len(cells) != len(names):
-            hint = "check data.delimiter" if len(cells) == 1 else "data.columns names all columns, in order"
+            hint = "check data.delimiter" if len(cells) == 1 else "list all columns, in order, in data.columns"
             raise UsageError(f"{path}:{line}: {len(cells)} values for {len(names)} columns", hint=hint)
     return _Table(names, np.array([cells for _, cells in lines]), str(path))
 
 
 def _lines(cfg: CsvConfig, path: Path) -> list[tuple[int, list[str]]]:
-    """Line number and values of each row that is neither empty nor a comment."""
+    """Return line number and values of each row that is neither empty nor a comment."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, delimiter=cfg.delimiter, skipinitialspace=True)
@@ -102,7 +102,7 @@ def _expect_columns(cfg: CsvConfig, table: _Table) -> None:
 
 
 def _parts(cfg: CsvConfig, table: _Table) -> tuple[Raw, Raw]:
-    """Training and test rows; x is all columns as texts."""
+    """Return training and test rows; x holds all columns as strings."""
     train = _raw(cfg, table)
     if cfg.test_path is None:
         return split(train, cfg.test_frac, cfg.pick_seed)
@@ -122,7 +122,7 @@ def _raw(cfg: CsvConfig, table: _Table) -> Raw:
 
 
 def _encode(cfg: CsvConfig, where: str, name: str, train: Array, test: Array) -> tuple[list[str], tuple[Array, Array]]:
-    """One column as inputs: their names, and training and test values [n, inputs]."""
+    """Return the inputs of one column: their names, and training and test values [n, inputs]."""
     numbers = None if name in cfg.categorical else _numbers(train)
     if numbers is None:
         train, test = (np.where(values == "", MISSING, values) for values in (train, test))
@@ -135,8 +135,8 @@ def _encode(cfg: CsvConfig, where: str, name: str, train: Array, test: Array) ->
         if part is None or bad.any():
             odd = next((cell for cell in cells if not math.isfinite(_number(cell))), "")
             raise UsageError(
-                f'{where}: column "{name}" holds "{odd}" in its {what}rows, which is no number',
-                hint=f"fill it in, or make the column one of categories: data.categorical=[{name}]",
+                f'{where}: column "{name}" holds "{odd}" in its {what}rows, which is not a number',
+                hint=f"correct it, or declare the column categorical: data.categorical=[{name}]",
             )
     assert test_numbers is not None
     mean, std = numbers.mean(), numbers.std() or 1.0

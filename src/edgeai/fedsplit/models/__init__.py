@@ -1,1 +1,1 @@
-"""Models as chains of named layers, and the factory that builds them."""
+"""Models as sequences of named layers, and the factory that builds them."""

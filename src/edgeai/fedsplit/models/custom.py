@@ -1,4 +1,4 @@
-"""The user's own model, by the name of a function in a file or package."""
+"""A user-defined model, built by a function in a file or package."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _CALL = "it is called with sample_shape, num_classes and model.options: def buil
 
 
 def custom(path: str, options: Mapping[str, Any], shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """Calls the user's function and tries the model on two samples of zeros.
+    """Call the user's function, and check its model on two samples of zeros.
 
     Args:
         path: "file.py:function" or "package.module:function".
-        options: Further arguments of the function.
-        shape: Of a sample.
-        num_classes: Outputs.
+        options: Further keyword arguments of the function.
+        shape: Shape of a sample.
+        num_classes: Number of outputs.
 
     Raises:
-        UsageError: There is no such function, or it returns no chain of layers for these samples.
+        UsageError: The function does not exist, or does not return an nn.Sequential that fits these samples.
         EdgeAIError: The user's code fails.
     """
     function = _find(path)
@@ -57,7 +57,7 @@ def custom(path: str, options: Mapping[str, Any], shape: Sequence[int], num_clas
 def _find(path: str) -> Callable[..., Any]:
     place, colon, name = path.rpartition(":")
     if not colon or not place or not name:
-        raise UsageError(f'model.path: "{path}" names no function', hint=_HINT)
+        raise UsageError(f'model.path: "{path}" does not name a function', hint=_HINT)
     module = _module(place)
     found = getattr(module, name, None)
     if not callable(found):
@@ -68,7 +68,7 @@ def _find(path: str) -> Callable[..., Any]:
 
 
 def _module(place: str) -> ModuleType:
-    """Imports a package's module, or runs a file."""
+    """Import a module of a package, or execute a file."""
     if not place.endswith(".py"):
         try:
             return importlib.import_module(place)
@@ -81,7 +81,7 @@ def _module(place: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"model.path: no file {file}", hint=_HINT)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there for their module
+    sys.modules[spec.name] = module  # dataclasses look up their module there
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -90,17 +90,17 @@ def _module(place: str) -> ModuleType:
 
 
 def _try(path: str, model: nn.Sequential, shape: Sequence[int], num_classes: int) -> None:
-    """Runs the model once; inputs may be numbers or tokens."""
+    """Run the model once, on numbers or, if that fails, on tokens."""
     was_training = model.training
-    model.eval()  # running statistics and the random state stay as they are
+    model.eval()  # leaves running statistics and random state unchanged
     try:
         scores = _scores(path, model, shape)
     finally:
         model.train(was_training)
     if scores.ndim < 2 or scores.shape[0] != 2 or scores.shape[-1] != num_classes:
         raise UsageError(
-            f"model.path: {path} gives {list(scores.shape)} for 2 samples, expected [2, {num_classes}]",
-            hint="the last layer has one output a class",
+            f"model.path: {path} returns {list(scores.shape)} for 2 samples, expected [2, {num_classes}]",
+            hint="the last layer needs one output per class",
         )
 
 
@@ -117,13 +117,13 @@ def _scores(path: str, model: nn.Sequential, shape: Sequence[int]) -> Tensor:
                 reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
                 raise UsageError(
                     f"model.path: {path} does not run on samples of shape {list(shape)}: {reason}",
-                    hint="the function is given sample_shape and num_classes: build the layers for them",
+                    hint="build the layers for the sample_shape and num_classes that the function receives",
                 ) from None
     return scores
 
 
 def _failed(where: str, error: Exception) -> EdgeAIError:
-    """The user's mistake in one line, with the place of its last line."""
+    """Return the user's error as one line, with file and line number."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if len(frames) > 1 else ""
-    return EdgeAIError(f"model.path: {where} failed: {place}{type(error).__name__}: {error}", hint="correct it there")
+    return EdgeAIError(f"model.path: {where} failed: {place}{type(error).__name__}: {error}", hint="fix it there")

@@ -1,6 +1,6 @@
-"""Nets for pictures: LeNet-5, the net of the NoPeek experiments, a small CNN; and fully connected layers.
+"""Image models: LeNet-5, the net of the NoPeek experiments, a small CNN; and an MLP.
 
-Shapes: samples [C, H, W] unless said otherwise.
+Shapes: samples [C, H, W] unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Shape3 = tuple[int, int, int]
 
 
 def lenet5(shape: Shape3, num_classes: int) -> nn.Sequential:
-    """LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling; the first convolution is padded by 2.
+    """Return LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling; the first convolution is padded by 2.
 
-    Cuts of one 28x28 sample: 1,176 values behind conv1, 400 behind conv2, 120 behind fc1, 84 behind fc2.
+    Values at the cuts for a 28x28 sample: 1,176 after conv1, 400 after conv2, 120 after fc1, 84 after fc2.
     """
     channels, height, width = shape
     flat = 16 * ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2)
@@ -32,12 +32,12 @@ def lenet5(shape: Shape3, num_classes: int) -> nn.Sequential:
 
 
 def nopeek(shape: Shape3, num_classes: int, *, softmax: bool) -> nn.Sequential:
-    """The net of Titcombe et al. 2021, cut behind fc1, whose tanh bounds what crosses.
+    """Return the net of Titcombe et al. 2021, cut after fc1, whose tanh bounds the smashed data.
 
     Args:
-        shape: Of a sample.
-        num_classes: Outputs.
-        softmax: End with one, as the published code does although its loss has one too.
+        shape: Shape of a sample.
+        num_classes: Number of outputs.
+        softmax: Whether to end with a softmax, as the published code does although its loss includes one.
     """
     channels, height, width = shape
     flat = 64 * ((height - 4) // 2) * ((width - 4) // 2)
@@ -52,7 +52,7 @@ def nopeek(shape: Shape3, num_classes: int, *, softmax: bool) -> nn.Sequential:
 
 
 def cnn(shape: Shape3, num_classes: int, *, channels: Sequence[int], hidden: int, norm: str) -> nn.Sequential:
-    """3x3 convolutions, each with normalisation, ReLU and 2x2 max-pooling, then two fully connected layers."""
+    """Return 3x3 convolutions, each with normalization, ReLU and 2x2 max-pooling, then two fully connected layers."""
     layers: dict[str, nn.Module] = {}
     inner, height, width = shape
     for number, outer in enumerate(channels, 1):
@@ -64,7 +64,7 @@ def cnn(shape: Shape3, num_classes: int, *, channels: Sequence[int], hidden: int
 
 
 def mlp(shape: Sequence[int], num_classes: int, hidden: Sequence[int]) -> nn.Sequential:
-    """Fully connected layers with ReLU; samples of any shape."""
+    """Return fully connected layers with ReLU, for samples of any shape."""
     layers: dict[str, nn.Module] = {}
     inner = math.prod(shape)
     for number, outer in enumerate(hidden, 1):

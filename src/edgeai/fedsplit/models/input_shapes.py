@@ -1,4 +1,4 @@
-"""Which inputs a model can take, and normalisation between its layers."""
+"""Checks of input shapes, and building blocks that all models share."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from torch import nn
 from edgeai.core.errors import UsageError
 
 
-def picture_shape(kind: str, shape: Sequence[int], *, least_px: int) -> tuple[int, int, int]:
-    """Checks that samples are pictures [C, H, W] and not too small.
+def image_shape(kind: str, shape: Sequence[int], *, least_px: int) -> tuple[int, int, int]:
+    """Check that samples are images [C, H, W] of at least `least_px` px; return their shape.
 
     Raises:
-        UsageError: They are something else, or smaller.
+        UsageError: They are not.
     """
     if len(shape) != 3:
-        raise wrong_shape(kind, "pictures [C, H, W]", shape)
+        raise wrong_shape(kind, "images [C, H, W]", shape)
     channels, height, width = shape
     if min(height, width) < least_px:
         raise UsageError(
-            f"model {kind} takes pictures from {least_px}x{least_px} px on, these have {height}x{width}",
+            f"model {kind} takes images of at least {least_px}x{least_px} px, these have {height}x{width}",
             hint="choose a smaller model, such as model.kind=cnn or mlp",
         )
     return channels, height, width
 
 
 def wrong_shape(kind: str, wanted: str, shape: Sequence[int]) -> UsageError:
-    """The error for samples that a model cannot take."""
+    """Return the error for samples of an unsuitable shape."""
     return UsageError(
         f"model {kind} takes {wanted}, these samples have the shape {list(shape)}",
-        hint="choose a model that fits the data, such as model.kind=mlp, which takes any",
+        hint="choose a model that fits the data, such as model.kind=mlp, which takes any shape",
     )
 
 
 def norm_layers(norm: str, channels: int, *, dims: int, num_groups: int = 8) -> list[nn.Module]:
-    """Normalisation over channels, as no layer or one.
+    """Return a list with one normalization layer, or an empty list.
 
     Args:
-        norm: group, batch or none.
-        channels: Channels of the input.
-        dims: Axes behind the channels, 1 or 2.
-        num_groups: At most so many groups; always a divisor of the channels.
+        norm: Kind of normalization: group, batch or none.
+        channels: Number of input channels.
+        dims: Number of axes after the channels, 1 or 2.
+        num_groups: Largest number of groups; the actual number divides the channels.
     """
     if norm == "group":
         return [nn.GroupNorm(math.gcd(channels, num_groups), channels)]
@@ -52,7 +52,7 @@ def norm_layers(norm: str, channels: int, *, dims: int, num_groups: int = 8) -> 
 
 
 def chain(**layers: nn.Module) -> nn.Sequential:
-    """A chain of layers by name."""
+    """Return the layers as nn.Sequential, named by their keywords."""
     found = nn.Sequential()
     for name, layer in layers.items():
         found.add_module(name, layer)

@@ -1,7 +1,7 @@
 """ResNet-18 (He et al. 2016, https://arxiv.org/abs/1512.03385), block by block.
 
-Differs from the paper: GroupNorm instead of BatchNorm unless asked for, and a 3x3 stem without pooling for small
-pictures. With the large stem, width 64 and 1,000 classes it has the paper's 11,689,512 parameters.
+Differs from the paper: GroupNorm by default instead of BatchNorm, and a 3x3 stem without pooling for small images.
+With the large stem, width 64 and 1,000 classes it has the paper's 11,689,512 parameters.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _NUM_GROUPS = 32  # Wu and He 2018
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a way around them.
+    """Residual block with two 3x3 convolutions.
 
     Args:
         inner: Channels of the input.
         outer: Channels of the output.
-        stride: Of the first convolution.
-        norm: group or batch.
+        stride: Stride of the first convolution.
+        norm: Kind of normalization: group or batch.
     """
 
     def __init__(self, inner: int, outer: int, *, stride: int, norm: str) -> None:
@@ -41,20 +41,20 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, inner, H, W] to [b, outer, H / stride, W / stride]."""
+        """Map [b, inner, H, W] to [b, outer, H / stride, W / stride]."""
         out: Tensor = self.relu(self.body(x) + self.shortcut(x))
         return out
 
 
 def resnet18(shape: tuple[int, int, int], num_classes: int, *, width: int, norm: str, large: bool) -> nn.Sequential:
-    """Stem, four stages of two blocks, mean over the picture, output.
+    """Return stem, four stages of two blocks, global average pooling and output layer.
 
     Args:
-        shape: [C, H, W] of a sample.
-        num_classes: Outputs.
-        width: Channels of the first stage; each further one has twice as many.
-        norm: group or batch.
-        large: The paper's stem, which makes pictures four times smaller.
+        shape: Shape [C, H, W] of a sample.
+        num_classes: Number of outputs.
+        width: Channels of the first stage; they double at each further stage.
+        norm: Kind of normalization: group or batch.
+        large: Whether to use the paper's stem, which reduces height and width by 4.
     """
     if large:
         conv, pool = nn.Conv2d(shape[0], width, 7, stride=2, padding=3, bias=False), [nn.MaxPool2d(3, 2, padding=1)]

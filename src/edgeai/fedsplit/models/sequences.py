@@ -1,4 +1,4 @@
-"""Nets for sequences: convolutions over time, the heart beat net of Abuadbba et al. 2020, and recurrent layers.
+"""Sequence models: convolutions over time, the heartbeat net of Abuadbba et al. 2020, and recurrent layers.
 
 Shapes: b samples of T steps; convolutions take [b, C, T], recurrent layers [b, T, F].
 """
@@ -18,7 +18,7 @@ _SLOPE = 0.01
 def cnn1d(
     shape: Sequence[int], num_classes: int, *, channels: Sequence[int], kernel: int, hidden: int, norm: str
 ) -> nn.Sequential:
-    """Convolutions, each with normalisation, ReLU and max-pooling by 2, then two fully connected layers."""
+    """Return convolutions, each with normalization, ReLU and max-pooling by 2, then two fully connected layers."""
     inner, length = _channels_and_length("cnn1d", shape, least=2 ** len(channels))
     layers: dict[str, nn.Module] = {}
     for number, outer in enumerate(channels, 1):
@@ -31,9 +31,9 @@ def cnn1d(
 
 
 def ecg(shape: Sequence[int], num_classes: int, *, num_convs: int) -> nn.Sequential:
-    """The net that Abuadbba et al. (AsiaCCS 2020) cut behind pool2: 1,424 parameters at the client, 512 values cross.
+    """Return the net that Abuadbba et al. (AsiaCCS 2020) cut after pool2: 1,424 client parameters, 512 values sent.
 
-    With five convolutions it is the one of Gao et al. 2020, cut behind conv2: 71,621 parameters, 1,024 values cross.
+    With five convolutions it is that of Gao et al. 2020, cut after conv2: 71,621 parameters, 1,024 values sent.
     """
     inner, length = _channels_and_length("ecg", shape, least=4)
     layers: dict[str, nn.Module] = {
@@ -50,11 +50,11 @@ def ecg(shape: Sequence[int], num_classes: int, *, num_convs: int) -> nn.Sequent
 
 
 class GruLayer(nn.Module):
-    """One recurrent layer, [b, T, F] to the states after every step, [b, T, hidden].
+    """Recurrent layer: [b, T, F] to the states after every step, [b, T, hidden].
 
     Args:
-        inner: F.
-        hidden: Width of the state.
+        inner: Input width: F.
+        hidden: State width.
     """
 
     def __init__(self, inner: int, hidden: int) -> None:
@@ -62,31 +62,31 @@ class GruLayer(nn.Module):
         self.gru = nn.GRU(inner, hidden, batch_first=True)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
-        """States after every step, from `state` [b, hidden] or zero on."""
+        """Return the states after every step, starting from `state` [b, hidden] or zero."""
         states: Tensor = self.gru(x, None if state is None else state[None].contiguous())[0]
         return states
 
 
 class LastStep(nn.Module):
-    """[b, T, F] to the last step's [b, F]."""
+    """Layer that selects the last step: [b, T, F] to [b, F]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Picks the last step."""
+        """Return the last step."""
         return x[:, -1]
 
 
 def gru(
     shape: Sequence[int], num_classes: int, *, hidden: int, num_layers: int, vocab: int | None, embed: int
 ) -> nn.Sequential:
-    """Recurrent layers, and an output from the last state.
+    """Return recurrent layers and an output layer on the last state.
 
     Args:
-        shape: [T] of tokens where there is a vocabulary, else [T, F]; of a picture [C, H, W] each row is a step.
-        num_classes: Outputs.
-        hidden: Width of the states.
-        num_layers: Recurrent layers.
-        vocab: Number of tokens.
-        embed: Width of a token.
+        shape: Shape of a sample: [T] tokens with a vocabulary, else [T, F], or [C, H, W] with one step per image row.
+        num_classes: Number of outputs.
+        hidden: State width.
+        num_layers: Number of recurrent layers.
+        vocab: Vocabulary size; None if samples are not tokens.
+        embed: Embedding width of a token.
     """
     layers: dict[str, nn.Module] = {}
     first: list[nn.Module] = []
@@ -97,7 +97,7 @@ def gru(
     elif vocab is None and len(shape) == 3:
         first, inner = [Rows()], shape[0] * shape[2]
     else:
-        wanted = "tokens [T]" if vocab else "steps [T, F] or pictures [C, H, W], or tokens [T] with model.vocab"
+        wanted = "tokens [T]" if vocab else "steps [T, F] or images [C, H, W], or tokens [T] with model.vocab"
         raise wrong_shape("gru", wanted, shape)
     for number in range(1, num_layers + 1):
         layer = GruLayer(inner, hidden)
@@ -107,10 +107,10 @@ def gru(
 
 
 class Rows(nn.Module):
-    """Pictures [b, C, H, W] to one step a row, [b, H, C * W]."""
+    """Layer that turns image rows into steps: [b, C, H, W] to [b, H, C * W]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Puts a row's channels side by side."""
+        """Return the rows with their channels concatenated."""
         return x.transpose(1, 2).flatten(2)
 
 
@@ -120,12 +120,12 @@ def _channels_and_length(kind: str, shape: Sequence[int], *, least: int) -> tupl
     channels, length = (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
     if length < least:
         raise UsageError(
-            f"model {kind} takes sequences from {least} steps on, these have {length}",
+            f"model {kind} takes sequences of at least {least} steps, these have {length}",
             hint="choose fewer convolutions, or model.kind=mlp",
         )
     return channels, length
 
 
 def _as_channels(shape: Sequence[int], number: int) -> list[nn.Module]:
-    """What the first layer begins with where samples are [T]: one channel."""
+    """Return a layer that adds the channel axis before the first layer if samples are [T], else none."""
     return [nn.Unflatten(1, (1, shape[0]))] if len(shape) == 1 and number == 1 else []

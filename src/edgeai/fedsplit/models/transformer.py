@@ -1,4 +1,4 @@
-"""A transformer that normalises before each part (Xiong et al. 2020), over tokens, patches of a picture, or steps.
+"""Pre-norm transformer (Xiong et al. 2020) over tokens, image patches, or steps.
 
 Shapes: b samples, T positions, D width, A heads.
 """
@@ -19,13 +19,13 @@ _POSITION_STD = 0.02
 
 
 class Embed(nn.Module):
-    """What a sample becomes for the blocks, and where each part of it stands.
+    """Embedding of a sample with learned position vectors.
 
     Args:
-        layer: Tokens, patches or steps to vectors.
-        length: T.
-        width: D.
-        has_grid: The layer returns [b, D, h, w] instead of [b, T, D].
+        layer: Layer that maps tokens, patches or steps to vectors.
+        length: Number of positions: T.
+        width: Model width: D.
+        has_grid: Whether the layer returns [b, D, h, w] instead of [b, T, D].
     """
 
     def __init__(self, layer: nn.Module, *, length: int, width: int, has_grid: bool = False) -> None:
@@ -34,7 +34,7 @@ class Embed(nn.Module):
         self.position = nn.Parameter(_POSITION_STD * torch.randn(length, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Samples to [b, T, D]."""
+        """Map samples to [b, T, D]."""
         vectors: Tensor = self.layer(x)
         if self.has_grid:
             vectors = vectors.flatten(2).transpose(1, 2)
@@ -42,13 +42,13 @@ class Embed(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a fully connected part, each added to what it was given.
+    """Transformer block: attention and MLP, each with a residual connection.
 
     Args:
-        width: D.
-        num_heads: A.
-        mlp_width: Of the hidden layer.
-        causal: Positions see only what lies before them, and themselves.
+        width: Model width: D.
+        num_heads: Number of attention heads: A.
+        mlp_width: Hidden width of the MLP.
+        causal: Whether a position attends only to itself and earlier positions.
     """
 
     def __init__(self, width: int, *, num_heads: int, mlp_width: int, causal: bool) -> None:
@@ -59,7 +59,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(), nn.Linear(mlp_width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, T, D] to the same."""
+        """Map [b, T, D] to [b, T, D]."""
         num, length, width = x.shape
         heads = (
             self.qkv(self.norm1(x)).view(num, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
@@ -71,12 +71,12 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
-    """Class scores.
+    """Classification head.
 
     Args:
-        width: D.
-        num_classes: Outputs.
-        read: mean of all positions, the last one, or all: one output a position.
+        width: Model width: D.
+        num_classes: Number of outputs.
+        read: Positions that are read: mean, last, or all for one output per position.
     """
 
     def __init__(self, width: int, num_classes: int, *, read: str) -> None:
@@ -84,7 +84,7 @@ class Head(nn.Module):
         self.norm, self.out, self.read = nn.LayerNorm(width), nn.Linear(width, num_classes), read
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, T, D] to [b, classes], or [b, T, classes]."""
+        """Map [b, T, D] to [b, classes], or to [b, T, classes]."""
         x = self.norm(x)
         if self.read != "all":
             x = x.mean(1) if self.read == "mean" else x[:, -1]
@@ -93,10 +93,10 @@ class Head(nn.Module):
 
 
 def transformer(cfg: TransformerConfig, shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """Embedding, blocks, head.
+    """Return embedding, blocks and head.
 
     Raises:
-        UsageError: Samples of another shape, or pictures that no whole patches fill.
+        UsageError: The samples have an unsuitable shape, or image sizes are not multiples of the patch size.
     """
     layers: dict[str, nn.Module] = {"embed": _embed(cfg, shape)}
     for number in range(1, cfg.num_layers + 1):
@@ -114,12 +114,12 @@ def _embed(cfg: TransformerConfig, shape: Sequence[int]) -> Embed:
     if len(shape) == 2:
         return Embed(nn.Linear(shape[1], cfg.width), length=shape[0], width=cfg.width)
     if len(shape) != 3:
-        raise wrong_shape("transformer", "pictures [C, H, W], steps [T, F], or tokens [T] with model.vocab", shape)
+        raise wrong_shape("transformer", "images [C, H, W], steps [T, F], or tokens [T] with model.vocab", shape)
     channels, height, width = shape
     if height % cfg.patch or width % cfg.patch:
         raise UsageError(
-            f"model.patch: patches of {cfg.patch} px do not fill pictures of {height}x{width}",
-            hint="choose a patch that divides both",
+            f"model.patch: images of {height}x{width} px cannot be divided into patches of {cfg.patch} px",
+            hint="choose a patch size that divides both",
         )
     patches = nn.Conv2d(channels, cfg.width, cfg.patch, stride=cfg.patch)
     length = (height // cfg.patch) * (width // cfg.patch)

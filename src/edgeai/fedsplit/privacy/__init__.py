@@ -1,1 +1,1 @@
-"""Client-side protection, its guarantees, and measured leakage."""
+"""Protections on the client, their guarantees, and measured leakage; `attacks` holds the attacks."""

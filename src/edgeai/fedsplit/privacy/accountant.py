@@ -1,4 +1,4 @@
-"""What DP-SGD has spent, by the library dp-accounting (Rényi differential privacy)."""
+"""Epsilon of DP-SGD, computed by dp-accounting (Rényi differential privacy)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from edgeai.fedsplit.privacy.noise import gaussian_epsilon
 
 
 def sampled_epsilon(*, noise_multiplier: float, sampling_frac: float, num_steps: int, delta: float) -> float:
-    """Returns epsilon after `num_steps` steps of DP-SGD on batches drawn by Poisson sampling.
+    """Return epsilon after `num_steps` steps of DP-SGD on batches drawn by Poisson sampling.
 
-    Neighbours differ by adding or removing one sample. Training that shuffles, as ours does, is commonly accounted
-    this way although its batches are not drawn so: `shuffled_epsilon` is the bound that holds for it as it is.
+    Neighboring data sets differ by one added or removed sample. Training with shuffled batches, as here, is commonly
+    accounted this way although it does not sample so; `shuffled_epsilon` is a bound that holds for shuffled batches.
 
     Args:
-        noise_multiplier: Standard deviation of the noise over the clipping norm; 0 gives infinity.
-        sampling_frac: Probability of a sample to be in a batch, 0..1.
-        num_steps: Steps that saw the client's samples.
-        delta: Probability with which epsilon may fail.
+        noise_multiplier: Standard deviation of the noise divided by the clipping norm; 0 gives infinity.
+        sampling_frac: Probability that a sample is in a batch, 0..1.
+        num_steps: Number of steps on the client's samples.
+        delta: Probability that the bound fails.
     """
     if num_steps == 0:
         return 0.0
@@ -39,7 +39,7 @@ def sampled_epsilon(*, noise_multiplier: float, sampling_frac: float, num_steps:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """The library warns of each order that it leaves out; epsilon is then larger, and still right."""
+    """Silence the library's warnings about skipped orders, which make epsilon larger but still valid."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -50,15 +50,15 @@ def _without_warnings() -> Iterator[None]:
 
 
 def shuffled_epsilon(*, noise_multiplier: float, num_epochs: int, delta: float) -> float:
-    """Returns epsilon of `num_epochs` passes in each of which a sample is in one batch, without any amplification.
+    """Return epsilon of `num_epochs` epochs with each sample in one batch per epoch, without amplification.
 
-    A sample enters one noisy sum per pass with a norm of at most the clip, so the passes together are one Gaussian
-    mechanism with sensitivity over standard deviation sqrt(num_epochs) / noise_multiplier.
+    A sample enters one noisy sum per epoch with a norm of at most the clip, so all epochs together are one Gaussian
+    mechanism whose sensitivity divided by the standard deviation is sqrt(num_epochs) / noise_multiplier.
 
     Args:
-        noise_multiplier: As in `sampled_epsilon`.
-        num_epochs: Passes over the client's samples.
-        delta: Probability with which epsilon may fail.
+        noise_multiplier: Standard deviation of the noise divided by the clipping norm; 0 gives infinity.
+        num_epochs: Number of epochs over the client's samples.
+        delta: Probability that the bound fails.
     """
     if num_epochs == 0:
         return 0.0

@@ -1,7 +1,7 @@
 """DP-SGD on the client part (Abadi et al. 2016), given the gradients at the cut.
 
-Legend: b samples. x [b, ...], cut gradients g [b, ...] with g_i = (1/b) dl_i/dz_i, as the mean loss of the batch gives
-them. One sample's gradient of its own loss l_i is then J_i^T (b g_i), with J_i the Jacobian of z_i by the weights.
+Shapes: b samples. x [b, ...], cut gradients g [b, ...] with g_i = (1/b) dl_i/dz_i, from the batch-mean loss. The
+gradient of one sample's own loss l_i is then J_i^T (b g_i), with J_i the Jacobian of z_i with respect to the weights.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch.func import functional_call, grad, vmap
 from edgeai.core.errors import UsageError
 
 _CHUNK_VALUES = 1 << 24
-"""Per-sample gradients held at once: 64 MiB of float32."""
+"""Limit on per-sample gradient values in memory: 64 MiB of float32."""
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
-"""(x [1, ...], z [1, ...]) to a scalar: what the client adds to the loss of one sample."""
+"""(x [1, ...], z [1, ...]) to a scalar that the client adds to the loss of one sample."""
 
 
 def refuse_mixing(part: nn.Module) -> None:
-    """Checks that a sample's gradient through `part` depends on that sample alone and can be had again.
+    """Check that a sample's gradient through `part` depends only on that sample and can be recomputed.
 
     Raises:
-        UsageError: There is a BatchNorm, or a Dropout that would draw other masks than the forward pass did.
+        UsageError: The part has a BatchNorm, or an active Dropout, whose masks cannot be repeated.
     """
     for name, module in part.named_modules():
         kind = type(module).__name__
@@ -37,7 +37,7 @@ def refuse_mixing(part: nn.Module) -> None:
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0.0 and module.training:
             raise UsageError(
                 f'DP-SGD cannot repeat the random masks of "{name}" ({kind}) per sample',
-                hint="move dropout behind the cut, or leave privacy.dp_sgd empty",
+                hint="move dropout to the server part, or leave privacy.dp_sgd empty",
             )
 
 
@@ -52,17 +52,17 @@ def fill_private_gradients(
     bound: Callable[[Tensor], Tensor] | None = None,
     extra: SampleLoss | None = None,
 ) -> None:
-    """Sets .grad of the part's trainable parameters to (sum of clipped per-sample gradients + noise) / b.
+    """Set .grad of the part's trainable parameters to (sum of clipped per-sample gradients + noise) / b.
 
     Args:
         part: The client part.
-        x: [b, ...].
-        cut_gradients: [b, ...], of the batch-mean loss by what was sent.
-        clip: Largest L2 norm of one sample's gradient over all parameters together.
-        noise_multiplier: The noise on the sum is N(0, (noise_multiplier clip)²).
-        generator: Of the noise.
-        bound: What lies between the part's output and what was sent, apart from additive noise.
-        extra: A loss of one sample that the client adds; clipped together with the rest.
+        x: Inputs [b, ...].
+        cut_gradients: Gradients [b, ...] of the batch-mean loss with respect to the sent values.
+        clip: Largest L2 norm of one sample's gradient, over all parameters together.
+        noise_multiplier: Factor of the noise N(0, (noise_multiplier clip)²) on the sum.
+        generator: Samples the noise.
+        bound: Function between the part's output and the sent values, without additive noise.
+        extra: Loss of one sample that the client adds; clipped together with the rest.
 
     Raises:
         UsageError: The part mixes samples (see `refuse_mixing`).
@@ -83,7 +83,7 @@ def fill_private_gradients(
 
 
 def _clip_factors(gradients: dict[str, Tensor], clip: float) -> Tensor:
-    """min(1, clip / norm) for each sample, [c]; norms are taken over all parameters together."""
+    """Return min(1, clip / norm) of each sample [c], with norms over all parameters together."""
     squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients.values()]).sum(0)
     return (clip / squares.sqrt().clamp_min(torch.finfo(squares.dtype).tiny)).clamp_max(1.0)
 
@@ -96,7 +96,7 @@ def _per_sample(
     bound: Callable[[Tensor], Tensor] | None,
     extra: SampleLoss | None,
 ) -> Iterator[dict[str, Tensor]]:
-    """Yields the gradients of a few samples at a time: parameter name to [c, *shape of the parameter]."""
+    """Yield the gradients of chunks of c samples: parameter name to [c, *parameter shape]."""
     weights = {name: weight.detach() for name, weight in named.items()}
     fixed = {name: weight.detach() for name, weight in part.named_parameters() if name not in named}
     fixed.update(part.named_buffers())
@@ -108,7 +108,7 @@ def _per_sample(
         return total if extra is None else total + extra(one.unsqueeze(0), z)
 
     gradient_of = grad(product)
-    if any(isinstance(module, nn.RNNBase) for module in part.modules()):  # vmap knows no rule for them
+    if any(isinstance(module, nn.RNNBase) for module in part.modules()):  # vmap does not support them
         for one, gradient in zip(x, cut, strict=True):
             single = gradient_of(weights, one, gradient)
             yield {name: value.unsqueeze(0) for name, value in single.items()}

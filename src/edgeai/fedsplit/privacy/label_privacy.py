@@ -1,6 +1,6 @@
-"""Randomised response on labels (Warner 1965; for training: Ghazi et al. 2021, "Deep Learning with Label DP").
+"""Randomized response on labels (Warner 1965; for training: Ghazi et al. 2021, "Deep Learning with Label DP").
 
-Each sample's label is drawn once from (seed, client, index of the sample): sending it again reveals nothing more.
+Each sample's label is drawn once from (seed, client, sample index), so sending it again reveals nothing more.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from torch import Tensor
 
 
 def keep_probability(epsilon: float, num_classes: int) -> float:
-    """Returns the probability of an unchanged label: e^epsilon / (e^epsilon + m - 1)."""
+    """Return the probability of an unchanged label: e^epsilon / (e^epsilon + m - 1)."""
     return 1.0 / (1.0 + (num_classes - 1) * math.exp(-epsilon))
 
 
-def randomise_labels(
+def randomize_labels(
     labels: Tensor, indices: Tensor, *, epsilon: float, num_classes: int, seed: int, client: int
 ) -> Tensor:
-    """Keeps each label with `keep_probability`, else replaces it by one of the others, evenly.
+    """Return labels kept with `keep_probability`, else replaced by a uniformly drawn other label.
 
     Args:
-        labels: [b] int64, 0..num_classes-1.
-        indices: [b] int64, which of the client's samples these are; equal indices always get equal answers.
-        epsilon: Of label differential privacy, per sample and for the whole run.
-        num_classes: m, at least 2.
-        seed: Of the run.
-        client: Whose labels.
+        labels: Labels [b] int64, 0..num_classes-1.
+        indices: Indices [b] int64 of the client's samples; equal indices always give equal labels.
+        epsilon: Epsilon of label differential privacy, per sample and for the whole run.
+        num_classes: Number of classes: m, at least 2.
+        seed: Seed of the run.
+        client: Number of the client that holds the labels.
 
     Returns:
         [b] int64, on the device of `labels`.
@@ -42,14 +42,14 @@ def randomise_labels(
 
 
 def debiased_shares(labels: Tensor, *, epsilon: float, num_classes: int) -> Tensor:
-    """Estimates the shares of the true classes from randomised labels, without bias.
+    """Return unbiased estimates of the true class shares from randomized labels.
 
-    E[observed] = (keep - other) true + other, solved for true. Single estimates can be below 0.
+    E[observed] = (keep - other) true + other, solved for true. Single estimates can be negative.
 
     Args:
-        labels: [n] int64, randomised.
-        epsilon: As they were randomised.
-        num_classes: m.
+        labels: Randomized labels [n] int64.
+        epsilon: Epsilon that the labels were randomized with.
+        num_classes: Number of classes: m.
 
     Returns:
         [m] float64, summing to 1.
@@ -61,8 +61,8 @@ def debiased_shares(labels: Tensor, *, epsilon: float, num_classes: int) -> Tens
 
 
 def _uniform(index: np.ndarray, key: np.uint64) -> np.ndarray:
-    """A number in [0, 1) for each index: the output function of SplitMix64 (Steele et al. 2014) on key + index."""
-    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is meant
+    """Return a number in [0, 1) per index: the output function of SplitMix64 (Steele et al. 2014) on key + index."""
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is intended
         mixed = key + (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,6 +1,6 @@
-"""How much a trained client part gives away: measured, by attacks, on what really crosses the cut.
+"""Leakage of a trained client part, measured by attacks on the data that are sent at the cut.
 
-Legend: n private samples, m public ones. Attackers see what `Protect` sends; public samples are an attacker's own.
+Shapes: n private samples, m public samples. Attackers see what `Protect` sends and have the public samples.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ class Labelled(Protocol):
 
     @property
     def x(self) -> Tensor:
-        """Inputs, [n, ...] float32."""
+        """Inputs [n, ...] float32."""
 
     @property
     def y(self) -> Tensor:
-        """Labels, [n] int64."""
+        """Labels [n] int64."""
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """What was measured; None for what was not asked for.
+    """Measured leakage; None for measurements that are off.
 
     Attributes:
-        num_private: Private samples attacked.
-        num_public: Public samples the attacker had.
-        dcor: Distance correlation of inputs and what is sent, mean over batches of `dcor_batch`.
-        dcor_if_unrelated: The same with the pairs shuffled: what no relation at all measures at this batch size.
-        dcor_batch: Samples in each of these batches, at most.
-        inversion: By a decoder.
+        num_private: Number of private samples attacked.
+        num_public: Number of public samples of the attacker.
+        dcor: Distance correlation of inputs and sent data, mean over batches of `dcor_batch`.
+        dcor_if_unrelated: The same for shuffled pairs: the value without any relation, at this batch size.
+        dcor_batch: Largest number of samples per batch.
+        inversion: Reconstruction by a decoder.
         judged_accuracy_frac: Share of the decoder's reconstructions that an independent classifier, trained on public
             samples, labels correctly.
-        judge_accuracy_frac: The same on the originals: the most that can be expected.
-        unsplit: By UnSplit or, with known weights, by searching the inputs alone.
-        fsha: By feature-space hijacking of a copy of the client part, for private data that crosses afterwards.
-        labels: True labels, from the gradients at the cut (which come from the labels that were sent).
+        judge_accuracy_frac: The classifier's accuracy on the originals, an upper limit.
+        unsplit: Reconstruction by UnSplit or, with known weights, by optimizing only the inputs.
+        fsha: Reconstruction by feature-space hijacking of a copy of the client part, for data sent afterwards.
+        labels: Inference of true labels from the gradients at the cut, which are computed from the sent labels.
     """
 
     num_private: int
@@ -79,18 +79,18 @@ def measure_leakage(
     head_loss: HeadLoss,
     cfg: LeakageConfig,
 ) -> Leakage:
-    """Attacks a trained client part. Changes neither it nor the protection nor any global random state.
+    """Attack a trained client part; neither it, nor the protection, nor any global random state is changed.
 
     Args:
-        client_part: From x to the smashed data; measured in evaluation mode.
+        client_part: The client part, measured in evaluation mode.
         protect: The client's protection, or None.
         private: The client's samples; the first `cfg.num_private` of a seeded order are attacked.
-        public: Samples of the same kind that the attacker has, taken likewise.
-        head_loss: (what was sent, y) to the mean loss of the server's part, which is asked for label leakage only.
-        cfg: Which measurements.
+        public: The attacker's samples, of the same kind; the first `cfg.num_public` of a seeded order are used.
+        head_loss: (sent data, y) to the mean loss of the server part; used for label leakage only.
+        cfg: Measurements to make.
 
     Raises:
-        UsageError: More than label leakage is asked for, and the inputs are tokens.
+        UsageError: The inputs are tokens, and more than label leakage is to be measured.
     """
     _refuse_tokens(private.x, cfg)
     part = copy.deepcopy(client_part).eval()
@@ -118,7 +118,7 @@ def measure_leakage(
         )
         found["fsha"] = compare(x, guess, dcor_batch=cfg.dcor_batch)
     if cfg.labels is not None:
-        used = y if protect is None else protect.labels(rows, y)  # the server computes with these
+        used = y if protect is None else protect.labels(rows, y)  # the labels that the server computes with
         gradients = gradients_at_cut(sent, used, head_loss)
         found["labels"] = label_leakage(gradients, y, num_clues=cfg.labels.num_clues, seed=cfg.seed)
     return Leakage(num_private=len(x), num_public=len(known_x), **found)  # type: ignore[arg-type]
@@ -126,27 +126,27 @@ def measure_leakage(
 
 @dataclass(frozen=True)
 class _Scene:
-    """A client part in evaluation mode and what its protection makes of it."""
+    """A client part in evaluation mode, with its protection."""
 
     part: nn.Module
     protect: Protect | None
     cfg: LeakageConfig
 
     def send(self, x: Tensor) -> Tensor:
-        """What crosses the cut for x, without a graph."""
+        """Return the sent data of x, without a graph."""
         with torch.no_grad():
             return self.protected(torch.cat([self.part(some) for some in x.split(512)]))
 
     def protected(self, z: Tensor) -> Tensor:
-        """What is sent in place of z."""
+        """Return the sent data of smashed data z."""
         return z if self.protect is None else self.protect.smashed(z, training=self.cfg.phase == "training")
 
     def bounded(self, z: Tensor) -> Tensor:
-        """The same without noise, which an attacker can compute."""
+        """Return the sent data without noise, which an attacker can compute."""
         return z if self.protect is None else self.protect.bounded(z)
 
     def own_loss(self, x: Tensor, sent: Tensor) -> Tensor | None:
-        """What the client adds to any loss."""
+        """Return the client's additional loss, or None."""
         return None if self.protect is None else self.protect.extra_loss(x, sent)
 
 
@@ -162,7 +162,7 @@ def _correlations(x: Tensor, sent: Tensor, cfg: LeakageConfig) -> dict[str, obje
 def _invert(
     scene: _Scene, cfg: DecoderConfig, x: Tensor, y: Tensor, sent: Tensor, known_x: Tensor, known_y: Tensor
 ) -> dict[str, object]:
-    """Fits a decoder on public samples, reconstructs the private ones, and lets a classifier judge them."""
+    """Fit a decoder on public samples, reconstruct the private ones, and classify the reconstructions."""
     decode = fit_decoder(scene.send(known_x), known_x, cfg, seed=scene.cfg.seed)
     guess = decode(sent)
     found: dict[str, object] = {"inversion": compare(x, guess, dcor_batch=scene.cfg.dcor_batch)}
@@ -181,15 +181,15 @@ def _search(scene: _Scene, cfg: UnsplitConfig, sent: Tensor, x: Tensor) -> Tenso
 
 
 def train_judge(x: Tensor, y: Tensor, *, num_steps: int, seed: int, width: int = 256, batch: int = 64) -> nn.Module:
-    """Trains an independent classifier, a perceptron with one hidden layer, by Adam.
+    """Return an independent classifier: an MLP with one hidden layer, trained with Adam.
 
     Args:
-        x: [m, ...].
-        y: [m] int64.
-        num_steps: Steps.
-        seed: Of weights and batches.
-        width: Of the hidden layer.
-        batch: Samples in each step.
+        x: Inputs [m, ...].
+        y: Labels [m] int64.
+        num_steps: Number of training steps.
+        seed: Seed of weights and batches.
+        width: Width of the hidden layer.
+        batch: Batch size.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -211,7 +211,7 @@ def _accuracy_frac(judge: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 def _some(samples: Labelled, num: int, seed: int) -> Tensor:
-    """Rows of at most `num` samples in a seeded order."""
+    """Return the rows of at most `num` samples in a seeded order."""
     return torch.randperm(len(samples.x), generator=torch.Generator().manual_seed(seed))[:num]
 
 
@@ -219,6 +219,6 @@ def _refuse_tokens(x: Tensor, cfg: LeakageConfig) -> None:
     asked = [name for name in ("dcor", "decoder", "unsplit", "fsha") if getattr(cfg, name)]
     if asked and not x.is_floating_point():
         raise UsageError(
-            f"leakage.{asked[0]} compares real-valued inputs, and these are tokens",
-            hint="of tokens only leakage.labels can be measured",
+            f"leakage.{asked[0]} compares real-valued inputs, but these are tokens",
+            hint="for tokens only leakage.labels can be measured",
         )

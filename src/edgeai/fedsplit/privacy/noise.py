@@ -1,7 +1,7 @@
-"""Noise on smashed data, drawn from streams that depend on nothing but (seed, client, stream, counter).
+"""Noise on smashed data, from random streams that depend only on (seed, client, stream, counter).
 
-Legend: q values per record, |value| <= B. Two records' smashed data then differ by at most 2 q B in L1 and 2 B sqrt(q)
-in L2: the sensitivity, whatever the data are. A sensitivity read off the data of a batch guarantees nothing.
+Notation: q values per record, |value| <= B. The smashed data of two records differ by at most 2 q B in L1 and
+2 B sqrt(q) in L2: the sensitivity, for any data. A sensitivity measured on a batch guarantees nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NoiseKind = Literal["laplace", "gaussian"]
 
 
 def generator_for(*key: int) -> torch.Generator:
-    """Returns a CPU generator that depends on `key` alone; different keys give unrelated streams.
+    """Return a CPU generator that depends only on `key`; different keys give independent streams.
 
     Args:
         key: Non-negative integers, such as seed, client, stream and counter.
@@ -27,13 +27,13 @@ def generator_for(*key: int) -> torch.Generator:
 
 
 def draw_noise(shape: torch.Size, kind: NoiseKind, scale: float, generator: torch.Generator) -> Tensor:
-    """Draws independent noise, float32 on the CPU.
+    """Return independent noise, float32 on the CPU.
 
     Args:
-        shape: Of the result.
-        kind: Laplace(0, scale) or N(0, scale²).
-        scale: As above.
-        generator: Where it comes from.
+        shape: Shape of the result.
+        kind: Distribution: laplace for Laplace(0, scale), gaussian for N(0, scale²).
+        scale: Scale of the distribution.
+        generator: Samples the noise.
     """
     if kind == "gaussian":
         return torch.randn(shape, generator=generator) * scale
@@ -43,30 +43,30 @@ def draw_noise(shape: torch.Size, kind: NoiseKind, scale: float, generator: torc
 
 
 def laplace_epsilon(num_values: int, bound: float, scale: float) -> float:
-    """Returns the pure epsilon of one release of one record: 2 q B / scale.
+    """Return the pure epsilon of one release of one record: 2 q B / scale.
 
     Args:
-        num_values: q, values per record.
-        bound: B, the largest absolute value.
-        scale: Of the Laplace noise on each value.
+        num_values: Values per record: q.
+        bound: Largest absolute value: B.
+        scale: Scale of the Laplace noise on each value.
     """
     return 2.0 * num_values * bound / scale
 
 
 def laplace_scale(num_values: int, bound: float, epsilon: float) -> float:
-    """Returns the scale that `laplace_epsilon` turns into `epsilon`."""
+    """Return the scale for which `laplace_epsilon` returns `epsilon`."""
     return 2.0 * num_values * bound / epsilon
 
 
 def gaussian_epsilon(sensitivity_over_std: float, delta: float) -> float:
-    """Returns the smallest epsilon of the Gaussian mechanism, exactly (Balle and Wang 2018, Theorem 8).
+    """Return the smallest epsilon of the Gaussian mechanism (exact: Balle and Wang 2018, Theorem 8).
 
-    delta(epsilon) = Phi(m/2 - epsilon/m) - e^epsilon Phi(-m/2 - epsilon/m), with m = sensitivity / std; the result is
-    found by bisection. k releases of the same record count as one with m sqrt(k).
+    delta(epsilon) = Phi(m/2 - epsilon/m) - e^epsilon Phi(-m/2 - epsilon/m), with m = sensitivity / std, solved by
+    bisection. k releases of the same record count as one with m sqrt(k).
 
     Args:
-        sensitivity_over_std: m.
-        delta: 0 < delta < 1.
+        sensitivity_over_std: Sensitivity divided by the standard deviation: m.
+        delta: Probability that the bound fails, 0 < delta < 1.
     """
     if sensitivity_over_std == 0.0:
         return 0.0
@@ -82,7 +82,7 @@ def gaussian_epsilon(sensitivity_over_std: float, delta: float) -> float:
 
 
 def _gaussian_delta(m: float, epsilon: float) -> float:
-    """The delta of the Gaussian mechanism; both terms are taken by their logarithms, since e^epsilon overflows."""
+    """Return the delta of the Gaussian mechanism, computed through logarithms because e^epsilon overflows."""
     tails = torch.tensor([m / 2.0 - epsilon / m, -m / 2.0 - epsilon / m], dtype=torch.float64)
     first, second = torch.special.log_ndtr(tails).tolist()
     return math.exp(first) - math.exp(min(epsilon + second, 0.0))

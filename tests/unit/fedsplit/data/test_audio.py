@@ -82,8 +82,8 @@ def test_takes_split_and_speakers_are_groups(spoken: Path) -> None:
 def test_audio_that_cannot_be_used(spoken: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_data(AudioConfig(path=str(spoken)))
-    assert caught.value.message == f"{spoken}: with data.num_test_takes=5 all clips are in one part"
-    assert caught.value.hint == "takes go from 0 to 1"
+    assert caught.value.message == f"{spoken}: data.num_test_takes=5 makes all clips training clips or all test clips"
+    assert caught.value.hint == "takes range from 0 to 1"
     with pytest.raises(UsageError) as caught:
         load_data(AudioConfig(path=str(spoken), groups="speakers"))
     assert caught.value.message == f'{spoken} has no "speakers"'
@@ -93,4 +93,4 @@ def test_audio_that_cannot_be_used(spoken: Path) -> None:
     np.savez(spoken, **{**arrays, "offsets": arrays["offsets"] + 1})
     with pytest.raises(UsageError) as caught:
         load_data(AudioConfig(path=str(spoken)))
-    assert caught.value.message == f"{spoken}: the offsets do not cut 6600 samples of audio into clips"
+    assert caught.value.message == f"{spoken}: the offsets do not divide 6600 samples of audio into clips"

@@ -112,4 +112,4 @@ def test_idx_packed_and_not(tmp_path: Path) -> None:
     short.write_bytes(short.read_bytes()[:-1])
     with pytest.raises(UsageError) as caught:
         load_data(IdxConfig(path=str(tmp_path)))
-    assert caught.value.message == f"{short} is no whole idx file"
+    assert caught.value.message == f"{short} is not a complete idx file"

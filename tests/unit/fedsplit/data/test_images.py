@@ -70,11 +70,11 @@ def test_folders_that_cannot_be_used(tree: Path) -> None:
     assert caught.value.hint == "set data.train and data.test; there are test, train"
     with pytest.raises(UsageError) as caught:
         load_data(ImagesConfig(path=str(tree / "train"), train="cat"))
-    assert caught.value.message == f"no folders of classes in {tree / 'train' / 'cat'}"
+    assert caught.value.message == f"no class folders in {tree / 'train' / 'cat'}"
     (tree / "train" / "emu").mkdir()
     with pytest.raises(UsageError) as caught:
         load_data(ImagesConfig(path=str(tree)))
-    assert caught.value.message == f"no pictures in {tree / 'train' / 'emu'}"
+    assert caught.value.message == f"no images in {tree / 'train' / 'emu'}"
     (tree / "train" / "emu" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(EdgeAIError, match=r"cannot read the picture .*emu/0\.png: "):
+    with pytest.raises(EdgeAIError, match=r"cannot read the image .*emu/0\.png: "):
         load_data(ImagesConfig(path=str(tree)))

@@ -36,7 +36,7 @@ def test_labels_of_any_type_become_numbers() -> None:
 def test_class_that_is_only_in_test() -> None:
     with pytest.raises(UsageError) as caught:
         data(PLAIN, raw([0, 1]), raw([0, 7]))
-    assert caught.value.message == 'toy: class "7" is in the test samples, but not in the training samples'
+    assert caught.value.message == 'toy: class "7" is in the test samples but not in the training samples'
 
 
 def test_limits_keep_the_shares_of_classes_and_the_order() -> None:
@@ -51,7 +51,7 @@ def test_limits_keep_the_shares_of_classes_and_the_order() -> None:
     assert np.bincount(y[pick("toy", y, 5, 0, "num_train")], minlength=3).tolist() == [3, 2, 0]
     with pytest.raises(UsageError) as caught:
         pick("toy", y, 101, 0, "num_train")
-    assert caught.value.message == "data.num_train: 101 samples asked for, toy has 100"
+    assert caught.value.message == "data.num_train: 101 is more than the 100 samples of toy"
 
 
 def test_split_takes_a_share_of_each_class() -> None:
@@ -114,7 +114,7 @@ def test_groups_follow_the_picked_samples() -> None:
         (Raw(np.zeros((2, 1)), np.array([0]), where="x_train"), "toy: x_train has 2 samples and 1 labels"),
         (Raw(np.zeros((0, 1)), np.array([]), where="x_train"), "toy: x_train has no samples"),
         (Raw(np.zeros((1, 2)), np.array([0])), "toy: training samples have the shape [2], test samples [1]"),
-        (Raw(np.zeros((1, 1)), np.array([[0, 1]])), "toy: labels have the shape [1, 2], expected one a sample"),
+        (Raw(np.zeros((1, 1)), np.array([[0, 1]])), "toy: labels have the shape [1, 2], expected one per sample"),
     ],
 )  # fmt: skip
 def test_arrays_that_do_not_fit(train: Raw, text: str) -> None:

@@ -76,9 +76,9 @@ def test_file_without_names(files: Path) -> None:
          'did you mean "class"? set data.label to one of age, city, size, class'),
         ({"drop": ["town"]}, '{train} has no "town"', "set data.drop to one of age, city, size, class"),
         ({"columns": ["a", "b", "class"]}, "{train}:1: 4 values for 3 columns",
-         "data.columns names all columns, in order"),
-        ({"columns": ["a", "a", "b", "class"]}, '{train}: two columns are called "a"',
-         "give their names in data.columns"),
+         "list all columns, in order, in data.columns"),
+        ({"columns": ["a", "a", "b", "class"]}, '{train}: two columns are named "a"',
+         "give unique names in data.columns"),
         ({"delimiter": ";"}, '{train} has no "class"', "set data.label to one of age,city,size,class"),
     ],
 )  # fmt: skip
@@ -93,13 +93,13 @@ def test_numbers_that_are_none(files: Path) -> None:
     (files / "test.csv").write_text(TEST.replace("40", "old"))
     with pytest.raises(UsageError) as caught:
         load_data(config(files))
-    message = f'{files / "train.csv"}: column "age" holds "old" in its test rows, which is no number'
+    message = f'{files / "train.csv"}: column "age" holds "old" in its test rows, which is not a number'
     assert caught.value.message == message
-    assert caught.value.hint == "fill it in, or make the column one of categories: data.categorical=[age]"
+    assert caught.value.hint == "correct it, or declare the column categorical: data.categorical=[age]"
     (files / "train.csv").write_text(TRAIN.replace("30", "nan"))
     with pytest.raises(UsageError) as caught:
         load_data(config(files))
-    message = f'{files / "train.csv"}: column "age" holds "nan" in its rows, which is no number'
+    message = f'{files / "train.csv"}: column "age" holds "nan" in its rows, which is not a number'
     assert caught.value.message == message
 
 

@@ -64,7 +64,7 @@ def test_function_in_a_package(net: Path, monkeypatch: pytest.MonkeyPatch) -> No
     [
         ("biuld", 'model.path: no function "biuld" in {net}'),
         ("layer", "model.path: {net}:layer returned Linear, not torch.nn.Sequential"),
-        ("narrow", "model.path: {net}:narrow gives [2, 2] for 2 samples, expected [2, 3]"),
+        ("narrow", "model.path: {net}:narrow returns [2, 2] for 2 samples, expected [2, 3]"),
         ("misfit", "model.path: {net}:misfit does not run on samples of shape [1, 2, 2]: mat1 and mat2 shapes cannot be"
          " multiplied (2x4 and 5x3)"),
     ],
@@ -88,7 +88,7 @@ def test_code_that_fails_is_named_by_its_line(net: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("net.py", 'model.path: "net.py" names no function'),
+        ("net.py", 'model.path: "net.py" does not name a function'),
         ("missing.py:build", "model.path: no file missing.py"),
         ("no_such_package.nets:build", "model.path: cannot import no_such_package.nets: No module named"
          " 'no_such_package'"),

@@ -94,9 +94,9 @@ def test_mlp_takes_any_shape() -> None:
 @pytest.mark.parametrize(
     ("cfg", "shape", "text"),
     [
-        (LeNet5Config(), (64,), "model lenet5 takes pictures [C, H, W], these samples have the shape [64]"),
-        (LeNet5Config(), (1, 8, 8), "model lenet5 takes pictures from 12x12 px on, these have 8x8"),
-        (CnnConfig(channels=(4,) * 4), (1, 8, 8), "model cnn takes pictures from 16x16 px on, these have 8x8"),
+        (LeNet5Config(), (64,), "model lenet5 takes images [C, H, W], these samples have the shape [64]"),
+        (LeNet5Config(), (1, 8, 8), "model lenet5 takes images of at least 12x12 px, these have 8x8"),
+        (CnnConfig(channels=(4,) * 4), (1, 8, 8), "model cnn takes images of at least 16x16 px, these have 8x8"),
     ],
 )
 def test_samples_that_do_not_fit(cfg: ModelConfig, shape: tuple[int, ...], text: str) -> None:

@@ -65,11 +65,11 @@ def test_a_layer_can_go_on_from_a_state() -> None:
 @pytest.mark.parametrize(
     ("cfg", "shape", "text"),
     [
-        (GruConfig(), (7,), "model gru takes steps [T, F] or pictures [C, H, W], or tokens [T] with model.vocab,"
+        (GruConfig(), (7,), "model gru takes steps [T, F] or images [C, H, W], or tokens [T] with model.vocab,"
          " these samples have the shape [7]"),
         (GruConfig(vocab=9), (7, 5), "model gru takes tokens [T], these samples have the shape [7, 5]"),
         (Cnn1dConfig(), (1, 8, 8), "model cnn1d takes sequences [C, T] or [T], these samples have the shape [1, 8, 8]"),
-        (Cnn1dConfig(channels=(4, 4, 4)), (1, 7), "model cnn1d takes sequences from 8 steps on, these have 7"),
+        (Cnn1dConfig(channels=(4, 4, 4)), (1, 7), "model cnn1d takes sequences of at least 8 steps, these have 7"),
     ],
 )  # fmt: skip
 def test_samples_that_do_not_fit(cfg: ModelConfig, shape: tuple[int, ...], text: str) -> None:

@@ -67,7 +67,7 @@ def test_seven_billion_parameters_need_no_memory() -> None:
 @pytest.mark.parametrize(
     ("cfg", "shape", "text"),
     [
-        (TransformerConfig(), (1, 10, 8), "model.patch: patches of 4 px do not fill pictures of 10x8"),
+        (TransformerConfig(), (1, 10, 8), "model.patch: images of 10x8 px cannot be divided into patches of 4 px"),
         (TransformerConfig(vocab=9), (7, 5), "model transformer with model.vocab takes tokens [T], these samples have"
          " the shape [7, 5]"),
     ],

@@ -9,7 +9,7 @@ def say(**parts):
 
 
 def test_nothing_on():
-    assert say() == ("No protection: smashed data, labels and weights cross as they are. No guarantee.",)
+    assert say() == ("No protection: smashed data, labels and weights are sent as they are. No guarantee.",)
 
 
 def test_laplace_on_bounded_values():
@@ -17,9 +17,9 @@ def test_laplace_on_bounded_values():
     assert said[0] == (
         "Laplace noise (scale 0.5) on the smashed data, values within -1..1: pure epsilon = 2 q B / scale = "
         "2 * 500 * 1 / 0.5 = 2000 for one record sent once, 8000 when it is sent 4 times. It holds for a record's own "
-        "smashed data, whatever the reader knows about the weights."
+        "smashed data, whatever the receiver knows about the weights."
     )
-    assert said[1].startswith("An epsilon of 2000 promises next to nothing")
+    assert said[1].startswith("An epsilon of 2000 guarantees almost nothing")
     assert said[-2] == "Labels: no guarantee, unless they stay on the client (U-shape)."
 
 
@@ -29,7 +29,7 @@ def test_noise_enough_to_mean_something_is_not_called_meaningless():
 
 def test_unbounded_values():
     said = say(noise=NoiseConfig(bound="none"))
-    assert said[0].startswith("Laplace noise (scale 0.1) on the smashed data: no guarantee. The values have no bound")
+    assert said[0].startswith("Laplace noise (scale 0.1) on the smashed data: no guarantee. The values are unbounded")
     assert not any("epsilon" in line for line in said[:1])
 
 
@@ -38,7 +38,7 @@ def test_noise_in_one_phase_says_what_the_other_lacks():
         noise=NoiseConfig(when="training")
     )
     assert say(noise=NoiseConfig(when="inference"))[0].endswith(
-        "at inference only: no guarantee for training records, which cross without noise."
+        "at inference only: no guarantee for training records, which are sent without noise."
     )
 
 
@@ -65,6 +65,6 @@ def test_dp_sgd_says_what_it_leaves_out():
 
 def test_labels():
     assert say(labels=LabelConfig(epsilon=math.log(9.0)))[0] == (
-        "Labels: pure label epsilon 2.19722 per sample for the whole run, by randomised response over 10 classes "
+        "Labels: pure label epsilon 2.19722 per sample for the whole run, by randomized response over 10 classes "
         "(kept with probability 0.500). Inputs are not covered."
     )

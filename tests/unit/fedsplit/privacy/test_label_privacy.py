@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 
-from edgeai.fedsplit.privacy.label_privacy import debiased_shares, keep_probability, randomise_labels
+from edgeai.fedsplit.privacy.label_privacy import debiased_shares, keep_probability, randomize_labels
 
 NUM = 40_000
 
 
 def randomise(labels, indices=None, *, epsilon=1.5, num_classes=4, seed=0, client=0):
     indices = torch.arange(len(labels)) if indices is None else indices
-    return randomise_labels(labels, indices, epsilon=epsilon, num_classes=num_classes, seed=seed, client=client)
+    return randomize_labels(labels, indices, epsilon=epsilon, num_classes=num_classes, seed=seed, client=client)
 
 
 def test_keep_probability_by_hand():

@@ -105,7 +105,7 @@ def test_sizes_are_kept_to():
     assert (found.num_private, found.num_public, found.dcor_batch) == (20, 30, 20)
 
 
-def test_randomised_labels_hide_the_true_ones():
+def test_randomized_labels_hide_the_true_ones():
     part = orthogonal()
     guard = build_protect(PrivacyConfig(labels=LabelConfig(epsilon=0.5)), 0, 0, num_classes=4)
     open_ = measure(part, labels=LabelLeakageConfig(num_clues=5)).labels.auc_cosine
@@ -121,5 +121,5 @@ def test_tokens_are_refused_unless_labels_are_meant():
     assert found.num_private == 4
     with pytest.raises(UsageError) as caught:
         measure_leakage(part, None, tokens, tokens, head_loss, LeakageConfig(decoder=DecoderConfig()))
-    assert caught.value.message == "leakage.decoder compares real-valued inputs, and these are tokens"
-    assert caught.value.hint == "of tokens only leakage.labels can be measured"
+    assert caught.value.message == "leakage.decoder compares real-valued inputs, but these are tokens"
+    assert caught.value.hint == "for tokens only leakage.labels can be measured"

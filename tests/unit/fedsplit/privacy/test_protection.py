@@ -76,7 +76,7 @@ def test_nopeek_is_lam_times_the_correlation():
 def test_nopeek_refuses_tokens():
     with pytest.raises(UsageError) as caught:
         protect(nopeek=NopeekConfig()).extra_loss(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3))
-    assert caught.value.message == "NoPeek measures distances between inputs, and these are tokens"
+    assert caught.value.message == "NoPeek measures distances between inputs, but these are tokens"
 
 
 def test_labels_are_left_alone_unless_asked():
@@ -88,7 +88,7 @@ def test_labels_are_left_alone_unless_asked():
 
 
 def test_labels_need_the_number_of_classes():
-    with pytest.raises(ValueError, match=r"randomised response needs num_classes >= 2, got 0"):
+    with pytest.raises(ValueError, match=r"randomized response needs num_classes >= 2, got 0"):
         build_protect(PrivacyConfig(labels=LabelConfig()), 0, 0)
 
 

@@ -1,1 +1,1 @@
-"""Attacks on smashed data and on gradients at the cut."""
+"""Attacks on smashed data (decoder, UnSplit, feature-space hijacking) and on gradients at the cut (labels)."""

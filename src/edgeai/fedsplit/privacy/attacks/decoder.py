@@ -1,6 +1,6 @@
-"""Inversion by a decoder: fitted to public samples and what the client part makes of them (He et al. 2019).
+"""Inversion by a decoder, fitted on public samples and their smashed data (He et al. 2019).
 
-Legend: n samples, q values at the cut, p values of an input. z [n, ...], x [n, ...].
+Shapes: n samples, q values at the cut, p values of an input. z [n, ...], x [n, ...].
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from edgeai.fedsplit.config.privacy import DecoderConfig
 
 Decoder = Callable[[Tensor], Tensor]
 _RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Tried relative to the mean variance at the cut; noise at the cut wants the larger ones."""
+"""Candidate regularizations, relative to the mean variance at the cut; noisy smashed data need larger ones."""
 
 
 def fit_decoder(z: Tensor, x: Tensor, cfg: DecoderConfig, *, seed: int) -> Decoder:
-    """Fits a decoder from z to x.
+    """Return a decoder from z to x.
 
     Args:
-        z: [n, ...], what crosses the cut for public samples.
-        x: [n, ...], these samples.
-        cfg: Kind and effort.
-        seed: Of initial weights and batches.
+        z: Sent data [n, ...] of public samples.
+        x: Public samples [n, ...].
+        cfg: Kind of decoder, its size and training.
+        seed: Seed of initial weights and batches.
 
     Returns:
         A function from z [m, ...] to reconstructions [m, ...].
 
     Raises:
-        UsageError: A conv decoder is asked for inputs that are no pictures.
+        UsageError: The decoder is convolutional but the inputs are not images.
     """
     if cfg.kind == "ridge":
         return fit_ridge(z, x)
@@ -44,7 +44,7 @@ def fit_decoder(z: Tensor, x: Tensor, cfg: DecoderConfig, *, seed: int) -> Decod
 
 
 def fit_ridge(z: Tensor, x: Tensor) -> Decoder:
-    """Fits the affine decoder with the least squared error, its regularisation chosen on a fifth of the samples."""
+    """Return the affine least-squares decoder, its regularization chosen on a fifth of the samples."""
     flat_z, flat_x = z.detach().flatten(1).double(), x.detach().flatten(1).double()
     num_fit = max(1, len(flat_z) * 4 // 5)
     errors = []
@@ -61,16 +61,16 @@ def fit_ridge(z: Tensor, x: Tensor) -> Decoder:
 
 
 def train_decoder(net: nn.Module, z: Tensor, x: Tensor, *, num_steps: int, batch: int, lr: float, seed: int) -> Decoder:
-    """Trains a decoder by Adam on the mean squared error, over shuffled batches.
+    """Return a decoder trained with Adam on the mean squared error, over random batches.
 
     Args:
-        net: From z to x; trained in place.
-        z: [n, ...].
-        x: [n, ...].
-        num_steps: Steps.
-        batch: Samples in each, at most n.
+        net: Net from z to x; trained in place.
+        z: Sent data [n, ...].
+        x: Inputs [n, ...].
+        num_steps: Number of training steps.
+        batch: Batch size, at most n.
         lr: Learning rate.
-        seed: Of the batches.
+        seed: Seed of the batches.
     """
     z, x = z.detach(), x.detach()
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
@@ -90,7 +90,7 @@ def train_decoder(net: nn.Module, z: Tensor, x: Tensor, *, num_steps: int, batch
 
 
 def _solve(z: Tensor, x: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Ridge regression with an intercept: weight [q, p], bias [p]. Solves the smaller of the two systems."""
+    """Return weight [q, p] and bias [p] of a ridge regression with intercept, by the smaller linear system."""
     mean_z, mean_x = z.mean(0), x.mean(0)
     z, x = z - mean_z, x - mean_x
     num_samples, num_values = z.shape
@@ -104,12 +104,12 @@ def _solve(z: Tensor, x: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 
 
 class _Scaled(nn.Module):
-    """Works on z with mean 0 and variance 1 and answers in the scale of x, so that one learning rate fits all.
+    """Net with normalized inputs and outputs, so that one learning rate suits all data.
 
     Args:
-        net: From scaled z to scaled x.
-        z: Public smashed data, for their mean and spread.
-        x: Public samples, likewise.
+        net: Net from normalized z to normalized x.
+        z: Public smashed data, which give mean and deviation of inputs.
+        x: Public samples, which give mean and deviation of outputs.
     """
 
     mean_z: Tensor
@@ -143,10 +143,10 @@ def _mlp(z: Tensor, x: Tensor, width: int) -> nn.Module:
 
 
 def _conv(z: Tensor, x: Tensor, width: int) -> nn.Module:
-    """A linear map to a quarter of the size, two transposed convolutions up, one convolution to the channels."""
+    """Return a linear map to a quarter of the image size, two transposed convolutions and one convolution."""
     if x.dim() != 4:
         raise UsageError(
-            f"a conv decoder makes pictures [c, h, w], and the inputs are {list(x.shape[1:])}",
+            f"a conv decoder returns images [c, h, w], but the inputs are {list(x.shape[1:])}",
             hint="set leakage.decoder.kind: mlp",
         )
     channels, rows, columns = x.shape[1:]
@@ -168,11 +168,11 @@ def _conv(z: Tensor, x: Tensor, width: int) -> nn.Module:
 
 
 class _Crop(nn.Module):
-    """Keeps the first rows and columns: sizes that 4 does not divide were rounded up."""
+    """Crop to the first rows and columns, because sizes are rounded up to multiples of 4."""
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
         self._rows, self._columns = rows, columns
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return pictures[..., : self._rows, : self._columns]
+    def forward(self, images: Tensor) -> Tensor:
+        return images[..., : self._rows, : self._columns]

@@ -1,11 +1,12 @@
 """Feature-space hijacking (Pasquini, Ateniese and Bernaschi 2021): the server trains the client towards its encoder.
 
 The server has an encoder e and a decoder d with d(e(x)) = x on public data, and a discriminator D between e(public) and
-what the client sends. In place of the task's gradient it returns the one that makes the client's data look like e's.
-In the end d(what the client sends) shows the private inputs.
-Differs from the paper: the discriminator is trained by cross-entropy with a penalty on its slope at the encoder's end
-(Mescheder et al. 2018) instead of a Wasserstein loss, all of the server's nets are small perceptrons, and the steps are
-few by default: the paper plays thousands. Take the result as a lower bound of what such a server learns.
+what the client sends. Instead of the task's gradient it returns one that makes the client's outputs look like e's.
+In the end d(sent data) reconstructs the private inputs.
+
+Differs from the paper: the discriminator is trained with cross-entropy and a gradient penalty on encoder outputs
+(Mescheder et al. 2018) instead of a Wasserstein loss, all of the server's nets are small MLPs, and the default number
+of steps is small: the paper uses thousands. The result is a lower bound of what such a server learns.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from edgeai.fedsplit.config.privacy import FshaConfig
 
 Send = Callable[[Tensor], Tensor]
 _SLOPE_PENALTY = 1.0
-"""Without it the client's output collapses to a few points after some hundred steps."""
+"""Without the penalty the client's output collapses to a few points after some hundred steps."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,19 @@ def hijack(
     own_loss: Callable[[Tensor, Tensor], Tensor | None],
     seed: int,
 ) -> Tensor:
-    """Plays the attack and reconstructs the private inputs.
+    """Run the attack and return the reconstructed private inputs.
 
     Args:
-        part: The client part at the start; trained in place, so give a copy.
-        private: [n, ...], which only the client sees.
-        public: [m, ...], which the server has.
-        cfg: Effort.
-        send: The client's protection, from z to what is sent; differentiable.
-        own_loss: (x, sent) to what the client adds to any loss (NoPeek), or None.
-        seed: Of weights and batches.
+        part: A copy of the client part at the start; trained in place.
+        private: Private inputs [n, ...] of the client.
+        public: Public inputs [m, ...] of the server.
+        cfg: Size and training of the server's nets.
+        send: The client's protection, from z to sent data; differentiable.
+        own_loss: (x, sent data) to the client's additional loss (NoPeek), or None.
+        seed: Seed of weights and batches.
 
     Returns:
-        [n, ...], what the server makes of the private inputs in the end.
+        Reconstructions [n, ...] by the trained decoder.
     """
     part.train()
     with torch.random.fork_rng(devices=[]):
@@ -84,7 +85,7 @@ def _step_client(
     own_loss: Callable[[Tensor, Tensor], Tensor | None],
     step: torch.optim.Optimizer,
 ) -> None:
-    """One step of the client on the gradient that the server returns: pass for the encoder's output."""
+    """Train the client for one step on the returned gradient, which makes its data look like encoder outputs."""
     verdict = server.discriminator(sent.flatten(1))
     loss = F.binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))
     added = own_loss(x, sent)
@@ -96,7 +97,7 @@ def _step_client(
 def _step_server(
     server: _Server, known: Tensor, sent: Tensor, shape_step: torch.optim.Optimizer, judge_step: torch.optim.Optimizer
 ) -> None:
-    """One step of encoder and decoder on reconstruction, one of the discriminator on telling them apart."""
+    """Train encoder and decoder for one step on reconstruction, the discriminator on telling both apart."""
     encoded = server.encoder(known)
     shape_step.zero_grad()
     F.mse_loss(server.decoder(encoded), known).backward()

@@ -1,6 +1,6 @@
-"""Labels read off the gradients at the cut, by norm and by direction (Li et al. 2022, "Label leakage and protection").
+"""Label inference from gradients at the cut, by norm and direction (Li et al. 2022, "Label leakage and protection").
 
-Legend: n samples, m classes. g [n, ...] is the gradient of each sample's own loss at the cut.
+Shapes: n samples, m classes. g [n, ...] is the gradient of each sample's own loss at the cut.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LabelLeakage:
-    """Areas under ROC curves; 0.5 is chance and 1 a certain attacker.
+    """Areas under ROC curves; 0.5 is chance, 1 a perfect attacker.
 
     Attributes:
-        auc_norm: The score is the norm of the gradient. Known best for imbalanced binary labels.
-        auc_cosine: The score is the cosine to gradients whose label the attacker knows.
+        auc_norm: Area with the gradient norm as score; strongest for imbalanced binary labels.
+        auc_cosine: Area with the cosine to gradients of known labels as score.
     """
 
     auc_norm: float
@@ -27,15 +27,12 @@ class LabelLeakage:
 
 
 def gradients_at_cut(z: Tensor, y: Tensor, head_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Returns each sample's gradient of its own loss by what was sent.
+    """Return the gradient [n, ...] of each sample's own loss with respect to the sent data.
 
     Args:
-        z: [n, ...], what was sent.
-        y: [n] int64.
-        head_loss: (z, y) to the *mean* loss of the server's part.
-
-    Returns:
-        [n, ...].
+        z: Sent data [n, ...].
+        y: Labels [n] int64.
+        head_loss: (z, y) to the *mean* loss of the server part.
     """
     z = z.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(head_loss(z, y), [z])
@@ -43,18 +40,17 @@ def gradients_at_cut(z: Tensor, y: Tensor, head_loss: Callable[[Tensor, Tensor],
 
 
 def label_leakage(gradients: Tensor, y: Tensor, *, num_clues: int, seed: int) -> LabelLeakage:
-    """Measures how well gradients tell the classes apart.
+    """Return how well gradients separate the classes.
 
-    For each class with enough samples the AUC of that class against the rest is taken, and the mean over the classes
-    is reported. The norm attacker may not know whether his class has the larger or the smaller norms: max(AUC, 1 - AUC)
-    counts, so chance is slightly above 0.5 for few samples. For two classes, one class counts, since the other one
-    says the same.
+    The result is the mean over all classes with enough samples of the AUC of that class against the rest. A norm
+    attacker need not know whether the class has larger or smaller norms: max(AUC, 1 - AUC) counts, so chance is
+    slightly above 0.5 for few samples. With two classes only one is measured, since the other gives the same value.
 
     Args:
-        gradients: [n, ...], of the samples' own losses.
-        y: [n] int64.
-        num_clues: Samples of the class whose label the attacker knows; left out of his score.
-        seed: Which samples these are.
+        gradients: Gradients [n, ...] of the samples' own losses.
+        y: Labels [n] int64.
+        num_clues: Samples of a class whose label the attacker knows; they are excluded from the score.
+        seed: Seed of the choice of these samples.
     """
     flat = gradients.detach().flatten(1)
     norms, directions = flat.norm(dim=1), F.normalize(flat, dim=1)
@@ -78,11 +74,11 @@ def label_leakage(gradients: Tensor, y: Tensor, *, num_clues: int, seed: int) ->
 
 
 def auc(scores: Tensor, is_positive: Tensor) -> float:
-    """Area under the ROC curve: the probability that a positive scores above a negative, ties counting half.
+    """Return the area under the ROC curve: the probability that a positive scores above a negative, ties as half.
 
     Args:
-        scores: [n].
-        is_positive: [n] bool, with at least one of each kind.
+        scores: Scores [n].
+        is_positive: Mask [n], with at least one positive and one negative.
     """
     positive, negative = scores[is_positive].double(), scores[~is_positive].double().sort().values
     below = torch.searchsorted(negative, positive, right=False).double()

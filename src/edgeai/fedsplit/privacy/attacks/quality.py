@@ -1,6 +1,6 @@
-"""How close reconstructions are to the originals.
+"""Similarity of reconstructions and originals.
 
-Legend: x [n, ...] originals, found [n, ...] reconstructions, in the units of the model's inputs.
+Shapes: x [n, ...] originals, found [n, ...] reconstructions, in the units of the model's inputs.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _SSIM_WINDOW = 7
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The success of an attack that reconstructs inputs.
+    """Success of an attack that reconstructs inputs.
 
     Attributes:
         mse: Mean squared error per value.
-        mse_of_mean: The same for an attacker who always answers the mean of the originals: the error of knowing
+        mse_of_mean: Mean squared error of an attacker who always returns the mean of the originals and so knows
             nothing about a sample.
-        psnr_db: Peak signal-to-noise ratio; the peak is the range of the originals. Infinite for a perfect one.
-        ssim: Mean structural similarity of pictures, or None for anything else.
+        psnr_db: Peak signal-to-noise ratio; the peak is the range of the originals. Infinite if perfect.
+        ssim: Mean structural similarity of images; None for other inputs.
         dcor: Distance correlation between originals and reconstructions.
-        correlation: Mean over the samples of Pearson's correlation of their values, -1..1: blind to scale and offset,
-            which a normalising client part hides from the attacker but which a viewer does not miss.
+        correlation: Pearson's correlation of a sample's values, -1..1, mean over samples. It ignores scale and offset,
+            which a normalizing client part hides from the attacker and which matter little to a viewer.
     """
 
     mse: float
@@ -41,11 +41,11 @@ class Reconstruction:
 
 
 def compare(x: Tensor, found: Tensor, *, dcor_batch: int) -> Reconstruction:
-    """Compares reconstructions with originals.
+    """Compare reconstructions with originals.
 
     Args:
-        x: [n, ...], n >= 2; pictures are [n, c, h, w].
-        found: Of the same shape.
+        x: Originals [n, ...], n >= 2; images are [n, c, h, w].
+        found: Reconstructions of the same shape.
         dcor_batch: Samples per distance matrix.
     """
     x, found = x.detach().float(), found.detach().float()
@@ -63,12 +63,12 @@ def compare(x: Tensor, found: Tensor, *, dcor_batch: int) -> Reconstruction:
 
 
 def _correlation(x: Tensor, found: Tensor) -> Tensor:
-    """Pearson's correlation of each row, [n]; 0 where a row has one value only."""
+    """Return Pearson's correlation of each row [n]; 0 for a constant row."""
     return F.cosine_similarity(x - x.mean(1, keepdim=True), found - found.mean(1, keepdim=True))
 
 
 def _ssim(x: np.ndarray, found: np.ndarray, peak: float) -> float | None:
-    """Mean SSIM (Wang et al. 2004) with a uniform window, smaller for tiny pictures; None below 3 by 3."""
+    """Return the mean SSIM (Wang et al. 2004) with a uniform window, smaller for tiny images; None below 3 by 3."""
     from skimage.metrics import structural_similarity  # slow to import
 
     side = min(x.shape[2:])

@@ -1,7 +1,8 @@
-"""UnSplit (Erdogan, Küpçü and Cicek 2022): find inputs whose smashed data match, with a copy of the client part.
+"""UnSplit (Erdogan, Küpçü and Cicek 2022): optimize inputs and a copy of the client part to match smashed data.
 
-The server knows the architecture, not the data. It alternates between steps on the inputs and steps on the copy's
-weights. With the weights known (a fed server has them) only the inputs are searched (He et al. 2019, white box).
+The server knows the architecture but not the data. It alternates between steps on the inputs and steps on the copy's
+weights. With known weights, as a federated server has them, only the inputs are optimized (He et al. 2019, white box).
+
 Differs from the paper: Adam with one learning rate for both, and far fewer steps by default.
 """
 
@@ -25,20 +26,17 @@ def unsplit(
     seed: int,
     bound: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Reconstructs the inputs behind z.
+    """Return the inputs [n, *shape] reconstructed from z, in the units of the inputs.
 
     Args:
-        z: [n, ...], as it was sent.
-        shape: Of one input.
-        copy_of_client: Same architecture as the client part; its weights are where the search starts (see
-            `forget_weights`), and are changed unless `cfg.knows_weights`.
-        cfg: Effort.
-        seed: Of the inputs at the start: small and random, since a flat picture can be where a normalisation and a
-            ReLU give no gradient.
-        bound: What the client is known to apply to the part's output.
-
-    Returns:
-        [n, *shape], in the units of the inputs.
+        z: Sent data [n, ...].
+        shape: Shape of one input.
+        copy_of_client: Net with the client part's architecture and initial weights (see `forget_weights`); trained in
+            place unless `cfg.knows_weights`.
+        cfg: Number of steps and learning rate.
+        seed: Seed of the initial inputs, which are small and random because constant images can have zero gradients
+            behind normalization and ReLU.
+        bound: Function that the client is known to apply to the part's output.
     """
     z = z.detach()
     copy_of_client.eval()
@@ -67,18 +65,18 @@ def unsplit(
 
 
 def forget_weights(part: nn.Module, *, seed: int) -> nn.Module:
-    """Draws the weights of `part` anew, in place, as an attacker who knows the architecture alone would."""
+    """Reinitialize the weights of `part` in place, for an attacker who knows only the architecture."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in part.modules():
-            reset = getattr(module, "reset_parameters", None)  # layers with weights have it; containers do not
+            reset = getattr(module, "reset_parameters", None)  # only layers with weights have it
             if callable(reset):
                 reset()
     return part
 
 
 def _total_variation(x: Tensor) -> Tensor:
-    """Mean squared difference of neighbouring pixels of pictures [n, c, h, w]; 0 for anything else."""
+    """Return the mean squared difference of neighboring pixels of images [n, c, h, w]; 0 for other inputs."""
     if x.dim() != 4:
         return x.new_zeros(())
     down, across = x.diff(dim=2), x.diff(dim=3)

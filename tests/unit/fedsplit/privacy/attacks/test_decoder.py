@@ -73,7 +73,7 @@ def test_conv_makes_pictures_of_any_size():
 def test_conv_refuses_what_is_no_picture():
     with pytest.raises(UsageError) as caught:
         fit_decoder(samples(4, 3), samples(4, 6), DecoderConfig(kind="conv"), seed=0)
-    assert caught.value.message == "a conv decoder makes pictures [c, h, w], and the inputs are [6]"
+    assert caught.value.message == "a conv decoder returns images [c, h, w], but the inputs are [6]"
     assert caught.value.hint == "set leakage.decoder.kind: mlp"
 
 
