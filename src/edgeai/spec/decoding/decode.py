@@ -21,7 +21,7 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.decoding.verify import Accepted, accept
-from edgeai.spec.draft.drafter import Drafter
+from edgeai.spec.draft.drafter import Drafter, limit_depth
 from edgeai.spec.draft.tree import DraftTree, root_only
 from edgeai.spec.target.protocol import Target
 from edgeai.spec.target.sampling import Sampler
@@ -122,12 +122,9 @@ def check_room(target: Target, num_prompt: int, context: int) -> int:
 
 
 def _propose(drafter: Drafter | None, root: int, tree: TreeConfig, remaining: int) -> DraftTree:
-    """Draft no deeper than can still be emitted; this also keeps every position inside the context."""
-    if drafter is None or remaining == 1:  # a draft token accepted now would leave no room for the bonus token
-        return root_only(root)
-    if tree.depth >= remaining:
-        tree = tree.model_copy(update={"depth": remaining - 1})
-    return drafter.propose(root, tree)
+    """Return the draft tree of the next cycle: the root only if nothing can be drafted."""
+    limited = limit_depth(tree, remaining)
+    return drafter.propose(root, limited) if drafter and limited else root_only(root)
 
 
 @dataclass

@@ -5,10 +5,22 @@ Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 from edgeai.spec.config.draft import TreeConfig
+
+
+def accept_len(counts: Iterable[int]) -> float:
+    """Return the mean number of tokens emitted per verify cycle, bonus token included; 1 without any cycle.
+
+    Args:
+        counts: Tokens emitted by each cycle.
+    """
+    cycles = list(counts)
+    return sum(cycles) / len(cycles) if cycles else 1.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ class Generation:
     @property
     def accept_len(self) -> float:
         """Mean tokens per cycle."""
-        return sum(self.accept_counts) / self.num_cycles if self.num_cycles else 1.0
+        return accept_len(self.accept_counts)
 
     @property
     def decode_s(self) -> float:
@@ -106,8 +118,7 @@ class GenerateReport:
     @property
     def accept_len(self) -> float:
         """Tokens per verify cycle over all answers, bonus token included."""
-        cycles = sum(answer.num_cycles for answer in self.answers)
-        return sum(sum(answer.accept_counts) for answer in self.answers) / cycles if cycles else 1.0
+        return accept_len(chain.from_iterable(answer.accept_counts for answer in self.answers))
 
     @property
     def tokens_per_s(self) -> float:

@@ -11,7 +11,7 @@ accept/reject per child.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -38,25 +38,36 @@ class Accepted:
 def accept(
     tree: DraftTree, logits: Tensor, sampler: Sampler, *, eos_ids: Collection[int] = (), limit: int | None = None
 ) -> Accepted:
-    """Walk down the tree along the target's choices.
+    """Accept the path of the tree that the target's own draws follow.
 
     Args:
-        tree: What was verified.
-        logits: The target's for every node [N, V].
-        sampler: Draws once per emitted token; greedy at temperature 0.
-        eos_ids: The walk ends with the first of these.
-        limit: Most tokens emitted.
+        tree: Verified draft tree.
+        logits: The target's logits after every node [N, V].
+        sampler: Sampler of the request, which draws once per emitted token; greedy at temperature 0.
+        eos_ids: End-of-text tokens; the first one ends the path.
+        limit: Maximum number of emitted tokens.
     """
-    children = tree.children()
-    pick = sampler.picker(logits)
-    path, tokens = [0], list[int]()
-    while True:
-        token = pick(path[-1])
-        tokens.append(token)
-        child = children.get((path[-1], token))
-        if child is None:
-            break
-        path.append(child)
-        if token in eos_ids or len(tokens) == limit:
-            break
+    return accept_choices(tree, sampler.picker(logits), eos_ids=eos_ids, limit=limit)
+
+
+def accept_choices(
+    tree: DraftTree, choose: Callable[[int], int], *, eos_ids: Collection[int] = (), limit: int | None = None
+) -> Accepted:
+    """Accept the path of the tree along given choices of the target.
+
+    Args:
+        tree: Verified draft tree.
+        choose: Function from a row of the tree to the target's next token; called once per emitted token.
+        eos_ids: End-of-text tokens; the first one ends the path.
+        limit: Maximum number of emitted tokens.
+    """
+    tokens: list[int] = []
+
+    def next_token(row: int) -> int | None:
+        if tokens and (tokens[-1] in eos_ids or len(tokens) == limit):
+            return None
+        tokens.append(choose(row))
+        return tokens[-1]
+
+    path = tree.walk(next_token)
     return Accepted(tuple(path), tuple(tokens))

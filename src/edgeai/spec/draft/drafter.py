@@ -14,6 +14,22 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.tree import DraftTree
 
 
+def limit_depth(tree: TreeConfig, remaining: int) -> TreeConfig | None:
+    """Limit the depth of a tree to what can still be emitted; None if nothing can be drafted.
+
+    The last remaining token is the bonus token: a draft token accepted in its place would leave no room for it. The
+    limit also keeps every position inside the context.
+
+    Args:
+        tree: Largest tree per cycle.
+        remaining: Number of tokens that may still be emitted, at least 1.
+    """
+    depth = min(tree.depth, remaining - 1)
+    if depth == tree.depth:
+        return tree
+    return tree.model_copy(update={"depth": depth}) if depth > 0 else None
+
+
 class Drafter(Protocol):
     """Proposes continuations of a text that grows by tokens the target has confirmed.
 

@@ -7,7 +7,7 @@ Shapes: N nodes with the root, P candidates before re-ranking. Everything here i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,15 +37,28 @@ class DraftTree:
         pairs = zip(self.parents.tolist()[1:], self.tokens.tolist()[1:], strict=True)
         return {pair: node for node, pair in enumerate(pairs, start=1)}
 
-    def follow(self, tokens: Sequence[int]) -> list[int]:
-        """Rows of the longest path that spells a prefix of `tokens`, the root first."""
+    def walk(self, next_token: Callable[[int], int | None]) -> list[int]:
+        """Return the rows of a path that starts at the root and ends where no child has the next token.
+
+        Args:
+            next_token: Function from a row of the path to the token that follows it; None ends the path.
+        """
         children, path = self.children(), [0]
-        for token in tokens:
+        while (token := next_token(path[-1])) is not None:
             child = children.get((path[-1], token))
             if child is None:
                 break
             path.append(child)
         return path
+
+    def follow(self, tokens: Sequence[int]) -> list[int]:
+        """Return the rows of the longest path whose tokens are a prefix of `tokens`, the root first."""
+        rest = iter(tokens)
+        return self.walk(lambda _: next(rest, None))
+
+    def num_accepted(self, tokens: Sequence[int]) -> int:
+        """Return the number of draft tokens that verification accepts when the text continues with `tokens`."""
+        return len(self.follow(tokens)) - 1
 
     def ranks(self) -> list[int]:
         """Place of each node in the order of confidence: the root 0, the best draft node 1; parents before children."""

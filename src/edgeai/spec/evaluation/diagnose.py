@@ -109,9 +109,9 @@ def judge(cycle: Cycle, ids: Sequence[int], depth: int) -> Sight:
         greedy_len += 1
     probs, depths = cycle.tree.scores.double().exp().numpy(), cycle.tree.depths.numpy()
     return Sight(
-        is_pruned=len(cycle.tree.follow(cycle.greedy)) - 1 < len(cycle.greedy),
+        is_pruned=cycle.tree.num_accepted(cycle.greedy) < len(cycle.greedy),
         greedy_len=greedy_len,
-        tree_len=len(cycle.tree.follow(written)) - 1,
+        tree_len=cycle.tree.num_accepted(written),
         predicted=tuple(float(probs[depths == d].sum()) for d in range(1, depth + 1)),
     )
 

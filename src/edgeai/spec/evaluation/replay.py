@@ -12,13 +12,14 @@ many places at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.data.answers import Conversation
+from edgeai.spec.draft.drafter import limit_depth
 from edgeai.spec.draft.eagle3 import HeadLayer
 from edgeai.spec.draft.eagle3_batched import TextKeys, propose_at
 from edgeai.spec.draft.tree import DraftTree
@@ -37,7 +38,12 @@ class Passage:
     """First token of the answer, at least 1."""
     end: int
     max_tokens: int
-    """Most tokens the answer could have had: decoding drafts no deeper than it may still emit."""
+    """Maximum number of answer tokens in decoding, which limits the depth of the last drafts."""
+
+    def remaining(self, root: int, max_positions: int) -> int:
+        """Return the number of tokens that decoding could still emit after the token at `root`."""
+        budget = min(self.max_tokens, max_positions - self.begin)
+        return budget - (root - self.begin + 1)
 
 
 def passages(conversation: Conversation, features: Tensor, max_tokens: int) -> list[Passage]:
@@ -62,33 +68,22 @@ def replay(layer: HeadLayer, target: Target, texts: Sequence[Passage], tree: Tre
     roots = [text.begin for text in texts]
     counts: list[list[int]] = [[] for _ in texts]
     while under_way := [n for n, text in enumerate(texts) if roots[n] < text.end - 1]:
-        depths = {n: _depth(texts[n], roots[n], tree.depth, target.shape.max_positions) for n in under_way}
-        for depth in sorted(set(depths.values())):
-            members = [n for n in under_way if depths[n] == depth]
-            trees: Sequence[DraftTree | None] = [None] * len(members)
-            if depth:
-                shape = tree.model_copy(update={"depth": depth})
-                trees = propose_at([(keys[n], roots[n]) for n in members], shape)
-            for n, drafted in zip(members, trees, strict=True):
-                counts[n].append(_num_emitted(texts[n], roots[n], drafted))
+        by_tree: dict[TreeConfig | None, list[int]] = {}
+        for n in under_way:
+            remaining = texts[n].remaining(roots[n], target.shape.max_positions)
+            by_tree.setdefault(limit_depth(tree, remaining), []).append(n)
+        for limited, members in by_tree.items():
+            drafts: Sequence[DraftTree | None] = [None] * len(members)
+            if limited:
+                drafts = propose_at([(keys[n], roots[n]) for n in members], limited)
+            for n, draft in zip(members, drafts, strict=True):
+                counts[n].append(_num_emitted(texts[n], roots[n], draft))
                 roots[n] += counts[n][-1]
     return [tuple(each) for each in counts]
 
 
-def accept_len(counts: Iterable[Sequence[int]]) -> float:
-    """Tokens per cycle over all texts; 1 where there was no cycle."""
-    cycles = [count for each in counts for count in each]
-    return sum(cycles) / len(cycles) if cycles else 1.0
-
-
-def _depth(text: Passage, root: int, depth: int, max_positions: int) -> int:
-    """Draft levels that `decode.generate_ids` asks for: one token of what may still be emitted is the bonus."""
-    budget = min(text.max_tokens, max_positions - text.begin)
-    return min(depth, budget - (root - text.begin + 1) - 1)
-
-
-def _num_emitted(text: Passage, root: int, tree: DraftTree | None) -> int:
-    """The accepted path and the bonus token, unless the text ends before it."""
+def _num_emitted(text: Passage, root: int, draft: DraftTree | None) -> int:
+    """Return the tokens of one cycle: the accepted path and the bonus token, unless the text ends before it."""
     following = text.ids[root + 1 : text.end]
-    accepted = len(tree.follow(following)) - 1 if tree else 0
-    return min(accepted + 1, len(following))
+    num_accepted = draft.num_accepted(following) if draft else 0
+    return min(num_accepted + 1, len(following))

@@ -1,9 +1,8 @@
-"""Is a served answer the one that plain greedy decoding gives? As in `lossless.py`, from the outside.
+"""Compare served greedy answers with plain greedy decoding.
 
-The answer's tokens alone are known here. Where they part from plain decoding, plain decoding is forced along them, one
-token at a time: at every position its own choice must be the token written, or lose to it by no more than the rounding
-noise of this answer, which is the largest difference of any logit between those passes and one pass over the whole
-text. In float32 there is no such allowance.
+Only the tokens of an answer are known here. If they differ from plain decoding's, plain decoding is forced along them:
+at every position the logit of its own choice may exceed that of the served token by at most the rounding noise of this
+answer (`decoding/forced_decoding.py`). In float32 no difference is accepted.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
+from edgeai.spec.decoding.forced_decoding import forced_decoding
 from edgeai.spec.decoding.generate import chat_ids
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
@@ -59,7 +58,6 @@ class Checker:
             self._judged[key] = "tie" if is_tie else "wrong"
         return self._judged[key]
 
-    @torch.inference_mode()
     def _is_tie(self, prompt: Sequence[int], ids: Sequence[int]) -> bool:
         target = self._target
         ends = ids[-1:] and ids[-1] in target.tokenizer.eos_ids
@@ -67,16 +65,8 @@ class Checker:
             return False
         if not ends and len(ids) != self._max_tokens:
             return False
-        _, hidden = target.features(torch.tensor([[*prompt, *ids[:-1]]], device=target.device))
-        whole = F.linear(hidden[0, len(prompt) - 1 :], target.lm_head).float()  # [len(ids), V]
-        cache = target.new_cache(len(prompt) + len(ids) + 1)
-        logits = target.prefill(prompt, cache).logits[-1]
-        root = torch.zeros(1, dtype=torch.long, device=target.device)
-        alone = torch.ones(1, 1, dtype=torch.bool, device=target.device)
         noise, largest_gap = 0.0, 0.0
-        for place, token in enumerate(ids):
-            noise = max(noise, float((logits - whole[place]).abs().max()))
-            largest_gap = max(largest_gap, float(logits.max() - logits[token]))
-            logits = target.verify(torch.tensor([token], device=target.device), root, alone, cache).logits[0]
-            target.commit(cache, root)
+        for token, plain in zip(ids, forced_decoding(target, prompt, ids), strict=True):
+            noise = max(noise, plain.noise)
+            largest_gap = max(largest_gap, float(plain.logits.max() - plain.logits[token]))
         return largest_gap <= noise

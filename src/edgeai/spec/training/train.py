@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -24,10 +25,11 @@ from edgeai.core.seed import rng_state, seed_everything, set_rng_state
 from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.data.answers import Conversation
 from edgeai.spec.data.features import pack_in_order, step_counts
+from edgeai.spec.decoding.generation import accept_len
 from edgeai.spec.draft.checkpoint import save_head
 from edgeai.spec.draft.eagle3 import HeadLayer, check_fit, head_rotary
 from edgeai.spec.draft.head import DraftHead
-from edgeai.spec.evaluation.replay import accept_len, passages, replay
+from edgeai.spec.evaluation.replay import passages, replay
 from edgeai.spec.training.distributed import ALONE, Ranks
 from edgeai.spec.training.gto.objective import GroupTreeObjective
 from edgeai.spec.training.gto.rollout import Rollouts, RolloutSums, check_room_for_groups, tree_means
@@ -276,7 +278,7 @@ class _Loop:
             for passage in passages(talk, ready.val_features.batch([number]).features[0], max_tokens)
         ]
         layer = HeadLayer(ready.head, ready.target.embedding)
-        return accept_len(replay(layer, ready.target, texts, self.cfg.val_tree))
+        return accept_len(chain.from_iterable(replay(layer, ready.target, texts, self.cfg.val_tree)))
 
     def save(self) -> None:
         """Keep the head as `last` (and `best`) and the whole state for a resume."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.draft.drafter import limit_depth
 from edgeai.spec.draft.tree import DraftTree, root_only
 from edgeai.spec.serve.engine.draft_pool import DraftPool
 from edgeai.spec.serve.engine.events import Failed
@@ -96,20 +97,15 @@ class CycleRunner:
         )
 
     def _draft(self, drafting: Sequence[RequestState], tree: TreeConfig | None) -> dict[int, DraftTree]:
-        """Return trees by slot, no deeper than the tokens that may still be emitted.
-
-        The depth limit also keeps every position inside the context.
-        """
+        """Return trees by slot, no deeper than the tokens that may still be emitted."""
         if tree is None or self._drafts is None:
             return {}
-        by_depth: dict[int, list[RequestState]] = {}
+        by_tree: dict[TreeConfig, list[RequestState]] = {}
         for request in drafting:
-            depth = min(tree.depth, request.remaining - 1)
-            if depth > 0:  # a draft token accepted at the last place would leave no room for the bonus token
-                by_depth.setdefault(depth, []).append(request)
+            if limited := limit_depth(tree, request.remaining):
+                by_tree.setdefault(limited, []).append(request)
         trees: dict[int, DraftTree] = {}
-        for depth, group in by_depth.items():
-            limited = tree if depth == tree.depth else tree.model_copy(update={"depth": depth})
+        for limited, group in by_tree.items():
             rows = [request.slot.row for request in group]
             try:
                 drafted = self._drafts.propose(rows, [request.ids for request in group], limited)

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeai.spec.data.answers import Conversation
+from edgeai.spec.decoding.verify import accept_choices
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.draft.tree import Array, DraftTree
 from edgeai.spec.training.losses import StepSums, TrainBatch, TrainingTimeTest
@@ -90,14 +91,8 @@ def longest_accepted(tree: DraftTree, best: Tensor, eos_ids: Collection[int] = (
         best: The target's choice after each node [N].
         eos_ids: Nothing is accepted after one of these.
     """
-    children, choices = tree.children(), best.tolist()
-    node, tokens = 0, list[int]()
-    while (child := children.get((node, choices[node]))) is not None:
-        node = child
-        tokens.append(int(tree.tokens[node]))
-        if tokens[-1] in eos_ids:
-            break
-    return tokens
+    accepted = accept_choices(tree, best.tolist().__getitem__, eos_ids=eos_ids)
+    return list(accepted.tokens[: accepted.num_accepted])
 
 
 @dataclass(frozen=True)
