@@ -280,7 +280,7 @@ class TestWrongInput:
         assert "smollm2-135m-instruct" in hint
 
     def test_folder_without_a_model(self, tmp_path):
-        assert error_of(spec.load_target, tmp_path)[0] == f"{tmp_path} holds no model: config.json is missing"
+        assert error_of(spec.load_target, tmp_path)[0] == f"{tmp_path} is not a model folder: config.json is missing"
 
     def test_unknown_device(self, model):
         assert error_of(spec.load_target, model, device="gpu")[0] == 'unknown device "gpu"'

@@ -12,7 +12,7 @@ from edgeai.commands.render import spec as _spec_render
 from edgeai.core.report.plot import Line
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.train import GtoConfig, TrainConfig
-from edgeai.spec.data.answers import Conversation
+from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.decoding import decode
 from edgeai.spec.decoding.verify import Accepted
 from edgeai.spec.evaluation.compare_report import Cell, CompareReport, Ratio, TrainingCost, TreeShape
@@ -250,7 +250,10 @@ def test_prompt_longer_than_the_context(spec):
 def test_unknown_model(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("no model")
-    for name, message in (("notes.txt", "notes.txt is no model"), ("gone.gguf", "no such GGUF file: gone.gguf")):
+    for name, message in (
+        ("notes.txt", "notes.txt is not a model folder, a GGUF file or a Hub id"),
+        ("gone.gguf", "no such GGUF file: gone.gguf"),
+    ):
         assert main(["spec", "generate", "-s", f"target.model={name}", "-s", "draft.kind=none", "hi"]) == 2
         assert f"edgeai: {message}\n" in capsys.readouterr().err
 

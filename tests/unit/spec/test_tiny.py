@@ -7,7 +7,9 @@ import sys
 import torch
 from safetensors.torch import load_file
 
-from edgeai.spec.data.answers import Job, decode_jobs, load_conversations
+from edgeai.spec.data.batch_decoding import decode_jobs
+from edgeai.spec.data.conversation import load_conversations
+from edgeai.spec.serve.engine.jobs import Job
 from edgeai.spec.tiny import write_tiny_model
 
 

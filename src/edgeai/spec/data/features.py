@@ -25,9 +25,9 @@ from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import is_alive
-from edgeai.spec.data.answers import Conversation
+from edgeai.spec.data.conversation import Conversation
+from edgeai.spec.data.train_batch import TrainBatch, pack_in_order, pad_ids, queries_of
 from edgeai.spec.target.protocol import Target
-from edgeai.spec.training.losses import TrainBatch
 
 SHARD_TOKENS = 65536
 
@@ -49,7 +49,7 @@ class OnlineFeatures:
     def batch(self, numbers: Sequence[int]) -> TrainBatch:
         """See `FeatureSource`."""
         chosen = [self._conversations[n] for n in numbers]
-        ids = _pad_ids(chosen).to(self._target.device)
+        ids = pad_ids(chosen).to(self._target.device)
         features, hidden, best = _run_target(self._target, ids)
         return TrainBatch(ids, features.clone(), hidden.clone(), best.clone(), *queries_of(chosen, ids.device))
 
@@ -70,7 +70,7 @@ class CachedFeatures:
     def batch(self, numbers: Sequence[int]) -> TrainBatch:
         """See `FeatureSource`."""
         chosen = [self._conversations[n] for n in numbers]
-        ids = _pad_ids(chosen)
+        ids = pad_ids(chosen)
         columns: dict[str, Tensor] = {}
         for row, number in enumerate(numbers):
             file, start = self._places[number]
@@ -207,7 +207,7 @@ def _shard_tensors(target: Target, conversations: Sequence[Conversation], batch_
     parts: list[tuple[Tensor, Tensor, Tensor] | None] = [None] * len(conversations)
     order = sorted(range(len(conversations)), key=lambda n: len(conversations[n].ids))
     for members in pack_in_order(conversations, order, batch_tokens):
-        ids = _pad_ids([conversations[m] for m in members]).to(target.device)
+        ids = pad_ids([conversations[m] for m in members]).to(target.device)
         outputs = _run_target(target, ids)
         for row, member in enumerate(members):
             length = len(conversations[member].ids)
@@ -224,54 +224,3 @@ def _run_target(target: Target, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         parts = hidden.flatten(0, 1).split(512)
         best = torch.cat([(part @ target.lm_head.t()).max(-1).indices for part in parts])
     return features, hidden, best.view(ids.shape)
-
-
-def pack(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Cut a run of sequences into batches of at most `batch_tokens` padded tokens (one sequence may exceed it)."""
-    batches: list[list[int]] = []
-    widest = 0
-    for number, length in enumerate(lengths):
-        widest = max(widest, length)
-        if not batches or widest * (len(batches[-1]) + 1) > batch_tokens:
-            batches.append([])
-            widest = length
-        batches[-1].append(number)
-    return batches
-
-
-def pack_in_order(conversations: Sequence[Conversation], order: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """`pack` for conversations taken in some order; batches hold their numbers."""
-    batches = pack([len(conversations[n].ids) for n in order], batch_tokens)
-    return [[order[n] for n in batch] for batch in batches]
-
-
-def _pad_ids(conversations: Sequence[Conversation]) -> Tensor:
-    longest = max(len(c.ids) for c in conversations)
-    ids = torch.zeros(len(conversations), longest, dtype=torch.long)
-    for row, conversation in enumerate(conversations):
-        ids[row, : len(conversation.ids)] = torch.tensor(conversation.ids)
-    return ids
-
-
-def query_positions(conversation: Conversation) -> list[tuple[int, int]]:
-    """(t, end of its answer) for every t whose draft at step 0 counts: x[t+1] and x[t+2] in the same answer."""
-    return [(t, end) for begin, end in conversation.answers for t in range(max(begin - 1, 0), end - 2)]
-
-
-def queries_of(conversations: Sequence[Conversation], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Padded `queries` and `query_ends` of a `TrainBatch`, each [B, Q]."""
-    rows = [query_positions(c) for c in conversations]
-    width = max([1, *(len(row) for row in rows)])
-    padded = torch.zeros(2, len(rows), width, dtype=torch.long)
-    for number, row in enumerate(rows):
-        if row:
-            padded[:, number, : len(row)] = torch.tensor(row).t()
-    return padded[0].to(device), padded[1].to(device)
-
-
-def step_counts(conversations: Sequence[Conversation], num_steps: int) -> Tensor:
-    """Rows that count at each draft step, known from the text alone [S]."""
-    lengths = torch.tensor([end - begin for c in conversations for begin, end in c.answers])
-    # an answer that starts the sequence has no position before it
-    first = torch.tensor([begin > 0 for c in conversations for begin, _ in c.answers])
-    return torch.stack([(lengths - 2 - step + first.long()).clamp_min(0).sum() for step in range(num_steps)]).float()

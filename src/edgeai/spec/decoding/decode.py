@@ -1,11 +1,11 @@
-"""Decoding: plain, or speculative with any drafter, through the same target calls and the same sampler.
+"""The decoding loop: plain, or speculative with any drafter, with the same target calls and sampler.
 
-One cycle: propose a tree below the newest token, verify it in one pass of the target, accept a path, keep the path's
-keys and values. Plain decoding is the same cycle with a tree of one node.
+One cycle: propose a tree below the newest token, verify it in one target pass, accept a path, commit its keys and
+values. Plain decoding is the same cycle with a tree of one node.
 
-Definitions (vLLM's): accept_len = tokens emitted by cycles / cycles, the bonus token counted: plain decoding has
-1.0; the first token comes from the prefill and belongs to no cycle. Acceptance at position i = cycles in which the i-th
-draft token was accepted / cycles.
+Definitions (vLLM's): accept_len = tokens emitted by cycles / cycles, including the bonus token, so that plain decoding
+has 1.0; the first token comes from the prefill and is not part of a cycle. Acceptance at position i = cycles in which
+the i-th draft token was accepted / cycles.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def generate_ids(
     """Answer one prompt.
 
     Args:
-        target: The model whose output this is.
-        drafter: None decodes plainly.
-        prompt_ids: The prompt with its chat template applied.
+        target: Model that writes the answer.
+        drafter: Drafter; None for plain decoding.
+        prompt_ids: Prompt with its chat template applied.
         tree: Largest tree per cycle; ignored without a drafter.
-        sampling: Temperature 0 is greedy. The request has its own random numbers, seeded here.
-        max_tokens: Most tokens generated.
-        context: Most tokens of prompt and answer together; the model's own limit holds as well.
-        on_tokens: Called with the new tokens of the prefill and of every cycle.
+        sampling: Sampling settings; temperature 0 is greedy. Every answer starts from their seed.
+        max_tokens: Maximum number of generated tokens.
+        context: Maximum number of tokens of prompt and answer, in addition to the model's own limit.
+        on_tokens: Callback for the new tokens of the prefill and of every cycle.
 
     Raises:
         UsageError: The prompt is empty or does not fit the context.
@@ -105,10 +105,15 @@ def generate_ids(
 
 
 def check_room(target: Target, num_prompt: int, context: int) -> int:
-    """Tokens that may be generated after a prompt.
+    """Return the number of tokens that may be generated after a prompt.
+
+    Args:
+        target: Model that writes the answer.
+        num_prompt: Number of prompt tokens.
+        context: Maximum number of tokens of prompt and answer.
 
     Raises:
-        UsageError: The prompt is empty or leaves no room.
+        UsageError: The prompt is empty or leaves no room for an answer.
     """
     context = min(context, target.shape.max_positions)
     if num_prompt == 0:
@@ -140,7 +145,7 @@ class _Tally:
     commit_s: float = 0.0
 
     def count(self, draft: DraftTree, accepted: Accepted) -> None:
-        """Take down which draft nodes one cycle accepted."""
+        """Record the accepted draft nodes of one cycle."""
         self.num_draft_nodes += draft.size - 1
         if not accepted.num_accepted:
             return
@@ -156,14 +161,14 @@ def _increment(counts: list[int], places: Sequence[int]) -> None:
 
 
 class _Watch:
-    """Time between laps; waits for an accelerator to finish what was asked of it."""
+    """Measures the time between laps, after synchronizing with the accelerator."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._last_s = time.perf_counter()
 
     def lap(self) -> float:
-        """Seconds since the last lap."""
+        """Return the seconds since the last lap."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now_s = time.perf_counter()

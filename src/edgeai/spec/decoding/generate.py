@@ -1,4 +1,4 @@
-"""`edgeai spec generate`: answer prompts, plainly or speculatively."""
+"""`edgeai spec generate`: answer prompts with plain or speculative decoding."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def run_generate(
     """Answer every prompt as the user's turn of a chat.
 
     Args:
-        cfg: What to run.
-        run: Where; names the device.
-        prompts: Texts of the user.
-        on_text: Called with the prompt's number and the new text, as it comes.
+        cfg: Configuration of the run.
+        run: Run with its device and metrics.
+        prompts: User turns, one chat each.
+        on_text: Callback for the number of the prompt and each new piece of text.
 
     Raises:
         EdgeAIError: The model or the head cannot be loaded.
-        UsageError: A prompt does not fit the context; nothing has been generated then.
+        UsageError: A prompt does not fit the context; this is checked before anything is generated.
     """
     target = load_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter = build_drafter(cfg.draft, target)
@@ -55,13 +55,13 @@ def answer_prompts(
     Args:
         cfg: Tree, sampling and limits; its target and draft are not read.
         target: Loaded target.
-        drafter: Loaded drafter; None decodes plainly.
+        drafter: Loaded drafter; None for plain decoding.
         prompts: User turns, one chat each.
         metrics: Receiver of progress.
         on_text: Called with the number of the prompt and each new piece of text.
 
     Raises:
-        UsageError: A prompt does not fit the context; nothing has been generated then.
+        UsageError: A prompt does not fit the context; this is checked before anything is generated.
     """
     encoded = [chat_ids(target.tokenizer, prompt) for prompt in prompts]
     for ids in encoded:
@@ -92,7 +92,7 @@ def answer_prompts(
 
 
 def chat_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Token ids of a one-turn chat up to where the answer begins."""
+    """Return the token ids of a one-turn chat up to the start of the answer."""
     return tokenizer.encode(tokenizer.render([{"role": "user", "content": prompt}], open_answer=True))
 
 
@@ -103,10 +103,10 @@ def settle_tree(
     sampling: SamplingConfig,
     metrics: Metrics,
 ) -> tuple[Drafter | None, TreeConfig, TreeChoice | None]:
-    """Turn `auto` into a tree, or drop the drafter where no tree pays.
+    """Choose the tree for `auto`, or plain decoding if no tree is faster.
 
     Returns:
-        The drafter to use (None: decode plainly), its tree, and what tuning found if it was asked for.
+        The drafter (None for plain decoding), its tree, and the outcome of `auto`.
     """
     if drafter is None:
         return None, WIDE, None
@@ -117,7 +117,7 @@ def settle_tree(
 
 
 class _TextStream:
-    """Turns tokens into text as they come; holds back what may still change, such as half a character."""
+    """Converts new tokens to text and holds back text that may still change, such as a partial character."""
 
     def __init__(self, tokenizer: Tokenizer, number: int, on_text: OnText) -> None:
         self._tokenizer = tokenizer

@@ -25,10 +25,10 @@ def accept_len(counts: Iterable[int]) -> float:
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer and what it took."""
+    """One answer with its acceptance and timings."""
 
     ids: tuple[int, ...]
-    """Generated tokens, an end-of-text token included."""
+    """Generated tokens, including an end-of-text token."""
     text: str
     finish_reason: Literal["stop", "length"]
     num_prompt_tokens: int
@@ -37,29 +37,29 @@ class Generation:
     accepted_at: tuple[int, ...]
     """Cycles in which a draft token of depth 1, 2, ... was accepted."""
     accepted_ranks: tuple[int, ...]
-    """Cycles in which the most, the second most, ... confident draft node was accepted: 1 plus the sum of the first n
-    entries over the cycles is the accept_len of trees cut to n nodes."""
+    """Cycles in which the most confident, second most confident, ... draft node was accepted: 1 plus the sum of the
+    first n entries over the cycles is the accept_len of trees limited to n nodes."""
     num_draft_nodes: int
-    """Draft nodes verified, over all cycles."""
+    """Verified draft nodes of all cycles."""
     prefill_s: float
     draft_s: float
     verify_s: float
     commit_s: float
-    """Acceptance, and moving the accepted keys and values."""
+    """Acceptance and KV-cache compaction."""
 
     @property
     def num_cycles(self) -> int:
-        """Passes of the target after the prefill."""
+        """Target passes after the prefill."""
         return len(self.accept_counts)
 
     @property
     def accept_len(self) -> float:
-        """Mean tokens per cycle."""
+        """Mean number of tokens per cycle, bonus token included."""
         return accept_len(self.accept_counts)
 
     @property
     def decode_s(self) -> float:
-        """Time after the prefill."""
+        """Decoding time, without the prefill."""
         return self.draft_s + self.verify_s + self.commit_s
 
     @property
@@ -70,24 +70,24 @@ class Generation:
 
 @dataclass(frozen=True)
 class TreeChoice:
-    """Outcome of tuning."""
+    """Tree chosen by `tree: auto`, with the predictions behind the choice."""
 
     tree: TreeConfig | None
-    """The tree to use; None: decode plainly."""
+    """Chosen tree; None for plain decoding."""
     accept_len: float
-    """Predicted for the best tree, bonus token included."""
+    """Predicted accept_len of the best tree, bonus token included."""
     speedup: float
-    """Predicted for the best tree, against plain decoding."""
+    """Predicted speed of the best tree relative to plain decoding."""
     plain_s: float
-    """Seconds per token of plain decoding."""
+    """Time per token of plain decoding."""
     cycle_s: float
-    """Seconds per cycle with the best tree."""
+    """Time per cycle with the best tree."""
     best: TreeConfig
-    """The best tree, whether it is used or not."""
+    """Best tree, used or not."""
 
     @property
     def why(self) -> str:
-        """The choice in one line."""
+        """One-line explanation of the choice."""
         shape = f"nodes {self.best.nodes}, depth {self.best.depth}, top-k {self.best.top_k}"
         facts = (
             f"{self.accept_len:.2f} tokens per {self.cycle_s * 1e3:.1f} ms cycle against one per "
@@ -100,19 +100,19 @@ class TreeChoice:
 
 @dataclass(frozen=True)
 class GenerateReport:
-    """Answers in the order of the prompts."""
+    """Answers to prompts, in the order of the prompts."""
 
     prompts: tuple[str, ...]
     answers: tuple[Generation, ...]
     drafter: str
-    """"none" when decoding was plain."""
+    """Name of the drafter; "none" for plain decoding."""
     tree: TreeConfig | None
     choice: TreeChoice | None
-    """What `tree: auto` found."""
+    """Outcome of `tree: auto`; None if the tree was given."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens generated in all."""
+        """Generated tokens of all answers."""
         return sum(len(answer.ids) for answer in self.answers)
 
     @property
@@ -122,12 +122,12 @@ class GenerateReport:
 
     @property
     def tokens_per_s(self) -> float:
-        """Decoding speed over all answers, prefill left out."""
+        """Decoding speed over all answers, without the prefill."""
         decode_s = sum(answer.decode_s for answer in self.answers)
         return sum(sum(answer.accept_counts) for answer in self.answers) / decode_s if decode_s else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for report.json and `--json`."""
+        """Return plain data for report.json and `--json`."""
         return {
             "answers": [
                 {

@@ -1,9 +1,9 @@
-"""Acceptance: which draft tokens the target would have emitted itself.
+"""Verification: accept the draft tokens that the target itself emits.
 
-At every node the next token is drawn once from the target's own distribution. If the draft tree has that token as a
-child the walk goes on there, else it ends with the drawn token. The emitted tokens are therefore by construction draws
-of plain decoding: the draft decides only how many come out of one pass of the target. With a deterministic draft tree
-this accepts exactly as often as rejection sampling over the children does.
+At every node the next token is sampled once from the target's own distribution. If it is a child in the draft tree, the
+path continues there; otherwise the path ends and the token is emitted as the bonus token. The emitted tokens are
+therefore samples of plain decoding by construction: the draft determines only how many of them one target pass emits.
+For a deterministic draft tree the acceptance rate equals that of rejection sampling over the children.
 
 Source: EAGLE (arXiv 2401.15077) verification, simplified. Differs from the paper: one draw per level instead of
 accept/reject per child.
@@ -25,13 +25,13 @@ class Accepted:
     """Outcome of one verification."""
 
     path: tuple[int, ...]
-    """Tree rows to keep, the root first, ascending."""
+    """Accepted tree rows, the root first, ascending."""
     tokens: tuple[int, ...]
-    """Tokens emitted: those of the path after the root, then the bonus token unless the text ended before it."""
+    """Emitted tokens: those of the path after the root, then the bonus token unless the text ended before it."""
 
     @property
     def num_accepted(self) -> int:
-        """Draft tokens accepted, the bonus not among them."""
+        """Number of accepted draft tokens, without the bonus token."""
         return len(self.path) - 1
 
 

@@ -1,4 +1,4 @@
-"""Drafters: cheap guesses at what the target will say next."""
+"""The factory of drafters."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import torch
 
 from edgeai.core.errors import UsageError
 from edgeai.spec.config.draft import Draft, NgramDraft, NoDraft
-from edgeai.spec.draft.checkpoint import load_head, shipped_head
+from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.head import DraftHead
+from edgeai.spec.draft.head_files import shipped_head
 from edgeai.spec.draft.ngram import Ngram
 from edgeai.spec.target.protocol import Target
 
@@ -42,8 +43,9 @@ def build_drafter(config: Draft, target: Target) -> Drafter | None:
 
 
 def head_hash(head: DraftHead) -> str:
-    """Short hash of a head: its weights as stored, and its shape, since equal weights with other feature layers or
-    another base of the positions draft something else.
+    """Return a short hash of a head's stored weights and its shape.
+
+    The shape is included because equal weights with other feature layers or another RoPE base draft differently.
     """
     digest = hashlib.sha256(repr(head.shape).encode())
     for _, tensor in sorted(head.state_dict().items()):

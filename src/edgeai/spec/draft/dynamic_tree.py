@@ -1,8 +1,8 @@
-"""Growing draft trees level by level, for one place in a text or for many at once.
+"""The dynamic draft tree of EAGLE-2: grown level by level, for one text position or for many at once.
 
 Source: EAGLE-2, arXiv 2406.16858, section 4 (expansion by cumulative confidence, then re-ranking).
 
-Shapes: G places, W nodes of one level, C columns of tree keys so far, H hidden, D draft vocabulary.
+Shapes: G positions, W nodes of one level, C columns of tree keys so far, H hidden, D draft vocabulary.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.tree import Array, DraftTree, rerank
 
 Expand = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""One more level: tokens [G, W], parents' outputs [G, W, H] and which tree columns each node sees, itself the last of
-them [G, W, C], to outputs [G, W, H] and log probabilities [G, W, D]."""
+"""Run the head for one level: from tokens [G, W], the parents' outputs [G, W, H] and the mask of visible tree columns,
+the node itself last [G, W, C], to outputs [G, W, H] and log probabilities [G, W, D]."""
 
 
 def grow(
@@ -30,15 +30,15 @@ def grow(
     draft_to_target: Tensor,
     tree: TreeConfig,
 ) -> list[DraftTree]:
-    """The dynamic tree below each root.
+    """Grow the dynamic tree below each root.
 
     Args:
-        roots: Newest token of each place [G].
-        hidden: The head's output at the roots [G, H].
-        log_probs: And its log probabilities [G, D].
-        expand: Runs the head for one level.
+        roots: Newest token at each position [G].
+        hidden: The head's outputs at the roots [G, H].
+        log_probs: The head's log probabilities at the roots [G, D].
+        expand: Function that runs the head for one level.
         draft_to_target: Target ids of the draft vocabulary [D].
-        tree: Depth, width and size.
+        tree: Depth, width and size of the trees.
     """
     width = min(tree.top_k, draft_to_target.shape[0])
     best = log_probs.topk(width)
@@ -62,21 +62,21 @@ def grow(
 
 
 class _Pool:
-    """All candidates below each root in order of creation."""
+    """All candidates below each root, in order of creation."""
 
     def __init__(self, scores: Tensor, tokens: Tensor) -> None:
         self._width = scores.shape[1]
         self._scores, self._tokens = [scores], [tokens]
-        self._frontiers: list[Tensor] = []  # candidates expanded at each level, counted within their own level
+        self._frontiers: list[Tensor] = []  # candidates expanded at each level, as indices within the level
 
     def add(self, scores: Tensor, tokens: Tensor, frontier: Tensor) -> None:
-        """Add the children of the last frontier [G, W * W] and say which of them are expanded next [G, W]."""
+        """Add the children of the last frontier [G, W * W] and the indices of those expanded next [G, W]."""
         self._scores.append(scores)
         self._tokens.append(tokens)
         self._frontiers.append(frontier)
 
     def rerank(self, roots: Sequence[int], nodes: int) -> list[DraftTree]:
-        """The best candidates of each place as a tree."""
+        """Return the best candidates of each position as a tree."""
         scores = torch.cat(self._scores, 1).cpu().numpy()
         tokens = torch.cat(self._tokens, 1).cpu().numpy()
         frontiers = [frontier.cpu().numpy() for frontier in self._frontiers]
@@ -86,7 +86,7 @@ class _Pool:
         ]
 
     def _parents(self, frontiers: Sequence[Array]) -> Array:
-        """Candidate that each candidate of one place continues, -1 for the root."""
+        """Return the parent candidate of each candidate of one position, -1 for the root."""
         width = self._width
         parents = [np.full(width, -1, dtype=np.int64)]
         begin, frontier = 0, np.arange(width)

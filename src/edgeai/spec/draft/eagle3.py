@@ -1,12 +1,12 @@
-"""Drafting with an EAGLE-3 head: the same arithmetic as training, arranged for a few tokens at a time.
+"""The EAGLE-3 drafter: the arithmetic of training, arranged for a few tokens at a time.
 
-The input pair at position t is (token t + 1, target feature of token t). For text the target has confirmed these pairs
-give the stable keys and values, in which only the newest pair needs anything but its key and value: the head has one
-layer. Deeper tree levels feed the head's own output back; their keys and values are overwritten in the next cycle.
+The input pair at position t is (token t + 1, target feature of token t). The pairs of accepted text have stable keys
+and values. Because the head has one layer, only the newest pair needs more than its key and value. Deeper tree levels
+feed the head's own output back; their keys and values are overwritten in the next cycle.
 
 Source: EAGLE-3, arXiv 2503.01840, section 3; tree expansion from EAGLE-2, arXiv 2406.16858, section 4.1.
 
-Shapes: A newly confirmed pairs, W nodes of one level, C columns of tree keys so far, H hidden, D draft vocabulary,
+Shapes: A newly accepted pairs, W nodes of one level, C columns of tree keys so far, H hidden, D draft vocabulary,
 nh/nkv query/key heads, hd head width, F target features.
 """
 
@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgeai.core.errors import EdgeAIError
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.dynamic_tree import grow
 from edgeai.spec.draft.head import DraftHead, HeadShape
+from edgeai.spec.draft.head_checks import check_fit
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.attention import additive_mask, attend, rotate
 from edgeai.spec.target.packed_linear import PackedLinear
@@ -29,11 +29,11 @@ from edgeai.spec.target.protocol import Target
 
 
 class HeadLayer:
-    """The head's weights, fused and packed, in the target's number format; and its arithmetic without attention.
+    """A head's layer without attention, with fused and packed weights in the target's number format.
 
     Args:
-        head: A trained head.
-        embedding: The target's [V, H].
+        head: Trained head.
+        embedding: Embedding of the target [V, H].
     """
 
     def __init__(self, head: DraftHead, embedding: Tensor) -> None:
@@ -59,7 +59,7 @@ class HeadLayer:
         self.lm_head = PackedLinear(take(head.lm_head.weight))
 
     def project(self, features: Tensor) -> Tensor:
-        """Target features [A, F] to hidden inputs [A, H]."""
+        """Project target features [A, F] to hidden inputs [A, H]."""
         if self.fc_norm is not None:
             parts = features.view(features.shape[0], len(self.fc_norm), -1)
             normed = F.rms_norm(parts, parts.shape[-1:], None, self.shape.rms_norm_eps) * self.fc_norm
@@ -67,14 +67,16 @@ class HeadLayer:
         return self.fc(features)
 
     def begin(self, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens [A] and hidden inputs [A, H] to joint query, key and value heads [A, nh + 2 nkv, hd] and residual."""
+        """Map tokens [A] and hidden inputs [A, H] to joint query, key and value heads [A, nh + 2 nkv, hd] and
+        residual.
+        """
         embedded = self._norm(F.embedding(tokens, self.embedding), self.input_norm)
         normed = self._norm(hidden, self.hidden_norm)
         heads = self.qkv(torch.cat([embedded, normed], -1)).view(tokens.shape[0], -1, self.shape.head_dim)
         return heads, normed if self.shape.norm_before_residual else hidden
 
     def finish(self, attended: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention output [W, nh hd] to the next level's hidden input [W, H] and log probabilities [W, D]."""
+        """Map attention output [W, nh hd] to the next level's hidden input [W, H] and log probabilities [W, D]."""
         x = residual + self.out(attended)
         gate, up = self.gate_up(self._norm(x, self.post_norm)).chunk(2, -1)
         x = x + self.down(F.silu(gate) * up)
@@ -90,12 +92,12 @@ class Eagle3:
     """Drafter with a trained head.
 
     Args:
-        head: Trained for this target.
-        target: Lends its embedding, rotary tables, number format and device.
-        name: Identifies the head's weights in caches of measurements.
+        head: Head trained for this target.
+        target: Target whose embedding, rotary tables, number format and device are used.
+        name: Identifier of the head's weights in caches of measurements.
 
     Raises:
-        EdgeAIError: The head's shape does not fit the target.
+        EdgeAIError: The head's shape does not match the target.
     """
 
     def __init__(self, head: DraftHead, target: Target, *, name: str) -> None:
@@ -110,18 +112,18 @@ class Eagle3:
         self._k = self._v = torch.empty(1, self._num_kv, 0, head.shape.head_dim)
         self._reserve(0)
         self._num_stable = 0
-        # confirmed but not yet through the head: features of the last tokens, and the tokens that follow them
+        # accepted but not yet processed by the head: features of the last tokens, and the tokens that follow them
         self._features = torch.empty(0)
         self._tokens: list[int] = []
 
     @property
     def layer(self) -> HeadLayer:
-        """The head itself, for those who draft at many places with it."""
+        """The layer of the head, for drafting at many positions."""
         return self._layer
 
     @torch.inference_mode()
     def start(self, ids: Sequence[int], features: Tensor) -> None:
-        """See `Drafter`. All pairs but the last, whose token is not known yet, become stable keys and values."""
+        """See `Drafter`. All pairs except the last, whose token is not known yet, become stable keys and values."""
         self._num_stable = 0
         if len(ids) > 1:
             self._extend(torch.tensor(ids[1:], device=features.device), features[:-1])
@@ -129,7 +131,7 @@ class Eagle3:
 
     def accept(self, tokens: Sequence[int], features: Tensor) -> None:
         """See `Drafter`."""
-        if self._features.shape[0] == 0:  # propose has paired tokens[0] already
+        if self._features.shape[0] == 0:  # propose has already paired tokens[0]
             self._tokens, self._features = list(tokens[1:]), features
         else:
             self._tokens, self._features = [*self._tokens, *tokens], torch.cat([self._features, features])
@@ -141,7 +143,9 @@ class Eagle3:
         return grow([root], hidden, log_probs, self._expand, draft_to_target=self._layer.draft_to_target, tree=tree)[0]
 
     def _confirm(self, root: int) -> tuple[Tensor, Tensor]:
-        """Feed the confirmed pairs, the root's last; returns the root's output [1, H] and log probabilities [1, D]."""
+        """Process the accepted pairs, the root's last; returns the root's output [1, H] and log probabilities [1,
+        D].
+        """
         tokens = torch.tensor([*self._tokens, root], device=self._features.device)
         query, residual = self._extend(tokens, self._features)
         end = self._num_stable
@@ -158,9 +162,9 @@ class Eagle3:
         return query, residual
 
     def _expand(self, tokens: Tensor, hidden: Tensor, ancestors: Tensor) -> tuple[Tensor, Tensor]:
-        """One level of the tree, see `beam.Expand`: W tokens at one position, behind C - W tree rows of earlier levels.
+        """See `dynamic_tree.Expand`: W tokens at one position, after C - W tree rows of earlier levels.
 
-        Their keys and values go behind the stable ones.
+        Their keys and values are stored after the stable ones.
         """
         _, width, columns = ancestors.shape
         begin = self._num_stable + columns - width
@@ -177,7 +181,7 @@ class Eagle3:
         return output[None], log_probs[None]
 
     def _write(self, heads: Tensor, begin: int, positions: slice) -> Tensor:
-        """Store keys and values from row `begin` on; returns the queries [A, nh, hd]."""
+        """Store keys and values from row `begin`; returns the queries [A, nh, hd]."""
         num_rope = self._num_heads + self._num_kv
         rotated = rotate(heads[:, :num_rope], self._cos[positions, None], self._sin[positions, None])
         end = begin + heads.shape[0]
@@ -186,7 +190,7 @@ class Eagle3:
         return rotated[:, : self._num_heads]
 
     def _reserve(self, rows: int) -> None:
-        """Grow the cache to at least this many rows."""
+        """Grow the cache to at least this number of rows."""
         old = self._k.shape[2]
         if rows <= old and old:
             return
@@ -198,28 +202,8 @@ class Eagle3:
 
 
 def head_rotary(shape: HeadShape, target: Target) -> tuple[Tensor, Tensor]:
-    """Tables the head turns its keys and queries with: the target's, unless it was trained with its own."""
+    """Return the rotary tables of a head: the target's, unless the head was trained with its own."""
     if shape.rope is None:
         return target.rotary
     cos, sin = shape.rope.tables(shape.head_dim, target.shape.max_positions, target.dtype)
     return cos.to(target.device), sin.to(target.device)
-
-
-def check_fit(head: DraftHead, target: Target) -> None:
-    """Refuse a head whose shape is not this target's.
-
-    Raises:
-        EdgeAIError: Names what differs.
-    """
-    ours, theirs = head.shape, target.shape
-    for what, have, want in (
-        ("hidden size", ours.target_hidden_size, theirs.hidden_size),
-        ("embedding width", ours.hidden_size, theirs.hidden_size),
-        ("head width", ours.head_dim, ours.head_dim if ours.rope else theirs.head_dim),
-        ("vocabulary", ours.vocab_size, theirs.vocab_size),
-    ):
-        if have != want:
-            raise EdgeAIError(
-                f"the draft head does not fit {target.name}: its {what} is {have}, the target's {want}",
-                hint="use a head trained for this target, or train one with `edgeai spec train`",
-            )

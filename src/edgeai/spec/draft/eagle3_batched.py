@@ -1,12 +1,12 @@
-"""Drafting at many places of texts: the trees that `Eagle3` would propose there, in a few large passes of the head.
+"""EAGLE-3 drafting at many positions of given texts: the trees of `eagle3.py`, in a few large passes of the head.
 
-The stable keys and values of a text are computed once; a place behind token t sees those of the pairs before it only,
-which are the same whatever follows. All places then grow one level at a time together.
+The stable keys and values of a text are computed once. A position after token t attends only to the pairs before it,
+which do not depend on later text. All positions then grow together, one level at a time.
 
-Source: EAGLE-3 drafting as in `eagle3.py`; sharing a text's keys and growing all places together is ours.
+Source: EAGLE-3 drafting as in `eagle3.py`; sharing a text's keys and growing all positions together is ours.
 
-Shapes: T tokens of a text, F target features, S stable pairs, G places, W nodes of one level, C columns of tree keys,
-nh/nkv query/key heads, hd head width.
+Shapes: T tokens of a text, F target features, S stable pairs, G positions, W nodes of one level, C columns of tree
+keys, nh/nkv query/key heads, hd head width.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.attention import additive_mask, attend, rotate
 from edgeai.spec.target.protocol import Target
 
-PLACES_AT_ONCE = 64  # bounds the copies of the texts' keys; enough rows for full speed
+PLACES_AT_ONCE = 64  # limits the copies of the texts' keys; enough rows for full speed
 
 
 @torch.inference_mode()
 def propose_along(
     layer: HeadLayer, target: Target, ids: Sequence[int], features: Tensor, roots: Sequence[int], tree: TreeConfig
 ) -> list[DraftTree]:
-    """Draft what may follow each root.
+    """Draft trees at positions of one text.
 
     Args:
-        layer: The head; it must fit the target.
-        target: Lends its rotary tables.
-        ids: The text [T].
-        features: The target's [T, F], at least up to the last root.
-        roots: Ascending places in the text, at least 1: the tree's root is ids[place].
-        tree: The caller keeps each root plus `tree.depth` within the target's positions.
+        layer: Head that matches the target.
+        target: Target whose rotary tables are used.
+        ids: Tokens of the text [T].
+        features: Target features [T, F], at least up to the last root.
+        roots: Ascending positions of the roots, at least 1: the tree's root is ids[position].
+        tree: Shape of the trees. The caller keeps each root plus `tree.depth` within the target's positions.
     """
     if not roots:
         return []
@@ -48,7 +48,7 @@ def propose_along(
 
 @torch.inference_mode()
 def propose_at(places: Sequence[tuple[TextKeys, int]], tree: TreeConfig) -> list[DraftTree]:
-    """Draft at places of any texts, all with one head; otherwise as `propose_along`."""
+    """Draft trees at positions of several texts with the same head; see `propose_along`."""
     trees: list[DraftTree] = []
     for begin in range(0, len(places), PLACES_AT_ONCE):
         trees += _Places(places[begin : begin + PLACES_AT_ONCE], tree).grow()
@@ -59,11 +59,11 @@ class TextKeys:
     """Stable keys and values of one text; pair j is (token j + 1, feature j) at position j.
 
     Args:
-        layer: The head; it must fit the target.
-        target: Lends its rotary tables.
-        ids: The text [T].
-        features: The target's [T, F], at least `num_pairs` of them.
-        num_pairs: S, the last place to be drafted at.
+        layer: Head that matches the target.
+        target: Target whose rotary tables are used.
+        ids: Tokens of the text [T].
+        features: Target features [T, F], at least `num_pairs` of them.
+        num_pairs: Number of pairs S, which is the last position to draft at.
     """
 
     @torch.inference_mode()
@@ -75,14 +75,14 @@ class TextKeys:
         self.query, self.k, self.v = self.split(heads, torch.arange(num_pairs, device=features.device))
 
     def split(self, heads: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries [A, nh, hd] and keys [A, nkv, hd], and values [A, nkv, hd] of joint heads."""
+        """Split joint heads into rotated queries [A, nh, hd] and keys [A, nkv, hd], and values [A, nkv, hd]."""
         num_heads, num_rope = self.layer.shape.num_heads, self.layer.shape.num_heads + self.layer.shape.num_kv_heads
         rotated = rotate(heads[:, :num_rope], self._cos[positions, None], self._sin[positions, None])
         return rotated[:, :num_heads], rotated[:, num_heads:], heads[:, num_rope:]
 
 
 class _Places:
-    """Places that grow together, with the keys and values they see: their texts', then the tree's own rows."""
+    """Positions that grow together, with their visible keys and values: those of their text, then the tree's rows."""
 
     def __init__(self, places: Sequence[tuple[TextKeys, int]], tree: TreeConfig) -> None:
         self._places, self._tree = places, tree
@@ -90,10 +90,10 @@ class _Places:
         shape, device = text.layer.shape, text.k.device
         self._text, self._repeats = text, shape.num_heads // shape.num_kv_heads
         self._num_stable = max(root for _, root in places)
-        self._last = torch.tensor([root - 1 for _, root in places], device=device)  # the pair that holds the root
+        self._last = torch.tensor([root - 1 for _, root in places], device=device)  # the pair with the root's token
         self._seen = torch.arange(self._num_stable, device=device) <= self._last[:, None, None]  # [G, 1, S]
         rows = self._num_stable + min(tree.top_k, shape.draft_vocab_size) * (tree.depth - 1)
-        # zeros: what a place does not see must still be a number
+        # zeros, because masked rows must still be finite
         self._k, self._v = (text.k.new_zeros(len(places), shape.num_kv_heads, rows, shape.head_dim) for _ in range(2))
         for row, (text, root) in enumerate(places):
             self._k[row, :, :root], self._v[row, :, :root] = (
@@ -102,7 +102,7 @@ class _Places:
             )
 
     def grow(self) -> list[DraftTree]:
-        """The trees."""
+        """Return the trees."""
         query, residual = (
             torch.stack([getattr(text, name)[root - 1] for text, root in self._places])
             for name in ("query", "residual")
@@ -118,13 +118,13 @@ class _Places:
         )
 
     def _attend(self, query: Tensor, seen: Tensor) -> Tensor:
-        """Queries [G, W, nh, hd] over the rows they see [G, W, S + C] to outputs [G * W, nh * hd]."""
+        """Attend from queries [G, W, nh, hd] to their visible rows [G, W, S + C]; returns outputs [G * W, nh * hd]."""
         end = seen.shape[-1]
         mask = additive_mask(seen, self._repeats, query.dtype)
         return attend(query, self._k[:, :, :end], self._v[:, :, :end], mask).flatten(0, 1)
 
     def _expand(self, tokens: Tensor, hidden: Tensor, ancestors: Tensor) -> tuple[Tensor, Tensor]:
-        """See `beam.Expand`."""
+        """See `dynamic_tree.Expand`."""
         num_places, width, columns = ancestors.shape
         layer = self._text.layer
         heads, residual = layer.begin(tokens.flatten(), hidden.flatten(0, 1))

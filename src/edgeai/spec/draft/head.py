@@ -1,6 +1,6 @@
 """The EAGLE-3 draft head: one decoder layer that predicts the target's next tokens from the target's own features.
 
-Parameter names are those of published EAGLE-3 checkpoints (`midlayer.*`), so that state dicts travel unchanged.
+Parameter names are those of published EAGLE-3 checkpoints (`midlayer.*`), so that state dicts are interchangeable.
 
 Source: EAGLE-3, arXiv 2503.01840, section 3; `fc_norm` and `norm_output` from EAGLE-3.1, arXiv 2605.09992.
 
@@ -36,14 +36,14 @@ class HeadShape:
     norm_output: bool
     norm_before_residual: bool = False
     rope: Rope | None = None
-    """The head's own rotary embedding; None turns as the target does."""
+    """Rotary embedding of the head; None uses the target's."""
 
 
 class RMSNorm(nn.RMSNorm):
-    """Root-mean-square norm in the number format of its input, so that autocast reaches the fused kernel."""
+    """Root-mean-square norm in the number format of its input, so that autocast uses the fused kernel."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis."""
+        """Normalize the last axis."""
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
@@ -60,7 +60,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU."""
+    """SwiGLU feed-forward layer."""
 
     def __init__(self, shape: HeadShape) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class MidLayer(nn.Module):
 
 
 class DraftHead(nn.Module):
-    """EAGLE-3 head. The target's embedding is borrowed, never trained and never stored with the head.
+    """EAGLE-3 head. It uses the target's embedding, which is neither trained nor stored with the head.
 
     Args:
         shape: Sizes and switches.
-        d2t: Target id of draft token j is j + d2t[j] [D], int64.
+        d2t: Offsets [D], int64: the target id of draft token j is j + d2t[j].
     """
 
     d2t: Tensor
@@ -120,7 +120,7 @@ class DraftHead(nn.Module):
         return self.d2t + torch.arange(self.d2t.shape[0], device=self.d2t.device)
 
     def project(self, features: Tensor) -> Tensor:
-        """Target features [..., F] to the head's first hidden input g [..., H]."""
+        """Project target features [..., F] to the head's first hidden input g [..., H]."""
         if self.shape.fc_norm:
             parts = features.chunk(len(self.shape.aux_layers), -1)
             features = torch.cat([norm(part) for norm, part in zip(self.fc_norm, parts, strict=True)], -1)
@@ -128,11 +128,11 @@ class DraftHead(nn.Module):
         return out
 
     def attention_input(self, embedded: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Join the two streams.
+        """Join the embedding and the hidden input.
 
         Args:
             embedded: Target embedding of the input tokens [..., H].
-            hidden: `project` of target features, or the head's own output of the step before [..., H].
+            hidden: Projected target features, or the head's output of the previous step [..., H].
 
         Returns:
             Attention input [..., 2 H] and residual [..., H].
@@ -142,14 +142,14 @@ class DraftHead(nn.Module):
         return joined, normed if self.shape.norm_before_residual else hidden
 
     def finish(self, attended: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """From attention output to the next hidden input and the input of `lm_head`.
+        """Map the attention output to the next hidden input and the input of `lm_head`.
 
         Args:
-            attended: Heads side by side [..., num_heads * head_dim].
-            residual: [..., H].
+            attended: Concatenated attention heads [..., num_heads * head_dim].
+            residual: Residual from `attention_input` [..., H].
 
         Returns:
-            Feature for the next draft step [..., H] and normed state for `lm_head` [..., H].
+            Hidden input of the next draft step [..., H] and normalized state for `lm_head` [..., H].
         """
         x = residual + self.midlayer.self_attn.o_proj(attended)
         x = x + self.midlayer.mlp(self.midlayer.post_attention_layernorm(x))
@@ -157,19 +157,19 @@ class DraftHead(nn.Module):
         return (normed if self.shape.norm_output else x), normed
 
     def num_parameters(self) -> int:
-        """Trainable parameters."""
+        """Return the number of trainable parameters."""
         return sum(p.numel() for p in self.parameters())
 
 
 @torch.no_grad()
 def initialise(head: DraftHead, *, lm_head: Tensor) -> None:
-    """Start from what the target knows: its output rows, and its deepest feature passed through.
+    """Initialize a head from the target: its output rows, and its deepest feature passed through.
 
-    The head then begins as "the target's late state plus a small correction", which learns faster than noise.
+    The head then starts as "the target's late state plus a small correction", which learns faster than random weights.
 
     Args:
-        head: Fresh head.
-        lm_head: The target's [V, H].
+        head: New head.
+        lm_head: Output matrix of the target [V, H].
     """
     for module in head.modules():
         if isinstance(module, nn.Linear):
@@ -179,3 +179,15 @@ def initialise(head: DraftHead, *, lm_head: Tensor) -> None:
     head.lm_head.weight.copy_(lm_head[head.draft_to_target].float())
     if head.shape.hidden_size == head.shape.target_hidden_size:
         head.fc.weight[:, -head.shape.hidden_size :] += torch.eye(head.shape.hidden_size)
+
+
+def draft_vocabulary(counts: Tensor, size: int) -> Tensor:
+    """Return offsets d2t of the `size` most frequent tokens [D]; ties and unseen tokens are taken by ascending id.
+
+    Args:
+        counts: Number of occurrences of each token in the target's answers [V].
+        size: Size D of the draft vocabulary, at most V.
+    """
+    order = torch.argsort(counts, descending=True, stable=True)[:size]
+    kept = order.sort().values
+    return kept - torch.arange(kept.shape[0])

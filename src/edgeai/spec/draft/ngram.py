@@ -1,6 +1,6 @@
-"""Prompt lookup: what followed the last tokens earlier in the text is proposed again. Needs no training.
+"""Prompt lookup: propose the tokens that followed earlier occurrences of the last tokens. Needs no training.
 
-Source: Saxena 2023, "Prompt Lookup Decoding". Differs from it: several continuations share one tree.
+Source: Saxena 2023, "Prompt Lookup Decoding". Differs from the source: several continuations share one tree.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from edgeai.spec.draft.tree import DraftTree, rerank
 
 
 class Ngram:
-    """Drafter that looks the last tokens up in the prompt and in what has been generated.
+    """Drafter that looks up the last tokens in the prompt and the generated text.
 
     Args:
-        max_ngram: Longest suffix looked up.
-        min_ngram: Shortest suffix looked up.
+        max_ngram: Length of the longest suffix to look up.
+        min_ngram: Length of the shortest suffix to look up.
     """
 
     def __init__(self, *, max_ngram: int, min_ngram: int) -> None:
@@ -29,10 +29,10 @@ class Ngram:
         self.aux_layers: tuple[int, ...] = ()
         self.vocabulary: Tensor | None = None
         self._text: list[int] = []
-        self._ends: dict[tuple[int, ...], list[int]] = {}  # n-gram -> positions right behind it, ascending
+        self._ends: dict[tuple[int, ...], list[int]] = {}  # n-gram -> positions after it, ascending
 
     def start(self, ids: Sequence[int], features: Tensor) -> None:
-        """See `Drafter`. The features are not looked at."""
+        """See `Drafter`. The features are ignored."""
         self._text, self._ends = [], {}
         self.accept(ids, features)
 
@@ -46,7 +46,7 @@ class Ngram:
                     self._ends.setdefault(tuple(self._text[end - length : end]), []).append(end)
 
     def propose(self, root: int, tree: TreeConfig) -> DraftTree:
-        """See `Drafter`: up to `top_k` continuations, of which the most confident nodes are kept."""
+        """See `Drafter`. Up to `top_k` continuations are looked up and the most confident nodes are kept."""
         candidates = _Candidates()
         for count, (begin, length) in enumerate(self._continuations(root, tree.top_k)):
             path = [*self._text[begin : begin + tree.depth], root][: tree.depth]
@@ -55,7 +55,10 @@ class Ngram:
         return rerank(root, tokens, parents, np.array(candidates.scores, dtype=np.float32), tree.nodes)
 
     def _continuations(self, root: int, count: int) -> list[tuple[int, int]]:
-        """Where earlier copies of the text's end go on, and how long the match is: longest first, then most recent."""
+        """Return the positions after earlier matches of the last tokens, with the length of the match.
+
+        The longest matches come first, then the most recent.
+        """
         found: dict[int, int] = {}
         for length in self._lengths:
             if length - 1 > len(self._text):
@@ -69,7 +72,7 @@ class Ngram:
 
 
 class _Candidates:
-    """Paths from the root; equal prefixes share nodes."""
+    """Candidate paths from the root; equal prefixes share nodes."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
@@ -78,7 +81,7 @@ class _Candidates:
         self._children: dict[tuple[int, int], int] = {}
 
     def add(self, path: Sequence[int], *, first: float, each: float) -> None:
-        """Add a path whose tokens are believed with probability `each`, the first of them times `first`."""
+        """Add a path whose tokens have the probability `each`, multiplied by `first` for the first token."""
         node, score = -1, math.log(first)
         for token in path:
             child = self._children.get((node, token))

@@ -1,8 +1,8 @@
-"""Rotary position embedding with frequencies of a head's own.
+"""Rotary position embedding of draft heads whose frequencies differ from the target's.
 
-Heads trained here turn keys and queries as their target does. Others often do not: the EAGLE repository's training
-config for Llama 3.1 names no base, which means 10000, where the target has 500000 and a scaling. Drafting with the
-wrong one costs acceptance and raises no error.
+Heads trained by edgeai use the rotary embedding of their target. Others often do not: the EAGLE repository's training
+config for Llama 3.1 has no base frequency, which means 10000, while the target has 500000 and a scaling. A wrong base
+lowers acceptance without raising an error.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor
 from edgeai.core.errors import UsageError
 from edgeai.spec.target.attention import rotary_table
 
-DEFAULT_THETA = 10000.0  # what every loader takes where a config names none
-_TABLE_TOLERANCE = 2.0**-6  # tables are kept in the target's number format; other bases differ by up to 2
+DEFAULT_THETA = 10000.0  # default of all loaders for configs without one
+_TABLE_TOLERANCE = 2.0**-6  # tables are stored in the target's number format; other bases differ by up to 2
 
 
 @dataclass(frozen=True)
 class Rope:
-    """Base frequency and scaling, in the names of Hugging Face configs."""
+    """Base frequency and scaling, named as in Hugging Face configs."""
 
     theta: float
     kind: Literal["default", "linear", "llama3"] = "default"
@@ -33,10 +33,10 @@ class Rope:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_positions: int = 8192
-    """Llama 3 only: the context length before the scaling."""
+    """Llama 3 only: context length before scaling."""
 
     def frequencies(self, head_dim: int) -> Tensor:
-        """Angle per position of each pair of dimensions [head_dim / 2].
+        """Return the angle per position of each pair of dimensions [head_dim / 2].
 
         Source of `llama3`: the reference implementation of Llama 3.1.
         """
@@ -45,18 +45,18 @@ class Rope:
         if self.kind == "linear":
             return base / self.factor
         if self.kind == "llama3":
-            turns = self.original_positions * base / (2 * math.pi)  # within the original context
+            turns = self.original_positions * base / (2 * math.pi)  # rotations within the original context
             share = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
-            share = share.clamp(0.0, 1.0)  # fast dimensions stay, slow ones are stretched
+            share = share.clamp(0.0, 1.0)  # high frequencies stay, low ones are stretched
             return share * base + (1 - share) * base / self.factor
         return base
 
     def tables(self, head_dim: int, num_positions: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosine and sine tables as `decoder.rotary_table` gives them, each [num_positions, head_dim]."""
+        """Return cosine and sine tables as in `attention.rotary_table`, each [num_positions, head_dim]."""
         return _tables(self, head_dim, num_positions, dtype)
 
     def equals(self, tables: tuple[Tensor, Tensor]) -> bool:
-        """Whether a target turns the same way, up to the rounding of its tables."""
+        """Return whether a target's tables are the same, up to their rounding."""
         num_positions, head_dim = min(4096, tables[0].shape[0]), tables[0].shape[1]
         ours = self.tables(head_dim, num_positions, torch.float32)
         return all(
@@ -65,7 +65,7 @@ class Rope:
         )
 
     def to_config(self) -> dict[str, Any]:
-        """`rope_theta` and `rope_scaling` of a config.json."""
+        """Return the `rope_theta` and `rope_scaling` entries of a config.json."""
         scaling: dict[str, Any] | None = None
         if self.kind == "linear":
             scaling = {"rope_type": "linear", "factor": self.factor}
@@ -80,20 +80,20 @@ class Rope:
         return {"rope_theta": self.theta, "rope_scaling": scaling}
 
 
-@lru_cache(maxsize=4)  # drafting along many texts asks for each of them
+@lru_cache(maxsize=4)  # drafting along many texts needs them for each text
 def _tables(rope: Rope, head_dim: int, num_positions: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return rotary_table(rope.frequencies(head_dim), 1.0, num_positions, dtype)
 
 
 def rope_of(config: Mapping[str, Any], *, of: str) -> Rope:
-    """The rotary embedding that a config.json describes, in old (`rope_theta`) or new (`rope_parameters`) keys.
+    """Return the rotary embedding of a config.json with old (`rope_theta`) or new (`rope_parameters`) keys.
 
     Args:
-        config: Of a model or a head.
-        of: Whose it is, for the error.
+        config: Content of the config.json of a model or a head.
+        of: Name of the model or head for the error message.
 
     Raises:
-        UsageError: A scaling that is not known here.
+        UsageError: The scaling is not supported.
     """
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
     theta = float(given.get("rope_theta") or config.get("rope_theta") or DEFAULT_THETA)

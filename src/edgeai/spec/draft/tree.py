@@ -1,8 +1,8 @@
-"""The draft tree: which continuations of the text the target is asked to check in one pass.
+"""The draft tree: continuations of a text that the target verifies in one pass.
 
 Source: EAGLE-2, arXiv 2406.16858, section 4 (expansion and re-ranking by cumulative confidence).
 
-Shapes: N nodes with the root, P candidates before re-ranking. Everything here is small and lives on the CPU.
+Shapes: N nodes including the root, P candidates before re-ranking. All tensors are small and on the CPU.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class DraftTree:
-    """Tokens to verify. Row 0 is the root, which the target has already produced; parents come before children."""
+    """Tokens to verify. Row 0 is the root, the newest token of the target; parents come before children."""
 
     tokens: Tensor  # [N] int64
     parents: Tensor  # [N] int64, root -1
     depths: Tensor  # [N] int64, root 0
-    ancestors: Tensor  # [N, N] bool: row i sees column j; the diagonal is True
+    ancestors: Tensor  # [N, N] bool: node i attends to node j; the diagonal is True
     scores: Tensor  # [N] float32, the drafter's cumulative log probability, root 0
 
     @property
     def size(self) -> int:
-        """Nodes, the root included."""
+        """Number of nodes, including the root."""
         return int(self.tokens.shape[0])
 
     def children(self) -> dict[tuple[int, int], int]:
-        """Node reached from (node, token)."""
+        """Return the child of each (node, token)."""
         pairs = zip(self.parents.tolist()[1:], self.tokens.tolist()[1:], strict=True)
         return {pair: node for node, pair in enumerate(pairs, start=1)}
 
@@ -61,7 +61,7 @@ class DraftTree:
         return len(self.follow(tokens)) - 1
 
     def ranks(self) -> list[int]:
-        """Place of each node in the order of confidence: the root 0, the best draft node 1; parents before children."""
+        """Return the rank of each node by confidence: the root 0, the best draft node 1; parents before children."""
         order = np.argsort(-self.scores.numpy(), kind="stable")
         place = np.empty(len(order), dtype=np.int64)
         place[order] = np.arange(len(order))
@@ -70,12 +70,12 @@ class DraftTree:
 
 
 def build_tree(tokens: Sequence[int], parents: Sequence[int], scores: Sequence[float] | Array) -> DraftTree:
-    """Derive depths and ancestors.
+    """Build a tree: derive depths and ancestors.
 
     Args:
-        tokens: Root first [N].
+        tokens: Tokens of the nodes, root first [N].
         parents: Row of each node's parent, smaller than its own; root -1 [N].
-        scores: Cumulative log probability; root 0 [N].
+        scores: Cumulative log probabilities; root 0 [N].
     """
     size = len(tokens)
     depths = [0] * size
@@ -94,22 +94,22 @@ def build_tree(tokens: Sequence[int], parents: Sequence[int], scores: Sequence[f
 
 
 def root_only(token: int) -> DraftTree:
-    """No draft: verifying this is plain decoding of one token."""
+    """Return a tree without draft nodes, whose verification is plain decoding of one token."""
     return build_tree([token], [-1], [0.0])
 
 
 def rerank(root: int, tokens: Array, parents: Array, scores: Array, nodes: int) -> DraftTree:
-    """Keep the candidates of highest cumulative log probability.
+    """Return the tree of the candidates with the highest cumulative log probabilities.
 
-    A child never scores above its parent, and the stable sort puts the parent, created earlier, first when they are
-    equal: the kept set always contains the ancestors of its nodes.
+    A child never scores above its parent, and the stable sort keeps the parent, created earlier, first on ties: the
+    kept set always contains the ancestors of its nodes.
 
     Args:
         root: Token of the root.
-        tokens: Candidates in order of creation, parents before children [P].
-        parents: Candidate that each continues, -1 for the root [P].
-        scores: Cumulative log probability [P].
-        nodes: Candidates kept; fewer if there are fewer.
+        tokens: Tokens of the candidates in order of creation, parents before children [P].
+        parents: Parent candidate of each candidate, -1 for the root [P].
+        scores: Cumulative log probabilities [P].
+        nodes: Maximum number of candidates kept.
     """
     kept = np.sort(np.argsort(-scores, kind="stable")[:nodes])
     row = np.zeros(len(tokens) + 1, dtype=np.int64)  # the last entry, reached by index -1, is the root's row 0

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from edgeai.spec.config.draft import TreeConfig
-from edgeai.spec.data.answers import Conversation
+from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.draft.drafter import limit_depth
 from edgeai.spec.draft.eagle3 import HeadLayer
 from edgeai.spec.draft.eagle3_batched import TextKeys, propose_at

@@ -17,8 +17,9 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.config.export import ExportConfig
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.config.train import TrainConfig
-from edgeai.spec.draft.checkpoint import HeadInfo, find_head, load_head, read_files, write_files
+from edgeai.spec.draft.checkpoint import HeadInfo, load_head
 from edgeai.spec.draft.head import DraftHead
+from edgeai.spec.draft.head_files import find_head, read_files, write_files
 from edgeai.spec.draft.rope import Rope, rope_of
 from edgeai.spec.formats.agreement import check_agreement
 from edgeai.spec.formats.independent_reader import IndependentReader

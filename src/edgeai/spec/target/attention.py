@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def rotary_table(inv_freq: Tensor, scale: float, num_positions: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosine and sign-folded sine of every position, so that RoPE is `x * cos + roll(x, hd / 2) * sin`.
+    """Return cosine and sign-folded sine tables, so that RoPE is `x * cos + roll(x, hd / 2) * sin`.
 
     Returns:
         Two tensors [num_positions, hd].
@@ -22,18 +22,18 @@ def rotary_table(inv_freq: Tensor, scale: float, num_positions: int, dtype: torc
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of x [..., hd] with tables that broadcast to it."""
+    """Apply rotary position embedding to x [..., hd] with tables that broadcast to it."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Grouped-query attention without copying keys: query heads of a group become extra query rows.
+    """Compute grouped-query attention without copying keys: query heads of a group become extra query rows.
 
     Args:
-        q: [B, T, nh, hd].
-        k: [B, nkv, L, hd].
-        v: [B, nkv, L, hd].
-        mask: Additive, [B or 1, 1, group * T, L] from `additive_mask`, or None to see everything.
+        q: Queries [B, T, nh, hd].
+        k: Keys [B, nkv, L, hd].
+        v: Values [B, nkv, L, hd].
+        mask: Additive mask [B or 1, 1, group * T, L] from `additive_mask`; None makes all rows visible.
 
     Returns:
         [B, T, nh * hd].
@@ -47,6 +47,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def additive_mask(seen: Tensor, group: int, dtype: torch.dtype) -> Tensor:
-    """Turn a boolean mask [B or 1, T, L] (True = see) into the additive one of `attend`."""
+    """Convert a boolean mask [B or 1, T, L] (True = visible) to the additive mask of `attend`."""
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
     return mask.repeat(1, group, 1)[:, None]

@@ -1,8 +1,8 @@
-"""A lean decoder-only transformer for Llama-family weights: one forward pass serves prefill, decoding and tree
+"""A decoder-only transformer for Llama-family weights, with one forward pass for prefill, decoding and tree
 verification.
 
-transformers' modules spend more time between matrix products than in them at this size; here the projections are
-fused, RoPE is three operations and the KV cache is written in place.
+At small model sizes, transformers' modules spend more time between matrix products than in them. Here the projections
+are fused, RoPE takes three operations and the KV cache is written in place.
 
 Shapes: B batch, T new tokens, L cached plus new tokens, H hidden, nh/nkv query/key heads, hd head width.
 """
@@ -22,13 +22,13 @@ from edgeai.spec.target.packed_linear import PackedLinear
 from edgeai.spec.target.protocol import Shape
 
 Mix = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""Layer index, rotated queries [B, T, nh, hd] and keys and values [B, T, nkv, hd] of the new tokens to the attention's
-output [B, T, nh * hd]; also keeps the new keys and values."""
+"""Attention of one layer: stores the new keys and values and returns the output [B, T, nh * hd]. Arguments: layer
+index, rotated queries [B, T, nh, hd], rotated keys and values [B, T, nkv, hd] of the new tokens."""
 
 
 @dataclass
 class Layer:
-    """Weights of one decoder layer; qkv and gate/up are fused along their output axis."""
+    """Weights of one decoder layer; qkv and gate/up are fused along the output axis."""
 
     input_norm: Tensor  # [H]
     qkv: PackedLinear  # [(nh + 2 nkv) hd, H]; Qwen2 has a bias
@@ -59,7 +59,7 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.embedding.device
 
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
@@ -83,9 +83,9 @@ class Decoder:
         Args:
             ids: New tokens [B, T].
             positions: RoPE positions [B, T].
-            seen: Which rows each new token may see [B or 1, T, L], True = see; None lets all see all.
-            cache: Keys and values; rows [0, L) are read.
-            starts: First row written: one int for all sequences, or one per sequence [B].
+            seen: Attention mask [B or 1, T, L], True = visible; None makes all rows visible.
+            cache: KV cache, of which rows [0, L) are read.
+            starts: First row to write: one int for all sequences, or one per sequence [B].
             aux_layers: Layers whose input states are the features.
 
         Returns:
@@ -117,16 +117,16 @@ class Decoder:
         return self.run(ids, positions, mix, aux_layers)
 
     def run(self, ids: Tensor, positions: Tensor, mix: Mix, aux_layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """All layers, with the attention over cached keys and values left to `mix`.
+        """Run all layers, with a given attention.
 
         Args:
             ids: New tokens [B, T].
             positions: RoPE positions [B, T].
-            mix: See `Mix`.
+            mix: Attention over cached keys and values.
             aux_layers: Layers whose input states are the features.
 
         Returns:
-            As `forward`.
+            See `forward`.
         """
         s = self.shape
         batch, num_new = ids.shape
@@ -153,5 +153,7 @@ class Decoder:
         return hidden, torch.cat(features, -1) if features else x.new_empty(batch, num_new, 0)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Next-token logits [..., V] in float32, so that sampling never depends on the target's number format."""
+        """Return next-token logits [..., V], in float32 so that sampling is independent of the target's number
+        format.
+        """
         return self.lm_head(hidden).float()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass
 class KVCache:
-    """Pre-allocated keys and values of `batch` sequences; `lengths` rows of each are committed."""
+    """Pre-allocated keys and values of `batch` sequences, of which the first `lengths` rows are committed."""
 
     k: list[Tensor]  # per layer [B, nkv, capacity, hd]
     v: list[Tensor]
@@ -26,11 +26,11 @@ class KVCache:
         return self.k[0].shape[2]
 
     def keep(self, row: int, path: Tensor) -> None:
-        """Commit a path of the rows written last: gather them behind the committed prefix and move its end.
+        """Commit accepted rows: compact the cache so that they follow the committed prefix.
 
         Args:
             row: Sequence in the batch.
-            path: Offsets from the committed end of the rows to keep, ascending. [A]
+            path: Offsets of the accepted rows from the committed end, ascending [A].
         """
         start = self.lengths[row]
         count = int(path.shape[0])
@@ -49,11 +49,11 @@ class KVCache:
 
 @torch.inference_mode()
 def commit_paths(cache: KVCache, paths: Sequence[tuple[int, Sequence[int]]]) -> None:
-    """`KVCache.keep` for many sequences in a few copies.
+    """Commit the accepted rows of many sequences in a few copies; see `KVCache.keep`.
 
     Args:
-        cache: Its last rows were written by `run_segments`.
-        paths: Sequence, and the offsets of its new rows to keep, ascending.
+        cache: Cache with uncommitted rows written by `run_segments`.
+        paths: Pairs of a sequence and the offsets of its accepted rows, ascending.
     """
     moves = [
         (row, cache.lengths[row] + source, cache.lengths[row] + place)

@@ -1,4 +1,4 @@
-"""Reads a target from its folder: checkpoint, tokenizer and chat template. Only this file knows transformers."""
+"""Loading a target with transformers: checkpoint, tokenizer and chat template."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MODEL_HINT = "give a model folder, a .gguf file, a Hugging Face id (owner/name)
 
 
 class ChatTokenizer:
-    """A transformers tokenizer behind the `Tokenizer` protocol."""
+    """`Tokenizer` implemented with transformers."""
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self._tokenizer = tokenizer
@@ -43,7 +43,7 @@ class ChatTokenizer:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=not keep_special))
 
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
-        """See `Tokenizer`. A base model without a template gets the bare texts."""
+        """See `Tokenizer`. For a base model without a template the texts are joined."""
         if not self._tokenizer.chat_template:
             return "\n\n".join(m["content"] for m in messages) + ("\n\n" if open_answer else "")
         return str(
@@ -56,16 +56,16 @@ class ChatTokenizer:
 def load_target(
     config: TargetConfig, *, device: str, metrics: Metrics, aux_layers: tuple[int, ...] | None = None
 ) -> DecoderTarget:
-    """Find, convert if need be, and load the target.
+    """Find the target, convert it if necessary, and load it.
 
     Args:
-        config: Model name or path and number format.
+        config: Model and number format.
         device: Torch device string.
-        metrics: Receives progress of a download or conversion.
-        aux_layers: Feature layers; None takes `default_aux_layers`.
+        metrics: Receiver of download and conversion progress.
+        aux_layers: Feature layers; None selects `default_aux_layers`.
 
     Raises:
-        EdgeAIError: The model cannot be found or is no supported causal LM.
+        EdgeAIError: The model cannot be found or is not a supported causal LM.
     """
     folder = model_folder(config.model, metrics)
     dtype = choose_dtype(config.dtype, device)
@@ -82,7 +82,7 @@ def load_target(
 
 
 def model_folder(model: str, metrics: Metrics) -> str:
-    """Turn a model name into what transformers can open: a folder or a Hugging Face id. GGUF is converted once."""
+    """Return the model folder or Hugging Face id of a model name; GGUF files are converted once."""
     path = Path(model)
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -90,10 +90,15 @@ def model_folder(model: str, metrics: Metrics) -> str:
         return str(_convert_gguf(path, metrics))
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise UsageError(f"{model} holds no model: config.json is missing", hint="give a Hugging Face model folder")
+            raise UsageError(
+                f"{model} is not a model folder: config.json is missing", hint="give a Hugging Face model folder"
+            )
         return str(path)
     if path.is_file():
-        raise UsageError(f"{model} is no model", hint="give a model folder, a .gguf file or a Hugging Face id")
+        raise UsageError(
+            f"{model} is not a model folder, a GGUF file or a Hub id",
+            hint="give a model folder, a .gguf file or a Hugging Face id",
+        )
     if model in assets.ASSETS:
         found = assets.fetch(model, metrics)
         return str(_convert_gguf(found, metrics) if found.suffix == ".gguf" else found)
@@ -104,7 +109,7 @@ def model_folder(model: str, metrics: Metrics) -> str:
 
 
 def _convert_gguf(path: Path, metrics: Metrics) -> Path:
-    """Dequantise a GGUF file once into a bfloat16 safetensors folder in the cache."""
+    """Dequantize a GGUF file to a bfloat16 safetensors folder in the cache, once."""
     stat = path.stat()
     key = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:12]
     folder = assets.cache_dir() / "models" / f"{path.stem}-{key}"
@@ -118,8 +123,8 @@ def _convert_gguf(path: Path, metrics: Metrics) -> Path:
         model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.bfloat16)
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise EdgeAIError(f"{path} is no readable GGUF model: {_first_line(error)}") from error
-    # transformers keeps the GGUF quantisation in the config and then refuses to save the dequantised weights
+        raise EdgeAIError(f"{path} is not a readable GGUF model: {_first_line(error)}") from error
+    # transformers keeps the GGUF quantization in the config and then refuses to save the dequantized weights
     model.config.__dict__.pop("quantization_config", None)
     model.hf_quantizer = None
     partial = folder.with_name(folder.name + ".partial")
@@ -130,16 +135,16 @@ def _convert_gguf(path: Path, metrics: Metrics) -> Path:
 
 
 def model_config(model: str, metrics: Metrics) -> dict[str, Any]:
-    """The config.json of a model as transformers understands it, without its weights.
+    """Return the config.json of a model as parsed by transformers, without loading weights.
 
     Raises:
-        EdgeAIError: The model cannot be found or is no supported causal LM.
+        EdgeAIError: The model cannot be found or is not a supported causal LM.
     """
     return dict(_read_config(model_folder(model, metrics), model).to_dict())
 
 
 def _read_config(folder: str, name: str) -> Any:
-    """Read a causal LM's config with transformers, turning its many errors into one line."""
+    """Read a causal LM's config with transformers and convert its errors to one-line messages."""
     from transformers import AutoConfig
 
     _quiet_transformers()
@@ -149,18 +154,19 @@ def _read_config(folder: str, name: str) -> Any:
         if Path(folder).is_dir():
             raise UsageError(f"'{name}' has no readable config: {_first_line(error)}", hint=_MODEL_HINT) from error
         raise UsageError(
-            f"'{name}' is neither here nor in the Hugging Face cache, and the hub did not give it",
+            f"'{name}' is neither a local folder nor in the Hugging Face cache, and downloading it failed",
             hint=f"check the name and the network, or {_MODEL_HINT}",
         ) from error
     if config.model_type not in FAMILIES:
         raise UsageError(
-            f"'{name}' is of the family '{config.model_type}', supported are {', '.join(FAMILIES)}", hint=_MODEL_HINT
+            f"'{name}' has the model type '{config.model_type}'; supported types are {', '.join(FAMILIES)}",
+            hint=_MODEL_HINT,
         )
     return config
 
 
 def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
-    """Load a causal LM with transformers; errors as in `_read_config`."""
+    """Load a causal LM with transformers and convert its errors to one-line messages."""
     from transformers import AutoModelForCausalLM
 
     _read_config(folder, name)
@@ -189,14 +195,14 @@ def _read_tokenizer(folder: str, hf_model: Any, name: str) -> ChatTokenizer:
 
 
 def _to_decoder(hf_model: Any, device: str) -> tuple[Decoder, Tensor]:
-    """Fuse a transformers model's weights into a `Decoder`; also returns the plain output matrix [V, H]."""
+    """Convert a transformers model to a `Decoder`; also returns the unpacked output matrix [V, H]."""
     config = hf_model.config
     weights: dict[str, Tensor] = dict(hf_model.state_dict())
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     max_positions = config.max_position_embeddings
     window = getattr(config, "sliding_window", None)
     if window and getattr(config, "use_sliding_window", True):
-        max_positions = min(max_positions, window)  # inside the window, sliding attention is full attention
+        max_positions = min(max_positions, window)  # within the window, sliding attention equals full attention
 
     def take(name: str) -> Tensor:
         return weights.pop(name).to(device)
@@ -231,7 +237,7 @@ def _to_decoder(hf_model: Any, device: str) -> tuple[Decoder, Tensor]:
     final_norm = take("model.norm.weight")
     weights.pop("lm_head.weight", None)
     if weights:
-        raise EdgeAIError(f"the model has weights this decoder does not know: {', '.join(sorted(weights)[:3])}")
+        raise EdgeAIError(f"the model has unsupported weights: {', '.join(sorted(weights)[:3])}")
     rotary = hf_model.model.rotary_emb
     cos, sin = rotary_table(rotary.inv_freq.to(device), float(rotary.attention_scaling), max_positions, embedding.dtype)
     decoder = Decoder(
@@ -257,7 +263,7 @@ def _to_decoder(hf_model: Any, device: str) -> tuple[Decoder, Tensor]:
 
 
 def _fingerprint(hf_model: Any) -> str:
-    """Short hash of sampled weights: tells two targets of equal shape apart, the same in every number format."""
+    """Return a short hash of sampled weights: it distinguishes targets of equal shape, in any number format."""
     layer = hf_model.model.layers[-1]
     weights = (hf_model.model.embed_tokens.weight, layer.mlp.down_proj.weight, layer.self_attn.q_proj.weight)
     sample = torch.cat([weight.detach().flatten()[::1009] for weight in weights])
@@ -266,7 +272,7 @@ def _fingerprint(hf_model: Any) -> str:
 
 
 def _quiet_transformers() -> None:
-    """Progress and notes are the metrics listener's to show; transformers' own bars would garble them."""
+    """Turn off the progress bars of transformers, which would garble the display of our own."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
@@ -280,7 +286,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def default_aux_layers(num_layers: int) -> tuple[int, int, int]:
-    """EAGLE-3's feature layers, as "state entering layer id"; shallow models, where these collide, get spread ones."""
+    """Return EAGLE-3's feature layers as "state entering layer id"; in shallow models, where they collide, spread
+    ones.
+    """
     if num_layers >= 8:
         return 2, num_layers // 2, num_layers - 3
     return min(1, num_layers - 1), num_layers // 2, num_layers - 1

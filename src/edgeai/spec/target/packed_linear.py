@@ -1,8 +1,8 @@
-"""Matrix products with weights that never change, laid out once for the processor's matrix kernels.
+"""Linear layers with frozen weights, packed once for the CPU's matrix kernels.
 
 On a CPU, oneDNN copies a plain weight into its own blocked layout on every call, which costs more than the product
-itself for the few rows of decoding, and float32 falls off a cliff between one row and several. Weights packed
-beforehand make both number formats two to four times faster at 1 to 8 rows and never slower.
+itself for the few rows of decoding; float32 also becomes much slower from one row to several. Packing the weights in
+advance makes both number formats two to four times faster at 1 to 8 rows and never slower.
 
 Shapes: M rows, I inputs, O outputs.
 """
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Below this many weights the fixed cost of the oneDNN call outweighs the better layout.
+# below this number of weights the fixed cost of the oneDNN call exceeds the gain of the layout
 _MIN_PACKED_NUMEL = 1 << 16
 _PACKED_DTYPES = (torch.float32, torch.bfloat16)
 
@@ -22,8 +22,8 @@ class PackedLinear:
     """y = x W^T + b for a frozen W.
 
     Args:
-        weight: [O, I].
-        bias: [O], or None.
+        weight: Weight matrix W [O, I].
+        bias: Bias b [O]; None for no bias.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:

@@ -20,7 +20,7 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Shape:
-    """What the weights of a decoder look like, in the field's usual names."""
+    """Shape of a decoder."""
 
     vocab_size: int
     hidden_size: int
@@ -34,38 +34,38 @@ class Shape:
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back, with the model's chat template."""
+    """Tokenizer with the model's chat template."""
 
     eos_ids: frozenset[int]
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of text; special tokens written in it are recognised, none are added."""
+        """Return the token ids of text; special tokens in the text are recognized, none are added."""
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
-        """Text of token ids, special tokens left out unless they are wanted."""
+        """Return the text of token ids; special tokens are dropped unless `keep_special` is set."""
 
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
-        """Chat template applied; `open_answer` ends with the header of the assistant's turn."""
+        """Apply the chat template; `open_answer` ends the text with the header of the assistant's turn."""
 
 
 @dataclass(frozen=True)
 class TreeScores:
-    """What the target says about a tree, on the CPU."""
+    """Scores of a draft tree, on the CPU."""
 
-    log_probs: Tensor  # [N] of each node's token after the path to its parent; the root 0
-    best: Tensor  # [N] the target's own choice after each node
+    log_probs: Tensor  # [N] log probability of each node's token given the path to its parent; root 0
+    best: Tensor  # [N] the target's greedy choice after each node
 
 
 @dataclass(frozen=True)
 class Forward:
-    """What the target says about N tokens."""
+    """Output of the target for N tokens."""
 
     logits: Tensor  # [N, V] float32, row i predicts the token after token i
     features: Tensor  # [N, F], input of the draft head
 
 
 class Target(Protocol):
-    """What drafting, verification and training need from a runtime. Faster runtimes implement these methods."""
+    """A frozen model in some runtime, as needed by drafting, verification and training."""
 
     name: str
     fingerprint: str
@@ -75,7 +75,7 @@ class Target(Protocol):
     device: torch.device
     embedding: Tensor  # [V, H]
     lm_head: Tensor  # [V, H]
-    rotary: tuple[Tensor, Tensor]  # cosine and sine tables of `decoder.rotary_table`, for the draft head
+    rotary: tuple[Tensor, Tensor]  # cosine and sine tables of `attention.rotary_table`, for the draft head
 
     @property
     def aux_layers(self) -> tuple[int, ...]:
@@ -88,24 +88,36 @@ class Target(Protocol):
         """Reserve memory for `batch` sequences of up to `capacity` tokens."""
 
     def prefill(self, ids: Sequence[int], cache: KVCache, row: int = 0) -> Forward:
-        """Append a prompt to a sequence and commit it. Logits of the last token only [1, V], features of all."""
+        """Append a prompt to a sequence and commit it. Returns logits of the last token [1, V] and features of all."""
 
     def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: KVCache, row: int = 0) -> Forward:
-        """Score a tree behind the committed prefix without committing it."""
+        """Compute logits and features of a tree after the committed prefix, without committing it.
+
+        Args:
+            tokens: Root and draft tokens, parents before children [N].
+            depths: Distance from the root [N].
+            ancestors: Visibility: node i attends to node j [N, N]; the diagonal is True.
+            cache: Cache with the prefix; the tree is written after it.
+            row: Sequence in the cache.
+        """
 
     def commit(self, cache: KVCache, path: Tensor, row: int = 0) -> None:
-        """Keep these rows of the tree verified last (ascending, root first) and drop the rest."""
+        """Commit the accepted rows of the last verified tree (ascending, root first) and drop the rest."""
 
     def decode(self, tokens: Tensor, cache: KVCache, active: Sequence[bool]) -> Tensor:
-        """One token for each sequence of a batch [B]; commits the active ones. Returns logits [B, V]."""
+        """Run one token per sequence of a batch [B] and commit the active ones. Returns logits [B, V]."""
 
     def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [B, T, F] and final hidden states [B, T, H] of whole right-padded sequences [B, T]."""
+        """Return features [B, T, F] and final hidden states [B, T, H] of right-padded sequences [B, T]."""
 
     def score_trees(
         self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: KVCache, *, temperature: float = 1.0
     ) -> list[TreeScores]:
-        """Score many trees against one committed text, each as `verify` would behind the first `prefixes[i]` tokens.
+        """Score many trees of one committed text, each like `verify` after the first `prefixes[i]` tokens.
 
-        The cache is of one sequence with `scoring.room` free rows; nothing is committed.
+        Args:
+            trees: Trees, parents before children.
+            prefixes: Number of text tokens before each root; the root itself is a node of the tree.
+            cache: Cache of one sequence with the whole text and `tree_scoring.room` free rows; nothing is committed.
+            temperature: Temperature of the log probabilities; the greedy choices do not depend on it.
         """

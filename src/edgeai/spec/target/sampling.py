@@ -1,7 +1,7 @@
-"""The target's warped distribution and one draw from it.
+"""Sampling from the target: temperature, top-k, top-p and min-p, and one draw per token.
 
 Plain and speculative decoding share this code and draw once per emitted token, so that a seed gives the same text
-either way.
+in both.
 
 Shapes: V vocabulary, K kept tokens.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgeai.spec.config.sampling import SamplingConfig
 
-# top-p almost never reaches further down; a full sort of a large vocabulary takes milliseconds on a CPU.
+# top-p rarely needs more tokens, and sorting a whole large vocabulary takes milliseconds on a CPU
 _SHORT_LIST = 512
 
 
@@ -23,12 +23,12 @@ def warp(logits: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor | None]
     """Apply temperature, then top-k, then top-p, then min-p.
 
     Args:
-        logits: One row [V], float32.
-        config: temperature must be above 0.
+        logits: Logits of one position [V], float32.
+        config: Sampling settings with a temperature above 0.
 
     Returns:
-        Probabilities that sum to 1 [K] and their token ids [K], most likely first; without top-k and top-p the ids are
-        None and K = V.
+        Probabilities that sum to 1 [K] and their token ids [K], most likely first. Without top-k and top-p, the ids
+        are None and K = V.
     """
     logits = (logits - logits.max()) / config.temperature  # the largest is 0: no temperature overflows
     ids = None
@@ -43,7 +43,7 @@ def warp(logits: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor | None]
 
 
 def _nucleus(probs: Tensor, ids: Tensor | None, top_p: float) -> tuple[Tensor, Tensor]:
-    """Smallest set of most likely tokens whose mass reaches top_p; `probs` with ids are sorted already."""
+    """Return the smallest set of most likely tokens with a mass of at least top_p; `probs` with ids are sorted."""
     if ids is None:
         short, ids = probs.topk(min(_SHORT_LIST, probs.shape[0]))
         if float(short.sum()) < top_p:
@@ -55,7 +55,7 @@ def _nucleus(probs: Tensor, ids: Tensor | None, top_p: float) -> tuple[Tensor, T
 
 
 def distribution(logits: Tensor, config: SamplingConfig) -> Tensor:
-    """The warped distribution over the whole vocabulary [V]; temperature 0 puts everything on the best token."""
+    """Return the distribution over the whole vocabulary [V]; at temperature 0 the best token has probability 1."""
     out = torch.zeros_like(logits)
     if config.temperature == 0.0:
         out[logits.argmax()] = 1.0
@@ -65,9 +65,12 @@ def distribution(logits: Tensor, config: SamplingConfig) -> Tensor:
 
 
 class Sampler:
-    """Picks the next token of one request; owns the request's random numbers.
+    """Samples the tokens of one request with its own random number generator.
 
-    The generator lives on the CPU whatever the target's device, so that a seed means the same everywhere.
+    The generator is on the CPU regardless of the target's device, so that a seed has the same meaning on all devices.
+
+    Args:
+        config: Sampling settings; temperature 0 is greedy.
     """
 
     def __init__(self, config: SamplingConfig) -> None:
@@ -75,24 +78,24 @@ class Sampler:
         self._generator = torch.Generator().manual_seed(config.seed)
 
     def pick(self, logits: Tensor) -> int:
-        """Next token from one row of logits [V]; one random number unless greedy."""
+        """Sample the next token from logits [V]; draws one random number unless greedy."""
         if self._config.temperature == 0.0:
             return int(logits.argmax())
         probs, ids = warp(logits, self._config)
         uniform = torch.rand((), dtype=torch.float64, generator=self._generator)
-        # inverse transform in float64: 50,000 small probabilities add up to 1 without a visible bias
+        # inverse transform sampling in float64: 50,000 small probabilities sum to 1 without a visible bias
         cumulative = probs.double().cumsum(0)
         point = uniform.to(cumulative.device) * cumulative[-1]
         index = int(torch.searchsorted(cumulative, point, right=True))
-        if index == cumulative.shape[0]:  # the product rounded up to the total
+        if index == cumulative.shape[0]:  # the product was rounded up to the total
             index = int(probs.nonzero()[-1])
         return index if ids is None else int(ids[index])
 
     def picker(self, logits: Tensor) -> Callable[[int], int]:
-        """Function from a row number of logits [N, V] to that row's next token.
+        """Return a function from a row of logits [N, V] to that row's next token.
 
-        Few rows are asked for. On a CPU only those are looked at; an accelerator takes the greedy choice of all rows
-        in one go, because it is the waiting that costs there.
+        Few rows are needed. On a CPU only those are computed; on an accelerator the greedy choice of all rows is
+        computed at once, because synchronization dominates the cost.
         """
         if self._config.temperature == 0.0 and logits.device.type != "cpu":
             best: list[int] = logits.argmax(-1).tolist()

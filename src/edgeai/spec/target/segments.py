@@ -1,8 +1,8 @@
-"""One pass of the target over pieces of many sequences: trees to verify and chunks of prompts, side by side.
+"""Batched target passes: draft trees and prompt chunks of many sequences in one pass.
 
-The weights are read once for all tokens, which is what a pass over few tokens costs. Everything that looks at single
-tokens works on one long row; the attention goes through the sequences one by one, each over its own keys only, so that
-nobody pays for the longest text and no sum depends on the neighbours.
+The weights are read once for all tokens, and reading them dominates the cost of a pass over few tokens. All layers
+except attention run on the concatenated tokens. Attention runs per sequence over its own keys only: its cost does not
+depend on the longest text, and its results do not depend on the other sequences.
 
 Shapes: M tokens in all, n of one segment, L committed plus new tokens of its sequence, nh/nkv query/key heads,
 g = nh / nkv, hd head width, V vocabulary, F features.
@@ -25,32 +25,32 @@ from edgeai.spec.target.kv_cache import KVCache
 
 @dataclass(frozen=True)
 class Segment:
-    """New tokens of one sequence, written behind its committed end and not committed."""
+    """New tokens of one sequence, written after its committed rows but not committed."""
 
     row: int
-    """Sequence in the cache; at most one segment each."""
+    """Sequence in the cache; each has at most one segment."""
     tokens: Tensor  # [n]
     depths: Tensor  # [n], position counted from the committed end
-    ancestors: Tensor  # [n, n] bool, token i sees token j; the diagonal is True
+    ancestors: Tensor  # [n, n] bool, token i attends to token j; the diagonal is True
     logits: slice
-    """Tokens after which the next one is wanted."""
+    """Tokens whose next-token logits are needed."""
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """What the target says about a segment."""
+    """Output of the target for a segment."""
 
-    logits: Tensor  # [tokens asked for, V] float32
-    features: Tensor  # [n, F]; F = 0 if no features were asked for
+    logits: Tensor  # [tokens of Segment.logits, V] float32
+    features: Tensor  # [n, F]; F = 0 without feature layers
 
 
 def tree_segment(row: int, tree: DraftTree) -> Segment:
-    """A tree to verify; logits for every node."""
+    """Return the segment that verifies a tree, with logits for every node."""
     return Segment(row, tree.tokens, tree.depths, tree.ancestors, slice(None))
 
 
 def prompt_segment(row: int, ids: Sequence[int], *, is_last: bool) -> Segment:
-    """Part of a prompt; logits after its end if it is the last part."""
+    """Return the segment of a part of a prompt, with logits after the last token if it is the last part."""
     steps = torch.arange(len(ids))
     return Segment(row, torch.tensor(ids), steps, steps <= steps[:, None], slice(-1, None) if is_last else slice(0, 0))
 
@@ -59,13 +59,13 @@ def prompt_segment(row: int, ids: Sequence[int], *, is_last: bool) -> Segment:
 def run_segments(
     decoder: Decoder, segments: Sequence[Segment], cache: KVCache, aux_layers: tuple[int, ...]
 ) -> list[SegmentResult]:
-    """Run all segments through the decoder at once.
+    """Run all segments through the decoder in one pass.
 
     Args:
-        decoder: The target's weights.
-        segments: Of different sequences.
-        cache: Holds the committed texts; new rows are written behind them.
-        aux_layers: Layers whose input states are the features; empty returns none.
+        decoder: Decoder of the target.
+        segments: Segments of different sequences.
+        cache: Cache with the committed texts; new rows are written after them.
+        aux_layers: Layers whose input states are the features; empty for none.
     """
     device = decoder.device
     sizes = [segment.tokens.shape[0] for segment in segments]
@@ -90,7 +90,7 @@ def run_segments(
 
 
 class _Attention:
-    """`decoder.Mix` over the sequences one by one."""
+    """`decoder.Mix` for each sequence separately."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class _Attention:
             [row for start, size in zip(starts, sizes, strict=True) for row in range(start, start + size)],
             device=device,
         )
-        # query rows are ordered (token, head of its group), hence the factor g
+        # query rows are ordered (token, head of the group), hence the factor g
         self._parts = [
             (segment.row, start + size, offset * group, (offset + size) * group, _mask(segment, start, group, decoder))
             for segment, start, offset, size in zip(segments, starts, offsets, sizes, strict=False)
@@ -136,7 +136,7 @@ class _Attention:
 
 
 def _mask(segment: Segment, start: int, group: int, decoder: Decoder) -> Tensor | None:
-    """Additive mask [1, 1, n * g, L]; None where everything is seen."""
+    """Return the additive mask [1, 1, n * g, L]; None if all rows are visible."""
     size = segment.tokens.shape[0]
     if size == 1:
         return None

@@ -19,7 +19,16 @@ from edgeai.spec.target.tree_scoring import Pack, pack_nodes, pack_trees, packs
 
 
 class DecoderTarget:
-    """`Target` on this process's device with the lean decoder."""
+    """See `Target`.
+
+    Args:
+        decoder: Weights and forward pass.
+        lm_head: Output matrix [V, H].
+        tokenizer: Tokenizer of the model.
+        name: Name of the model as given by the user.
+        fingerprint: Short hash of the weights.
+        aux_layers: Layers whose input states are the features.
+    """
 
     def __init__(
         self,
@@ -60,7 +69,7 @@ class DecoderTarget:
 
     @torch.inference_mode()
     def prefill(self, ids: Sequence[int], cache: KVCache, row: int = 0, *, chunk: int = 512) -> Forward:
-        """See `Target`. Works in chunks, so that the attention mask stays small for long prompts."""
+        """See `Target`. Runs in chunks, so that the attention mask stays small for long prompts."""
         view = _row_view(cache, row)
         features = []
         hidden = None
@@ -78,15 +87,7 @@ class DecoderTarget:
 
     @torch.inference_mode()
     def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: KVCache, row: int = 0) -> Forward:
-        """See `Target`.
-
-        Args:
-            tokens: Root and draft tokens, parents before children [N].
-            depths: Distance from the root [N].
-            ancestors: Node i may see node j [N, N]; the diagonal is True.
-            cache: Holds the prefix; the tree is written behind it.
-            row: Sequence in the cache.
-        """
+        """See `Target`."""
         start = cache.lengths[row]
         num_new = tokens.shape[0]
         seen = None
@@ -115,7 +116,7 @@ class DecoderTarget:
 
     @torch.inference_mode()
     def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Target`. Padding on the right is never seen by real tokens."""
+        """See `Target`. Real tokens never attend to the padding on their right."""
         batch, length = ids.shape
         positions = torch.arange(length, device=self.device)
         seen = (positions <= positions[:, None])[None]
@@ -128,14 +129,7 @@ class DecoderTarget:
     def score_trees(
         self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: KVCache, *, temperature: float = 1.0
     ) -> list[TreeScores]:
-        """See `Target`.
-
-        Args:
-            trees: Parents before children.
-            prefixes: Text tokens in front of each root; the root itself is one of the tree's nodes.
-            cache: Holds the whole text.
-            temperature: Of the log probabilities; the choices are the same at any.
-        """
+        """See `Target`."""
         start = cache.lengths[0]
         scores: list[TreeScores] = []
         for part in packs(trees, pack_nodes(self.device)):
@@ -147,7 +141,9 @@ class DecoderTarget:
         return scores
 
     def _score_pack(self, pack: Pack, hidden: Tensor, temperature: float, *, rows: int = 256) -> tuple[Tensor, Tensor]:
-        """Log probability of each node's token and choice after each node [P]; logits exist for some rows at a time."""
+        """Return the log probability of each node's token and the greedy choice after it [P], computed in blocks of
+        rows.
+        """
         is_draft = pack.parents != torch.arange(pack.parents.shape[0], device=self.device)
         log_probs = torch.zeros(hidden.shape[0], device=self.device)
         best = torch.empty_like(pack.tokens)
@@ -162,7 +158,7 @@ class DecoderTarget:
 
 
 def _row_view(cache: KVCache, row: int) -> KVCache:
-    """The cache of one sequence, sharing memory; lengths stay with the caller."""
+    """Return the cache of one sequence as a view; the caller keeps the lengths."""
     if len(cache.lengths) == 1:
         return cache
     return KVCache([k[row : row + 1] for k in cache.k], [v[row : row + 1] for v in cache.v])

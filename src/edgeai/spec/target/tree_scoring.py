@@ -1,9 +1,9 @@
-"""Many draft trees behind prefixes of one text, laid side by side for one pass of the target.
+"""Packing many draft trees of one text into single target passes.
 
-The text's keys and values are computed once. A tree behind the first t tokens sees rows below t, and of the tree rows
-its own ancestors only, as if each tree were verified alone right after those t tokens.
+The text's keys and values are computed once. Each node of a tree after the first t tokens attends to the text rows
+below t and to its own ancestors, as if each tree were verified alone after those t tokens.
 
-Source: tree attention of `Target.verify`; packing it for the trees of a whole group is ours.
+Source: tree attention of `Target.verify`; packing the trees of a whole group is ours.
 
 Shapes: N nodes of one tree, P nodes of a pack, L text rows.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edgeai.spec.draft.tree import DraftTree
 
-# enough rows for full speed; the fewer, the less attention between trees is computed only to be masked
+# enough rows for full speed; more rows waste attention between trees, which is masked
 PACK_NODES = {"cpu": 256, "cuda": 2048}
 
 
@@ -28,18 +28,18 @@ class Pack:
 
     tokens: Tensor  # [P]
     positions: Tensor  # [P]
-    parents: Tensor  # [P] row in the pack; a root is its own
-    seen: Tensor  # [P, L + P] True = see
+    parents: Tensor  # [P] row in the pack; a root is its own parent
+    seen: Tensor  # [P, L + P] True = visible
 
 
 def pack_trees(trees: Sequence[DraftTree], prefixes: Sequence[int], num_rows: int, device: torch.device) -> Pack:
-    """Lay trees side by side.
+    """Concatenate trees to one sequence.
 
     Args:
-        trees: Roots first.
-        prefixes: Text tokens in front of each root.
+        trees: Trees, each with the root first.
+        prefixes: Number of text tokens before each root.
         num_rows: Text rows in the cache.
-        device: Where the target is.
+        device: Device of the target.
     """
     sizes = torch.tensor([tree.size for tree in trees])
     begins = sizes.cumsum(0) - sizes
@@ -56,12 +56,12 @@ def pack_trees(trees: Sequence[DraftTree], prefixes: Sequence[int], num_rows: in
 
 
 def pack_nodes(device: torch.device) -> int:
-    """Most nodes of a pack, unless a single tree has more."""
+    """Return the maximum number of nodes per pack; a single larger tree forms a pack of its own."""
     return PACK_NODES.get(device.type, PACK_NODES["cpu"])
 
 
 def packs(trees: Sequence[DraftTree], nodes: int) -> Iterator[slice]:
-    """Cut a run of trees into packs of at most this many nodes (one tree may exceed it)."""
+    """Yield slices of trees with at most this number of nodes (a single larger tree may exceed it)."""
     begin, size = 0, 0
     for number, tree in enumerate(trees):
         if number > begin and size + tree.size > nodes:
@@ -73,5 +73,5 @@ def packs(trees: Sequence[DraftTree], nodes: int) -> Iterator[slice]:
 
 
 def room(largest_tree: int, device: torch.device) -> int:
-    """Cache rows that `Target.score_trees` writes behind the text."""
+    """Return the number of cache rows that `Target.score_trees` writes after the text."""
     return max(pack_nodes(device), largest_tree)

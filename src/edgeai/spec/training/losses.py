@@ -8,7 +8,7 @@ Shapes: B sequences, T positions, Q queries (positions that count) of a sequence
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeai.spec.config.train import LossConfig
+from edgeai.spec.data.train_batch import TrainBatch
 from edgeai.spec.draft.head import DraftHead
+from edgeai.spec.training.distributed import Ranks
 from edgeai.spec.training.unroll import Unroll
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
@@ -97,18 +99,6 @@ class ProjectedLoss(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class TrainBatch:
-    """Right-padded sequences with what the target said about them."""
-
-    ids: Tensor  # [B, T]
-    features: Tensor  # [B, T, 3 H]
-    hidden: Tensor  # [B, T, H], the target's final states: its logits are lm_head(hidden)
-    best: Tensor  # [B, T] the target's own argmax after each position
-    queries: Tensor  # [B, Q] positions t whose drafts count, padded with 0
-    query_ends: Tensor  # [B, Q] end of the answer that the query is in, 0 for padding
-
-
-@dataclass(frozen=True)
 class StepSums:
     """Sums over a batch's counted rows for each draft step i; divide by `count` for means."""
 
@@ -116,6 +106,26 @@ class StepSums:
     hits: Tensor  # [S] draft argmax equals the target's argmax
     run_hits: Tensor  # [S] and so did all steps before it: expected length of an accepted chain
     count: Tensor  # [S] rows of answers at this step, those outside the draft vocabulary included
+
+
+def step_means(sums: Sequence[StepSums], ranks: Ranks) -> dict[str, float]:
+    """Return the means per draft step over micro-batches and ranks, and the accept_len of a simulated greedy chain.
+
+    Args:
+        sums: Sums of this rank's micro-batches.
+        ranks: Processes to average over.
+    """
+    names = ("loss", "hits", "run_hits", "count")
+    total = torch.stack([torch.stack([getattr(s, name) for s in sums]).sum(0) for name in names])
+    loss, hits, run_hits, count = ranks.sum(total.double()).tolist()
+    values: dict[str, float] = {}
+    for i in range(len(count)):
+        rows = max(count[i], 1.0)
+        values[f"loss_{i}"] = loss[i] / rows
+        values[f"acc_{i}"] = hits[i] / rows
+    # a chain cut short by the end of the answer counts with its actual length
+    values["accept_len"] = 1.0 + sum(run_hits) / max(count[0], 1.0)
+    return values
 
 
 class TrainingTimeTest(nn.Module):

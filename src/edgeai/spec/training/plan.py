@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.train import TrainConfig
-from edgeai.spec.data.answers import Conversation, Job, check_fit, decode_jobs, given_prompts, load_conversations
+from edgeai.spec.data.batch_decoding import DecodeJob, decode_jobs
+from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
 from edgeai.spec.data.features import bytes_per_token
 from edgeai.spec.data.prompts import builtin_prompts
+from edgeai.spec.data.training_prompts import given_prompts
 from edgeai.spec.target.loading import load_target
 from edgeai.spec.target.torch_runtime import DecoderTarget
-from edgeai.spec.training.gto.objective import places
+from edgeai.spec.training.gto.groups import root_ranges
 from edgeai.spec.training.prepare import build_head, split, usable_conversations
-from edgeai.spec.training.train import plan_steps
+from edgeai.spec.training.steps import plan_steps
 from edgeai.spec.training.train_report import PreviewToken, TrainPlan, TreePlan
 
 PREVIEW_TOKENS = 48
@@ -28,7 +30,7 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
     target = load_target(cfg.target, device=device, metrics=metrics, aux_layers=cfg.head.aux_layers)
     written = load_conversations(cfg.data.answers) if cfg.data.answers else []
     if cfg.data.answers:
-        check_fit(cfg.data.answers, written, target)
+        check_answers(cfg.data.answers, written, target)
     given = [] if cfg.data.answers else given_prompts(cfg.data)
     example = written[0] if written else _example(target, given[0].turns[0] if given else builtin_prompts()[0].turns[0])
     head, _ = build_head(cfg, target, [example])
@@ -69,7 +71,7 @@ def count_steps(cfg: TrainConfig) -> tuple[int, int] | None:
 def plan_trees(cfg: TrainConfig, texts: Sequence[Conversation]) -> TreePlan:
     """GTO's work on these texts."""
     gto = cfg.gto
-    rooms = [sum(len(run) // gto.group_size for run in places(text, len(text.ids))) for text in texts]
+    rooms = [sum(len(run) // gto.group_size for run in root_ranges(text, len(text.ids))) for text in texts]
     num_places = sum(min(room, gto.groups) for room in rooms) * gto.group_size / len(texts)
     num_nodes = num_places * (gto.tree.nodes + 1)
     length = sum(len(text.ids) for text in texts) / len(texts)
@@ -99,6 +101,6 @@ def _example(target: DecoderTarget, prompt: str) -> Conversation:
     text = target.tokenizer.render([{"role": "user", "content": prompt}], open_answer=True)
     ids = tuple(target.tokenizer.encode(text))
     answer: list[int] = []
-    job = Job(0, ids, PREVIEW_TOKENS, 0.0, (0,))
+    job = DecodeJob(0, ids, PREVIEW_TOKENS, 0.0, (0,))
     decode_jobs(target, [job], batch=1, on_done=lambda _, new: answer.extend(new))
     return Conversation("example", (*ids, *answer), ((len(ids), len(ids) + len(answer)),), 0.0)

@@ -17,10 +17,11 @@ from edgeai.core.files import write_whole
 from edgeai.core.run import Run
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.config.train import OptimConfig, TrainConfig
-from edgeai.spec.data.answers import Conversation, check_fit, load_conversations, write_conversations
+from edgeai.spec.data.answers import write_conversations
+from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
 from edgeai.spec.data.features import CachedFeatures, FeatureSource, OnlineFeatures, cache_bytes, cache_features
-from edgeai.spec.draft.checkpoint import draft_vocabulary, load_head
-from edgeai.spec.draft.head import DraftHead, HeadShape, initialise
+from edgeai.spec.draft.checkpoint import load_head
+from edgeai.spec.draft.head import DraftHead, HeadShape, draft_vocabulary, initialise
 from edgeai.spec.target.loading import load_target
 from edgeai.spec.target.torch_runtime import DecoderTarget
 from edgeai.spec.training.distributed import Ranks
@@ -70,7 +71,7 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> P
         write_conversations(target, cfg.data, path=answers, seed=cfg.seed, metrics=run.metrics)
     ranks.wait()
     conversations = usable_conversations(answers)
-    check_fit(answers, conversations, target)
+    check_answers(answers, conversations, target)
     train, val = split(conversations, cfg.data.val_frac)
     head, coverage = build_head(cfg, target, train)
     target = target.with_aux_layers(head.shape.aux_layers)

@@ -11,8 +11,10 @@ import torch
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.train import DataConfig
-from edgeai.spec.data import answers
-from edgeai.spec.data.answers import Conversation, Job, check_fit, decode_jobs, load_conversations, write_conversations
+from edgeai.spec.data import answers, training_prompts
+from edgeai.spec.data.answers import write_conversations
+from edgeai.spec.data.batch_decoding import DecodeJob, decode_jobs
+from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
 
 QUIET = Metrics(None)
 PROMPT = tuple(b"u:hello\na:")
@@ -46,7 +48,7 @@ def chatty(make_hf, make_target):
 def _jobs(temperatures, *, max_new=None):
     """Eleven jobs of different prompts and lengths."""
     return [
-        Job(
+        DecodeJob(
             n,
             (*PROMPT, *range(20, 20 + 3 * n)),
             max_new or 3 + 5 * (n % 4),
@@ -84,7 +86,7 @@ def test_a_text_does_not_depend_on_its_batch(target):
 
 
 def test_seed_decides_the_draws(target):
-    job = Job(0, PROMPT, 24, 1.0, (1, 2))
+    job = DecodeJob(0, PROMPT, 24, 1.0, (1, 2))
     first = _decode(target, [job], 1)
     assert _decode(target, [job], 1) == first
     assert _decode(target, [replace(job, seed=(1, 3))], 1) != first
@@ -127,7 +129,7 @@ def _joint(target, ids, temperature):
 def test_sampling_follows_the_distribution(small_vocab_target, temperature, other):
     """Two tokens from twelve; false alarm below 1e-6. The same counts refute another temperature."""
     target, ids, total = small_vocab_target, [3, 1, 4, 1, 5], 1500
-    found = _decode(target, [Job(n, tuple(ids), 2, temperature, (0, n)) for n in range(total)], 50)
+    found = _decode(target, [DecodeJob(n, tuple(ids), 2, temperature, (0, n)) for n in range(total)], 50)
     counts = {}
     for text in found.values():
         counts[tuple(text)] = counts.get(tuple(text), 0) + 1
@@ -355,12 +357,12 @@ def test_no_answers_file(tmp_path):
 
 def test_text_of_another_target(target, tmp_path):
     path = tmp_path / "f"
-    check_fit(path, [Conversation("a", (0, 127), (), 0.0), Conversation("b", (), (), 0.0)], target)
+    check_answers(path, [Conversation("a", (0, 127), (), 0.0), Conversation("b", (), (), 0.0)], target)
     with pytest.raises(UsageError) as caught:
-        check_fit(path, [Conversation("a", (0, 128), (), 0.0)], target)
+        check_answers(path, [Conversation("a", (0, 128), (), 0.0)], target)
     assert caught.value.message == f"{path}: a holds token 128, tiny has 128 tokens"
     with pytest.raises(UsageError) as caught:
-        check_fit(path, [Conversation("a", (1,) * 161, (), 0.0)], target)
+        check_answers(path, [Conversation("a", (1,) * 161, (), 0.0)], target)
     assert caught.value.message == f"{path}: a has 161 tokens, tiny takes 160"
 
 
@@ -387,9 +389,11 @@ def test_self_prompts(chatty, tmp_path):
     texts = [json.loads(line)["turns"][0] for line in lines]
     assert 3 <= len(texts) == len(found) < 24
     assert len(set(texts)) == len(texts)
-    assert min(map(len, texts)) >= answers.MIN_PROMPT_CHARS
+    assert min(map(len, texts)) >= training_prompts.MIN_PROMPT_CHARS
     opening = tuple(b"u:")
-    by_key = _decode(chatty, [Job(n, opening, 82, answers.PROMPT_TEMPERATURE, (0, n, 1 << 20)) for n in range(24)], 1)
+    by_key = _decode(
+        chatty, [DecodeJob(n, opening, 82, training_prompts.PROMPT_TEMPERATURE, (0, n, 1 << 20)) for n in range(24)], 1
+    )
     written = [chatty.tokenizer.decode(new).strip() for new in by_key.values() if new[-1] in chatty.tokenizer.eos_ids]
     assert texts == [text for text in dict.fromkeys(written) if len(text) >= 8]
     asked = [chatty.tokenizer.decode(c.ids[: c.answers[0][0]]) for c in found]

@@ -15,17 +15,9 @@ from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.files import num_bytes_below
 from edgeai.core.metrics import Metrics
 from edgeai.spec.data import features
-from edgeai.spec.data.answers import Conversation
-from edgeai.spec.data.features import (
-    CachedFeatures,
-    OnlineFeatures,
-    cache_bytes,
-    cache_features,
-    pack,
-    queries_of,
-    query_positions,
-    step_counts,
-)
+from edgeai.spec.data.conversation import Conversation
+from edgeai.spec.data.features import CachedFeatures, OnlineFeatures, cache_bytes, cache_features
+from edgeai.spec.data.train_batch import pack, queries_of, query_positions, step_counts
 
 QUIET = Metrics(None)
 CPU = torch.device("cpu")

@@ -10,8 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from edgeai.core.errors import EdgeAIError, UsageError
-from edgeai.spec.draft import checkpoint
-from edgeai.spec.draft.checkpoint import SHIPPED, draft_vocabulary, find_head, load_head, save_head
+from edgeai.spec.draft import head_files
+from edgeai.spec.draft.checkpoint import load_head, save_head
+from edgeai.spec.draft.head import draft_vocabulary
+from edgeai.spec.draft.head_files import SHIPPED, find_head
 
 SWITCHES = [
     {"fc_norm": True, "norm_output": True, "norm_before_residual": True},
@@ -139,14 +141,14 @@ def test_another_target_of_the_same_shape(saved, make_hf, make_target):
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff\xfe", b"[1, 2]"])
 def test_garbage(saved, target, name, content):
     (saved[1] / name).write_bytes(content)
-    assert _refusal(saved[1], target).startswith(f"{saved[1]} holds no readable draft head: ")
+    assert _refusal(saved[1], target).startswith(f"{saved[1]} does not contain a readable draft head: ")
 
 
 def test_a_field_is_missing(saved, target):
     config = json.loads((saved[1] / "config.json").read_text())
     del config["draft_vocab_size"]
     (saved[1] / "config.json").write_text(json.dumps(config))
-    assert _refusal(saved[1], target) == f"{saved[1]} holds no readable draft head: 'draft_vocab_size'"
+    assert _refusal(saved[1], target) == f"{saved[1]} does not contain a readable draft head: 'draft_vocab_size'"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_disk_full_keeps_the_head_before(saved, target, make_head, monkeypatch, 
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr(head_files, "save_file", full)
         with pytest.raises(EdgeAIError) as caught:
             save_head(folder, make_head(target, seed=1), target, {})
     assert caught.value.message == f"cannot write {folder}: {error}"

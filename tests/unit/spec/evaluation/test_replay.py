@@ -9,7 +9,7 @@ import torch
 from edgeai.core.run import Run
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
-from edgeai.spec.data.answers import Conversation
+from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generation import accept_len
 from edgeai.spec.draft.checkpoint import load_head

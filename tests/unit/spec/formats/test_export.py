@@ -14,8 +14,9 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.export import ExportConfig, ImportConfig
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.config.train import TrainConfig
-from edgeai.spec.draft.checkpoint import SHIPPED, load_head, save_head
+from edgeai.spec.draft.checkpoint import load_head, save_head
 from edgeai.spec.draft.eagle3 import Eagle3
+from edgeai.spec.draft.head_files import SHIPPED
 from edgeai.spec.formats import export
 from edgeai.spec.formats.export import export_head, plan_export, target_of
 from edgeai.spec.formats.importing import import_head

@@ -225,10 +225,10 @@ def test_tensors_that_do_not_match(published, tiny_target, edit, change, problem
             lambda c: c.update(rope_scaling={"rope_type": "yarn", "factor": 4.0}),
             ": the head scales its positions by 'yarn'; known are default, linear and llama3",
         ),
-        (lambda c: c.pop("hidden_size"), " holds no readable draft head: config.json has no hidden_size"),
+        (lambda c: c.pop("hidden_size"), " does not contain a readable draft head: config.json has no hidden_size"),
         (
             lambda c: c.update(eagle_config=[1]),
-            " holds no readable draft head: eagle_config in config.json is not an object",
+            " does not contain a readable draft head: eagle_config in config.json is not an object",
         ),
     ],
     ids=[
@@ -325,7 +325,7 @@ def test_an_export_names_its_target(exported, tiny_target):
 def test_corrupt_pytorch_file(published, tiny_target, content):
     (published / "model.safetensors").unlink()
     (published / "pytorch_model.bin").write_bytes(content)
-    assert _refusal(published, tiny_target).startswith(f"{published} holds no readable draft head: ")
+    assert _refusal(published, tiny_target).startswith(f"{published} does not contain a readable draft head: ")
 
 
 def test_no_code_runs_from_a_pytorch_file(published, tiny_target, tmp_path):
@@ -337,7 +337,7 @@ def test_no_code_runs_from_a_pytorch_file(published, tiny_target, tmp_path):
 
     (published / "model.safetensors").unlink()
     torch.save({"fc.weight": Trap()}, published / "pytorch_model.bin")
-    assert _refusal(published, tiny_target).startswith(f"{published} holds no readable draft head: ")
+    assert _refusal(published, tiny_target).startswith(f"{published} does not contain a readable draft head: ")
     assert not (tmp_path / "trap").exists()
 
 

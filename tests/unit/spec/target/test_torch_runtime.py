@@ -28,9 +28,9 @@ def test_missing_gguf_and_file_that_is_no_model(tmp_path):
     with pytest.raises(UsageError, match=r"^no such GGUF file: .*none\.gguf$"):
         _load(tmp_path / "none.gguf")
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(UsageError, match=r"notes\.txt is no model$"):
+    with pytest.raises(UsageError, match=r"notes\.txt is not a model folder, a GGUF file or a Hub id$"):
         _load(tmp_path / "notes.txt")
-    with pytest.raises(UsageError, match=r"holds no model: config\.json is missing$"):
+    with pytest.raises(UsageError, match=r"is not a model folder: config\.json is missing$"):
         _load(tmp_path)
 
 
@@ -42,7 +42,7 @@ def test_garbage_weights_and_garbage_gguf(tmp_path, monkeypatch):
         _load(tmp_path / "model")
     assert caught.value.hint == HINT
     (tmp_path / "x.gguf").write_text("garbage")
-    with pytest.raises(EdgeAIError, match=r"x\.gguf is no readable GGUF model: "):
+    with pytest.raises(EdgeAIError, match=r"x\.gguf is not a readable GGUF model: "):
         _load(tmp_path / "x.gguf")
 
 
@@ -50,7 +50,7 @@ def test_another_family(tmp_path):
     write_tiny_model(tmp_path)
     config = tmp_path / "config.json"
     config.write_text(config.read_text().replace('"llama"', '"gpt2"'))
-    with pytest.raises(UsageError, match=r"is of the family 'gpt2', supported are llama, mistral, qwen2, qwen3$"):
+    with pytest.raises(UsageError, match=r"model type 'gpt2'; supported types are llama, mistral, qwen2, qwen3$"):
         _load(tmp_path)
 
 

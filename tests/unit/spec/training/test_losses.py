@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgeai.spec.config.train import LossConfig
-from edgeai.spec.data.answers import Conversation
-from edgeai.spec.data.features import queries_of
+from edgeai.spec.data.conversation import Conversation
+from edgeai.spec.data.train_batch import TrainBatch, queries_of
 from edgeai.spec.target.attention import rotary_table
 from edgeai.spec.training import losses
-from edgeai.spec.training.losses import ProjectedLoss, TrainBatch, TrainingTimeTest, lk_loss, soft_cross_entropy
+from edgeai.spec.training.losses import ProjectedLoss, TrainingTimeTest, lk_loss, soft_cross_entropy
 
 ROPE_THETA = 10000.0  # of the tiny target
 # float32 sums of some hundred terms in another order differ by a few 1e-6 of their size

@@ -19,18 +19,22 @@ from edgeai.core.run import Run
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.train import LossConfig, OptimConfig, TrainConfig
-from edgeai.spec.data.answers import Conversation, load_conversations
-from edgeai.spec.data.features import OnlineFeatures, query_positions
+from edgeai.spec.data.conversation import Conversation, load_conversations
+from edgeai.spec.data.features import OnlineFeatures
+from edgeai.spec.data.train_batch import query_positions
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.training import prepare as preparation
-from edgeai.spec.training import train
+from edgeai.spec.training import steps, train
 from edgeai.spec.training.distributed import ALONE, Ranks
-from edgeai.spec.training.losses import StepSums, TrainingTimeTest
+from edgeai.spec.training.losses import StepSums, TrainingTimeTest, step_means
 from edgeai.spec.training.optimizers import learning_rate
+from edgeai.spec.training.phase import num_draft_steps
 from edgeai.spec.training.prepare import build_head, prepare, settle_formats, split
-from edgeai.spec.training.train import epoch_batches, num_draft_steps, run_train
+from edgeai.spec.training.steps import Step, epoch_batches
+from edgeai.spec.training.train import run_train
+from edgeai.spec.training.validation import tree_accept_len
 
 
 class Interrupt:
@@ -271,9 +275,9 @@ def test_report_and_metrics_agree(usual):
 def test_accept_len_of_hand_made_sums():
     """Ten drafts: six right at once, three of them right twice; 1 + (6 + 3) / 10. Others are means over rows."""
     sums = StepSums(*(torch.tensor(v) for v in ([20.0, 24.0], [6.0, 4.0], [6.0, 3.0], [10.0, 8.0])))
-    found = train._means(train._add([sums]), ALONE)
+    found = step_means([sums], ALONE)
     assert found == {"loss_0": 2.0, "acc_0": 0.6, "loss_1": 3.0, "acc_1": 0.5, "accept_len": 1.9}
-    twice = train._means(train._add([sums, sums]), ALONE)
+    twice = step_means([sums, sums], ALONE)
     assert twice == found
 
 
@@ -316,11 +320,6 @@ def test_val_tree_accept_len_is_what_decoding_accepts(usual, tiny_target):
     head, _ = load_head(usual.path, tiny_target)
     tiny_target = tiny_target.with_aux_layers(head.shape.aux_layers)
     greedy = [c for c in val if c.temperature == 0]
-    loop = train._Loop.__new__(train._Loop)
-    loop.cfg = usual.cfg.model_copy(update={"data": usual.cfg.data.model_copy(update={"max_answer_tokens": 40})})
-    loop.ready = SimpleNamespace(
-        head=head, target=tiny_target, val=greedy, val_features=OnlineFeatures(tiny_target, greedy)
-    )
     drafter, counts = Eagle3(head, tiny_target, name="x"), []
     for talk in greedy:
         ids = talk.ids[: talk.answers[0][0]]
@@ -328,7 +327,9 @@ def test_val_tree_accept_len_is_what_decoding_accepts(usual, tiny_target):
         answer = generate_ids(tiny_target, drafter, ids, tree=usual.cfg.val_tree, **options)
         assert (*ids, *answer.ids) == talk.ids
         counts += answer.accept_counts
-    assert loop._tree_accept_len() == sum(counts) / len(counts) > 1.1
+    features = OnlineFeatures(tiny_target, greedy)
+    found = tree_accept_len(head, tiny_target, greedy, features, tree=usual.cfg.val_tree, max_tokens=40)
+    assert found == sum(counts) / len(counts) > 1.1
 
 
 def test_not_a_number_stops_and_keeps_the_last_good_head(train_config, make_run, monkeypatch, tiny_target):
@@ -414,9 +415,9 @@ def test_learning_rate_by_hand():
 def test_draft_steps_by_hand():
     """Four steps over the first half of training, each for an eighth; then all four. No ramp: all at once."""
     cfg = TrainConfig(loss=LossConfig(ttt_steps=4, ttt_ramp_frac=0.5))
-    assert [num_draft_steps(cfg, n / 16) for n in range(16)] == [1, 1, 2, 2, 3, 3, 4, 4] + [4] * 8
-    assert num_draft_steps(TrainConfig(loss=LossConfig(ttt_steps=4, ttt_ramp_frac=0.0)), 0.0) == 4
-    assert num_draft_steps(TrainConfig(loss=LossConfig(ttt_steps=1)), 0.2) == 1
+    assert [num_draft_steps(cfg.loss, n / 16) for n in range(16)] == [1, 1, 2, 2, 3, 3, 4, 4] + [4] * 8
+    assert num_draft_steps(LossConfig(ttt_steps=4, ttt_ramp_frac=0.0), 0.0) == 4
+    assert num_draft_steps(LossConfig(ttt_steps=1), 0.2) == 1
 
 
 def _talks(lengths):
@@ -441,7 +442,7 @@ def test_epoch_batches():
 
 def test_every_epoch_has_an_order_of_its_own(train_config, make_run, monkeypatch):
     asked = []
-    monkeypatch.setattr(train, "epoch_batches", lambda *args: asked.append(args[2:]) or epoch_batches(*args))
+    monkeypatch.setattr(steps, "epoch_batches", lambda *args: asked.append(args[2:]) or epoch_batches(*args))
     cfg = train_config(epochs=2, seed=5)
     run_train(cfg, make_run(cfg))
     assert asked == [(5, 0), (5, 1)]
@@ -464,7 +465,7 @@ def test_rows_weigh_the_same_however_they_are_batched(train_config, make_run):
             config=cfg.loss,
             dtype=torch.float32,
         )
-        found.append(train._Loop(cfg, run, ALONE, ready, module)._train_step(train.Step(batches, 0)))
+        found.append(train._Loop(cfg, run, ALONE, ready, module)._train_step(Step(batches, 0)))
     assert len({len(c.ids) for c in ready.train[:4]}) > 1
     for values in found[1:]:
         assert values == pytest.approx(found[0], rel=1e-4)
@@ -508,7 +509,7 @@ def test_grad_accum_cannot_be_shared(train_config, make_run):
     cfg = train_config(optim={"grad_accum": 3})
     with pytest.raises(UsageError) as caught:
         run_train(cfg, make_run(cfg), ranks=Ranks(0, 2))
-    assert caught.value.message == "optim.grad_accum 3 cannot be shared by 2 processes"
+    assert caught.value.message == "optim.grad_accum 3 is not divisible by the 2 processes"
     assert caught.value.hint == "set optim.grad_accum to a multiple of 2"
 
 

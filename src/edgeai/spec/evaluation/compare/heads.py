@@ -15,7 +15,7 @@ from edgeai.core.run import Run
 from edgeai.core.sweep import child_run
 from edgeai.spec.config.compare import CompareConfig
 from edgeai.spec.config.train import TrainConfig
-from edgeai.spec.draft.checkpoint import find_head
+from edgeai.spec.draft.head_files import find_head
 from edgeai.spec.training.train import run_train
 
 

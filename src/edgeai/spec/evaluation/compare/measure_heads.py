@@ -8,9 +8,10 @@ import numpy as np
 
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.compare import CompareConfig
-from edgeai.spec.data.answers import Conversation
+from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.draft.checkpoint import load_head
-from edgeai.spec.draft.eagle3 import HeadLayer, check_fit
+from edgeai.spec.draft.eagle3 import HeadLayer
+from edgeai.spec.draft.head_checks import check_fit
 from edgeai.spec.evaluation.compare.heads import ComparedHead
 from edgeai.spec.evaluation.compare.statistics import Counts
 from edgeai.spec.evaluation.compare.texts import TextSet

@@ -9,7 +9,8 @@ from pathlib import Path
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.compare import CompareConfig
-from edgeai.spec.data.answers import Conversation, Job, decode_jobs, load_conversations
+from edgeai.spec.data.batch_decoding import DecodeJob, decode_jobs
+from edgeai.spec.data.conversation import Conversation, load_conversations
 from edgeai.spec.data.prompts import Prompt, builtin_prompts, load_prompts, select
 from edgeai.spec.decoding.decode import check_room
 from edgeai.spec.decoding.generate import chat_ids
@@ -70,7 +71,7 @@ def write_texts(
         UsageError: A prompt does not fit the context.
     """
     sets: list[_PlannedSet] = []
-    jobs: dict[str, Job] = {}
+    jobs: dict[str, DecodeJob] = {}
     for bench, (name, prompts) in enumerate(prompts_of.items()):
         for temperature in cfg.temperatures:
             samples, keys = num_samples(cfg, temperature), []
@@ -79,7 +80,7 @@ def write_texts(
                 max_new = min(cfg.max_tokens, check_room(target, len(ids), target.shape.max_positions))
                 for sample in range(samples):
                     keys.append(f"{name} {prompt.id} at {temperature:g}, sample {sample}")
-                    jobs[keys[-1]] = Job(len(jobs), ids, max_new, temperature, (bench, number, sample))
+                    jobs[keys[-1]] = DecodeJob(len(jobs), ids, max_new, temperature, (bench, number, sample))
             sets.append(_PlannedSet(name, temperature, samples, tuple(keys)))
     texts = _read_texts(path, jobs)
     if texts is None:
@@ -87,7 +88,7 @@ def write_texts(
     return [TextSet(s.benchmark, s.temperature, s.num_samples, tuple(texts[key] for key in s.keys)) for s in sets]
 
 
-def _read_texts(path: Path, jobs: Mapping[str, Job]) -> dict[str, Conversation] | None:
+def _read_texts(path: Path, jobs: Mapping[str, DecodeJob]) -> dict[str, Conversation] | None:
     """Return the texts of a file; None if it lacks a job's text or holds the text of another prompt."""
     found = {text.id: text for text in load_conversations(path)} if path.exists() else {}
     is_complete = all(key in found and found[key].ids[: len(job.prompt)] == job.prompt for key, job in jobs.items())
@@ -95,12 +96,12 @@ def _read_texts(path: Path, jobs: Mapping[str, Job]) -> dict[str, Conversation] 
 
 
 def _decode_texts(
-    target: Target, jobs: Mapping[str, Job], path: Path, batch: int, metrics: Metrics
+    target: Target, jobs: Mapping[str, DecodeJob], path: Path, batch: int, metrics: Metrics
 ) -> dict[str, Conversation]:
     keys = list(jobs)
     texts: dict[str, Conversation] = {}
 
-    def on_done(job: Job, new: list[int]) -> None:
+    def on_done(job: DecodeJob, new: list[int]) -> None:
         span = (len(job.prompt), len(job.prompt) + len(new))
         text = Conversation(keys[job.key], (*job.prompt, *new), (span,), job.temperature)
         texts[text.id] = text

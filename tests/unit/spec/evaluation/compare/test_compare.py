@@ -12,7 +12,7 @@ from edgeai.spec.config.compare import CompareConfig, Variant
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.train import TrainConfig
-from edgeai.spec.data.answers import load_conversations
+from edgeai.spec.data.conversation import load_conversations
 from edgeai.spec.data.prompts import load_prompts, select
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generate import chat_ids

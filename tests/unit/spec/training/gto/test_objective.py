@@ -11,21 +11,14 @@ import torch.nn.functional as F
 
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.train import LossConfig
-from edgeai.spec.data.answers import Conversation
+from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.data.features import OnlineFeatures
 from edgeai.spec.decoding.verify import accept
 from edgeai.spec.draft.tree import build_tree
 from edgeai.spec.target.sampling import Sampler
-from edgeai.spec.training.gto.objective import (
-    GroupTreeObjective,
-    Paths,
-    advantages,
-    longest_accepted,
-    path_log_probs,
-    places,
-    sample_groups,
-    surrogate,
-)
+from edgeai.spec.training.gto.groups import advantages, root_ranges, sample_groups
+from edgeai.spec.training.gto.objective import GroupTreeObjective, surrogate
+from edgeai.spec.training.gto.paths import AcceptedPath, Paths, longest_accepted, path_log_probs
 from edgeai.spec.training.losses import TrainingTimeTest
 from edgeai.spec.training.unroll import Unroll
 
@@ -43,9 +36,9 @@ TALKS = [
 
 def test_places_by_hand():
     """Roots are the answer's tokens but its last; none at 0; none so late that a tree runs past the positions."""
-    assert [list(run) for run in places(TALKS[0], 1000)] == [list(range(5, 13)), list(range(18, 29))]
-    assert [list(run) for run in places(TALKS[1], 1000)] == [list(range(1, 16))]
-    assert [list(run) for run in places(TALKS[0], 20)] == [list(range(5, 13)), [18, 19, 20]]
+    assert [list(run) for run in root_ranges(TALKS[0], 1000)] == [list(range(5, 13)), list(range(18, 29))]
+    assert [list(run) for run in root_ranges(TALKS[1], 1000)] == [list(range(1, 16))]
+    assert [list(run) for run in root_ranges(TALKS[0], 20)] == [list(range(5, 13)), [18, 19, 20]]
 
 
 @pytest.mark.parametrize(
@@ -81,9 +74,10 @@ def test_every_arrangement_comes_up():
 def test_advantages_by_hand():
     """R = (1, 3): mean 2, std 1, A = -+1 / (1 + 1/4) = -+0.8. A group that spreads 0.1 or less is skipped."""
     rewards = np.array([[1.0, 3.0], [2.0, 2.0], [0.0, 0.2], [0.0, 0.21]])
-    found, active, std = advantages(rewards, delta=0.25, flat_std=0.1)
-    assert active.tolist() == [True, False, False, True]
-    assert std.tolist() == pytest.approx([1.0, 0.0, 0.1, 0.105])
+    standardized = advantages(rewards, delta=0.25, flat_std=0.1)
+    found = standardized.values
+    assert standardized.is_active.tolist() == [True, False, False, True]
+    assert standardized.stds.tolist() == pytest.approx([1.0, 0.0, 0.1, 0.105])
     assert found[0].tolist() == pytest.approx([-0.8, 0.8])
     assert found[1].tolist() == found[2].tolist() == [0.0, 0.0]
     assert found[3].tolist() == pytest.approx([-0.105 / 0.355, 0.105 / 0.355])
@@ -99,7 +93,7 @@ def test_longest_accepted_is_greedy_verification(eos):
         logits = torch.randn(7, 8, generator=generator)
         accepted = accept(tree, logits, Sampler(SamplingConfig()), eos_ids=eos)
         found = longest_accepted(tree, logits.argmax(-1), eos)
-        assert found == list(accepted.tokens[: accepted.num_accepted])
+        assert found == accepted.tokens[: accepted.num_accepted]
         lengths.add(len(found))
     assert len(lengths) >= 2
 
@@ -130,8 +124,14 @@ def test_clipping_on_both_sides_by_hand(ratio, advantage, loss, slope):
 
 
 ROWS = [
-    [(5, [4, 9, 17], 0.7), (6, [], 0.4), (7, [9], -1.1), (25, [17, 4], 0.3), (26, [4], -0.3)],
-    [(1, [17, 17], -0.5), (2, [9, 4, 17, 9], 0.5)],
+    [
+        AcceptedPath(5, [4, 9, 17], 0.7),
+        AcceptedPath(6, [], 0.4),
+        AcceptedPath(7, [9], -1.1),
+        AcceptedPath(25, [17, 4], 0.3),
+        AcceptedPath(26, [4], -0.3),
+    ],
+    [AcceptedPath(1, [17, 17], -0.5), AcceptedPath(2, [9, 4, 17, 9], 0.5)],
 ]
 
 
@@ -213,15 +213,15 @@ def test_surrogate_equals_a_slow_reference(target, make_head, batch, norm_output
     slow_head = copy.deepcopy(head)
     terms, ratios = [], []
     for b, row in enumerate(ROWS):
-        for root, path, advantage in row:
+        for path in row:
             ids, features = batch.ids[b], batch.features[b]
-            ours = slow_log_prob(slow_head, target, ids, features, root, path)
+            ours = slow_log_prob(slow_head, target, ids, features, path.root, path.tokens)
             with torch.no_grad():
-                theirs = slow_log_prob(reference, target, ids, features, root, path)
-            ratio = torch.exp((ours - theirs) / max(len(path), 1))
+                theirs = slow_log_prob(reference, target, ids, features, path.root, path.tokens)
+            ratio = torch.exp((ours - theirs) / max(len(path.tokens), 1))
             limited = min(max(ratio, torch.tensor(0.98)), torch.tensor(1.02))
-            terms.append(-min(ratio * advantage, limited * advantage))
-            ratios.append((float(ratio.detach()), advantage, len(path)))
+            terms.append(-min(ratio * path.advantage, limited * path.advantage))
+            ratios.append((float(ratio.detach()), path.advantage, len(path.tokens)))
     expected = sum(terms)
     (expected * 0.3).backward()
 

@@ -9,13 +9,16 @@ import torch
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.train import GtoConfig
-from edgeai.spec.data.answers import Conversation
+from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.data.features import OnlineFeatures
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.tree import build_tree
-from edgeai.spec.training.gto.objective import longest_accepted, path_log_probs
+from edgeai.spec.training.gto.groups import check_room_for_groups
+from edgeai.spec.training.gto.paths import longest_accepted, path_log_probs
 from edgeai.spec.training.gto.rewards import path_probs, tree_reward
-from edgeai.spec.training.gto.rollout import Rollouts, RolloutSums, check_room_for_groups, same_paths
+from edgeai.spec.training.gto.rollout import Rollout, Rollouts
+from edgeai.spec.training.gto.rollout_sums import RolloutSums
+from edgeai.spec.training.gto.scored_trees import same_paths
 from edgeai.spec.training.unroll import Unroll
 
 TREE = TreeConfig(nodes=9, depth=3, top_k=3)
@@ -57,7 +60,8 @@ def test_equals_one_place_after_the_other(target, heads, reward):
     temperature, eta, delta = 0.8, 2.0, 0.05
     head, reference = heads
     play = rollouts(target, reference, reward=reward, temperature=temperature, eta=eta, delta=delta, flat_std=1e-9)
-    paths, sums = play.play(head, [2, 1, 0], epoch=1)
+    rollout = play.play(head, [2, 1, 0], epoch=1)
+    paths, sums = rollout.paths, rollout.sums
 
     def judge(model, ids, root):
         drafter, cache = Eagle3(model, target, name="x"), target.new_cache(60)
@@ -90,7 +94,7 @@ def test_equals_one_place_after_the_other(target, heads, reward):
                 found[key] = paths.tokens[row, q, :length].tolist(), float(paths.advantages[row, q])
     assert found.keys() == expected.keys()
     for key, (path, weight) in expected.items():
-        assert found[key][0] == path
+        assert tuple(found[key][0]) == path
         # rewards differ by float32 rounding, 1e-5; standardised by at least delta = 0.05
         assert found[key][1] == pytest.approx(weight, abs=1e-3)
     assert {len(path) for path, _ in expected.values()} >= {0, 1}
@@ -99,8 +103,9 @@ def test_equals_one_place_after_the_other(target, heads, reward):
 def test_equal_heads_have_no_advantage(target, heads):
     """Every reward is equal to the bit, no group is active, and nothing but the reference trees is scored."""
     _, reference = heads
-    paths, sums = rollouts(target, reference, flat_std=0.0).play(copy.deepcopy(reference), [0, 1, 2], epoch=0)
-    assert paths is None
+    rollout = rollouts(target, reference, flat_std=0.0).play(copy.deepcopy(reference), [0, 1, 2], epoch=0)
+    sums = rollout.sums
+    assert rollout.paths is None
     assert (sums.active, sums.spread) == (0.0, 0.0)
     assert (sums.reward, sums.exact, sums.greedy) == (sums.reward_ref, sums.exact_ref, sums.greedy_ref)
     assert sums.exact > 0
@@ -109,16 +114,16 @@ def test_equal_heads_have_no_advantage(target, heads):
 
 def test_flat_groups_are_skipped(target, heads):
     head, reference = heads
-    paths, sums = rollouts(target, reference, flat_std=1e9).play(head, [0, 2], epoch=0)
-    assert paths is None
+    rollout = rollouts(target, reference, flat_std=1e9).play(head, [0, 2], epoch=0)
+    sums = rollout.sums
+    assert rollout.paths is None
     assert (sums.active, sums.groups) == (0.0, 6.0)
     assert sums.spread > 0
 
 
 def _equal(a, b):
-    (paths, sums), (others, other_sums) = a, b
-    assert sums == other_sums
-    assert all(torch.equal(getattr(paths, name), getattr(others, name)) for name in vars(paths))
+    assert a.sums == b.sums
+    assert all(torch.equal(getattr(a.paths, name), getattr(b.paths, name)) for name in vars(a.paths))
 
 
 def test_same_seed_same_rollout(target, heads):
@@ -129,9 +134,7 @@ def test_same_seed_same_rollout(target, heads):
     assert play.starts(0, 0) != play.starts(0, 1)
     other = Rollouts(config(), target, TALKS, reference=reference, seed=1)
     assert [play.starts(n, 0) for n in (0, 2)] != [other.starts(n, 0) for n in (0, 2)]
-    _, alone = play.play(head, [2], 0)
-    _, first = play.play(head, [0], 0)
-    _, both = play.play(head, [0, 2], 0)
+    alone, first, both = (play.play(head, numbers, 0).sums for numbers in ([2], [0], [0, 2]))
     assert first + alone == both
 
 
@@ -141,7 +144,7 @@ def test_a_share_of_the_texts_has_groups(target, heads):
     play = rollouts(target, reference, text_frac=0.3)
     chosen = [bool(play.starts(0, epoch)) for epoch in range(400)]
     assert 0.3 * 400 - 4 * 9.2 < sum(chosen) < 0.3 * 400 + 4 * 9.2  # four standard deviations
-    assert play.play(head, [0], chosen.index(False)) == (None, RolloutSums())
+    assert play.play(head, [0], chosen.index(False)) == Rollout(None, RolloutSums())
 
 
 def test_fixed_starts_keep_the_reference_trees(target, heads, monkeypatch):
@@ -149,26 +152,24 @@ def test_fixed_starts_keep_the_reference_trees(target, heads, monkeypatch):
     head, reference = heads
     play = rollouts(target, reference, starts="fixed")
     assert play.starts(0, 0) == play.starts(0, 5)
-    sizes, score = [], target.score_trees
+    sizes, score = [], type(target).score_trees
     monkeypatch.setattr(
-        target,
+        type(target),
         "score_trees",
-        lambda trees, *args, **kw: sizes.append(sum(t.size for t in trees)) or score(trees, *args, **kw),
+        lambda self, trees, *args, **kw: sizes.append(sum(t.size for t in trees)) or score(self, trees, *args, **kw),
     )
-    paths, sums = play.play(head, [0, 2], 0)
-    first, sizes[:] = sum(sizes), []
-    again, second = play.play(head, [0, 2], 3)
-    assert all(torch.equal(getattr(paths, name), getattr(again, name)) for name in vars(paths))
-    assert second == sums
-    assert sum(sizes) == sums.new_nodes == first - sums.places * (TREE.nodes + 1) > 0
-    paths, sums = rollouts(target, reference, starts="fixed").play(head, [0, 2], 3)
-    assert sums == second
+    first = play.play(head, [0, 2], 0)
+    num_scored, sizes[:] = sum(sizes), []
+    second = play.play(head, [0, 2], 3)
+    _equal(first, second)
+    assert sum(sizes) == first.sums.new_nodes == num_scored - first.sums.places * (TREE.nodes + 1) > 0
+    assert rollouts(target, reference, starts="fixed").play(head, [0, 2], 3).sums == second.sums
 
 
 def test_rewards_turn_into_gradient_only_through_the_head(target, heads):
     """The batch's paths train: nothing in them was made in inference mode that autograd could not save."""
     head, reference = heads
-    paths, _ = rollouts(target, reference, flat_std=0.0).play(head, [0, 2], 0)
+    paths = rollouts(target, reference, flat_std=0.0).play(head, [0, 2], 0).paths
     cos, sin = target.rotary
     unroll = Unroll(head, embedding=target.embedding, cos=cos, sin=sin, dtype=torch.float32)
     path_log_probs(unroll, head, OnlineFeatures(target, TALKS).batch([0, 2]), paths).sum().backward()
@@ -190,7 +191,7 @@ def test_no_room_for_a_group(target):
     check_room_for_groups(config(group_size=17), target, TALKS)
     with pytest.raises(UsageError) as caught:
         check_room_for_groups(config(group_size=18), target, TALKS)
-    assert caught.value.message == "no answer has room for a group of 18 adjacent places: the longest has 17"
+    assert caught.value.message == "no answer has room for a group of 18 adjacent positions: the longest has 17"
     assert caught.value.hint == "lower gto.group_size or give longer answers"
 
 

@@ -12,11 +12,12 @@ from edgeai.core.metrics import read_metrics
 from edgeai.core.run import Run
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.train import GtoConfig, TrainConfig
-from edgeai.spec.data.answers import Conversation
+from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.target.loading import load_target
 from edgeai.spec.tiny import write_tiny_model
-from edgeai.spec.training.train import plan_steps, run_train
+from edgeai.spec.training.steps import plan_steps
+from edgeai.spec.training.train import run_train
 
 GTO = {"groups": 2, "group_size": 4, "tree": TreeConfig(nodes=8, depth=3, top_k=4), "lr": 1e-3, "flat_std": 1e-6}
 TREE_KEYS = {
@@ -238,7 +239,7 @@ def test_group_longer_than_the_answers(gto_config, make_run, phase):
     cfg = gto_config(phase=phase, gto={"group_size": 64})
     run = make_run(cfg)
     with pytest.raises(
-        UsageError, match=r"^no answer has room for a group of 64 adjacent places: the longest has \d+$"
+        UsageError, match=r"^no answer has room for a group of 64 adjacent positions: the longest has \d+$"
     ):
         run_train(cfg, run)
     assert read_metrics(run.path) == []
