@@ -2,9 +2,11 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -15,17 +17,7 @@ from edgeai.spec.tiny import write_tiny_model
 HIDE = Path(__file__).with_name("hide.py")
 PROJECT = tomllib.loads((HIDE.parents[2] / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-
-
-def expand(extra):
-    """The requirements of an extra, with references to other extras replaced by these."""
-    for line in EXTRAS[extra]:
-        nested = re.fullmatch(r"edgeai\[(.*)\]", line)
-        if nested:
-            for name in nested[1].split(","):
-                yield from expand(name)
-        else:
-            yield line
+expand, closure = itemgetter("expand", "closure")(runpy.run_path(str(HIDE)))
 
 
 def test_plain_install_is_the_union_of_the_areas():
@@ -94,7 +86,8 @@ class TestAreaAlone:
 def test_missing_area_is_one_line(installed, arguments, extra, model, tmp_path):
     arguments = [argument.format(model=model) for argument in arguments]
     done = run_lean(installed, *arguments, "--json", cwd=tmp_path)
-    names = ", ".join(sorted(map(name_of, set(expand(extra)) - set(expand(installed)))))
+    absent = {name_of(line) for line in expand(extra)} - closure(expand(installed))
+    names = ", ".join(sorted(absent))
     message, hint = f"{extra} needs {names}, which are not installed", f"pip install 'edgeai[{extra}]'"
     lines = done.stderr.splitlines()
     assert lines[-2:] == [f"edgeai: {message}", f"  hint: {hint}"], done.stderr
