@@ -10,7 +10,7 @@ from edgeai.fedsplit.privacy.label_privacy import keep_probability
 from edgeai.fedsplit.privacy.noise import gaussian_epsilon, laplace_epsilon
 
 _GAUSSIAN_DELTA = 1e-5
-_TELLING_EPSILON = 10.0
+_MAX_MEANINGFUL_EPSILON = 10.0
 """Above it, an attacker's odds may change more than 20,000-fold, which must not be presented as private."""
 
 
@@ -68,7 +68,7 @@ def _of_noise(cfg: NoiseConfig, num_values: int, num_epochs: int) -> list[str]:
         f"{name}, values within -1..1: {formula} for one record sent once{often}. "
         "It holds for a record's own smashed data, whatever the receiver knows about the weights."
     )
-    if once > _TELLING_EPSILON:
+    if once > _MAX_MEANINGFUL_EPSILON:
         said.append(
             f"An epsilon of {_plain(once)} guarantees almost nothing (e^epsilon bounds the odds): treat the noise as "
             "an empirical defense, not as proven privacy."

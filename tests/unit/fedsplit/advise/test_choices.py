@@ -1,4 +1,4 @@
-"""Advice against what a simulation of the same setting counts, against brute force, and in words."""
+"""Costs against a simulation of the same setting and against brute force; the recommendation's text."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ def advice(**changes: Any) -> AdviseConfig:
 
 
 def choice_of(world: dict[str, Any], method: dict[str, Any], cut: str) -> Choice:
-    """The advice on digits for the tiny model of the method tests."""
+    """Return an advise config for digits and the tiny model of the method tests."""
     report = advise(
         advice(
             sample_shape=[1, 8, 8],
@@ -143,7 +143,7 @@ def test_seven_billion_parameters_need_no_memory() -> None:
     assert not whole.fits  # 54 GB of weights and gradients on 8 GiB
     assert any(choice.fits for choice in report.choices)
     first = next(choice for choice in report.choices if choice.name == "psl cut after embed")
-    # activations, one label a token, and the client part; and down without labels
+    # up: activations, one label per token, the client part; down: the same without labels
     assert first.client_up_bytes == 10 * 128 * (4 * 4096 + 8) + 4 * 32_000 * 4096
     assert first.client_down_bytes == 10 * 128 * 4 * 4096 + 4 * 32_000 * 4096
 
@@ -186,7 +186,7 @@ def test_words_name_the_choices_and_their_price() -> None:
         "With 600 samples per client, fedavg transfers fewer bytes than full-gradient splitting at any cut; "
         "below 147 samples per client (cut after conv2) splitting does."
     )
-    assert len(report.recommendation) == 7  # no word on labels: they stay
+    assert len(report.recommendation) == 7  # no sentence about labels: they stay on the client
 
 
 def test_nothing_that_fits_is_said() -> None:

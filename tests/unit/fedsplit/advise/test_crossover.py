@@ -49,7 +49,7 @@ def test_at_the_crossover_both_move_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", CUTS)
 def test_more_clients_than_k_star_favour_splitting(name: str) -> None:
-    """With p samples in all dealt to K* clients, each has n* of them."""
+    """With p samples in total on K* clients, each client has n*."""
     item = find_crossover(parts(name), NUM_PARAMS, 4 * NUM_PARAMS, how(num_samples=600), 5)
     assert 5 * 600 / item.clients_two_way == pytest.approx(item.samples_two_way)
     assert 5 * 600 / item.clients_one_way == pytest.approx(item.samples_one_way)
@@ -60,7 +60,7 @@ def test_codecs_and_epochs_move_the_crossover() -> None:
     half = CodecConfig(up=Fp16Config(), down=Fp16Config())
     coded = find_crossover(parts("conv2"), NUM_PARAMS, 4 * NUM_PARAMS, how(half), 5)
     assert coded.samples_by_ledger == pytest.approx(plain.samples_by_ledger * (3200 + 8) / (1600 + 8))
-    assert coded.samples_two_way == plain.samples_two_way  # the formula knows no codec
+    assert coded.samples_two_way == plain.samples_two_way  # the formula has no codec
     twice = find_crossover(parts("conv2"), NUM_PARAMS, 4 * NUM_PARAMS, how(epochs=2), 5)
     assert twice.samples_two_way == pytest.approx(plain.samples_two_way / 2)
     assert math.isclose(twice.clients_two_way, 2 * plain.clients_two_way)

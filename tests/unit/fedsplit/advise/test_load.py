@@ -1,4 +1,4 @@
-"""Bytes and FLOPs of a round against the measured house baseline and the cost table's formulas."""
+"""Bytes and FLOPs of a round against the measured reference baseline and the cost table's formulas."""
 
 import pytest
 

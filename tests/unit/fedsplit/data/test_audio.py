@@ -1,4 +1,4 @@
-"""Spectra of pure tones, whose place in frequency is known, and clips that are cut by hand."""
+"""Spectra of pure tones of known frequency, and clips cut by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of pictures, written by the tests and read back."""
+"""Image folders, written by the tests and read back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two splits of two classes with two grey pictures each."""
+    """Two splits of two classes with two gray images each."""
     monkeypatch.setenv("EDGEAI_CACHE", str(tmp_path / "cache"))
     for split in ("train", "test"):
         for label in ("cat", "dog"):
@@ -33,7 +33,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(picture)
 
 
-def test_grey_pictures_are_read_and_kept(tree: Path) -> None:
+def test_gray_images_are_read_and_cached(tree: Path) -> None:
     cfg = ImagesConfig(path=str(tree), mean=0.0, std=1.0)
     found = load_data(cfg)
     assert found.classes == ("cat", "dog")
@@ -46,7 +46,7 @@ def test_grey_pictures_are_read_and_kept(tree: Path) -> None:
     np.savez(next(path for path in cached if "train" in path.name), x=changed)
     assert load_data(cfg).train.x[2, 0, 0, 0] == pytest.approx(1 - found.train.x[2, 0, 0, 0].item(), abs=1e-6)
     Image.fromarray(np.zeros((6, 5), dtype=np.uint8)).save(tree / "train/dog/0.png")
-    assert load_data(cfg).train.x[2].max() == 0  # a changed picture is decoded again
+    assert load_data(cfg).train.x[2].max() == 0  # a changed image is decoded again
 
 
 def test_colour_and_size(tree: Path) -> None:

@@ -1,4 +1,4 @@
-"""The data sets that the documentation names, where they are."""
+"""The data sets that the documentation names, if they are installed."""
 
 from __future__ import annotations
 

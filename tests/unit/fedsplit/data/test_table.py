@@ -1,4 +1,4 @@
-"""Tables, with every number worked out by hand."""
+"""Tables, with every number computed by hand."""
 
 from __future__ import annotations
 

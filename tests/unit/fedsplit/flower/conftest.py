@@ -1,4 +1,4 @@
-"""Flower's grid without Flower's engines: messages are answered in this process, by as many programs as there are."""
+"""Flower's grid without Flower's engines: device programs in this process answer the messages."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ PATIENCE_S = 240.0
 
 
 class LoopGrid:
-    """Nodes 100, 101 ... are clients 0, 1 ...; message i is answered by program i modulo their number.
+    """A grid whose nodes 100, 101, ... are clients 0, 1, ...; program i modulo their number answers message i.
 
     Args:
-        num_programs: Processes that play devices.
+        num_programs: Number of device programs, which stand for processes.
     """
 
     def __init__(self, num_programs: int = 1) -> None:
@@ -104,7 +104,7 @@ def devices_on(grid: Any, cfg: SimConfig, *, silence_s: float = 5.0) -> Any:
 
 
 def new_run(home: Home, path: Path, **changes: Any) -> tuple[SimConfig, Run]:
-    """A run of two clients on a deployment, and its directory."""
+    """Return a run of two clients on a deployment."""
     backend = {
         "kind": "flower",
         "home": str(home.path),
@@ -117,7 +117,7 @@ def new_run(home: Home, path: Path, **changes: Any) -> tuple[SimConfig, Run]:
 
 
 def outcome_of(sim: Any) -> dict[str, Any]:
-    """Plays all rounds; the report without the tests of accuracy."""
+    """Run all rounds; return the report without accuracy."""
     history = History(sim)
     for number in range(1, sim.cfg.rounds + 1):
         history.add(play_round(sim, number), None)
@@ -132,7 +132,7 @@ def _true_model(_tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(name="grid")
 def _grid(monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoopGrid]:
-    """Flower wants to know whose messages are made."""
+    """Set the identity that Flower requires to create messages."""
     monkeypatch.setattr(TaskIdentity, "_run_id", 1)
     monkeypatch.setattr(TaskIdentity, "_task_id", 1)
     monkeypatch.setattr(TaskIdentity, "_node_id", 1)

@@ -1,4 +1,4 @@
-"""Flower's deployment engine on this machine: the same result, also where processes are killed."""
+"""Flower's deployment engine on this machine: the same result, also if processes are killed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_deployment_engine_changes_nothing(home: Home, tmp_path: Path) -> No
 
 
 def test_a_client_killed_in_a_round_is_left_out_and_comes_back(home: Home, tmp_path: Path) -> None:
-    """What is expected is played here, with the same clients away in the same rounds as the notes say."""
+    """The expected result is computed here, with the same clients missing in the same rounds as the log says."""
     cfg, run = new_run(
         home,
         tmp_path / "run",
@@ -147,7 +147,7 @@ def test_a_superlink_killed_and_started_again_goes_on(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_the_server_too(home: Home, tmp_path: Path) -> None:
-    """Asked as a person does it: by a path of the home that holds in their folder only, and here by streams."""
+    """Run through the CLI with a relative path of the home, over streams."""
     where = {"home": home.path.name}
     cfg, _ = new_run(home, tmp_path / "unused", method="splitfed-v2", rounds=50, backend=where)
     file, out = tmp_path / "cfg.yaml", tmp_path / "run"

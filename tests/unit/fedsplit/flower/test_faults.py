@@ -1,4 +1,4 @@
-"""Messages that come twice, late, or to a process that knows nothing; devices that say nothing."""
+"""Messages that arrive twice, late, or at a new process; devices that stay silent."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_round_in_which_a_device_is_lost_is_played_again_without_it(grid: Call
 def test_where_devices_are_asked_once_a_round_it_ends_with_the_rest(
     method: str, is_silent: bool, grid: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Nobody trains twice because another one is lost: what was said counts, and what is still to come."""
+    """No device trains twice because another is lost: answers received and pending both count."""
 
     class Losing(grid):  # type: ignore[misc]
         late_until_s = 0.0
@@ -186,13 +186,13 @@ def test_too_few_devices_end_the_run(grid: Callable[..., Any], tmp_path: Path) -
 def test_a_process_without_memory_plays_the_round_again(
     method: str, grid: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on the deployment engine, where every message starts one."""
+    """As on the deployment engine, which starts a process per message."""
 
     class Forgetful(grid):  # type: ignore[misc]
         def answer(self, message: Any) -> Any:
             self.programs = [Program()]
             return super().answer(message)
 
-    monkeypatch.setattr(client_program, "SMALL_BYTES", 0)  # nothing that is kept counts as small
+    monkeypatch.setattr(client_program, "SMALL_BYTES", 0)  # no state counts as small
     cfg = config(method=method, rounds=2)
     assert outcome_of(devices_on(Forgetful(), cfg)) == outcome_of(build_sim(cfg))

@@ -1,4 +1,4 @@
-"""Flower's strategies over our devices."""
+"""Flower's strategies with our devices."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _federated_grid(grid: Callable[..., Any]) -> Any:
 
 
 def test_flowers_fedavg_is_ours(federated_grid: Any) -> None:
-    """Up to the order of sums: Flower adds in float64 what we add in float32."""
+    """Equal up to the order of sums: Flower adds in float64, we add in float32."""
     cfg = config(method="fedavg", rounds=2)
     result = federate(cfg, "FedAvg", federated_grid)
     expected = build_sim(cfg)

@@ -1,4 +1,4 @@
-"""What comes of a run over messages is what comes of it in one process, to the bit and to the byte."""
+"""A run over messages equals the run in one process, to the bit and to the byte."""
 
 from __future__ import annotations
 

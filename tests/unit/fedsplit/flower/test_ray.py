@@ -53,7 +53,7 @@ def test_the_simulation_engine_changes_nothing(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.slow
 def test_secure_sums_are_those_of_federated_averaging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By Flower's own SecAgg+: what the server adds up are masked fixed-point numbers."""
+    """With Flower's SecAgg+ the server adds masked fixed-point numbers."""
     monkeypatch.undo()
     cfg = config(method="fedavg", rounds=2)
     expected = build_sim(cfg)

@@ -23,7 +23,7 @@ from .conftest import new_run
 
 
 def write_key(path: Path) -> Path:
-    """A private key as ssh-keygen makes it, and its public half beside it."""
+    """Write an OpenSSH private key and its public key."""
     key = ec.generate_private_key(ec.SECP384R1())
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
     path.with_suffix(".pub").write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
@@ -83,7 +83,7 @@ def test_what_does_not_fit_together_is_refused(
 @pytest.mark.slow
 @pytest.mark.usefixtures("_true_model")
 def test_known_nodes_train_over_tls_and_others_do_not_get_in(tmp_path: Path) -> None:
-    """One SuperNode beside the SuperLink, one in a home of its own as on another machine, one that nobody knows."""
+    """One SuperNode with the SuperLink, one in its own home as on another machine, and one with an unknown key."""
     here, there, stranger = (write_key(tmp_path / name) for name in ("here", "there", "stranger"))
     security = self_signed(tmp_path / "home", "127.0.0.1")
     assert security.root is not None

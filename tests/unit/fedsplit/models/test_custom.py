@@ -1,4 +1,4 @@
-"""A model of the user's own, and each way in which it can be wrong."""
+"""User-defined models, and every error in them."""
 
 from __future__ import annotations
 

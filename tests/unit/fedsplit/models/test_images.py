@@ -1,4 +1,4 @@
-"""Oracles: parameter counts and sizes by hand, the tables of the papers, and a plain chain of torch layers."""
+"""Oracles: parameter counts and sizes by hand, the tables of the papers, and plain torch layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def counts(model: nn.Sequential) -> dict[str, int]:
 
 
 def sizes(model: nn.Sequential, shape: tuple[int, ...]) -> dict[str, int]:
-    """Values of one sample behind each layer."""
+    """Return the number of values of one sample after each layer."""
     found, x = {}, torch.zeros(2, *shape)
     for name, layer in model.named_children():
         x = layer(x)

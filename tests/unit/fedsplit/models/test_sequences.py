@@ -1,4 +1,4 @@
-"""Oracles: parameter counts by hand and from the papers; a sequence cut in time gives what the whole one gives."""
+"""Oracles: parameter counts by hand and from the papers; a sequence cut in time equals the whole one."""
 
 from __future__ import annotations
 

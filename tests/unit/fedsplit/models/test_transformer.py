@@ -1,4 +1,4 @@
-"""Oracles: 12 D^2 + 13 D parameters a block, torch's own encoder layer, and what causality forbids."""
+"""Oracles: 12 D^2 + 13 D parameters per block, torch's own encoder layer, and what causality forbids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Oracles: every sample is dealt out once, and a direct re-statement of the house recipe."""
+"""Oracles: every sample is assigned once; an independent implementation of the reference partition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEED = 2
 
 
 def toy(num: int = 1000, num_classes: int = 10, groups: Tensor | None = None) -> Dataset:
-    """Samples whose value is their number, in random order of classes."""
+    """Return samples whose value is their index, with classes in random order."""
     y = torch.randint(num_classes, (num,), generator=torch.Generator().manual_seed(0))
     train = Samples(torch.arange(num, dtype=torch.float32)[:, None], y)
     names = () if groups is None else tuple(map(str, range(int(groups.max()) + 1)))
@@ -109,7 +109,7 @@ def test_labels_gives_each_client_its_number_of_classes() -> None:
 
 def test_quantity_follows_a_power() -> None:
     sizes = [len(part) for part in assign_rows(toy(), QuantityConfig(exponent=2.0), 4, SEED)]
-    assert sizes == [33, 133, 300, 534]  # of 1, 4, 9, 16 in 30; what rounding leaves is the last one's
+    assert sizes == [33, 133, 300, 534]  # shares 1, 4, 9, 16 of 30; the last client gets the rounding remainder
     y = toy().train.y
     last = assign_rows(toy(), QuantityConfig(exponent=2.0), 4, SEED)[3]
     assert torch.bincount(y[last], minlength=10).min() > 20  # classes are mixed

@@ -1,4 +1,4 @@
-"""Oracles: a quarter turn is torch.rot90, statistics of noise, and strips that put together give the whole."""
+"""Oracles: a quarter turn is torch.rot90, noise statistics, and strips that together make up the whole image."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from edgeai.fedsplit.privacy.dcor import distance_correlation, mean_distance_cor
 
 
 def naive_dcor(x: np.ndarray, z: np.ndarray, power: float) -> float:
-    """The definition, written out: |x_i - x_j|^power, doubly centred, by loops."""
+    """The definition, written out: |x_i - x_j|^power, doubly centered, by loops."""
     n = len(x)
 
     def centred(samples: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ def conv_part() -> nn.Sequential:
 
 
 class Last(nn.Module):
-    """A GRU's last output."""
+    """GRU that returns its last output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_no_sample_moves_the_sum_by_more_than_the_clip():
     part, clip = conv_part(), 0.25
     x, g = inputs(5, 1, 6, 6), 100.0 * inputs(5, 5)
     sums = []
-    for num in (4, 5):  # neighbours: with and without the last sample; g_i = (1/b) dl_i/dz, so scale by 1/num
+    for num in (4, 5):  # neighbors: with and without the last sample; g_i = (1/b) dl_i/dz, so scale by 1/num
         fill_private_gradients(
             part, x[:num], g[:num] / num, clip=clip, noise_multiplier=0.0, generator=torch.Generator()
         )

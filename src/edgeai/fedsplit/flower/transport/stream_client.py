@@ -58,7 +58,7 @@ class StreamClient:
         self.sent_bytes = 0
         self.received_bytes = received_bytes
         self.num_links = 0
-        self._was_heard = False
+        self._has_received = False
 
     def serve(self) -> bool:
         """Answer requests until the round ends.
@@ -73,14 +73,14 @@ class StreamClient:
         while True:
             try:
                 with self._channel() as channel:
-                    ended = self._talk(channel)
+                    ended = self._serve_link(channel)
                 if ended is not None:
                     return ended
                 last_s = time.monotonic()
             except (grpc.RpcError, Damaged) as error:
                 if isinstance(error, grpc.RpcError) and error.code() in _OVER:
                     return self.blob is not None
-                if self._was_heard:
+                if self._has_received:
                     last_s = time.monotonic()
                 if time.monotonic() - last_s > self._endpoint.silence_s:
                     raise EdgeAIError(
@@ -88,10 +88,10 @@ class StreamClient:
                     ) from None
                 time.sleep(_PAUSE_S)
 
-    def _talk(self, channel: grpc.Channel) -> bool | None:
+    def _serve_link(self, channel: grpc.Channel) -> bool | None:
         """Serve one link; return None if it ends before the round does."""
         endpoint = self._endpoint
-        self._out, self._was_heard = queue.Queue(), False
+        self._out, self._has_received = queue.Queue(), False
         hello = {"client": endpoint.client, "attempt": endpoint.attempt, "token": endpoint.token}
         self._out.put(pack_message(EMPTY, type="hello", num_seen=self._number + 1, **hello))
         self.num_links += 1
@@ -102,7 +102,7 @@ class StreamClient:
             if payload is None:
                 continue
             message, words = unpack_message(payload)
-            self._was_heard = True
+            self._has_received = True
             if words["type"] == "gone":
                 self._out.put(None)
                 return self.blob is not None

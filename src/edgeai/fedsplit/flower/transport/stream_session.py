@@ -34,13 +34,13 @@ class StreamSession:
 
     def __init__(self, client: int, attempt: int) -> None:
         self.client, self.attempt = client, attempt
-        self.heard_s = time.monotonic()
+        self.last_message_s = time.monotonic()
         """Time of the device's last message."""
         self.num_links = 0
         """Number of links so far; more than one if a link broke."""
         self._lock = threading.Lock()
         self._out: queue.Queue[bytes | None] = queue.Queue()
-        self._heard: queue.Queue[tuple[Message, dict[str, Any]]] = queue.Queue()
+        self._inbox: queue.Queue[tuple[Message, dict[str, Any]]] = queue.Queue()
         self._number, self._num_says, self._is_done, self._ask = -1, 0, True, b""
         self._is_gone = False
 
@@ -50,7 +50,7 @@ class StreamSession:
             assert self._is_done, f"client {self.client} has not answered its last request"
             self._number, self._num_says, self._is_done = self._number + 1, 0, False
             self._ask = pack_message(wire, type="ask", number=self._number, op=op)
-            self.heard_s = time.monotonic()
+            self.last_message_s = time.monotonic()
             self._out.put(self._ask)
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class StreamSession:
             self._out.put(None)  # ends the old link
             self._out = queue.Queue()
             self.num_links += 1
-            self.heard_s = time.monotonic()
+            self.last_message_s = time.monotonic()
             self._out.put(pack_message(EMPTY, type="welcome", number=self._number, num_says=self._num_says))
             if not self._is_done and num_seen <= self._number:
                 self._out.put(self._ask)
@@ -79,7 +79,7 @@ class StreamSession:
         """Process a payload from the device. Duplicates and answers to earlier requests are ignored."""
         message, words = unpack_message(payload)
         with self._lock:
-            self.heard_s = time.monotonic()
+            self.last_message_s = time.monotonic()
             if words["number"] != self._number or self._is_done:
                 return
             if words["type"] == "say":
@@ -90,12 +90,12 @@ class StreamSession:
                 return  # an answer is missing; the device sends it again
             else:
                 self._is_done = True
-        self._heard.put((message, words))
+        self._inbox.put((message, words))
 
-    def heard(self, timeout_s: float) -> tuple[Message, dict[str, Any]] | None:
+    def receive(self, timeout_s: float) -> tuple[Message, dict[str, Any]] | None:
         """Return the device's next message and its control words, or None after the timeout."""
         try:
-            return self._heard.get(timeout=timeout_s)
+            return self._inbox.get(timeout=timeout_s)
         except queue.Empty:
             return None
 

@@ -102,7 +102,7 @@ class StreamTransport(DeviceTransport):
     def pull(self, client: int) -> Iterator[Answer]:
         """See `DeviceTransport.pull`."""
         while True:
-            message, words = self._heard(client)
+            message, words = self._receive(client)
             if words["type"] == "done":
                 self.traffic.num_exchanges += 1
                 return
@@ -113,7 +113,7 @@ class StreamTransport(DeviceTransport):
         self.push(END, dict.fromkeys(clients, EMPTY))
         outcomes = {}
         for client in clients:
-            message, words = self._heard(client)
+            message, words = self._receive(client)
             blob = bytes(message.side["blob"].numpy().tobytes())
             outcomes[client] = DeviceOutcome(blob, words["peak_bytes"], words["held_bytes"])
             self.traffic.up_sent += int(words["sent_bytes"])
@@ -121,15 +121,15 @@ class StreamTransport(DeviceTransport):
             self._service.sessions[client].close()
         return outcomes
 
-    def _heard(self, client: int) -> tuple[Message, dict[str, Any]]:
+    def _receive(self, client: int) -> tuple[Message, dict[str, Any]]:
         session = self._service.sessions[client]
         while True:
-            heard = session.heard(_LOOK_S)
-            if heard is not None:
-                return heard
+            received = session.receive(_LOOK_S)
+            if received is not None:
+                return received
             self._look()
             limit_s = self._silence_s if session.num_links else self._start_s
-            if time.monotonic() - session.heard_s > limit_s:
+            if time.monotonic() - session.last_message_s > limit_s:
                 raise DeviceLost(client, f"no message for {limit_s:g} s")
 
     def _call(self, client: int, *, with_kept: bool) -> None:

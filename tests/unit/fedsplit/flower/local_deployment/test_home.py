@@ -1,4 +1,4 @@
-"""What was started ends, whatever session it moved to."""
+"""`stop` ends every process of a deployment, in whatever session it runs."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_down_ends_every_process_of_a_home_and_no_other(tmp_path: Path) -> None:
 
 
 def test_a_process_is_gone_once_it_has_ended(tmp_path: Path) -> None:
-    for _ in range(50):  # just made, it must not look like one that has ended
+    for _ in range(50):  # a process that is starting must not look ended
         with subprocess.Popen(["sleep", "60"], env=environment(tmp_path)) as one:
             assert not is_gone(one.pid)
             one.kill()
             until_s = time.monotonic() + 10
-            while not is_gone(one.pid):  # also while nobody has waited for it
+            while not is_gone(one.pid):  # also before it is reaped
                 assert time.monotonic() < until_s
     assert is_gone(one.pid)
 

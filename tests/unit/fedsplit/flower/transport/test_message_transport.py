@@ -1,4 +1,4 @@
-"""Messages on their way: nothing is lost of them, and damage does not pass."""
+"""Packed messages read back unchanged; corruption is detected."""
 
 from __future__ import annotations
 

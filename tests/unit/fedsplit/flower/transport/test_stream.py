@@ -1,4 +1,4 @@
-"""Rounds over gRPC streams: the same outcome, also over links that break in the middle."""
+"""Rounds over gRPC streams: the same result, also over links that break."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from ..test_parity import SIX
 
 
 class ThreadGrid(LoopGrid):
-    """Every node plays its rounds in a thread of its own."""
+    """A grid whose nodes run their rounds in threads."""
 
     def answer(self, message: Any) -> Any:
         if message.metadata.message_type == "query.hello":
             return super().answer(message)
         program = Program()
         _, words = get_message(message.content, "ask")
-        program.factory(words["config"], words["threads"])  # seeds torch, which threads share and processes do not
+        program.factory(words["config"], words["threads"])  # seeds torch once, because threads share its random state
         threading.Thread(target=self._play, args=(program, message), daemon=True).start()
         return None
 
@@ -55,7 +55,7 @@ class ThreadGrid(LoopGrid):
 
 
 class Cutter:
-    """A link that breaks each time when so many bytes have gone up, and is there again at once."""
+    """A link that breaks after a number of uplink bytes and can be reopened at once."""
 
     def __init__(self, port: int, every_bytes: int) -> None:
         self.every_bytes, self.num_cuts = every_bytes, 0
@@ -94,7 +94,7 @@ class Cutter:
 def streaming(
     cfg: Any, cut_bytes: int | None = None, silence_s: float = 60.0, tls: Security | None = None, root: str = ""
 ) -> Iterator[Any]:
-    """A run over streams; what is yielded has it as `sim`."""
+    """Yield a run over streams, with its parts."""
     grid, traffic = ThreadGrid(), Traffic()
     certificate = Certificate(tls.key, tls.certificate) if tls and tls.key and tls.certificate else None
     service = StreamService("127.0.0.1", 0, NUM_CLIENTS, chunk_bytes=1000, traffic=traffic, certificate=certificate)

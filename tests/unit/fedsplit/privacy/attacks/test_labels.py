@@ -40,7 +40,7 @@ def test_softmax_directions_give_labels_away():
 def test_norms_give_a_rare_class_away():
     y = (torch.arange(1000) % 20 == 0).long()  # one in twenty
     torch.manual_seed(0)
-    bias = torch.tensor([3.0, 0.0])  # a model that has learnt which class is common
+    bias = torch.tensor([3.0, 0.0])  # a model that has learned which class is common
     z = 0.1 * torch.randn(1000, 2)
     gradients = gradients_at_cut(z, y, lambda z, y: F.cross_entropy(z + bias, y))
     assert label_leakage(gradients, y, num_clues=1, seed=0).auc_norm == 1.0

@@ -30,7 +30,7 @@ def test_ssim_of_a_flat_picture_follows_the_formula():
     found = compare(x, flat, dcor_batch=8)
     peak = float(x.max() - x.min())
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-    values = []  # one window covers the whole picture; the covariance with a constant is 0
+    values = []  # one window covers the whole image; the covariance with a constant is 0
     for one in x:
         mean, var = float(one.mean()), float(one.var())
         values.append((2 * mean * 0.5 + c1) / (mean**2 + 0.25 + c1) * c2 / (var + c2))

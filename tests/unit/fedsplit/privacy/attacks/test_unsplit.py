@@ -67,5 +67,5 @@ def test_the_search_starts_where_a_normalised_part_has_a_gradient():
     x = torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     cfg = UnsplitConfig(knows_weights=True, num_rounds=10, num_input_steps=20, lr=0.05)
     found = unsplit(client(x), x.shape[1:], copy.deepcopy(client), cfg, seed=0)
-    similar = F.cosine_similarity(found.flatten(1), x.flatten(1))  # the normalisation takes the scale away
+    similar = F.cosine_similarity(found.flatten(1), x.flatten(1))  # normalization removes the scale
     assert float(similar.min()) > 0.9
