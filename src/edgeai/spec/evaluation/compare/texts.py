@@ -29,17 +29,6 @@ class TextSet:
     """Answers in the order of the prompts, samples of one prompt next to each other."""
 
 
-@dataclass(frozen=True)
-class _PlannedSet:
-    """Text set before its answers are written."""
-
-    benchmark: str
-    temperature: float
-    num_samples: int
-    keys: tuple[str, ...]
-    """Ids of the answers."""
-
-
 def benchmarks(cfg: CompareConfig) -> dict[str, list[Prompt]]:
     """Return the prompts of each benchmark, by name."""
     found = {name: load_prompts(file) for name, file in cfg.prompts.items()} or {"built-in": builtin_prompts()}
@@ -70,22 +59,29 @@ def write_texts(
     Raises:
         UsageError: A prompt does not fit the context.
     """
-    sets: list[_PlannedSet] = []
     jobs: dict[str, DecodeJob] = {}
     for bench, (name, prompts) in enumerate(prompts_of.items()):
         for temperature in cfg.temperatures:
-            samples, keys = num_samples(cfg, temperature), []
             for number, prompt in enumerate(prompts):
                 ids = tuple(chat_ids(target.tokenizer, prompt.turns[0]))
                 max_new = min(cfg.max_tokens, check_room(target, len(ids), target.shape.max_positions))
-                for sample in range(samples):
-                    keys.append(f"{name} {prompt.id} at {temperature:g}, sample {sample}")
-                    jobs[keys[-1]] = DecodeJob(len(jobs), ids, max_new, temperature, (bench, number, sample))
-            sets.append(_PlannedSet(name, temperature, samples, tuple(keys)))
+                for sample, key in enumerate(_text_ids(cfg, name, prompt, temperature)):
+                    jobs[key] = DecodeJob(len(jobs), ids, max_new, temperature, (bench, number, sample))
     texts = _read_texts(path, jobs)
     if texts is None:
         texts = _decode_texts(target, jobs, path, cfg.train.data.batch, metrics)
-    return [TextSet(s.benchmark, s.temperature, s.num_samples, tuple(texts[key] for key in s.keys)) for s in sets]
+    sets = []
+    for name, prompts in prompts_of.items():
+        for temperature in cfg.temperatures:
+            answers = [texts[key] for prompt in prompts for key in _text_ids(cfg, name, prompt, temperature)]
+            sets.append(TextSet(name, temperature, num_samples(cfg, temperature), tuple(answers)))
+    return sets
+
+
+def _text_ids(cfg: CompareConfig, benchmark: str, prompt: Prompt, temperature: float) -> list[str]:
+    """Return the ids of the answers to one prompt, one per sample."""
+    samples = range(num_samples(cfg, temperature))
+    return [f"{benchmark} {prompt.id} at {temperature:g}, sample {sample}" for sample in samples]
 
 
 def _read_texts(path: Path, jobs: Mapping[str, DecodeJob]) -> dict[str, Conversation] | None:

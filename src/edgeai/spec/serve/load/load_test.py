@@ -2,7 +2,8 @@
 
 A server runs as a separate process. Rounds of 1, 4 and 16 clients send greedy requests over the loopback, each round
 with and without speculation, interleaved. Afterwards plain decoding answers the same prompts in this process. In
-float32 every served answer must equal it token for token; in lower precision `near_ties.py` examines every difference.
+float32 every served answer must equal it token for token; in lower precision `check_answers.py` examines every
+difference.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 from edgeai.core.run import Run
 from edgeai.spec.config.load import LoadConfig
 from edgeai.spec.data.prompts import builtin_prompts, load_prompts, select
+from edgeai.spec.serve.load.check_answers import AnswerChecker
 from edgeai.spec.serve.load.clients import LoadClients, ObservedAnswer
 from edgeai.spec.serve.load.server_process import ServerProcess, server_process
-from edgeai.spec.serve.near_ties import Checker
 from edgeai.spec.serve.reports import LoadReport, LoadRound
 from edgeai.spec.target.loading import load_target
 
@@ -52,7 +53,7 @@ def run_load(cfg: LoadConfig, run: Run) -> LoadReport:
         played = _play_rounds(cfg, clients, run)
         memory_bytes = _probe_memory(cfg, clients, server, run)
     target = load_target(cfg.serve.target, device=run.info["device"], metrics=run.metrics)
-    checker = Checker(target, texts, max_tokens=cfg.max_tokens)
+    checker = AnswerChecker(target, texts, max_tokens=cfg.max_tokens)
     rounds = []
     for number, one in enumerate(played):
         run.metrics.progress("checking answers", number, len(played), unit="round")
@@ -85,7 +86,7 @@ def _probe_memory(cfg: LoadConfig, clients: LoadClients, server: ServerProcess, 
     return tuple(sizes)
 
 
-def _summary(played: _PlayedRound, checker: Checker) -> LoadRound:
+def _summary(played: _PlayedRound, checker: AnswerChecker) -> LoadRound:
     answers = played.answers
     verdicts = [checker.judge(answer.prompt, answer.ids) for answer in answers]
     gaps_s = sorted(gap_s for answer in answers for gap_s in answer.gaps_s)

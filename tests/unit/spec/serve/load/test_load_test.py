@@ -12,8 +12,8 @@ from edgeai.spec.config.serve import ServeConfig
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generate import chat_ids
+from edgeai.spec.serve.load.check_answers import AnswerChecker
 from edgeai.spec.serve.load.load_test import percentile, run_load
-from edgeai.spec.serve.near_ties import Checker
 
 
 def test_percentiles():
@@ -39,7 +39,7 @@ def test_wrong_answers_are_found(target):
         ).ids
         for text in texts
     ]
-    checker = Checker(target, texts, max_tokens=12)
+    checker = AnswerChecker(target, texts, max_tokens=12)
     assert [checker.judge(n, plain[n]) for n in (0, 1)] == ["equal", "equal"]
     swapped = (*plain[0][:5], (plain[0][5] + 1) % 128, *plain[0][6:])
     assert [checker.judge(0, ids) for ids in (swapped, plain[0][:-1], plain[1], ())] == ["wrong"] * 4
@@ -51,7 +51,7 @@ def test_a_near_tie_in_bfloat16_is_not_wrong(make_hf, make_target):
     with torch.no_grad():
         hf.lm_head.weight[7] = hf.lm_head.weight[9]
     target = make_target(hf, dtype=torch.bfloat16)
-    checker = Checker(target, ["x"], max_tokens=12)
+    checker = AnswerChecker(target, ["x"], max_tokens=12)
     prompt = chat_ids(target.tokenizer, "x")
     plain = generate_ids(
         target, None, prompt, tree=TreeConfig(), sampling=SamplingConfig(), max_tokens=12, context=128

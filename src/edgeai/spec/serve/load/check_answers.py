@@ -22,13 +22,13 @@ from edgeai.spec.target.torch_runtime import DecoderTarget
 Verdict = Literal["equal", "tie", "wrong"]
 
 
-class Checker:
-    """Judges answers to known prompts; what was judged before costs nothing.
+class AnswerChecker:
+    """Checks served answers to known prompts; plain answers and verdicts are cached.
 
     Args:
-        target: The served model, loaded here.
-        texts: What was asked.
-        max_tokens: Most tokens of an answer.
+        target: The served model, loaded in this process.
+        texts: Prompts.
+        max_tokens: Most tokens per answer.
     """
 
     def __init__(self, target: DecoderTarget, texts: Sequence[str], *, max_tokens: int) -> None:
@@ -39,7 +39,12 @@ class Checker:
         self._judged: dict[tuple[int, tuple[int, ...]], Verdict] = {}
 
     def judge(self, prompt: int, ids: tuple[int, ...]) -> Verdict:
-        """Compare an answer with plain decoding."""
+        """Compare a served answer with plain decoding.
+
+        Args:
+            prompt: Index of the prompt.
+            ids: Tokens of the answer.
+        """
         if prompt not in self._plain:
             self._plain[prompt] = generate_ids(
                 self._target,
