@@ -97,7 +97,7 @@ def test_each_part_has_a_config(call, part):
         (["pretrain", "edge", "-c", "collab/pretrain-edge"], "PART and -c both name a config"),
         (["pretrain", "edge", "--resume", "x"], "--resume takes its config and folder from the run"),
         (["compare", "--resume", "x", "-s", "seeds=[1]"], "--resume takes its config and folder from the run"),
-        (["compare", "-s", "seeds=[1, 1]"], "seeds holds something twice"),
+        (["compare", "-s", "seeds=[1, 1]"], "seeds contains duplicates"),
         (["compare", "-s", "equal_rate=random"], "random cannot take its upload rate from itself"),
         (["compare", "-s", "strategies=[laecip]"], "strategies.0"),
     ],

@@ -1,4 +1,4 @@
-"""The models at the edge and in the cloud, in configs of `edgeai collab`."""
+"""Models of the edge and the cloud in configs of `edgeai collab`."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from edgeai.core.config import Config
 
 
 class InputConfig(Config):
-    """How frames become a foreign model's input: x = (pixel / 255 - mean) / std."""
+    """Conversion of frames to a user model's input: x = (pixel / 255 - mean) / std."""
 
     order: Literal["rgb", "bgr"] = "rgb"
-    """Channel order of the model's input; mean and std are in the same order."""
+    """Channel order of the model's input, also of mean and std."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     size_px: tuple[int, int] | None = None
-    """Height and width that the model wants; empty gives it frames as they are, or what the file has built in."""
+    """Height and width of the model's input; null takes the fixed size of the file, or the frame size."""
 
 
 class StreetNetModel(Config):
-    """Our own net."""
+    """The street net of this package."""
 
     kind: Literal["street_net"] = "street_net"
     weights: Literal["edge", "cloud", "fresh"] | Path = "edge"
-    """edge, cloud: the weights that come with the package; fresh: a very small untrained net, to try the machinery;
-    else a folder of weights or a run of `collab pretrain`."""
+    """edge, cloud: weights shipped with the package; fresh: a very small untrained net, for tests; otherwise a
+    checkpoint folder or a run of `collab pretrain`."""
     class_map: dict[str, str | None] = Field(default_factory=dict)
-    """Class of the net to class of the stream where their names differ; null leaves a class out."""
+    """Class of the net to class of the stream where the names differ; null ignores a class."""
 
 
 class TorchFileModel(Config):
-    """A user's own TorchScript file or torch.export program (.pt2)."""
+    """A TorchScript file or torch.export program (.pt2) of the user."""
 
     kind: Literal["torch_file"] = "torch_file"
     path: Path
     classes: tuple[str, ...] = ()
-    """Names of the model's outputs in order; empty: they are the stream's classes."""
+    """Names of the model's outputs in order; empty: the stream's classes."""
     class_map: dict[str, str | None] = Field(default_factory=dict)
-    """Class of the model to class of the stream where their names differ; null leaves a class out."""
+    """Class of the model to class of the stream where the names differ; null ignores a class."""
     input: InputConfig = InputConfig()
 
 
 class OnnxFileModel(Config):
-    """A user's own ONNX file, run by onnxruntime; it cannot be adapted."""
+    """An ONNX file of the user, run by onnxruntime; it cannot be adapted."""
 
     kind: Literal["onnx_file"] = "onnx_file"
     path: Path
     classes: tuple[str, ...] = ()
-    """Names of the model's outputs in order; empty: they are the stream's classes."""
+    """Names of the model's outputs in order; empty: the stream's classes."""
     class_map: dict[str, str | None] = Field(default_factory=dict)
-    """Class of the model to class of the stream where their names differ; null leaves a class out."""
+    """Class of the model to class of the stream where the names differ; null ignores a class."""
     input: InputConfig = InputConfig()
 
 
@@ -61,14 +61,14 @@ class HfModel(Config):
 
     kind: Literal["hf"] = "hf"
     model: str
-    """Local folder or Hugging Face id; its own config names its classes."""
+    """Local folder or Hugging Face id; the model's config names its classes."""
     class_map: dict[str, str | None] = Field(default_factory=dict)
-    """Class of the model to class of the stream where their names differ; null leaves a class out."""
+    """Class of the model to class of the stream where the names differ; null ignores a class."""
     input: InputConfig = InputConfig()
 
 
 class EdgeCopy(Config):
-    """The edge's own model, as it is at the start of the run. It cannot repair what the edge confuses."""
+    """A copy of the initial edge model. It cannot correct the edge's confusions."""
 
     kind: Literal["edge_copy"] = "edge_copy"
 
@@ -80,13 +80,13 @@ SemanticsConfig = Annotated[
 
 
 class EdgeConfig(Config):
-    """The device."""
+    """The edge device."""
 
     model: EdgeModelConfig = StreetNetModel()
 
 
 class NoMasks(Config):
-    """The cloud answers with its semantics alone."""
+    """No masks; the cloud answers with its semantics."""
 
     kind: Literal["none"] = "none"
 
@@ -97,30 +97,31 @@ class SamMasksConfig(Config):
     kind: Literal["sam"] = "sam"
     model: Literal["sam-tiny", "vit_b", "vit_l", "vit_h"] = "sam-tiny"
     checkpoint: Path | None = None
-    """vit_*: the official file; sam-tiny: weights or a run of `collab pretrain`, empty takes the shipped ones."""
+    """vit_*: path of the official file; sam-tiny: checkpoint folder or run of `collab pretrain`, null for the shipped
+    weights."""
     sha256: str | None = None
-    """Checksum that an official file must have."""
+    """Required checksum of an official file."""
     prompts: Literal["grid", "guided", "both"] = "guided"
-    """grid: everything in the image, from a regular grid of points; guided: one prompt in each uncertain region of the
-    semantics (ours); both."""
+    """grid: a regular grid of points over the image; guided: one prompt for each uncertain region of the semantics
+    (ours); both."""
     points_per_side: int = Field(8, ge=1)
-    """Grid points in each direction; the paper's authors' code takes 32."""
+    """Grid points in each direction; the original code uses 32."""
     guide: Literal["point", "box"] = "box"
-    """What a guided prompt is: a point inside its region, or the box around it."""
+    """Form of a guided prompt: a point inside its region, or the box around it."""
     max_guided: int = Field(16, ge=1)
-    """Guided prompts for one frame; the regions with most uncertain pixels go first."""
+    """Maximum number of guided prompts per frame; the most uncertain regions come first."""
     uncertain_below: float = Field(0.95, ge=0.0, le=1.0)
-    """A region is prompted if the mean probability of its class is lower."""
+    """Mean class probability below which a region is prompted."""
     min_region_px: int = Field(16, ge=1)
-    """Smaller regions are not prompted."""
+    """Minimum area of a prompted region."""
     points_per_batch: int = Field(64, ge=1)
-    """Prompts decoded together; lower saves memory."""
+    """Number of prompts decoded together; fewer need less memory."""
     iou_min: float = Field(0.7, ge=0.0, le=1.0)
-    """Masks that SAM itself expects to fit worse are dropped; its everything mode takes 0.88."""
+    """Minimum IoU that SAM predicts for a mask; its everything mode uses 0.88."""
     stability_min: float = Field(0.8, ge=0.0, le=1.0)
-    """IoU of a mask cut at logits +1 and -1; its everything mode takes 0.95."""
+    """Minimum IoU of a mask's binarizations at logits +1 and -1; the everything mode uses 0.95."""
     nms_iou_max: float = Field(0.7, gt=0.0, le=1.0)
-    """Of masks whose boxes overlap more than this, the one expected to fit best stays."""
+    """Maximum IoU of two mask boxes; above it only the mask with the higher predicted IoU is kept."""
 
     @model_validator(mode="after")
     def _official_has_a_file(self) -> SamMasksConfig:
@@ -130,33 +131,33 @@ class SamMasksConfig(Config):
 
 
 class PythonMasks(Config):
-    """A user's own mask source: a function `propose(image [H,W,3] uint8, probs [C,H,W] float32) -> [N,H,W] bool`, or a
-    pair of that and the N expected IoUs.
+    """A mask source of the user: a function `propose(image [H,W,3] uint8, probs [C,H,W] float32) -> [N,H,W] bool`, or a
+    pair of masks and N predicted IoUs.
     """
 
     kind: Literal["python"] = "python"
     path: Path
-    """A Python file; it is run."""
+    """Path of a Python file, which is executed."""
     name: str = "propose"
-    """The function in it."""
+    """Name of the function in the file."""
 
 
 MasksConfig = Annotated[NoMasks | SamMasksConfig | PythonMasks, Field(discriminator="kind")]
 
 
 class FusionConfig(Config):
-    """How masks correct the semantics."""
+    """Fusion of masks with the semantics."""
 
     vote: Literal["logits", "majority"] = "logits"
-    """A mask's class: that of the largest sum of logits, or the most frequent one."""
+    """Class of a mask: the class with the largest sum of logits, or the most frequent class."""
     purity_min: float = Field(0.5, ge=0.0, le=1.0)
-    """A mask is painted only if at least this share of its pixels have its class already."""
+    """Minimum share of a mask's pixels that already have its class."""
     iou_min: float = Field(0.7, ge=0.0, le=1.0)
-    """A mask is painted only if its source expects at least this IoU."""
+    """Minimum predicted IoU of a painted mask."""
 
 
 class CloudConfig(Config):
-    """The server."""
+    """The cloud server."""
 
     semantics: SemanticsConfig = StreetNetModel(weights="cloud")
     masks: MasksConfig = SamMasksConfig()

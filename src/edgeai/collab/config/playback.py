@@ -8,42 +8,42 @@ from edgeai.core.config import Config
 
 
 class EvaluateConfig(Config):
-    """What the report measures."""
+    """Deadline and time windows of the evaluation."""
 
     deadline_s: float = Field(0.5, gt=0.0)
-    """An answer that refines the edge's counts if it is there this long after the frame was taken."""
+    """Time from capture to the deadline; a cloud answer that arrives later is not counted."""
     window_s: float = Field(10.0, gt=0.0)
-    """Length of a point of the curves over time; doubled whenever there would be more than max_windows."""
+    """Length of a time window of the curves; doubled when more than max_windows would be needed."""
     max_windows: int = Field(64, ge=2)
 
 
 class ComputeConfig(Config):
-    """How long things take, in virtual seconds. Given times make a run repeat exactly; an empty one is measured once,
-    on this machine, before the first frame.
+    """Compute times in virtual seconds. With given times, a run is exactly reproducible; null measures the time once on
+    this machine, before the first frame.
     """
 
     edge_s: float | None = Field(0.03, gt=0.0)
     """One pass of the edge model and the miner."""
     encode_s: float = Field(0.002, ge=0.0)
-    """Compressing a frame at the edge; beside the next pass."""
+    """Compression of a frame at the edge, in parallel with the next pass."""
     cloud_s: float | None = Field(0.12, gt=0.0)
     """Semantics, masks and fusion of one frame."""
 
 
 class UploadConfig(Config):
-    """How frames go up."""
+    """Upload of frames."""
 
     quality: int = Field(90, ge=1, le=95)
-    """JPEG quality; 90 costs a segmentation net nothing."""
+    """JPEG quality; 90 does not reduce segmentation quality."""
     adapt: bool = True
-    """While the link is slow, fall to quality 75 and then to half the size."""
+    """On a slow link, reduce quality to 75, then also height and width to half."""
     max_in_flight: int = Field(4, ge=1)
-    """Frames sent and not yet answered."""
+    """Maximum number of frames sent and not yet answered."""
     queue_frames: int = Field(2, ge=1)
-    """Frames that wait for one of those places; the newest goes first, the oldest is dropped."""
+    """Maximum number of frames waiting to be sent; the newest is sent first, the oldest is dropped."""
     spool_frames: int = Field(64, ge=0)
-    """Frames kept for training until the link is idle; the oldest is dropped."""
+    """Maximum number of frames stored for training until the link is idle; the oldest is dropped."""
     breaker_failures: int = Field(5, ge=1)
-    """Late or missing answers in a row after which nothing is asked any more."""
+    """Number of consecutive late or missing answers that stops requests."""
     breaker_probe_s: float = Field(2.0, gt=0.0)
-    """After so long one frame tries again."""
+    """Time between single probe requests while requests are stopped."""

@@ -1,4 +1,4 @@
-"""Which frames are uploaded, and what becomes of the answers, in configs of `edgeai collab`."""
+"""Upload policy and training settings in configs of `edgeai collab`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ ScoreKind = Literal["max_prob", "margin", "entropy", "frac_above", "sedna_cross_
 
 
 class MinerConfig(Config):
-    """The trained hard-input miner: a small head that says from the edge's own output whether the edge suffices."""
+    """The trained hard-input miner: a small head that predicts whether the edge's answer suffices."""
 
     target: Literal["agreement", "above_tau", "appealnet"] = "agreement"
-    """What it learns: the agreement q with the cloud's labels; whether q reaches tau; or AppealNet's soft gate."""
+    """Training target: the agreement q with the cloud's labels; whether q reaches tau; or AppealNet's soft gate."""
     measure: Literal["pixels", "miou"] = "pixels"
-    """q is the share of equal pixels, or the mIoU against the cloud's labels."""
+    """Measure of q: the share of equal pixels, or the mIoU against the cloud's labels."""
     tau: float = Field(0.9, gt=0.0, le=1.0)
     """Agreement that counts as sufficient, for above_tau."""
     beta: float = Field(0.05, gt=0.0)
     """Weight of -log h, for appealnet: the edge loss up to which h stays at 1 (without it h collapses to 0)."""
     hidden: int = Field(32, ge=1)
-    """Width of its one hidden layer."""
+    """Width of the hidden layer."""
     steps: int = Field(60, ge=0)
-    """Adam steps of one fit; 0 leaves the miner as it is (untrained, it equals max_prob)."""
+    """Adam steps of one fit; 0 disables fitting (an untrained miner equals max_prob)."""
     num_frames: int = Field(64, ge=1)
-    """Labeled frames that one fit looks at, at most."""
+    """Maximum number of labeled frames per fit."""
     min_frames: int = Field(24, ge=1)
-    """With fewer it is not fitted, and stays max_prob: it would learn the first scene by heart."""
+    """Minimum number of labeled frames for a fit; with fewer the miner would overfit to the first scene."""
     lr: float = Field(5e-3, gt=0.0)
     weight_decay: float = Field(1e-3, ge=0.0)
 
@@ -41,12 +41,12 @@ class MinerConfig(Config):
 
 
 class ExploreConfig(Config):
-    """Uploads of easy frames, because only uploaded frames are ever labelled."""
+    """Exploration: uploads of easy frames, because only uploaded frames are labeled."""
 
     explore_frac: float = Field(0.02, ge=0.0, le=1.0)
-    """Probability that a frame which would stay is uploaded all the same."""
+    """Probability of uploading a frame that the threshold policy did not select."""
     max_importance: float = Field(50.0, ge=1.0)
-    """Importance weights 1/p are clipped here; below 1/explore_frac that costs a bias and saves variance."""
+    """Maximum importance weight 1/p; values below 1/explore_frac add bias and reduce variance."""
 
 
 class FixedThreshold(Config):
@@ -54,7 +54,7 @@ class FixedThreshold(Config):
 
     kind: Literal["fixed"] = "fixed"
     delta: float = Field(0.95, ge=0.0, le=1.0)
-    """Frames whose score is lower are uploaded."""
+    """Frames with a lower score are uploaded."""
 
 
 class QuantileThreshold(Config):
@@ -62,25 +62,25 @@ class QuantileThreshold(Config):
 
     kind: Literal["quantile"] = "quantile"
     rate: float = Field(0.3, gt=0.0, lt=1.0)
-    """Share of frames that is uploaded, exploration included."""
+    """Share of frames to upload, exploration included."""
     window: int = Field(200, ge=2)
-    """Scores whose quantile the threshold is."""
+    """Number of latest scores from which the quantile is computed."""
     gain: float = Field(0.02, ge=0.0)
-    """Shift of the quantile's level for each upload that is owed."""
+    """Change of the quantile's level for each upload below the configured rate."""
 
 
 class DualThreshold(Config):
-    """Holds a mean latency or a byte rate: the price of an upload rises while the budget is overrun."""
+    """Holds a mean latency or a byte rate: the price of an upload rises while the budget is exceeded."""
 
     kind: Literal["dual"] = "dual"
     latency_s: float | None = Field(None, gt=0.0)
-    """Mean latency of an answer."""
+    """Budget of the mean latency."""
     bytes_per_s: float | None = Field(None, gt=0.0)
-    """Mean uplink rate."""
+    """Budget of the mean uplink rate."""
     latency_step: float = Field(0.02, gt=0.0)
-    """Rise of the price for one answer that takes twice the budget."""
+    """Increase of the price for one answer with twice the latency budget."""
     bytes_step: float = Field(0.02, gt=0.0)
-    """Rise of the price for one second's budget of bytes in excess."""
+    """Increase of the price for an excess of one second's byte budget."""
 
     @model_validator(mode="after")
     def _has_a_budget(self) -> DualThreshold:
@@ -90,25 +90,25 @@ class DualThreshold(Config):
 
 
 class CostThreshold(Config):
-    """The threshold that would have cost least on the frames labeled last."""
+    """Takes the threshold with the least cost on the latest labeled frames."""
 
     kind: Literal["cost"] = "cost"
     upload_cost: float = Field(0.1, ge=0.0, le=1.0)
-    """Price of an upload, in units of the edge's loss."""
+    """Cost of an upload, in units of the edge's loss."""
     window: int = Field(200, ge=1)
-    """Labeled frames that are looked at."""
+    """Number of latest labeled frames."""
     start: float = Field(0.95, ge=0.0, le=1.0)
-    """Threshold until the first label."""
+    """Threshold before the first label."""
 
 
 class H2t2Threshold(Config):
-    """Online learning of two thresholds: frames whose score lies between them are uploaded."""
+    """Learns two thresholds online; frames with a score between them are uploaded."""
 
     kind: Literal["h2t2"] = "h2t2"
     upload_cost: float = Field(0.1, ge=0.0, le=1.0)
-    """Price of an upload, in units of the edge's loss."""
+    """Cost of an upload, in units of the edge's loss."""
     num_levels: int = Field(16, ge=1, le=64)
-    """Thresholds lie on 0, 1/n, ..., 1."""
+    """Number n of threshold levels 0, 1/n, ..., 1."""
     learning_rate: float = Field(0.05, gt=0.0)
     """Step of the exponential weights."""
 
@@ -119,14 +119,14 @@ ThresholdConfig = Annotated[
 
 
 class ReplayConfig(Config):
-    """What the cloud keeps of the labeled frames."""
+    """Replay buffer of labeled frames."""
 
     capacity: int = Field(256, ge=2)
-    """Frames in all."""
+    """Maximum number of frames."""
     newest: int = Field(16, ge=1)
-    """Of them the newest, which fill half of every batch; the others are a uniform sample of all that came before."""
+    """Number of newest frames, which fill half of every batch; the others are a uniform sample of all older frames."""
     holdout_every: int = Field(5, ge=2)
-    """Every how-manieth frame is never trained on and judges the updates."""
+    """Interval of held-out frames, which are not used in training and evaluate the updates."""
 
     @model_validator(mode="after")
     def _room_for_older(self) -> ReplayConfig:
@@ -136,34 +136,34 @@ class ReplayConfig(Config):
 
 
 class UpdateConfig(Config):
-    """How the edge model and the miner follow the stream."""
+    """Updates of the edge model and the miner."""
 
     every_frames: int = Field(16, ge=1)
-    """Newly labeled frames that start an update."""
+    """Number of new labeled frames that starts an update."""
     every_s: float = Field(30.0, gt=0.0)
-    """Seconds since the last one that start it earlier, if there is anything new."""
+    """Time since the last update that starts one earlier, if there are new labels."""
     refresh_batchnorm: bool = True
-    """Measure the BatchNorm statistics anew before training; with the gate, kept only if agreement does not fall."""
+    """Recompute BatchNorm statistics before training; with the gate, keep them only if agreement does not fall."""
     refresh_frames: int = Field(32, ge=1)
-    """Newest frames that they are measured on."""
+    """Number of newest frames for the new statistics."""
     refresh_prior: int = Field(32, ge=0)
-    """Frames as which the statistics from training count beside them; 0 forgets training."""
+    """Weight of the training statistics as a number of frames; 0 ignores them."""
     parameters: Literal["all", "batchnorm"] = "all"
-    """Which weights training changes."""
+    """Parameters to train."""
     steps: int = Field(20, ge=0)
-    """Adam steps of one update; 0 trains nothing."""
+    """Adam steps of one update; 0 disables training."""
     batch: int = Field(4, ge=1)
     lr: float = Field(5e-4, gt=0.0)
     gate: bool = True
-    """Take a trained model back if the held-out frames say so."""
+    """Reject a trained model if its mIoU on held-out frames falls by more than max_drop."""
     max_drop: float = Field(0.01, ge=0.0)
-    """Loss of held-out mIoU up to which a trained model is kept."""
+    """Maximum accepted decrease of the held-out mIoU."""
     gate_frames: int = Field(24, ge=1)
-    """Held-out frames that are looked at, spread over all ages."""
+    """Maximum number of held-out frames evaluated, evenly spread over their age."""
     push: Literal["full", "delta", "bn"] = "full"
-    """What travels to the edge: all weights, those that changed most, or BatchNorm only."""
+    """Content of a push to the edge: all weights, those that changed most, or BatchNorm only."""
     push_frac: float = Field(0.05, gt=0.0, le=1.0)
-    """Share of the weights in a delta push; training then changes only these (AMS coordinate descent)."""
+    """Share of weights in a delta push; training then changes only these (coordinate descent of AMS)."""
     compute_s: float | None = Field(2.0, ge=0.0)
-    """Virtual seconds that one update takes in the cloud; empty measures it on this machine."""
+    """Duration of one update in virtual seconds; null measures it on this machine."""
     replay: ReplayConfig = ReplayConfig()

@@ -12,52 +12,52 @@ from edgeai.core.config import Config
 
 
 class StreetNetConfig(Config):
-    """Size of a street net."""
+    """Architecture sizes of a street net."""
 
     width: int = Field(128, ge=8, multiple_of=4)
-    """Channels at stride 8; a half at stride 4, a quarter at stride 2."""
+    """Channels at stride 8; half of them at stride 4, a quarter at stride 2."""
     depth: int = Field(8, ge=1)
     """Residual blocks at stride 8."""
     separable: bool = True
-    """Depthwise-separable convolutions, or full ones."""
+    """Use depthwise-separable instead of full convolutions."""
 
 
 class EdgePart(Config):
-    """The edge net: small, and trained on clear days and base looks only, as nets on devices are."""
+    """The edge net: small, and trained only on clear scenes with base looks."""
 
     kind: Literal["edge"] = "edge"
     net: StreetNetConfig = StreetNetConfig()
 
 
 class WideScenes(Config):
-    """What a large model has seen that the edge net has not."""
+    """Drift and new looks in the training scenes of the large models."""
 
     drift_frac: float = Field(0.5, ge=0.0, le=1.0)
-    """Share of scenes under a random drift."""
+    """Share of scenes with random drift."""
     max_level: float = Field(3.0, ge=0.0, le=3.0)
-    """Strongest of them."""
+    """Maximum drift level."""
     new_looks_frac: float = Field(0.5, ge=0.0, le=1.0)
-    """Share of generated scenes with the new houses, cars and clothes."""
+    """Share of generated scenes with new houses, cars and clothes."""
 
 
 class CloudPart(WideScenes):
-    """The cloud's semantic net: larger, and it has seen bad weather and new looks."""
+    """The cloud's semantic net: larger, and trained on drift and new looks."""
 
     kind: Literal["cloud"] = "cloud"
     net: StreetNetConfig = StreetNetConfig(separable=False)
 
 
 class SamShapeConfig(Config):
-    """Size of sam-tiny, in the terms of the segment_anything package."""
+    """Architecture sizes of sam-tiny, named as in the segment_anything package."""
 
     image_px: int = Field(192, ge=32)
-    """Longer side of its input, to which frames are scaled; the shorter one is padded."""
+    """Longer side of the input, to which frames are scaled; the shorter side is padded."""
     patch_px: int = Field(8, ge=4)
     encoder_width: int = Field(160, ge=8)
     encoder_depth: int = Field(8, ge=1)
     encoder_heads: int = Field(5, ge=1)
     window: int = Field(8, ge=1)
-    """Side of the attention windows, in patches; every fourth block sees the whole image."""
+    """Side of the attention windows, in patches; every fourth block attends to the whole image."""
     decoder_width: int = Field(96, ge=8, multiple_of=8)
     decoder_heads: int = Field(8, ge=1)
 
@@ -68,15 +68,15 @@ class SamPart(WideScenes):
     kind: Literal["sam"] = "sam"
     net: SamShapeConfig = SamShapeConfig()
     prompts: int = Field(8, ge=1)
-    """Regions prompted in each image; half by a point, half by a box."""
+    """Number of prompted regions per image, half by a point, half by a box."""
     min_region_px: int = Field(16, ge=1)
-    """Smaller regions are not asked for."""
+    """Minimum area of a prompted region."""
     box_noise_frac: float = Field(0.1, ge=0.0)
-    """Standard deviation of a box corner, as a share of the box side (the paper's), at most 20 px."""
+    """Standard deviation of a box corner as a share of the box side (value of the paper), at most 20 px."""
     focal_weight: float = Field(20.0, ge=0.0)
-    """Weight of the focal loss beside the dice loss (the paper's 20:1)."""
+    """Weight of the focal loss relative to the dice loss (20:1 in the paper)."""
     naming_weight: float = Field(1.0, ge=0.0)
-    """Weight of the encoder's loss in naming classes (ours; 0 leaves it out)."""
+    """Weight of the encoder's classification loss (ours; 0 disables it)."""
 
 
 class PretrainOptimConfig(Config):
@@ -87,7 +87,7 @@ class PretrainOptimConfig(Config):
     weight_decay: float = Field(0.01, ge=0.0)
     clip_norm: float = Field(1.0, gt=0.0)
     batch: int = Field(8, ge=1)
-    """Scenes of one step."""
+    """Number of scenes per step."""
 
 
 class PretrainConfig(Config):
@@ -96,13 +96,13 @@ class PretrainConfig(Config):
     verb: Literal["collab pretrain"] = "collab pretrain"
     part: Annotated[EdgePart | CloudPart | SamPart, Field(discriminator="kind")] = EdgePart()
     source: StreamSource = StreetConfig()
-    """Scenes to learn from: the generated street, or any source with labels."""
+    """Source of the scenes: the generated street, or any labeled source."""
     optim: PretrainOptimConfig = PretrainOptimConfig()
     steps: int = Field(3000, ge=1)
     val_scenes: int = Field(64, ge=1)
-    """Scenes held back for validation; the seeds of training scenes never meet theirs."""
+    """Number of validation scenes; their seeds are disjoint from those of the training scenes."""
     val_every: int = Field(250, ge=1)
     """Steps between validations (and checkpoints)."""
     init_from: Literal["shipped"] | Path | None = None
-    """Folder of weights, or a run, that training starts from; shipped: the weights that come with edgeai."""
+    """Checkpoint folder or run with the initial weights; shipped: the weights shipped with edgeai."""
     seed: int = 0

@@ -47,59 +47,59 @@ class CollabRunConfig(Config):
 
     verb: Literal["collab run"] = "collab run"
     strategy: StrategyName = "laecips"
-    """What is uploaded and what is learned from it."""
+    """Upload and training strategy."""
     stream: StreamConfig = StreamConfig()
     edge: EdgeConfig = EdgeConfig()
     cloud: CloudConfig = CloudConfig()
     link: LinkChoice = "4g"
-    """A preset, or rates, delay, loss, outages or a trace."""
+    """Preset name, or rates, delay, loss, outages and trace."""
     threshold: ThresholdConfig = QuantileThreshold()
-    """Which scores are hard, for all strategies that score frames."""
+    """Threshold policy of all strategies that score frames."""
     upload_rate: float = Field(0.3, ge=0.0, le=1.0)
-    """Share of frames that strategies with a rate of their own send: random, and at most ams, shoggoth and cema."""
+    """Share of frames uploaded by random, and maximum share for ams, shoggoth and cema."""
     miner: MinerConfig = MinerConfig()
     explore: ExploreConfig = ExploreConfig()
     update: UpdateConfig = UpdateConfig()
-    """One budget for all strategies that train."""
+    """Training settings, the same for all strategies."""
     upload: UploadConfig = UploadConfig()
     compute: ComputeConfig = ComputeConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     edge_queue_frames: int = Field(2, ge=1)
-    """Frames that wait while the edge is busy; the newest goes first, the oldest is dropped."""
+    """Maximum number of frames waiting for the edge; the newest is processed first, the oldest is dropped."""
     shadow_cloud: bool = True
-    """For the report, also ask the cloud about frames that stayed; takes no virtual time, but real time."""
+    """For the report, also compute the cloud's answer to frames that were not uploaded, outside virtual time."""
     probe_frames: int = Field(8, ge=0)
-    """Frames of each drift segment on which forgetting is measured after the run; 0 leaves it out."""
+    """Number of frames of each drift segment on which forgetting is measured after the run; 0 disables it."""
     overlays: tuple[int, ...] = ()
-    """Numbers of the frames whose pictures are kept for the report."""
+    """Numbers of the frames whose images are saved for the report."""
     pace: Literal["virtual", "wall"] = "virtual"
-    """virtual: as fast as it goes; wall: no faster than the camera. The result is the same."""
+    """virtual: as fast as possible; wall: no faster than the camera. The result is the same."""
     seed: int = 0
 
 
 class CollabCompareConfig(Config):
-    """`edgeai collab compare`: play the same recorded streams through many strategies."""
+    """`edgeai collab compare`: run many strategies on the same recorded streams."""
 
     verb: Literal["collab compare"] = "collab compare"
     run: CollabRunConfig = CollabRunConfig()
-    """What all share; its strategy and seed are replaced."""
+    """Config of all runs; strategy and seed are replaced."""
     strategies: tuple[StrategyName, ...] = Field(
         ("edge-only", "bn-adapt", "random", "ams", "shoggoth", "laecips", "cloud-only"), min_length=1
     )
-    """Rows of the table, in this order."""
+    """Strategies to compare, in the order of the table."""
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    """Of stream, link and learning; each makes another street."""
+    """Seeds of stream, link and learning; each generates another street."""
     against: tuple[StrategyName, ...] = ("laecips", "cloud-only")
-    """All others are held against these, seed by seed; those that are not played are passed over."""
+    """Reference strategies for paired differences per seed; strategies that are not run are ignored."""
     equal_rate: StrategyName | None = "laecips"
-    """random draws exactly as many frames as this one uploaded of the same stream; null, or if it is not played: the
-    share upload_rate."""
+    """random uploads exactly as many frames as this strategy on the same stream; if null or not run, the share
+    upload_rate."""
 
     @model_validator(mode="after")
     def _each_once(self) -> CollabCompareConfig:
         for name, values in (("strategies", self.strategies), ("seeds", self.seeds)):
             if len(set(values)) < len(values):
-                raise ValueError(f"{name} holds something twice")
+                raise ValueError(f"{name} contains duplicates")
         if self.equal_rate == "random":
             raise ValueError("random cannot take its upload rate from itself")
         return self

@@ -1,4 +1,4 @@
-"""Where frames come from, and how the scene drifts, in configs of `edgeai collab`."""
+"""Frame sources and drift in configs of `edgeai collab`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from edgeai.core.config import Config
 
 
 class StreetConfig(Config):
-    """The embedded generated street; nothing to download."""
+    """The generated street; needs no download."""
 
     kind: Literal["street"] = "street"
     height: int = Field(128, ge=32, le=1024)
     width: int = Field(192, ge=32, le=2048)
     rate_hz: float = Field(5.0, gt=0.0)
     num_frames: int | None = Field(900, ge=1)
-    """Length of the drive; null never ends."""
+    """Length of the drive in frames; null: endless."""
     speed_mps: float = Field(8.0, gt=0.0, le=40.0)
     looks: Literal["base", "new"] = "base"
-    """Which houses, cars and clothes there are; new ones were never trained on."""
+    """Set of houses, cars and clothes; the shipped edge net was not trained on new ones."""
     light: Literal["auto", "sun", "overcast", "evening", "milky"] = "auto"
-    """Weather and time of day; auto lets the seed choose."""
+    """Weather and time of day; auto: chosen by the seed."""
 
 
 class CamvidConfig(Config):
@@ -31,15 +31,15 @@ class CamvidConfig(Config):
 
     kind: Literal["camvid"] = "camvid"
     path: str = "camvid"
-    """Folder, as given or below EDGEAI_DATA."""
+    """Folder, absolute or relative to EDGEAI_DATA."""
     splits: tuple[str, ...] = ("train", "val")
     sequences: tuple[str, ...] = ("0006R0", "0016E5", "0001TP")
-    """Parts of the video by the start of their file names, in the order in which they are played; 0001TP is dusk.
-    val/0016E5 takes a sequence from one split alone."""
+    """Parts of the video by the prefix of their file names, in playback order; 0001TP is dusk. val/0016E5 takes a
+    sequence from one split only."""
     as_street: bool = False
-    """Fold the labels into the eight classes of the generated street."""
+    """Map the labels to the eight classes of the generated street."""
     height: int | None = Field(None, ge=32)
-    """Frames are resized to height and width; empty takes the size of the first."""
+    """Frame height, set together with width; null takes the size of the first image."""
     width: int | None = Field(None, ge=32)
     rate_hz: float = Field(1.0, gt=0.0)
 
@@ -49,12 +49,12 @@ class CityscapesConfig(Config):
 
     kind: Literal["cityscapes"] = "cityscapes"
     path: str
-    """Folder, as given or below EDGEAI_DATA."""
+    """Folder, absolute or relative to EDGEAI_DATA."""
     splits: tuple[str, ...] = ("val",)
     as_street: bool = False
-    """Fold the labels into the eight classes of the generated street."""
+    """Map the labels to the eight classes of the generated street."""
     height: int | None = Field(None, ge=32)
-    """Frames are resized to height and width; empty takes the size of the first."""
+    """Frame height, set together with width; null takes the size of the first image."""
     width: int | None = Field(None, ge=32)
     rate_hz: float = Field(1.0, gt=0.0)
 
@@ -64,42 +64,42 @@ class VocConfig(Config):
 
     kind: Literal["voc"] = "voc"
     path: str
-    """The folder VOC2012, as given or below EDGEAI_DATA."""
+    """Folder VOC2012, absolute or relative to EDGEAI_DATA."""
     splits: tuple[str, ...] = ("val",)
     height: int = Field(256, ge=32)
-    """VOC's pictures differ in size; all are resized to this."""
+    """VOC images differ in size; all are resized to height and width."""
     width: int = Field(256, ge=32)
     rate_hz: float = Field(1.0, gt=0.0)
 
 
 class MaskFolderConfig(Config):
-    """A folder of pictures and one of label PNGs with the same names."""
+    """A folder of images and a folder of label PNGs with the same names."""
 
     kind: Literal["masks"] = "masks"
     path: str
-    """Folder that holds both, as given or below EDGEAI_DATA."""
+    """Folder that contains both, absolute or relative to EDGEAI_DATA."""
     images: str = "images"
     masks: str = "masks"
     classes: tuple[str, ...] = STREET
     """Names of the classes."""
     label_map: dict[int, str | None] = Field(default_factory=dict)
-    """Label value to class; null is ignored. Empty: value n is class n, and 255 is ignored."""
+    """Label value to class; null ignores a value. Empty: value n is class n, and 255 is ignored."""
     height: int | None = Field(None, ge=32)
-    """Frames are resized to height and width; empty takes the size of the first."""
+    """Frame height, set together with width; null takes the size of the first image."""
     width: int | None = Field(None, ge=32)
     rate_hz: float = Field(1.0, gt=0.0)
 
 
 class ImageFolderConfig(Config):
-    """A folder of pictures without labels; accuracy cannot be measured, only agreement with the cloud."""
+    """A folder of images without labels; only agreement with the cloud can be measured, not accuracy."""
 
     kind: Literal["images"] = "images"
     path: str
-    """Folder, as given or below EDGEAI_DATA."""
+    """Folder, absolute or relative to EDGEAI_DATA."""
     classes: tuple[str, ...] = STREET
-    """Names of the classes that the models tell apart."""
+    """Names of the classes that the models predict."""
     height: int | None = Field(None, ge=32)
-    """Frames are resized to height and width; empty takes the size of the first."""
+    """Frame height, set together with width; null takes the size of the first image."""
     width: int | None = Field(None, ge=32)
     rate_hz: float = Field(1.0, gt=0.0)
 
@@ -109,13 +109,13 @@ class VideoConfig(Config):
 
     kind: Literal["video"] = "video"
     path: str
-    """File, as given or below EDGEAI_DATA."""
+    """File, absolute or relative to EDGEAI_DATA."""
     classes: tuple[str, ...] = STREET
-    """Names of the classes that the models tell apart."""
+    """Names of the classes that the models predict."""
     stride: int = Field(1, ge=1)
-    """Play every so many frames of the file."""
+    """Use every stride-th frame of the file."""
     height: int | None = Field(None, ge=32)
-    """Frames are resized to height and width; empty takes the size of the first."""
+    """Frame height, set together with width; null takes the size of the first image."""
     width: int | None = Field(None, ge=32)
 
 
@@ -125,19 +125,19 @@ DriftKind = Literal["clear", "night", "fog", "rain", "blur", "noise", "looks"]
 
 
 class DriftSegment(Config):
-    """One part of a drift schedule; it lasts num_frames or until until_s, and the last one may go on to the end."""
+    """One part of a drift schedule, which ends after num_frames or at until_s; the last may have no end."""
 
     kind: DriftKind = "clear"
-    """looks: houses, cars and people of the generated street that were never trained on."""
+    """Kind of drift; looks: houses, cars and people of the generated street that the edge net was not trained on."""
     level: float = Field(2.0, ge=0.0, le=3.0)
-    """Strength; for looks the share of new things in thirds."""
+    """Strength; for looks, the share of new objects in thirds."""
     num_frames: int | None = Field(None, ge=1)
     until_s: float | None = Field(None, gt=0.0)
-    """Time of the stream at which the segment ends."""
+    """Stream time at which the segment ends."""
     ramp_frames: int = Field(0, ge=0)
-    """Frames over which this segment takes over from the one before."""
+    """Number of frames of the transition from the previous segment."""
     name: str = ""
-    """For the report; empty makes one of kind and level."""
+    """Name in the report; empty: kind and level."""
 
     @model_validator(mode="after")
     def _one_end(self) -> DriftSegment:
@@ -147,8 +147,8 @@ class DriftSegment(Config):
 
 
 class StreamConfig(Config):
-    """Where frames come from and what drift is laid over them."""
+    """Frame source and drift."""
 
     source: StreamSource = StreetConfig()
     drift: tuple[DriftSegment, ...] = ()
-    """What happens to the frames, one segment after the other; empty leaves them as they are."""
+    """Drift segments in order; empty: no drift."""

@@ -1,9 +1,9 @@
-"""`edgeai collab compare`: many strategies on the same recorded streams.
+"""`edgeai collab compare`: run many strategies on the same recorded streams.
 
-All strategies of a seed see the same frames and hear the same answers of the cloud, which are worked out once. Each
-result is kept as soon as it is there, so that an interrupted comparison goes on where it stopped.
+All strategies of a seed get the same frames and the same cloud answers, which are computed once. Each result is saved
+at once, so that an interrupted comparison can be continued.
 
-Run directory: STRATEGY-SEED/ (config.yaml that was played, frames.jsonl, overlays/, and report.json once it is done).
+Run directory: STRATEGY-SEED/ (config.yaml of the run, frames.jsonl, overlays/, and report.json when it is done).
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ MAX_ANSWER_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """What a comparison would do."""
+    """Plan of a comparison."""
 
     num_runs: int
     missing: tuple[str, ...]
-    """STRATEGY-SEED that are not played yet."""
+    """Runs STRATEGY-SEED that are not done yet."""
     num_frames: int | None
-    """Of each stream; None where only its end tells."""
+    """Length of each stream; None if unknown."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
 
 def plan_compare(cfg: CollabCompareConfig, folder: Path | None, device: str) -> ComparePlan:
-    """Works out what is left to do, and opens stream and models as the runs would.
+    """Return the plan, after opening stream and models as the runs would.
 
     Raises:
         UsageError: The stream or a model cannot be used.
-        EdgeAIError: A package that they need is missing.
+        EdgeAIError: A required package is missing.
     """
     testbed = Testbed(_of(cfg, cfg.strategies[0], cfg.seeds[0]), device)
     names = [_name(strategy, seed) for seed in cfg.seeds for strategy in cfg.strategies]
@@ -61,15 +61,15 @@ def plan_compare(cfg: CollabCompareConfig, folder: Path | None, device: str) -> 
 
 
 def run_compare(cfg: CollabCompareConfig, run: Run) -> CompareReport:
-    """Plays what is missing. Stopped by Ctrl-C, it reports the runs until then.
+    """Run what is missing, and report. After Ctrl-C, report the runs so far.
 
     Args:
-        cfg: What to compare.
-        run: Run directory, of which a part may be there already.
+        cfg: Config of the comparison.
+        run: Run directory, possibly with results of earlier calls.
 
     Raises:
         UsageError: The stream or a model cannot be used.
-        EdgeAIError: A package that they need is missing, or all runs failed.
+        EdgeAIError: A required package is missing, or all runs failed.
     """
     sweep = Sweep(len(cfg.strategies) * len(cfg.seeds), run.metrics)
     interrupted = False
@@ -107,7 +107,7 @@ def _play_seed(cfg: CollabCompareConfig, run: Run, seed: int, sweep: Sweep) -> N
             testbed = testbed or _build_testbed(cfg, seed, run.device)
             result = _play(testbed, played, folder, run, num_done=len(sweep.results))
         except EdgeAIError as error:
-            if testbed is None:  # stream and models are the same for all: no other strategy would fare better
+            if testbed is None:  # stream and models are shared: every other strategy would fail too
                 raise
             sweep.fail(name, error.message)
         else:
@@ -115,12 +115,12 @@ def _play_seed(cfg: CollabCompareConfig, run: Run, seed: int, sweep: Sweep) -> N
 
 
 def _in_order(cfg: CollabCompareConfig) -> list[StrategyName]:
-    """The one whose upload rate random takes comes first."""
+    """Return the strategies; the one whose upload rate random copies comes first."""
     return sorted(cfg.strategies, key=lambda strategy: strategy != cfg.equal_rate)
 
 
 def _build_testbed(cfg: CollabCompareConfig, seed: int, device: str) -> Testbed:
-    """What all share; refuses here what no strategy could use."""
+    """Build what all strategies share, and reject what none could use."""
     testbed = Testbed(_of(cfg, cfg.strategies[0], seed), device, max_bytes=MAX_ANSWER_BYTES)
     testbed.stream = RecordedStream(testbed.stream, max_bytes=MAX_RECORDED_BYTES)
     testbed.cloud(cfg.run.cloud)
@@ -129,10 +129,10 @@ def _build_testbed(cfg: CollabCompareConfig, seed: int, device: str) -> Testbed:
 
 
 def _play(testbed: Testbed, played: CollabRunConfig, folder: Path, run: Run, *, num_done: int) -> Result:
-    """Plays one strategy and keeps its report.
+    """Run one strategy and save its report.
 
     Raises:
-        KeyboardInterrupt: It was stopped, and is not kept.
+        KeyboardInterrupt: The run was interrupted; nothing is saved.
     """
     folder.mkdir(exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)
@@ -153,10 +153,10 @@ def _in_short(result: Result) -> str:
 
 
 def _settled(cfg: CollabCompareConfig, strategy: StrategyName, seed: int, sweep: Sweep) -> CollabRunConfig:
-    """What one strategy is played with.
+    """Return the config of one run.
 
     Raises:
-        EdgeAIError: random's model failed.
+        EdgeAIError: The strategy whose upload rate random copies has failed.
     """
     played = _of(cfg, strategy, seed)
     if strategy != "random" or cfg.equal_rate not in cfg.strategies:
@@ -177,7 +177,7 @@ def _name(strategy: str, seed: int) -> str:
 
 
 class _Progress:
-    """Tells the comparison's listener how far one of its runs is."""
+    """Forwards the progress of one run to the comparison's listener."""
 
     def __init__(self, metrics: Metrics, name: str) -> None:
         self._metrics, self._name = metrics, name
@@ -191,4 +191,4 @@ class _Progress:
         self._metrics.note(text)
 
     def on_log(self, step: int, values: Mapping[str, float]) -> None:
-        """Steps of one run are in its frames.jsonl."""
+        """Do nothing: the steps of a run are in its frames.jsonl."""

@@ -1,4 +1,4 @@
-"""Neurosurgeon: the edge model is cut where edge time, link time and cloud time together are least."""
+"""Neurosurgeon: partition the edge model where the sum of edge, link and cloud time is minimal."""
 
 from __future__ import annotations
 
@@ -17,30 +17,36 @@ from edgeai.collab.strategies.strategy import EdgeFirst, Route, Split, Strategy
 from edgeai.collab.wire.codec import HEADER_BYTES
 
 CLOUD_SPEEDUP = 10.0
-"""How many times faster than the edge the cloud runs the same layer (ours)."""
+"""Speed of the cloud relative to the edge, for the same layer (ours)."""
 REPLAN_S = 1.0
 FIRST_JPEG_BYTES = 10_000
-"""Guess until the first frame was sent."""
+"""Assumed size until the first frame is sent."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A place where the edge model may be cut."""
+    """A possible partition point of the edge model."""
 
     edge_frac: float
-    """Share of the work that is then done at the edge."""
+    """Share of the work at the edge."""
     num_bytes: int
-    """What must cross: every activation that later layers use, one byte a value."""
+    """Size of all activations that later layers use, at one byte per value."""
 
 
 class Neurosurgeon(Strategy):
-    """neurosurgeon: one model, cut in two; its answer is always the edge model's own.
+    """neurosurgeon: the edge model is partitioned between edge and cloud; the answer is always that of the edge model.
 
-    Paper: Neurosurgeon, ASPLOS 2017. Rule: the layer k that minimises edge(1..k) + bytes_k / rate + cloud(k+1..n), from
-    predicted layer times and the measured rate, planned anew every second. Differs: layer times are shares of the
-    measured pass by multiply-adds, the cloud is 10 times as fast, activations cross as one byte a value, and k = 0
-    sends the frame as JPEG. A segmentation net keeps fine maps to its end, all larger than that: only the two ends ever
-    win.
+    Paper: Neurosurgeon, ASPLOS 2017. Rule: the layer k that minimizes edge(1..k) + bytes_k / rate + cloud(k+1..n), from
+    predicted layer times and the measured rate, recomputed every second. Differs: layer times are shares of the
+    configured or measured pass by multiply-adds, the cloud is 10 times as fast, activations are sent at one byte per
+    value, and k = 0 sends the frame as JPEG.
+
+    Two properties follow. First, a segmentation net keeps fine feature maps up to its end, all larger than a JPEG file,
+    so only the two ends are ever selected: the whole model at the edge, or the whole model in the cloud. Second, with
+    the default compute.edge_s of 0.03 s the edge needs less time than one round trip on 4g (0.05 s), so every frame
+    stays at the edge and the result equals edge-only. Frames are offloaded when the edge is slower than the link: with
+    compute.edge_s=0.2 on 4g, mean latency falls from 200 to 83 ms, at 9.6 kB per frame and 1 point of mIoU, which JPEG
+    compression costs.
     """
 
     uses_cloud_models = False
@@ -54,7 +60,7 @@ class Neurosurgeon(Strategy):
         self._planned_s: float | None = None
 
     def route(self, now_s: float) -> Route:
-        """The best cut of the last plan."""
+        """Return the partition of the latest plan, recomputed every second."""
         if self._planned_s is None or now_s - self._planned_s >= REPLAN_S:
             self._layer, self._planned_s = self.plan(), now_s
         if self._layer == len(self.cuts) - 1:
@@ -64,11 +70,11 @@ class Neurosurgeon(Strategy):
         return Split(self._layer, edge_s, (self._pass_s - edge_s) / CLOUD_SPEEDUP, cut.num_bytes)
 
     def plan(self) -> int:
-        """The cut with the least predicted latency; while the rate is unknown, the frame itself is sent."""
+        """Return the partition point with the lowest predicted latency; an unknown rate counts as infinite."""
         return min(range(len(self.cuts)), key=self.latency_s)
 
     def latency_s(self, layer: int) -> float:
-        """Predicted latency of a cut."""
+        """Return the predicted latency of a partition point."""
         cut = self.cuts[layer]
         edge_s = self._pass_s * cut.edge_frac
         if layer == len(self.cuts) - 1:
@@ -78,16 +84,16 @@ class Neurosurgeon(Strategy):
         return edge_s + link_s + (self._pass_s - edge_s) / CLOUD_SPEEDUP
 
     def on_sent(self, num_bytes: int, now_s: float, goodput_bps: float | None) -> None:
-        """Measures frame size and rate."""
+        """Update frame size and rate."""
         if self._layer == 0:
             self._jpeg_bytes = num_bytes - HEADER_BYTES
         self._goodput_bps = goodput_bps or self._goodput_bps
 
 
 def find_cuts(model: SegModel, size_px: tuple[int, int]) -> list[Cut]:
-    """Places to cut, from the frame itself to the whole model at the edge.
+    """Return the partition points, from the frame itself to the whole model at the edge.
 
-    A street net may be cut after each of its stages; of a foreign net only the two ends are known.
+    A street net can be partitioned after each stage; of other nets only the two ends are known.
     """
     net = model.trainable
     if not isinstance(net, StreetNet):
@@ -95,7 +101,7 @@ def find_cuts(model: SegModel, size_px: tuple[int, int]) -> list[Cut]:
     stages: list[nn.Module] = [net.stem, net.detail, net.down, *net.body.children()]
     stages += [net.up_4, net.join_4, net.up_2, net.join_2, net.scores]
     work, sizes = _measured(model, stages, size_px)
-    # the outputs of the first two stages are used again just before the second-last and the fourth-last
+    # skip connections: the first two outputs are used again before the second-last and the fourth-last stage
     last_use = (len(stages) - 2, len(stages) - 4)
     cuts, done = [Cut(0.0, 0)], 0
     for place in range(len(stages) - 1):
@@ -107,7 +113,7 @@ def find_cuts(model: SegModel, size_px: tuple[int, int]) -> list[Cut]:
 
 @torch.no_grad()
 def _measured(model: SegModel, stages: Sequence[nn.Module], size_px: tuple[int, int]) -> tuple[list[int], list[int]]:
-    """Multiply-adds and output values of each stage for one frame."""
+    """Return the multiply-adds and output values of each stage for one frame."""
     work, sizes = [0] * len(stages), [0] * len(stages)
     handles = []
     for place, stage in enumerate(stages):

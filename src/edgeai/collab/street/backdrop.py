@@ -1,7 +1,7 @@
-"""Paints what the generated street is made of: sky, ground, walls, tree crowns and shadows.
+"""Rendering of sky, ground, walls, tree crowns and shadows.
 
-Surfaces are textured by intersecting lines of sight with planes, so texture, class and depth of a pixel are exact.
-Far walls come first and near ones paint over them; crowns come last and are tested against the depth of every pixel.
+Surfaces are textured by intersecting lines of sight with planes, so texture, class and depth of a pixel are exact. Far
+walls are painted first and near ones over them; crowns are painted last with a depth test for every pixel.
 
 Shapes: R rows and K columns of the fine canvas, r and k of a part of it, H and W of the frame.
 """
@@ -35,11 +35,11 @@ _CELL_PX = int(CELL_M * GROUND_PX_PER_M)
 _GROUND_PX = int(2 * GROUND_HALF_M * GROUND_PX_PER_M)
 _SHADED_SIDE = 0.74
 _UNDER_CAR = 0.45
-_PITCH = 1.1  # how steeply a hipped roof falls at its far ends
+_PITCH = 1.1  # slope of a hipped roof at its ends
 
 
 def paint_sky(view: View, scene: Scene) -> None:
-    """Sky and skyline: a piece of the panorama, its last row on the horizon."""
+    """Paint sky and skyline: a section of the panorama with its last row on the horizon."""
     rows = math.ceil(view.rows * 0.6)
     sky = panorama(scene.light, scene.sky, rows)
     last = min(round(view.horizon), rows, view.rows)
@@ -49,7 +49,7 @@ def paint_sky(view: View, scene: Scene) -> None:
 
 
 def paint_ground(view: View, scene: Scene) -> None:
-    """Road, pavement and grass below the horizon."""
+    """Paint road, pavement and grass below the horizon."""
     first = max(round(view.horizon), 0)
     if first >= view.rows:
         return
@@ -79,7 +79,7 @@ def paint_ground(view: View, scene: Scene) -> None:
 
 
 def paint_walls(view: View, scene: Scene) -> None:
-    """Houses, hedges and garden walls, farthest first."""
+    """Paint houses, hedges and garden walls, farthest first."""
     visible = [wall for wall in scene.walls if wall.z1_m > NEAR_M and wall.z0_m < FAR_M]
     for wall in sorted(visible, key=lambda wall: (-wall.z0_m, -abs(wall.x_m))):
         if wall.z0_m > NEAR_M:
@@ -88,7 +88,7 @@ def paint_walls(view: View, scene: Scene) -> None:
 
 
 def _paint_gable(view: View, wall: Wall) -> None:
-    """The wall that faces the camera."""
+    """Paint the wall that faces the camera."""
     z, outer = wall.z0_m, wall.x_m + math.copysign(wall.depth_m, wall.x_m)
     c0, c1 = sorted((view.column(wall.x_m, z), view.column(outer, z)))
     columns = np.arange(max(math.ceil(c0 - 0.5), 0), min(math.ceil(c1 - 0.5), view.columns))
@@ -118,11 +118,11 @@ def _paint_gable(view: View, wall: Wall) -> None:
 
 
 def _paint_front(view: View, wall: Wall, light: float) -> None:
-    """The wall along the road, with the roof above it drawn as if it went straight up."""
+    """Paint the wall along the road, and the roof above it as a vertical surface."""
     x = wall.x_m
     near, far = max(wall.z0_m, NEAR_M), min(wall.z1_m, FAR_M)
     if view.bend * x > 0:
-        far = min(far, 0.98 * math.sqrt(x / view.bend))  # beyond, a bend turns this wall away from the camera
+        far = min(far, 0.98 * math.sqrt(x / view.bend))  # beyond, the bend hides the wall
     if far <= near:
         return
     c0, c1 = sorted((view.column(x, near), view.column(x, far)))
@@ -163,12 +163,12 @@ def _paint_front(view: View, wall: Wall, light: float) -> None:
 
 
 def _level(texels_per_px: float) -> int:
-    """Which blurred copy does not flicker at this many texels a pixel."""
+    """Return the texture level that does not alias at this number of texels per pixel."""
     return 0 if texels_per_px < 2.5 else (1 if texels_per_px < 9 else 2)
 
 
 def _darker(texels: Array, light: float) -> Array:
-    """Scales the three colors of packed texels and keeps the class: two colors at a time in one integer product."""
+    """Scale the colors of packed texels and keep the class; two channels share one integer product."""
     factor = np.uint32(round(light * 256))
     even = ((texels & np.uint32(0x00FF00FF)) * factor >> np.uint32(8)) & np.uint32(0x00FF00FF)
     odd = ((texels >> np.uint32(8) & np.uint32(0xFF)) * factor) & np.uint32(0xFF00)
@@ -176,7 +176,7 @@ def _darker(texels: Array, light: float) -> Array:
 
 
 def paint_crowns(view: View, trees: tuple[Tree, ...]) -> None:
-    """Leaves of all trees, farthest first, wherever nothing nearer is."""
+    """Paint the crowns of all trees, farthest first, where nothing is nearer."""
     sprites = crowns()
     for tree in sorted(trees, key=lambda tree: -tree.z_m):
         if not 1.5 < tree.z_m < FAR_M:
@@ -199,7 +199,7 @@ def paint_crowns(view: View, trees: tuple[Tree, ...]) -> None:
 
 
 def ground_light(view: View, scene: Scene) -> Array:
-    """How much light the ground gets, 1 where nothing casts a shadow [H, W] float32."""
+    """Return the light on the ground, 1 without shadow [H, W] float32."""
     image = Image.new("L", (view.columns // FINE, view.rows // FINE), 200)
     draw = ImageDraw.Draw(image)
     shade = int(200 * (1 - scene.shadow))
@@ -213,7 +213,7 @@ def ground_light(view: View, scene: Scene) -> Array:
         if wall.x_m * scene.sun_side > 0 and wall.z1_m > NEAR_M and wall.height_m > 2:
             reach = wall.x_m + away * scene.reach * (wall.height_m + wall.roof_m)
             near, far = max(wall.z0_m, NEAR_M), wall.z1_m
-            steps = [near + (far - near) * part / 3 for part in range(4)]  # a bend makes straight edges curves
+            steps = [near + (far - near) * part / 3 for part in range(4)]  # in a bend, straight edges become curves
             cast([(wall.x_m, z) for z in steps] + [(reach, z - 2.0) for z in reversed(steps)], shade)
     for tree in scene.trees:
         if tree.z_m > 2.0:

@@ -1,10 +1,10 @@
-"""Content of one piece of the generated street, drawn from the street's seed and the piece's number.
+"""Content of one cell of the street, generated from the street's seed and the cell's number.
 
-A cell is 20 m long; every sixth is a crossroads. Between two crossroads each side of the road keeps one character.
-How many random numbers a thing takes does not depend on its look, so that a street with other looks has all its things
-in the same places.
+A cell is 20 m long; every sixth is a crossroads. Between two crossroads each side of the road is one type of district.
+The number of random draws per object does not depend on its looks, so that a street with other looks has the same
+objects in the same positions.
 
-Axes as in street_things; z is counted from the start of the street.
+Axes as in things.py; z is counted from the start of the street.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from edgeai.collab.street.textures import CELL_M, NUM_CROWNS
 from edgeai.collab.street.things import Car, Person, Pole, Tree, Wall
 
 OFFSET = 10**6
-"""Added to numbers that may be negative before they seed a generator."""
+"""Added to cell numbers, which may be negative, before they seed a generator."""
 _CELLS_PER_BLOCK = 6
 _WALK_MPS = 1.3
 _DISTRICTS = ("terrace", "offices", "houses", "park")
-_PLAIN, _ZEBRA, _CROSS = range(3)  # as in street_textures.CROSSINGS
+_PLAIN, _ZEBRA, _CROSS = range(3)  # as in textures.CROSSINGS
 
 Rng = np.random.Generator
 T = TypeVar("T")
@@ -55,26 +55,26 @@ _SIGNS: tuple[Literal["round", "triangle", "board"], ...] = ("round", "triangle"
 
 @dataclass(frozen=True)
 class Cell:
-    """Content of 20 m of street, in world coordinates; people as they are when the camera comes near."""
+    """Content of 20 m of street, in world coordinates; positions of people when the camera is near."""
 
     ground: int
-    """Which kind of ground, see street_textures.ground_atlas."""
+    """Kind of ground, see textures.ground_atlas."""
     walls: tuple[Wall, ...]
     trees: tuple[Tree, ...]
     poles: tuple[Pole, ...]
     cars: tuple[Car, ...]
     people: tuple[tuple[Person, float], ...]
-    """With their speed along the road; 0 for those who stand, inf for those who cross it."""
+    """People with their speed along the road; 0: standing, inf: crossing the road."""
 
 
 def make_cell(seed: int, number: int, style: GroundStyle, new_share: float) -> Cell:
-    """Everything on one piece of street.
+    """Return the content of one cell.
 
     Args:
-        seed: The street.
-        number: Which piece; negative ones are behind the start.
+        seed: Seed of the street.
+        number: Number of the cell; negative numbers are behind the start.
         style: Widths of road and pavement.
-        new_share: Share of houses, cars and people with looks of the new set.
+        new_share: Share of houses, cars and people with new looks.
     """
     rng = np.random.default_rng((seed, 1, number + OFFSET))
     block, place = divmod(number, _CELLS_PER_BLOCK)
@@ -106,7 +106,7 @@ def make_cell(seed: int, number: int, style: GroundStyle, new_share: float) -> C
 
 
 def make_car(rng: Rng, x: float, z: float, heading: int, new_share: float, *, braking: bool = False) -> Car:
-    """A car of random shape and color."""
+    """Return a car of random shape and color."""
     is_new, shape, color, second = rng.random() < new_share, rng.random(), rng.random(), rng.random()
     return Car(
         x_m=x,
@@ -124,7 +124,7 @@ def _pick(choices: Sequence[T], part: float) -> T:
 
 
 def _terrace(rng: Rng, side: int, edge: float, z0: float, new_share: float) -> tuple[list[Wall], list[Tree]]:
-    """Houses wall to wall."""
+    """Return terraced houses."""
     cuts = sorted({0.0, *np.round(rng.uniform(5, 15, int(rng.integers(1, 3))), 1).tolist(), CELL_M})
     walls = []
     for start, end in pairwise(cuts):
@@ -135,13 +135,13 @@ def _terrace(rng: Rng, side: int, edge: float, z0: float, new_share: float) -> t
 
 
 def _offices(rng: Rng, side: int, edge: float, z0: float, new_share: float) -> tuple[list[Wall], list[Tree]]:
-    """One tall block."""
+    """Return one tall block."""
     height = 3.4 * int(rng.integers(4, 9)) + 1.0
     return [_house(rng, side * edge, (z0, z0 + CELL_M), height, 0.0, new_share)], []
 
 
 def _houses(rng: Rng, side: int, edge: float, z0: float, new_share: float) -> tuple[list[Wall], list[Tree]]:
-    """Houses apart, behind a front garden with a hedge or a wall."""
+    """Return detached houses behind a front garden with a hedge or a wall."""
     start, setback = z0 + rng.uniform(1.0, 4.0), rng.uniform(2.5, 4.0)
     height, roof = 3.0 * int(rng.integers(1, 3)) + 0.6, rng.uniform(2.0, 3.0)
     span = (start, start + rng.uniform(8.5, 12.5))
@@ -156,7 +156,7 @@ def _houses(rng: Rng, side: int, edge: float, z0: float, new_share: float) -> tu
 
 
 def _park(rng: Rng, side: int, edge: float, z0: float, new_share: float) -> tuple[list[Wall], list[Tree]]:
-    """Trees on grass; nothing here has looks."""
+    """Return trees on grass; the park does not depend on the looks."""
     trees = []
     for _ in range(int(rng.integers(4, 8))):
         x, z = side * (edge + 1.5 + 12.0 * rng.random() ** 1.5), z0 + rng.uniform(0, CELL_M)
@@ -190,7 +190,7 @@ def _tree(rng: Rng, x: float, z: float, height: float) -> Tree:
 
 
 def _parked(rng: Rng, side: int, x: float, z0: float, crowding: float, new_share: float) -> list[Car]:
-    """Up to three cars at the curb, nearly all in the direction of their lane."""
+    """Return up to three parked cars, mostly in the direction of their lane."""
     heading = side if rng.random() < 0.9 else -side
     found = []
     for place in range(3):
@@ -201,12 +201,12 @@ def _parked(rng: Rng, side: int, x: float, z0: float, crowding: float, new_share
 
 
 def _poles(rng: Rng, side: int, half: float, z0: float, crossing: int, number: int) -> list[Pole]:
+    """Return lamp posts on alternating sides, signs and bollards; signals at crossroads."""
     gray = int(rng.integers(60, 150))
     metal = (gray, gray + 2, gray + 4)
     x = side * (half + 0.45)
     if crossing == _CROSS:
         return [Pole("signal", x, z0 + 1.6, 3.4, (46, 48, 50)), Pole("board", x, z0 + 17.5, 2.9, metal)]
-    """Lamp posts on alternating sides, signs, bollards; signals at the crossroads."""
     found = []
     if (number + (side > 0)) % 2 == 0:
         found.append(Pole("lamp", x, z0 + 9.0, rng.uniform(6.0, 8.0), metal))
@@ -221,7 +221,7 @@ def _poles(rng: Rng, side: int, half: float, z0: float, crossing: int, number: i
 def _walkers(
     rng: Rng, side: int, style: GroundStyle, z0: float, crossing: int, new_share: float
 ) -> list[tuple[Person, float]]:
-    """People on one pavement, and now and then somebody who crosses the road."""
+    """Return people on one pavement, and sometimes a person who crosses the road."""
     found = []
     for _ in range(int(rng.choice(4, p=(0.15, 0.30, 0.30, 0.25)))):
         speed = (0.0, _WALK_MPS, -_WALK_MPS)[int(rng.choice(3, p=(0.2, 0.4, 0.4)))] * rng.uniform(0.7, 1.2)

@@ -1,6 +1,6 @@
-"""The embedded stream: a drive through an endless generated street with exact labels and depth.
+"""The street stream: a drive through an endless generated street with exact labels and depth.
 
-Frame number i depends on (config, seed, i) alone. Everything here is ours; no recorded data is behind it.
+Frame i depends only on (config, seed, i). The street is ours; it uses no recorded data.
 
 Shapes: H rows and W columns of a frame.
 """
@@ -24,16 +24,16 @@ from edgeai.collab.street.world import StreetWorld
 
 Array = np.ndarray
 
-_SENSOR_NOISE = 3.0  # deviation of a pixel in daylight, of 255
-_SCENE_S = 600.0  # single scenes are taken somewhere in the first ten minutes of a drive
+_SENSOR_NOISE = 3.0  # standard deviation of a pixel in daylight, of 255
+_SCENE_S = 600.0  # single scenes are sampled from the first ten minutes of a drive
 
 
 class StreetStream:
     """A stream of consecutive frames of one street.
 
     Args:
-        config: Size, rate and looks.
-        seed: Of the street, its light and everything on it.
+        config: Frame size, frame rate and looks.
+        seed: Seed of the street, its lighting and all objects.
     """
 
     classes = CLASSES
@@ -48,11 +48,11 @@ class StreetStream:
         self._world = StreetWorld(seed, speed_mps=config.speed_mps, light=config.light)
 
     def frame(self, index: int, new_share: float | None = None) -> Frame:
-        """One frame, without the ones before it.
+        """Render one frame, independent of earlier ones.
 
         Args:
-            index: Its number in the stream.
-            new_share: Share of houses, cars and people with looks of the new set; None takes the config's.
+            index: Number of the frame in the stream.
+            new_share: Share of houses, cars and people with new looks; None takes the share of the config.
         """
         time_s = index / self.rate_hz
         scene = self._world.scene(time_s, self._new_share if new_share is None else new_share)
@@ -60,7 +60,7 @@ class StreetStream:
         return Frame(f"{index:06d}", time_s, image, labels, segment="clear", depth_m=depth_m)
 
     def frames(self) -> Iterator[Frame]:
-        """The whole drive."""
+        """Yield the whole drive."""
         index = 0
         while self.num_frames is None or index < self.num_frames:
             yield self.frame(index)
@@ -68,14 +68,14 @@ class StreetStream:
 
 
 def street_scene(seed: int, config: StreetConfig | None = None) -> Frame:
-    """A single frame of a street of its own, for training: every seed has another street, light and place."""
+    """Return a single frame for training; every seed has another street, lighting and position."""
     at = float(np.random.default_rng((seed, 6)).uniform(0, _SCENE_S))
     stream = StreetStream(config or StreetConfig(), seed)
     return stream.frame(int(at * stream.rate_hz))
 
 
 def _render(scene: Scene, height: int, width: int, seed: tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """Image [H, W, 3] uint8, labels [H, W] uint8 and depth in meters [H, W] float32."""
+    """Return image [H, W, 3] uint8, labels [H, W] uint8 and depth in meters [H, W] float32."""
     view = View(scene, height, width)
     paint_sky(view, scene)
     paint_ground(view, scene)
@@ -92,13 +92,13 @@ def _render(scene: Scene, height: int, width: int, seed: tuple[int, ...]) -> tup
 
 
 def _expose(view: View, scene: Scene, labels: Array, depth: Array, rng: np.random.Generator) -> Array:
-    """Averages the fine canvas down and adds shadows, haze, the light's color and the sensor's noise."""
+    """Downsample the fine canvas and add shadows, haze, light color and sensor noise."""
     canvas = Image.frombytes("CMYK", (view.columns, view.rows), view.texels.tobytes())
     colors = np.asarray(canvas.reduce(FINE))[..., :3].astype(np.float32)
     light = np.where((labels == ROAD) | (labels == PAVEMENT), ground_light(view, scene), np.float32(1))
     colors *= light[..., None] * (np.asarray(scene.light.tint, dtype=np.float32) * np.float32(scene.gain))
     haze = 1 - np.exp(depth / np.float32(-scene.light.haze_m))
-    haze[depth >= SKY_M] = 0  # the sky is painted as it is seen
+    haze[depth >= SKY_M] = 0  # the sky texture includes haze
     colors += (np.asarray(scene.light.sky_low, dtype=np.float32) - colors) * haze[..., None]
     colors += rng.standard_normal(colors.shape, dtype=np.float32) * np.float32(_SENSOR_NOISE)
     return np.clip(colors, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What things on the generated street look like: two sets, "base" to train on and "new" for drift of appearance.
+"""Looks of the objects on the street: a set "base" for training, and a set "new" for appearance drift.
 
 Everything here is a literal table; colors are RGB in 0..255, lengths in meters.
 """
@@ -14,22 +14,22 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Facade:
-    """One kind of house front."""
+    """One style of facade."""
 
     wall: Color
     glass: Color
     frame: Color
     bay_m: float
-    """Distance between windows; 32 m must be a multiple, or the texture has a seam."""
+    """Distance between windows; must divide 32 m, otherwise the texture has a seam."""
     floor_m: float
     window_w_m: float
     window_h_m: float
     sill_m: float
-    """From the floor to the window."""
+    """Height of the window above the floor."""
     grain: Literal["plain", "brick", "board", "panel"] = "plain"
     accent: Color = (0, 0, 0)
     ledge: float = 0.0
-    """How much lighter the band between two floors is."""
+    """Relative brightness of the ledge between two floors."""
     shops: bool = False
 
 
@@ -69,18 +69,18 @@ HEDGE, GARDEN_WALL, RED_ROOF, SLATE_ROOF = (len(FACADES) + len(NEW_FACADES) + in
 
 @dataclass(frozen=True)
 class GroundStyle:
-    """Road and pavement of one street."""
+    """Style of road and pavement."""
 
     road: Color
     pavement: Color
     curb: Color
     half_m: float
-    """From the middle of the road to the curb, parked cars included."""
+    """Distance from the road's center to the curb, parked cars included."""
     pavement_m: float
     slab_m: float
-    """Size of the paving slabs; 0 is asphalt."""
+    """Size of the paving slabs; 0: asphalt."""
     dash_m: float
-    """Period of the middle line; 0 is a solid line."""
+    """Period of the center line; 0: solid line."""
     edge_line: bool
     grain: float
 
@@ -112,9 +112,9 @@ class Light:
     sky_low: Color
     cloud: Color
     clear: float
-    """Cloud noise above this many deviations is cloud: small is overcast."""
+    """Threshold of cloud noise in standard deviations; small values are overcast."""
     sun: float
-    """Depth of the shadows, 0 to 1."""
+    """Darkness of shadows, 0 to 1."""
     tint: tuple[float, float, float]
     haze_m: float
     """Distance over which contrast falls to 1/e."""
@@ -130,14 +130,14 @@ LIGHTS = {
 
 @dataclass(frozen=True)
 class CarShape:
-    """A body: its outline from the side, swept across its width.
+    """Shape of a car: its side outline, extruded over its width.
 
-    Points are (meters ahead of the middle, meters above the ground), from the rear bumper over the roof to the front.
+    Points are (meters ahead of the center, meters above the ground), from the rear bumper over the roof to the front.
     """
 
     outline: tuple[Point, ...]
     glass: tuple[int, ...]
-    """Pieces of the outline, counted by their first point, that are windows."""
+    """Segments of the outline that are windows, by the index of their first point."""
     windows: tuple[tuple[Point, ...], ...]
     """Side windows."""
     wheels: tuple[float, ...]
@@ -145,7 +145,7 @@ class CarShape:
     wheel_m: float = 0.33
     """Wheel radius."""
     load: tuple[int, ...] = ()
-    """Pieces of the outline in the second color."""
+    """Segments of the outline in the second color."""
     panel: tuple[Point, ...] = ()
     """Part of the side in the second color."""
 

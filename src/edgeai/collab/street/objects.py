@@ -1,6 +1,6 @@
-"""Draws the things on the generated street with polygons: cars, people, poles and tree trunks.
+"""Rendering of objects as polygons: cars, people, poles and tree trunks.
 
-All functions draw one thing at its place in the view; `draw_objects` calls them farthest first.
+Each function draws one object; `draw_objects` calls them farthest first.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from edgeai.collab.street.textures import CAR, PEDESTRIAN, POLE, TREE
 from edgeai.collab.street.things import Car, Person, Pole, Scene, Tree
 from edgeai.collab.street.view import NEAR_M, Pen
 
-_DETAIL_M = 55.0  # farther cars lose wheels, lamps and side windows, which are below a pixel
+_DETAIL_M = 55.0  # beyond this distance, wheels, lamps and side windows are smaller than a pixel
 _GLASS: Color = (52, 62, 74)
 _TIRE: Color = (26, 26, 28)
 _BARK: Color = (82, 66, 50)
 
 
 def draw_objects(pen: Pen, scene: Scene) -> None:
-    """Everything that stands or moves on road and pavement, farthest first."""
+    """Draw all objects on road and pavement, farthest first."""
     things: list[Car | Person | Pole | Tree] = [*scene.cars, *scene.people, *scene.poles, *scene.trees]
     for thing in sorted(things, key=lambda thing: -thing.z_m):
         if isinstance(thing, Car):
@@ -63,7 +63,7 @@ def _draw_car(pen: Pen, car: Car) -> None:
 
 
 def _draw_tires_behind(pen: Pen, car: Car) -> None:
-    """What is seen of the tires below the bumper."""
+    """Draw the visible part of the tires below the bumper."""
     length, half = abs(car.shape.outline[0][0]) - 0.45, car.shape.width_m / 2
     z, up = max(car.z_m - length, NEAR_M), car.shape.outline[0][1] + 0.1
     for inner, outer in ((half - 0.26, half - 0.02), (-half + 0.02, -half + 0.26)):
@@ -72,7 +72,7 @@ def _draw_tires_behind(pen: Pen, car: Car) -> None:
 
 
 def _draw_end(pen: Pen, car: Car) -> None:
-    """Lamps, plate and bumper of the end that faces the camera."""
+    """Draw lamps, plate and bumper of the end that faces the camera."""
     shape, half = car.shape, car.shape.width_m / 2
     (ahead, low), (_, high) = (
         (shape.outline[0], shape.outline[1]) if car.heading > 0 else (shape.outline[-1], shape.outline[-2])
@@ -96,7 +96,7 @@ def _draw_end(pen: Pen, car: Car) -> None:
 
 
 def _draw_side(pen: Pen, car: Car, outline: list[tuple[float, float]], is_close: bool) -> None:
-    """The long side, with windows, wheels and the line between the doors."""
+    """Draw the long side, with windows and wheels."""
     view, shape = pen.view, car.shape
     x = car.x_m - math.copysign(shape.width_m / 2, car.x_m)
     pen.polygon(outline, _lit(car.color, 0.90))
@@ -124,7 +124,7 @@ def _draw_side(pen: Pen, car: Car, outline: list[tuple[float, float]], is_close:
 
 
 def _draw_person(pen: Pen, person: Person) -> None:
-    """A figure in proportion to its height: legs, coat or gown, arms, head, and what it carries."""
+    """Draw a person in proportion to its height: legs, clothes, arms, head, and carried objects."""
     view, z, tall = pen.view, person.z_m, person.height_m
     if not pen.begin(PEDESTRIAN, z):
         return
@@ -169,7 +169,7 @@ def _draw_person(pen: Pen, person: Person) -> None:
 
 
 def _draw_pole(pen: Pen, pole: Pole, inwards: float) -> None:
-    """Lamp posts, signs, traffic signals and bollards; `inwards` is the side of the road's middle."""
+    """Draw a lamp post, sign, signal or bollard; `inwards` is the sign of the direction to the road's center."""
     view, x, z, tall = pen.view, pole.x_m, pole.z_m, pole.height_m
     if not pen.begin(POLE, z):
         return

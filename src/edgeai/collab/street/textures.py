@@ -1,8 +1,8 @@
-"""Surfaces of the generated street: facades, ground, tree crowns and sky, drawn once and kept.
+"""Textures of the street: facades, ground, tree crowns and sky, generated once and cached.
 
-Every texture is a pure function of its arguments, so that the few sets there are can be cached for the whole process.
-A texel is one uint32, three bytes of color and one byte of class, which makes every later lookup a single gather.
-Blurred copies of the same size ("levels") stand in for a mip pyramid: far surfaces would flicker without them.
+Every texture is a pure function of its arguments, so that all of them can be cached for the whole process. A texel is
+one uint32, three bytes of color and one byte of class, so every lookup is a single gather. Blurred copies of the same
+size ("levels") replace a mip pyramid, without which far surfaces would alias.
 
 Shapes: T walls, L levels, V kinds of ground, R rows, K columns.
 """
@@ -33,8 +33,8 @@ SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, CAR, PEDESTRIAN = range(8)
 WALL_PX = 256
 WALL_PX_PER_M = 8.0  # a wall texture covers 32 m and repeats
 GROUND_PX_PER_M = 10.0
-CELL_M = 20.0  # length of one piece of street
-GROUND_HALF_M = 16.0  # the ground texture reaches this far to both sides; its rim goes on beyond
+CELL_M = 20.0  # length of one cell
+GROUND_HALF_M = 16.0  # half width of the ground texture; its border is repeated beyond
 CROWN_PX = 128
 NUM_CROWNS = 24
 PANORAMA_PX = 1024
@@ -43,7 +43,7 @@ CROSSINGS = ("plain", "zebra", "cross")
 
 
 def fractal(rng: np.random.Generator, height: int, width: int, slope: float) -> Array:
-    """Tileable noise with spectrum 1/f^slope, mean 0 and deviation 1 [height, width] float32."""
+    """Return tileable noise with spectrum 1/f^slope, mean 0 and standard deviation 1 [height, width] float32."""
     spectrum = np.fft.rfft2(rng.standard_normal((height, width)))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width)[None] * width)
     frequency[0, 0] = np.inf
@@ -52,7 +52,7 @@ def fractal(rng: np.random.Generator, height: int, width: int, slope: float) -> 
 
 
 def pack(color: Array, label: Array | int) -> Array:
-    """Joins colors [..., 3] in 0..255 and classes [...] into one uint32 a texel."""
+    """Pack colors [..., 3] in 0..255 and classes [...] into one uint32 per texel."""
     texels = np.empty((*color.shape[:-1], 4), dtype=np.uint8)
     texels[..., :3] = np.clip(color, 0, 255)
     texels[..., 3] = label
@@ -61,7 +61,7 @@ def pack(color: Array, label: Array | int) -> Array:
 
 @lru_cache(maxsize=1)
 def wall_atlas() -> Array:
-    """All walls, [T, L=3, R, K] uint32: base facades, new facades, then hedge, garden wall and roofs."""
+    """Return all walls [T, L=3, R, K] uint32: base facades, new facades, then hedge, garden wall and roofs."""
     walls = [_facade(style, index) for index, style in enumerate((*FACADES, *NEW_FACADES))]
     walls += [_plain_wall(color, index) for index, (color, _) in enumerate(PLAIN_WALLS)]
     labels = [BUILDING] * (len(FACADES) + len(NEW_FACADES))
@@ -75,7 +75,7 @@ def wall_atlas() -> Array:
 
 
 def _box(values: Array, rows: int, columns: int) -> Array:
-    """Mean over a window that wraps around; odd sizes keep it centerd."""
+    """Return the mean over a window with wrap-around; odd sizes keep it centerd."""
     for axis, size in ((0, rows), (1, columns)):
         if size > 1:
             padded = np.concatenate([values, np.take(values, range(size), axis=axis)], axis=axis)
@@ -88,7 +88,7 @@ def _box(values: Array, rows: int, columns: int) -> Array:
 
 
 def _facade(style: Facade, index: int) -> Array:
-    """One facade, row 0 at the ground [R, K, 3] float."""
+    """Return one facade, with row 0 at the ground [R, K, 3] float."""
     rng = np.random.default_rng((7, index))
     meters = (np.arange(WALL_PX) + 0.5) / WALL_PX_PER_M
     up, along = meters[:, None], meters[None]
@@ -127,7 +127,7 @@ def _facade(style: Facade, index: int) -> Array:
 
 
 def _ground_floor(wall: Array, style: Facade, rng: np.random.Generator, up: Array, along: Array) -> Array:
-    """Shops with awnings, or a door in every third bay."""
+    """Add shops with awnings, or a door in every third bay."""
     bay = np.floor(along / style.bay_m)
     in_bay = np.abs(along - (bay + 0.5) * style.bay_m)
     if style.shops:
@@ -147,7 +147,7 @@ def _ground_floor(wall: Array, style: Facade, rng: np.random.Generator, up: Arra
 
 
 def _plain_wall(color: tuple[int, int, int], index: int) -> Array:
-    """Hedges, garden walls and roofs: one color with a grain."""
+    """Return a hedge, garden wall or roof: one color with a grain."""
     rng = np.random.default_rng((8, index))
     grain = fractal(rng, WALL_PX, WALL_PX, 0.7)
     up = (np.arange(WALL_PX) + 0.5)[:, None] / WALL_PX_PER_M
@@ -158,9 +158,9 @@ def _plain_wall(color: tuple[int, int, int], index: int) -> Array:
 
 @lru_cache(maxsize=len(GROUNDS))
 def ground_atlas(style_index: int) -> Array:
-    """Ground of one style, [L=3, V=12, R=200, K=320] uint32.
+    """Return the ground of one style [L=3, V=12, R=200, K=320] uint32.
 
-    V counts crossing (plain, zebra, cross) times left side (paved, grass) times right side (paved, grass).
+    V indexes crossing (plain, zebra, cross) times left side (paved, grass) times right side (paved, grass).
     """
     style = GROUNDS[style_index]
     rng = np.random.default_rng((9, style_index))
@@ -183,7 +183,7 @@ def ground_atlas(style_index: int) -> Array:
 def _ground(
     style: GroundStyle, crossing: str, grass: tuple[bool, bool], along: Array, across: Array, fine: Array, coarse: Array
 ) -> tuple[Array, Array]:
-    """Colors [R, K, 3] and classes [R, K] of one piece of ground, seen from above."""
+    """Return colors [R, K, 3] and classes [R, K] of one kind of ground, seen from above."""
     side, half = np.abs(across), style.half_m
     shape = (along.shape[0], across.shape[1])
     grain = (1.0 + style.grain * fine + 0.05 * coarse)[..., None]
@@ -204,7 +204,7 @@ def _ground(
     color = np.where(paint[..., None], np.array([208, 206, 198]) * (1.0 + 0.08 * fine[..., None]), color)
 
     is_pavement = np.broadcast_to(side > half, shape)
-    if crossing == "cross":  # the side street: road from rim to rim
+    if crossing == "cross":  # the side street: road over the whole width
         is_pavement = is_pavement & (np.abs(along - 10) > 5.0)
     slabs = ((across % style.slab_m < 0.1) | (along % style.slab_m < 0.1)) if style.slab_m else np.zeros(shape, bool)
     pavement = np.array(style.pavement, dtype=float) * grain * np.where(slabs, 0.86, 1.0)[..., None]
@@ -223,7 +223,7 @@ def _ground(
 
 @lru_cache(maxsize=1)
 def crowns() -> Array:
-    """Tree crowns seen from the side, [NUM_CROWNS, CROWN_PX, CROWN_PX] uint32; 0 where there is no leaf."""
+    """Return tree crowns seen from the side [NUM_CROWNS, CROWN_PX, CROWN_PX] uint32; 0 without leaf."""
     return np.stack([_crown(index) for index in range(NUM_CROWNS)])
 
 
@@ -249,7 +249,7 @@ def _crown(index: int) -> Array:
 
 @lru_cache(maxsize=32)
 def panorama(light: Light, variant: int, rows: int) -> Array:
-    """Sky and the far skyline all around, [rows, PANORAMA_PX] uint32; the last row lies on the horizon."""
+    """Return a panorama of sky and skyline [rows, PANORAMA_PX] uint32; the last row is on the horizon."""
     rng = np.random.default_rng((11, variant))
     height = np.arange(rows, 0, -1)[:, None] / rows  # 1 at the top, 0 on the horizon
     low, top = np.array(light.sky_low, dtype=float), np.array(light.sky_top, dtype=float)
@@ -268,7 +268,7 @@ def panorama(light: Light, variant: int, rows: int) -> Array:
 
 
 def _skyline(rng: np.random.Generator) -> list[tuple[tuple[int, int, int], int, Array]]:
-    """Color, class and height per column of the far layers, farthest first; heights in a panorama of usual size."""
+    """Return color, class and height per column of the far layers, farthest first, in rows of the full panorama."""
     blocks = np.zeros(PANORAMA_PX)
     at = 0
     while at < PANORAMA_PX:

@@ -1,7 +1,7 @@
-"""What can stand or move on the generated street, as plain records.
+"""Records of the objects on the street.
 
-Axes: x to the right of the middle of the road, y up, z along the road; meters. In a `Scene` all x and z are relative to
-the camera. Bends are drawn, not built: at distance z the whole world is shifted sideways by bend * z^2.
+Axes: x to the right of the road's center, y up, z along the road, in meters. In a `Scene` all x and z are relative to
+the camera. Bends are applied during rendering: at distance z the world is shifted sideways by bend * z^2.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Literal
 from edgeai.collab.street.looks import CarShape, Color, Dress, Light
 
 FAR_M = 110.0
-"""How far things are drawn; the skyline is beyond."""
+"""Maximum distance of rendered objects; the skyline is beyond."""
 
 
 @dataclass(frozen=True)
 class Wall:
-    """A house, hedge or garden wall: a front along the road and the gable that closes it towards the camera."""
+    """A house, hedge or garden wall: a front along the road and a gable towards the camera."""
 
     x_m: float
     z0_m: float
@@ -27,10 +27,10 @@ class Wall:
     texture: int
     roof: int
     along_m: float
-    """Where its texture starts, so that it does not slide over the wall."""
+    """Offset of the texture along the wall, which keeps it fixed to the wall."""
     depth_m: float
     hipped: bool = False
-    """Its roof slopes on all four sides; else it ends at the neighbor's."""
+    """The roof slopes on all four sides; otherwise it ends at the neighboring house."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Car:
     x_m: float
     z_m: float
     heading: int
-    """1 drives away from the camera, -1 towards it."""
+    """1: away from the camera, -1: towards it."""
     shape: CarShape
     color: Color
     second: Color
@@ -74,13 +74,13 @@ class Person:
     skin: Color
     hair: Color
     stride: float
-    """Where in the step, radians."""
+    """Phase of the step in radians."""
     sideways: bool
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All there is to draw in one frame."""
+    """Content of one frame."""
 
     camera_z_m: float
     camera_x_m: float
@@ -94,14 +94,14 @@ class Scene:
     sun_side: int
     shadow: float
     reach: float
-    """Length of a shadow for each meter of height."""
+    """Length of a shadow per meter of height."""
     gain: float
     sky: int
-    """Which sky and skyline."""
+    """Index of sky and skyline."""
     ground: int
-    """Which road and pavement."""
+    """Index of the style of road and pavement."""
     cells: tuple[int, ...]
-    """Kind of ground of each cell from the camera's own on."""
+    """Kind of ground of each cell, starting with the camera's cell."""
     walls: tuple[Wall, ...]
     trees: tuple[Tree, ...]
     poles: tuple[Pole, ...]

@@ -1,8 +1,8 @@
-"""Where everything on the generated street is at a given time, seen from the car that drives through it.
+"""Positions of all objects on the street at a given time, relative to the driving camera.
 
-The street is endless and cut into cells whose content depends on (seed, number of the cell) alone, and whatever moves
-does so by a closed formula of time: any frame can be made without the ones before it, and a thing keeps its place, look
-and size for as long as it is seen.
+The street is endless and divided into cells whose content depends only on (seed, cell number). Motion is a closed
+formula of time. Any frame can be rendered without earlier ones, and an object keeps its place, looks and size while it
+is visible.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from edgeai.collab.street.looks import GROUNDS, LIGHTS
 from edgeai.collab.street.textures import CELL_M
 from edgeai.collab.street.things import FAR_M, Car, Person, Scene
 
-BEND_MAX = 0.0012  # 1/m; sharper, and a house at the inside of a bend would hide things that are drawn over it
+BEND_MAX = 0.0012  # 1/m; in sharper bends, inner houses would hide objects that are drawn over them
 _BENDS_M = (310.0, 170.0)
 _PERSON_FAR_M = 80.0
-_CLOSE_M = 40.0  # a walker is where its cell says when the camera is about this far away
+_CLOSE_M = 40.0  # distance of the camera at which a walker is at its cell's position
 _CROSSING_FROM_M = 46.0
-_CROSSING_SLOPE = 0.24  # meters to the side for each meter that the camera comes nearer
+_CROSSING_SLOPE = 0.24  # meters sideways per meter of approach
 _STEP_HZ = 0.9
 _ONCOMING_MPS = 9.0
 _ONCOMING_GAP_M = 32.0
@@ -36,9 +36,9 @@ class StreetWorld:
     """One street and the drive through it.
 
     Args:
-        seed: Everything about it.
-        speed_mps: How fast the camera drives, on average.
-        light: Key of LIGHTS, or "auto" to let the seed choose.
+        seed: Seed of the street.
+        speed_mps: Mean speed of the camera.
+        light: Key of LIGHTS, or "auto" for a choice by the seed.
     """
 
     def __init__(self, seed: int, *, speed_mps: float, light: str) -> None:
@@ -56,22 +56,22 @@ class StreetWorld:
         self._sky = int(rng.integers(_NUM_SKIES))
         self._gain = float(rng.uniform(0.9, 1.1))
         self._style = GROUNDS[self._ground]
-        self._lane_m = (self._style.half_m - 2.1) / 2  # beside the parked cars
+        self._lane_m = (self._style.half_m - 2.1) / 2  # next to the parked cars
         self._cell = lru_cache(maxsize=64)(self._make_cell)
 
     def scene(self, time_s: float, new_share: float) -> Scene:
-        """Everything in view.
+        """Return the scene in view.
 
         Args:
-            time_s: Since the start of the drive.
-            new_share: Share of houses, cars and people that have looks of the new set.
+            time_s: Time since the start of the drive.
+            new_share: Share of houses, cars and people with new looks.
         """
         p, t = self._phases, 2 * math.pi * time_s
         z = self._speed_mps * (time_s + 1.6 * math.sin(t / 23 + p[0]))
         x = self._lane_m + 0.25 * math.sin(t / 17 + p[1])
         turns = [2 * math.pi * z / length + phase for length, phase in zip(_BENDS_M, p[2:4], strict=True)]
         turned = sum(length * math.cos(turn) for length, turn in zip(_BENDS_M, turns, strict=True))
-        sunny = 0.5 + 0.5 * math.sin(t / 41 + p[6])  # 0 while a cloud hides the sun
+        sunny = 0.5 + 0.5 * math.sin(t / 41 + p[6])  # 0: the sun is behind a cloud
         first = math.floor(z / CELL_M)
         cells = [self._cell(number, new_share) for number in range(first - 1, first + int(FAR_M / CELL_M) + 1)]
         return Scene(
@@ -106,7 +106,7 @@ class StreetWorld:
         return make_cell(self._seed, number, self._style, new_share)
 
     def _cars(self, cells: Sequence[Cell], time_s: float, x: float, z: float, new_share: float) -> list[Car]:
-        """Parked cars, those that come towards the camera, and the one that drives ahead and is caught up with."""
+        """Return parked cars, oncoming cars, and the car ahead, which the camera approaches."""
         found = [replace(car, x_m=car.x_m - x, z_m=car.z_m - z) for cell in cells for car in cell.cars]
         moved = _ONCOMING_MPS * time_s
         first, last = math.ceil((z - 8 + moved) / _ONCOMING_GAP_M), math.floor((z + FAR_M + moved) / _ONCOMING_GAP_M)
@@ -117,7 +117,7 @@ class StreetWorld:
                 found.append(make_car(rng, -self._lane_m + rng.uniform(-0.3, 0.3) - x, at - z, -1, new_share))
         turn, phase = divmod(time_s / _AHEAD_PERIOD_S + self._phases[0], 1.0)
         rng = np.random.default_rng((self._seed, 4, int(turn) + OFFSET))
-        gap = 12.0 + 120.0 * (2 * phase - 1) ** 2 + 5.0 * rng.random()  # out of sight when the next one takes over
+        gap = 12.0 + 120.0 * (2 * phase - 1) ** 2 + 5.0 * rng.random()  # out of sight when the next car replaces it
         at_x = self._lane_m + rng.uniform(-0.2, 0.2) - x
         found.append(make_car(rng, at_x, gap, 1, new_share, braking=phase < 0.5))
         return [car for car in found if -6.0 < car.z_m < FAR_M]
@@ -127,7 +127,7 @@ class StreetWorld:
         for cell in cells:
             for person, speed in cell.people:
                 at_x, at_z = person.x_m, person.z_m
-                if math.isinf(speed):  # crosses as the camera comes near
+                if math.isinf(speed):  # crosses while the camera approaches
                     way = _CROSSING_SLOPE * max(0.0, _CROSSING_FROM_M - (at_z - z))
                     at_x -= math.copysign(way, person.x_m)
                 else:

@@ -1,5 +1,6 @@
 """Each strategy's rule, on the tiny system or on numbers worked out by hand."""
 
+import dataclasses
 import math
 from typing import get_args
 
@@ -175,6 +176,14 @@ def test_neurosurgeon_cuts_where_time_is_least(context):
     surgeon.on_sent(2000, 0.0, 1e5)
     assert isinstance(surgeon.route(0.5), Split)  # planned once a second
     assert surgeon.route(1.5) == EdgeFirst()
+
+
+def test_neurosurgeon_offloads_only_if_the_edge_is_slower_than_the_link(context):
+    """A round trip of 40 ms: a pass of 30 ms stays at the edge, one of 200 ms takes 40 + 20 ms through the cloud."""
+    fast = context("neurosurgeon", model=street_net(), size_px=(64, 96))
+    assert build_strategy(fast).route(0.0) == EdgeFirst()
+    route = build_strategy(dataclasses.replace(fast, pass_s=0.2)).route(0.0)
+    assert route == Split(0, 0.0, pytest.approx(0.02), 0)
 
 
 def test_cuts_hold_all_that_later_layers_need():
