@@ -16,7 +16,7 @@ STATE = "state.pt"
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Replaces the training state of a run atomically: a kill leaves the old file or the new one.
+    """Replace the training state of a run atomically: a kill leaves the old file or the new one.
 
     Args:
         folder: The run directory.
@@ -37,7 +37,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(folder: Path, *, device: str = "cpu") -> dict[str, Any] | None:
-    """Returns the training state of a run, or None if none was saved yet.
+    """Return the training state of a run, or None if none was saved yet.
 
     Args:
         folder: The run directory.
@@ -54,7 +54,7 @@ def load_state(folder: Path, *, device: str = "cpu") -> dict[str, Any] | None:
 
 @contextmanager
 def replacing_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """Yields a temporary folder for new versions of `names`, then moves them into `folder`, each atomically.
+    """Yield a temporary folder for new versions of `names`, then move them into `folder`, each atomically.
 
     Args:
         folder: The checkpoint folder; created if missing.
@@ -75,7 +75,7 @@ def replacing_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
 
 @contextmanager
 def _write_errors(path: Path) -> Iterator[None]:
-    """Turns the errors of a full disk into one that a person can act on."""
+    """Convert the errors of a full disk into an expected error with a hint."""
     from safetensors import SafetensorError
 
     try:
@@ -87,7 +87,7 @@ def _write_errors(path: Path) -> Iterator[None]:
 
 
 def check_finite(values: Sequence[float], *, step: int, last: Path, lr_key: str, lr: float) -> None:
-    """Stops training before a non-finite update is applied or saved.
+    """Stop training before a non-finite update is applied or saved.
 
     Args:
         values: Losses and gradient norms to check.
@@ -108,7 +108,7 @@ def check_finite(values: Sequence[float], *, step: int, last: Path, lr_key: str,
 
 
 def warmup_cosine(step: int, num_steps: int, *, lr: float, warmup_frac: float, min_lr_frac: float = 0.0) -> float:
-    """Returns the learning rate of a step: linear warm-up, then cosine decay.
+    """Return the learning rate of a step: linear warm-up, then cosine decay.
 
     Args:
         step: The optimizer step, from 0.

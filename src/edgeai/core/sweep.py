@@ -19,8 +19,8 @@ class Sweep:
     """The results and failures of a sweep's runs, each reported as soon as the run ends.
 
     Args:
-        num_runs: All runs of the sweep, those of earlier calls included.
-        metrics: The sweep's own; receives progress and one note per run.
+        num_runs: Number of runs of the sweep, including those of earlier calls.
+        metrics: Metrics of the sweep; receive progress and one note per run.
     """
 
     def __init__(self, num_runs: int, metrics: Metrics) -> None:
@@ -32,22 +32,22 @@ class Sweep:
 
     @property
     def num_ended(self) -> int:
-        """Runs that are done or failed."""
+        """Number of runs that are done or failed."""
         return len(self.results) + len(self.failures)
 
     def restore(self, name: str, result: Mapping[str, Any]) -> None:
-        """Adds a result of an earlier call."""
+        """Add a result of an earlier call."""
         self.results[name] = result
         self._show()
 
     def succeed(self, name: str, result: Mapping[str, Any], summary: str) -> None:
-        """Adds the result of a run that has just ended, with one line about it."""
+        """Add the result of a run that has just ended, with a one-line summary."""
         self.results[name] = result
         self._metrics.note(f"{name}: {summary}")
         self._show()
 
     def fail(self, name: str, message: str) -> None:
-        """Adds a run that has just failed."""
+        """Add the error of a run that has just failed."""
         self.failures[name] = message
         self._metrics.note(f"{name}: failed: {message}")
         self._show()
@@ -57,7 +57,7 @@ class Sweep:
 
 
 def all_failed(failures: Mapping[str, str], *, hint: str = "") -> EdgeAIError:
-    """Returns the error of a sweep without any result.
+    """Return the error of a sweep without any result.
 
     Args:
         failures: Error messages by run name, in the order in which the runs failed.
@@ -67,7 +67,7 @@ def all_failed(failures: Mapping[str, str], *, hint: str = "") -> EdgeAIError:
 
 
 def kept_report(folder: Path, cfg: Config) -> dict[str, Any] | None:
-    """Returns the report of an earlier run in this folder, or None if it has another config or is not done."""
+    """Return the report of an earlier run in this folder, or None if it has another config or is not done."""
     report, config, info = folder / "report.json", folder / "config.yaml", folder / "run.json"
     if not (report.exists() and config.exists()) or config.read_text(encoding="utf-8") != dump_config(cfg):
         return None
@@ -88,7 +88,7 @@ def child_run(
     threads: int | None,
     listener: Listener | None = None,
 ) -> Iterator[Run]:
-    """Yields one run of a sweep, created or reopened; an error in the block marks it as failed or interrupted.
+    """Yield one run of a sweep, created or reopened; an error in the block marks it as failed or interrupted.
 
     The block calls `Run.finish("done", report)` at its end.
 
