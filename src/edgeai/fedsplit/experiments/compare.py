@@ -1,4 +1,4 @@
-"""`edgeai fedsplit compare`: many runs beside each other, over processes, each kept as soon as it is done."""
+"""`edgeai fedsplit compare`: runs many variants in parallel processes and keeps each finished run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeai.core.checkpoint import STATE
 from edgeai.core.config import dump_config, load_config
@@ -27,16 +27,30 @@ class Job:
     """One run of a comparison."""
 
     name: str
-    """Of its folder: METHOD-CUT-PARTITION-SEED, as far as these vary."""
+    """Name of its folder: METHOD-CUT-PARTITION-SEED, omitting what does not vary."""
     label: str
-    """The same without the seed: what is averaged over seeds."""
+    """Name without the seed. Runs with the same label are averaged."""
     cfg: SimConfig
 
 
-def plan_compare(cfg: CompareConfig, folder: Path | None) -> tuple[list[Job], list[Job]]:
-    """All runs, and those of them that are still to be done."""
-    jobs = list(_jobs(cfg).values())
-    return jobs, [job for job in jobs if folder is None or kept_report(folder / job.name, job.cfg) is None]
+class ComparePlan(NamedTuple):
+    """Runs of a comparison."""
+
+    jobs: list[Job]
+    missing: list[Job]
+    """Runs without a report."""
+
+
+def plan_compare(cfg: CompareConfig, folder: Path | None) -> ComparePlan:
+    """Return all runs, and those that are not done yet.
+
+    Args:
+        cfg: The comparison.
+        folder: Its run directory; None if there is none yet.
+    """
+    jobs = _jobs(cfg)
+    missing = [job for job in jobs if folder is None or kept_report(folder / job.name, job.cfg) is None]
+    return ComparePlan(jobs, missing)
 
 
 def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
@@ -71,32 +85,52 @@ def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
     )
 
 
-def _jobs(cfg: CompareConfig) -> dict[str, Job]:
-    """By name; methods without a cut come once, whatever the cuts."""
-    from edgeai.fedsplit.methods.build import METHODS
+def _jobs(cfg: CompareConfig) -> list[Job]:
+    """Return one job per variant and seed."""
+    return [
+        Job(f"{variant.label}-{seed}".replace(" ", "-"), variant.label, variant.config(cfg.sim, seed))
+        for variant in _variants(cfg)
+        for seed in cfg.seeds
+    ]
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """One combination of method, cut and partition."""
+
+    label: str
+    method: Any
+    cut: Any
+    partition: Any
+
+    def config(self, base: SimConfig, seed: int) -> SimConfig:
+        """Return the config of a run of this variant."""
+        changes = {"method": self.method, "cut": self.cut, "partition": self.partition, "seed": seed}
+        return SimConfig.model_validate({**base.model_dump(), **_plain(changes)})
+
+
+def _variants(cfg: CompareConfig) -> Iterator[_Variant]:
+    """Yield all combinations; methods without a cut are combined with one cut only."""
+    from edgeai.fedsplit.methods.build import (
+        METHODS,  # imports torch, which a worker must not load before it ignores Ctrl-C
+    )
 
     cuts = cfg.cuts or (cfg.sim.cut,)
     partitions = cfg.partitions or (cfg.sim.partition,)
-    jobs: dict[str, Job] = {}
     for partition in partitions:
         for method in cfg.methods:
-            for cut in cuts if METHODS[method.kind].is_split else cuts[:1]:
-                named = [method.kind, *_options(method, cfg.methods)]
-                if len(cuts) > 1 and METHODS[method.kind].is_split:
-                    named.append(f"cut-{cut}")
+            is_split = METHODS[method.kind].is_split
+            for cut in cuts if is_split else cuts[:1]:
+                words = [method.kind, *_options(method, cfg.methods)]
+                if len(cuts) > 1 and is_split:
+                    words.append(f"cut-{cut}")
                 if len(partitions) > 1:
-                    named += [partition.kind, *_options(partition, partitions)]
-                label = " ".join(named)
-                for seed in cfg.seeds:
-                    changes = {"method": method, "cut": cut, "partition": partition, "seed": seed}
-                    one = SimConfig.model_validate({**cfg.sim.model_dump(), **_plain(changes)})
-                    name = f"{label}-{seed}".replace(" ", "-")
-                    jobs[name] = Job(name, label, one)
-    return jobs
+                    words += [partition.kind, *_options(partition, partitions)]
+                yield _Variant(" ".join(words), method, cut, partition)
 
 
 def _options(item: Any, items: tuple[Any, ...]) -> list[str]:
-    """What tells an item from others of its kind."""
+    """Return the options that distinguish an item from others of its kind."""
     alike = [other for other in items if other.kind == item.kind]
     if len(alike) == 1:
         return []

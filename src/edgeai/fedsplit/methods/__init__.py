@@ -1,1 +1,1 @@
-"""Training methods: the interface, shared steps, and one file a method in a folder for each family."""
+"""Training methods: the interface, shared building blocks, and one file per method in a folder per family."""

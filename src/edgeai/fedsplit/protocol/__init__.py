@@ -1,1 +1,1 @@
-"""What crosses between clients and server: messages, codecs, channels, and the two halves of a model."""
+"""Protocol between clients and server: messages, codecs, channels, transports, rounds, and both halves of a model."""

@@ -6,7 +6,7 @@ activations of the same name in the other direction: after top-k it is restricte
 remember; after FedLite the sender of the activations corrects it. Both directions are symmetric, so that a U-shaped
 model, which also sends activations down and gradients up, needs no special case.
 
-Legend: b samples, q values a sample, k of them kept.
+Legend: b samples, q values per sample, k of them kept.
 """
 
 from __future__ import annotations

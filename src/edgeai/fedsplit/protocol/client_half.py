@@ -189,7 +189,7 @@ class SplitClient(ClientHalf):
 
     role = "client"
     waits: ClassVar[bool] = True
-    """Whether the saved tensors are held while the server computes; False if no gradient comes back."""
+    """Whether the saved tensors are held while the server computes; False if the server sends no gradient."""
 
     def __init__(self, context: ClientContext, parts: Mapping[str, Part]) -> None:
         super().__init__(context, parts)

@@ -89,7 +89,7 @@ class Cutoff:
     """Which replies of a round count.
 
     Args:
-        num_wanted: The round ends when so many clients have delivered.
+        num_wanted: Number of delivered clients at which the round ends.
         limit_s: Virtual time of the deadline; infinite without one.
         lost: Clients whose final reply never arrives.
     """

@@ -1,1 +1,1 @@
-"""Simulated runs: virtual clock, byte ledger, devices, history and verification."""
+"""Simulation of a run: building it, the training loop, in-process devices, adaptive cuts, history and verification."""

@@ -1,4 +1,4 @@
-"""Virtual time as data flow: a job starts when its inputs are there and its processor or link is free.
+"""Virtual time as data flow: a job starts when its inputs have arrived and its processor or link is free.
 
 Each client's processor, each direction of its link and each lane of the server runs its jobs in the order in which they
 are submitted, one at a time. There are no ticks; a method only passes times on:
@@ -80,7 +80,7 @@ class Clock:
         Args:
             who: Number of the client, or SERVER.
             flops: FLOPs of the job. 0 takes no time and does not queue.
-            at_s: Time at which its inputs are there.
+            at_s: Time at which its inputs are available.
             label: Label in the Gantt chart.
             lane: Lane of the server; None takes the lane that is free first.
 

@@ -1,1 +1,1 @@
-"""Split learning methods: the model is divided between clients and server."""
+"""Split learning methods: the model is split between clients and server."""

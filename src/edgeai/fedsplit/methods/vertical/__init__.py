@@ -1,1 +1,1 @@
-"""Methods for data divided by features or along a sequence."""
+"""Methods for data split by features or along a sequence."""

@@ -1,6 +1,6 @@
 """Codec of one direction of a link, with gradients restricted by top-k of the other direction.
 
-Legend: b samples, q values a sample, k of them kept.
+Legend: b samples, q values per sample, k of them kept.
 """
 
 from __future__ import annotations

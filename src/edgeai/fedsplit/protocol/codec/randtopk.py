@@ -1,6 +1,6 @@
 """Randomised top-k (Zheng et al. 2023, "Reducing communication for split learning by randomized top-k sparsification").
 
-Legend: b samples, q values a sample, k kept, m of them not from the top.
+Legend: b samples, q values per sample, k kept, m of them not from the top.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def check_direction(cfg: Direction, num_values: int, way: Way) -> None:
     if num_values % cfg.num_subvectors:
         fitting = ", ".join(str(count) for count in _nearest_divisors(num_values, cfg.num_subvectors))
         raise UsageError(
-            f"codec.{way}: fedlite cannot cut the {num_values} values of a sample into "
+            f"codec.{way}: fedlite cannot split the {num_values} values of a sample into "
             f"num_subvectors = {cfg.num_subvectors} equal pieces",
             hint=f"the nearest codec.{way}.num_subvectors that fit: {fitting}",
         )

@@ -1,6 +1,6 @@
 """Top-k sparsification: the k values of each sample with the largest magnitude.
 
-Legend: b samples, q values a sample, k kept.
+Legend: b samples, q values per sample, k kept.
 """
 
 from __future__ import annotations

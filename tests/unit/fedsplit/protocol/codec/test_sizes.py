@@ -93,7 +93,7 @@ def test_refuses_more_values_than_there_are() -> None:
 
 def test_refuses_pieces_of_unequal_length() -> None:
     assert _refusal(CodecConfig(down=FedliteConfig(num_subvectors=100)), (1176,)) == (
-        "codec.down: fedlite cannot cut the 1176 values of a sample into num_subvectors = 100 equal pieces",
+        "codec.down: fedlite cannot split the 1176 values of a sample into num_subvectors = 100 equal pieces",
         "the nearest codec.down.num_subvectors that fit: 98, 147",
     )
     assert _refusal(CodecConfig(up=FedliteConfig(num_subvectors=2000)), (1176,))[1] == (
