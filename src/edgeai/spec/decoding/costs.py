@@ -1,6 +1,6 @@
-"""What drafting and verifying cost on this machine: measured once, then interpolated.
+"""Costs of drafting and verification on this machine: measured once, then interpolated.
 
-Source: cost model of speculative decoding, cycle = T_verify(nodes + 1) + T_draft(depth, width) + the rest; tokens per
+Source: cost model of speculative decoding, cycle = T_verify(nodes + 1) + T_draft(depth, width) + T_commit; tokens per
 second = accept_len / cycle.
 """
 
@@ -26,37 +26,37 @@ from edgeai.spec.target.sampling import Sampler
 
 VERIFY_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 WIDTHS = (1, 2, 4, 8)
-_CONTEXT = 256  # tokens before the timed pass: a chat in its middle
-_DEEP = 4  # levels of the longer of the two timed drafts
+_CONTEXT = 256  # tokens before the timed pass: the middle of a chat
+_DEEP = 4  # levels of the deeper of the two timed drafts
 K = TypeVar("K")
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds on one machine for one target and drafter."""
+    """Times in seconds on one machine for one target and drafter."""
 
     verify_s: Mapping[int, float]
-    """Verifying n tokens, the root included."""
+    """Verification of n tokens, including the root."""
     draft_first_s: Mapping[int, float]
-    """Drafting one level of that width; feeding the newly accepted tokens and re-ranking are part of it."""
+    """Drafting the first level by width, including the newly accepted tokens and re-ranking."""
     draft_level_s: Mapping[int, float]
-    """Every further level of that width."""
+    """Each further level by width."""
     commit_s: float
-    """Accepting a path and keeping its keys and values."""
+    """Acceptance of a path and KV-cache compaction."""
 
     @property
     def plain_s(self) -> float:
-        """One token of plain decoding."""
+        """Time of one token of plain decoding."""
         return self.verify_s[1] + self.commit_s
 
     def cycle_s(self, tree: TreeConfig) -> float:
-        """One speculative cycle with a full tree."""
+        """Return the time of one speculative cycle with a full tree."""
         width = min(self.draft_first_s, key=lambda known: (known < tree.top_k, abs(known - tree.top_k)))
         draft_s = self.draft_first_s[width] + (tree.depth - 1) * self.draft_level_s[width]
         return interpolate(self.verify_s, tree.nodes + 1) + draft_s + self.commit_s
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `from_json` reads it back."""
+        """Return plain data for `from_json`."""
         return {
             "verify_s": {str(size): seconds for size, seconds in self.verify_s.items()},
             "draft_first_s": {str(width): seconds for width, seconds in self.draft_first_s.items()},
@@ -66,10 +66,10 @@ class Costs:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Costs:
-        """See `to_json`.
+        """Restore the costs from the data of `to_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: The document is something else.
+            KeyError, TypeError, ValueError: The document does not describe costs.
         """
         curves = {
             name: {int(size): float(seconds) for size, seconds in document[name].items()}
@@ -79,7 +79,7 @@ class Costs:
 
 
 def interpolate(curve: Mapping[int, float], size: int) -> float:
-    """Read a measured curve between its points; beyond the last, the last slope goes on."""
+    """Interpolate a measured curve linearly; beyond the last point, extrapolate with the last slope."""
     if size in curve:
         return curve[size]
     sizes = sorted(curve)
@@ -89,10 +89,14 @@ def interpolate(curve: Mapping[int, float], size: int) -> float:
 
 
 def measure_costs(target: Target, drafter: Drafter, *, repeats: int = 7) -> Costs:
-    """Time the parts of a cycle: the best of several interleaved rounds, so that other load shifts all alike."""
+    """Measure the parts of a cycle: the fastest of several interleaved rounds, so that other load affects all
+    equally.
+    """
     target = target.with_aux_layers(drafter.aux_layers)
     draft_s = _time_drafts(target, drafter, repeats)
-    first_s = list(accumulate((draft_s[1, width] for width in WIDTHS), max))  # wider is never cheaper but for noise
+    first_s = list(
+        accumulate((draft_s[1, width] for width in WIDTHS), max)
+    )  # a wider draft is cheaper only by measurement noise
     levels_s = accumulate((draft_s[_DEEP, width] - draft_s[1, width] for width in WIDTHS), max, initial=0.0)
     return Costs(
         verify_s=measure_verify(target, repeats=repeats),
@@ -106,17 +110,17 @@ def measure_costs(target: Target, drafter: Drafter, *, repeats: int = 7) -> Cost
 def measure_verify(
     target: Target, sizes: Sequence[int] = VERIFY_SIZES, *, context: int = _CONTEXT, repeats: int = 7
 ) -> dict[int, float]:
-    """Time T(n): one target pass over n tokens behind a context, in seconds.
+    """Measure T(n): the time of one target pass over n tokens after a context, in seconds.
 
     Args:
-        target: The model.
+        target: Target to measure.
         sizes: Values of n.
-        context: Tokens before them; less if the model allows less.
-        repeats: Interleaved rounds, of which the fastest counts.
+        context: Tokens before them, reduced to what the model allows.
+        repeats: Number of interleaved rounds, of which the fastest counts.
     """
     context = min(context, target.shape.max_positions - max(sizes))
     cache = target.new_cache(context + max(sizes))
-    cache.lengths[0] = context  # zeros in place of real keys cost the same
+    cache.lengths[0] = context  # zeros cost the same as real keys
     calls = {}
     for size in sizes:
         tree = build_tree(range(size), range(-1, size - 1), [0.0] * size)
@@ -126,7 +130,7 @@ def measure_verify(
 
 
 def _time_drafts(target: Target, drafter: Drafter, repeats: int) -> dict[tuple[int, int], float]:
-    """Seconds to propose trees of (depth, width), after one token was accepted."""
+    """Measure the time to propose trees of each (depth, width) after one accepted token."""
     width = target.shape.hidden_size * len(target.aux_layers)
     context = min(_CONTEXT, target.shape.max_positions // 2)
     features = torch.randn(context, width, device=target.device, dtype=target.dtype)
@@ -136,7 +140,7 @@ def _time_drafts(target: Target, drafter: Drafter, repeats: int) -> dict[tuple[i
     def draft(depth: int, top_k: int) -> None:
         drafter.propose(1, TreeConfig(nodes=8, depth=depth, top_k=top_k))
         drafter.accept([1], features[:1])
-        if depth * top_k == _DEEP * WIDTHS[-1]:  # the last of a round: start over before the text grows too long
+        if depth * top_k == _DEEP * WIDTHS[-1]:  # the last of a round: restart before the text grows too long
             drafter.start(ids, features)
 
     calls = {(d, k): partial(draft, d, k) for d in (1, _DEEP) for k in WIDTHS}
@@ -145,7 +149,7 @@ def _time_drafts(target: Target, drafter: Drafter, repeats: int) -> dict[tuple[i
 
 @torch.inference_mode()
 def _time_commit(target: Target, repeats: int) -> float:
-    """Seconds to accept one draft token that does not sit next to the root, and keep it."""
+    """Measure the time to accept and commit one draft token that is not next to the root."""
     tree = build_tree([0, 1, 2], [-1, 0, 0], [0.0, -1.0, -2.0])
     logits = torch.zeros(3, target.shape.vocab_size, device=target.device)
     logits[0, 2] = 1.0

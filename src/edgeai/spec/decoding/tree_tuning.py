@@ -1,14 +1,14 @@
-"""`tree: auto`: the tree with the best predicted speed on this machine, or plain decoding where no tree pays.
+"""`tree: auto`: choose the tree with the highest predicted speed on this machine, or plain decoding if none is faster.
 
-Two measurements are combined. Costs (`costs.py`) are timings of this machine. Acceptance is found by replay: the target
-answers a few prompts plainly; then, at every position of these known texts, the drafter draws one wide tree, and the
-part of the text that the tree spells is what verification would have accepted there. A narrower, shallower or smaller
-tree is a part of the wide one (the dynamic tree keeps the most confident nodes), so one replay tells the accept_len of
-every shape, by stepping through the texts as decoding would: accept, jump behind the bonus token, accept again. A model
-of independent per-rank acceptance would underestimate, because it cannot know that the tree follows the confident
-branches. Sampled decoding works alike: the replayed text is then a sample, and a draft is accepted if it spells it.
+Two measurements are combined. Costs (`costs.py`) are timings of this machine. Acceptance is measured by replay: the
+target answers a few prompts with plain decoding; then the drafter proposes one wide tree at every position of these
+texts, and the path of the tree that matches the text is what verification would accept there. A narrower, shallower or
+smaller tree is a part of the wide one (the dynamic tree keeps the most confident nodes), so one replay gives the
+accept_len of every shape, by stepping through the texts like decoding: accept, continue after the bonus token, accept
+again. A model of independent per-rank acceptance would underestimate, because it ignores that the tree follows the
+confident branches. The same holds for sampled decoding: the replayed text is then a sample.
 
-`choose_tree` is pure: a server can call it again with costs and acceptance of its own.
+`choose_tree` is pure: a server can call it with its own costs and acceptance.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.data.prompts import builtin_prompts
 from edgeai.spec.decoding.costs import WIDTHS, Costs, measure_costs
 from edgeai.spec.decoding.decode import generate_ids
-from edgeai.spec.decoding.generation import TreeChoice
+from edgeai.spec.decoding.generation import TreeChoice, accept_len
 from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.protocol import Target
 
 MIN_SPEEDUP = 1.05
-"""Predicted gain below which plain decoding is kept: predictions are no better than this."""
+"""Minimum predicted gain of a tree over plain decoding: about the accuracy of the predictions."""
 WIDE = TreeConfig(nodes=64, depth=8, top_k=WIDTHS[-1])
-"""The tree of which all candidates are parts."""
+"""The wide tree, of which all candidates are parts."""
 _NODES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 19, 23, 31, 39, 47, 59, 63)
 _NUM_PROMPTS = 6
 _NUM_TOKENS = 64
@@ -47,17 +47,17 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What the drafter saw ahead at one position of a known text."""
+class WideDraft:
+    """The wide tree drafted at one position of a known text."""
 
     tree: DraftTree
     path: tuple[int, ...]
-    """Rows of the tree that spell the text, without the root."""
+    """Rows of the tree that match the text, without the root."""
 
     def path_ranks(self, top_k: int) -> Iterator[tuple[int, list[int]]]:
-        """For each depth from 1 to WIDE.depth: places of the path's nodes among those a tree of this width has.
+        """Yield for each depth from 1 to WIDE.depth the ranks of the path's nodes within a tree of this width.
 
-        A tree of n nodes accepts as many tokens as there are places below n.
+        A tree with n nodes accepts as many tokens as there are ranks below n.
         """
         order = _narrow(self.tree, top_k)
         depths = self.tree.depths.tolist()
@@ -70,12 +70,12 @@ class Sight:
 def choose_tree(
     costs: Costs, accept_lens: Mapping[TreeConfig, float], *, min_speedup: float = MIN_SPEEDUP
 ) -> TreeChoice:
-    """The candidate with the most tokens per second; of equals, the first.
+    """Choose the candidate with the most tokens per second; on ties, the first.
 
     Args:
-        costs: Seconds of the parts of a cycle.
-        accept_lens: Tokens per cycle that each candidate would have.
-        min_speedup: Predicted gain over plain decoding that a tree must reach.
+        costs: Times of the parts of a cycle.
+        accept_lens: Predicted accept_len of each candidate.
+        min_speedup: Minimum predicted speed of a tree relative to plain decoding.
     """
     best = max(accept_lens, key=lambda tree: accept_lens[tree] / costs.cycle_s(tree))
     cycle_s = costs.cycle_s(best)
@@ -91,7 +91,7 @@ def choose_tree(
 
 
 def candidates() -> list[TreeConfig]:
-    """Every shape considered, small ones first; shapes whose levels cannot fill their nodes are left out."""
+    """Return all candidate shapes, small ones first, without those whose levels cannot fill their nodes."""
     return [
         TreeConfig(nodes=nodes, depth=depth, top_k=top_k)
         for nodes in _NODES
@@ -102,7 +102,7 @@ def candidates() -> list[TreeConfig]:
 
 
 @torch.inference_mode()
-def replay(
+def draft_along_answers(
     target: Target,
     drafter: Drafter,
     prompts: Sequence[Sequence[int]],
@@ -111,18 +111,18 @@ def replay(
     max_tokens: int,
     metrics: Metrics,
 ) -> list[list[Sight]]:
-    """Let the target answer prompts plainly and draft at every position of the answers.
+    """Answer prompts with plain decoding and draft the wide tree at every position of the answers.
 
     Args:
-        target: The model.
-        drafter: Whose acceptance is wanted.
-        prompts: Token ids, chat template applied.
-        sampling: How answers are sampled.
-        max_tokens: Most tokens per answer.
-        metrics: Told about progress.
+        target: Target that writes the answers.
+        drafter: Drafter to measure.
+        prompts: Prompts as token ids, with the chat template applied.
+        sampling: Sampling of the answers.
+        max_tokens: Maximum number of tokens per answer.
+        metrics: Receiver of progress.
 
     Returns:
-        One list per answer, in order of position; positions too near the end to judge the deepest draft are left out.
+        One list per answer, in order of position, without positions too close to the end for the deepest draft.
     """
     context = min(target.shape.max_positions, 2048)
     with_features = target.with_aux_layers(drafter.aux_layers)
@@ -141,30 +141,28 @@ def replay(
         for position in range(len(ids), len(text) - WIDE.depth):
             tree = drafter.propose(text[position], WIDE)
             ahead = text[position + 1 : position + 1 + WIDE.depth]
-            record.append(Sight(tree, tuple(tree.follow(ahead)[1:])))
+            record.append(WideDraft(tree, tuple(tree.follow(ahead)[1:])))
             drafter.accept([text[position]], features[position : position + 1])
         records.append(record)
     metrics.progress("replaying answers", len(prompts), len(prompts), unit="prompt")
     return records
 
 
-def predict_accept_lens(records: Sequence[Sequence[Sight]], trees: Sequence[TreeConfig]) -> dict[TreeConfig, float]:
-    """Tokens per cycle that each tree would have had on the replayed texts; 1 where there was no text."""
-    tokens, cycles = dict.fromkeys(trees, 0), dict.fromkeys(trees, 0)
+def predict_accept_lens(records: Sequence[Sequence[WideDraft]], trees: Sequence[TreeConfig]) -> dict[TreeConfig, float]:
+    """Return the accept_len that each tree would have on the replayed texts; 1 without any text."""
+    counts: dict[TreeConfig, list[int]] = {tree: [] for tree in trees}
     for record in records:
         places: dict[tuple[int, int], list[list[int]]] = {}
         for top_k in {tree.top_k for tree in trees}:
-            for sight in record:
-                for depth, ranks in sight.path_ranks(top_k):
+            for draft in record:
+                for depth, ranks in draft.path_ranks(top_k):
                     places.setdefault((top_k, depth), []).append(ranks)
         for tree in trees:
             position = 0
             while position < len(record):
-                step = 1 + bisect_left(places[tree.top_k, tree.depth][position], tree.nodes)
-                tokens[tree] += step
-                cycles[tree] += 1
-                position += step
-    return {tree: tokens[tree] / cycles[tree] if cycles[tree] else 1.0 for tree in trees}
+                counts[tree].append(1 + bisect_left(places[tree.top_k, tree.depth][position], tree.nodes))
+                position += counts[tree][-1]
+    return {tree: accept_len(counts[tree]) for tree in trees}
 
 
 def tune(
@@ -175,14 +173,14 @@ def tune(
     metrics: Metrics,
     prompts: Sequence[Sequence[int]] | None = None,
 ) -> TreeChoice:
-    """Measure, or read what was measured before for the same model, drafter, format and machine; then choose.
+    """Choose a tree from measurements, which are cached by model, drafter, number format and machine.
 
     Args:
-        target: The model.
-        drafter: The drafter.
-        sampling: Temperature and cuts decide how much is accepted.
-        metrics: Told about progress and the outcome.
-        prompts: Token ids to replay; None takes built-in prompts. Given ones are measured anew.
+        target: Target.
+        drafter: Drafter to tune for.
+        sampling: Sampling, which influences acceptance.
+        metrics: Receiver of progress and the outcome.
+        prompts: Prompts to replay, as token ids, measured without the cache; None uses built-in prompts.
     """
     measured = measure(target, drafter, sampling=sampling, metrics=metrics, prompts=prompts)
     choice = choose_tree(*measured)
@@ -198,13 +196,15 @@ def measure(
     metrics: Metrics,
     prompts: Sequence[Sequence[int]] | None = None,
 ) -> tuple[Costs, dict[TreeConfig, float]]:
-    """What `tune` chooses by: costs, and tokens per cycle of every candidate. Arguments as there."""
+    """Return the measurements for `tune`: costs, and the accept_len of every candidate. See `tune` for the
+    arguments.
+    """
     path = assets.cache_dir() / "tune" / f"{_key(target, drafter, sampling)}.json"
     measured = _read(path) if prompts is None else None
     if measured is None:
         metrics.note("tree: auto: timing this machine and replaying a few answers (once per model and head)")
         costs = measure_costs(target, drafter)
-        records = replay(
+        records = draft_along_answers(
             target, drafter, prompts or _prompts(target), sampling=sampling, max_tokens=_NUM_TOKENS, metrics=metrics
         )
         measured = costs, predict_accept_lens(records, candidates())
@@ -212,18 +212,20 @@ def measure(
             try:
                 _write(path, *measured)
             except OSError as error:
-                metrics.note(f"tree: auto: cannot keep the measurement, the next run repeats it: {error}")
+                metrics.note(f"tree: auto: cannot save the measurement, so the next run repeats it: {error}")
     return measured
 
 
 def _prompts(target: Target) -> list[list[int]]:
     encode, render = target.tokenizer.encode, target.tokenizer.render
-    chosen = builtin_prompts()[2::3][:_NUM_PROMPTS]  # those a bench with its default 16 of 24 prompts does not ask
+    chosen = builtin_prompts()[2::3][
+        :_NUM_PROMPTS
+    ]  # prompts that a bench with its default 16 of 24 prompts does not use
     return [encode(render([{"role": "user", "content": prompt.turns[0]}], open_answer=True)) for prompt in chosen]
 
 
 def _key(target: Target, drafter: Drafter, sampling: SamplingConfig) -> str:
-    """Everything that a measurement depends on, as a short hash."""
+    """Return a short hash of everything that a measurement depends on."""
     is_cuda = target.device.type == "cuda"
     machine = torch.cuda.get_device_name(target.device) if is_cuda else platform.processor() or platform.machine()
     parts = (
@@ -247,7 +249,7 @@ def _write(path: Path, costs: Costs, accept_lens: Mapping[TreeConfig, float]) ->
 
 
 def _read(path: Path) -> tuple[Costs, dict[TreeConfig, float]] | None:
-    """An earlier measurement; None if there is none or it is damaged."""
+    """Return an earlier measurement; None if there is none or it is damaged."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         rows = document["accept_lens"]
@@ -258,7 +260,7 @@ def _read(path: Path) -> tuple[Costs, dict[TreeConfig, float]] | None:
 
 
 def _narrow(tree: DraftTree, top_k: int) -> list[int]:
-    """Rows that a tree drawn with this top_k would have, the root left out, most confident first."""
+    """Return the rows that a tree drafted with this top_k would have, without the root, most confident first."""
     parents, depths = tree.parents.tolist(), tree.depths.tolist()
     ranks = tree.ranks()
     order = sorted(range(1, tree.size), key=ranks.__getitem__)

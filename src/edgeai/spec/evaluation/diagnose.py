@@ -1,15 +1,15 @@
-"""`edgeai spec diagnose`: what a head's trees do beside the greedy path that token losses train.
+"""`edgeai spec diagnose`: compare tree acceptance with greedy-chain acceptance, and the head's calibration.
 
-While speculative decoding answers prompts, the greedy path (the head's first choice at every level, as deep as the
-tree) is drafted as well and held against what the target then wrote. The text is the target's own either way, so both
-are judged in every cycle by the same continuation.
+While speculative decoding answers prompts, the greedy chain (the head's first choice at every level, with the depth of
+the tree) is drafted as well and compared with the target's text. The text does not depend on the drafts, so tree and
+chain are evaluated in every cycle on the same continuation.
 
 Definitions, over the cycles whose tree had its full depth:
-- pruned: the tree does not hold the whole greedy path;
-- same path: the tree's accepted draft tokens are those of the greedy path that the target wrote;
-- accept_len of the greedy path: 1 + its tokens up to the first that the target did not write, mean;
-- predicted acceptance at depth d: sum over the tree's nodes at d of the head's probability of the path to them, mean;
-  measured: share of cycles in which one of them was accepted.
+- pruned: the tree does not contain the whole greedy chain;
+- same path: the tree's accepted draft tokens are those of the greedy chain that match the text;
+- accept_len of the greedy chain: mean of 1 + its tokens before the first that differs from the text;
+- predicted acceptance at depth d: mean of the sum, over the tree's nodes at d, of the head's probability of the path to
+  them; measured: share of cycles in which one of them was accepted.
 
 Source: GTO, arXiv 2509.22134, reports the first three; the definitions are ours.
 """
@@ -37,29 +37,29 @@ from edgeai.spec.target.loading import load_target
 
 
 @dataclass(frozen=True)
-class Cycle:
-    """One proposal."""
+class DraftedCycle:
+    """Drafts of one cycle."""
 
     position: int
-    """Of the root among the generated tokens."""
+    """Index of the root among the generated tokens."""
     tree: DraftTree
     greedy: tuple[int, ...]
-    """Tokens of the greedy path below the root."""
+    """Tokens of the greedy chain below the root."""
 
 
 class Recorder:
-    """A drafter that notes what it proposes and what a second one with the same head would propose as a chain.
+    """A drafter that records its trees, and the greedy chains of a second drafter with the same head.
 
     Args:
-        drafter: Proposes the trees.
-        chain: Proposes the greedy paths.
-        tree: Proposals of a smaller depth, at the end of a text, are not noted.
+        drafter: Drafter of the trees.
+        chain: Drafter of the greedy chains.
+        tree: Shape of the trees; smaller ones, at the end of a text, are not recorded.
     """
 
     def __init__(self, drafter: Drafter, chain: Drafter, tree: TreeConfig) -> None:
         self._drafter, self._chain, self._tree = drafter, chain, tree
         self.name, self.aux_layers, self.vocabulary = drafter.name, drafter.aux_layers, drafter.vocabulary
-        self.cycles: list[Cycle] = []
+        self.cycles: list[DraftedCycle] = []
         self._position = 0
 
     def start(self, ids: Sequence[int], features: Tensor) -> None:
@@ -73,7 +73,7 @@ class Recorder:
         draft = self._drafter.propose(root, tree)
         greedy = self._chain.propose(root, TreeConfig(nodes=tree.depth, depth=tree.depth, top_k=1))
         if tree.depth == self._tree.depth:
-            self.cycles.append(Cycle(self._position, draft, tuple(greedy.tokens.tolist()[1:])))
+            self.cycles.append(DraftedCycle(self._position, draft, tuple(greedy.tokens.tolist()[1:])))
         return draft
 
     def accept(self, tokens: Sequence[int], features: Tensor) -> None:
@@ -84,31 +84,32 @@ class Recorder:
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What came of one cycle."""
+class CycleOutcome:
+    """Acceptance in one cycle."""
 
     is_pruned: bool
     greedy_len: int
-    """Tokens of the greedy path that the target wrote."""
+    """Tokens of the greedy chain that match the text."""
     tree_len: int
+    """Accepted draft tokens of the tree."""
     predicted: tuple[float, ...]
-    """By depth."""
+    """Predicted acceptance by depth."""
 
 
-def judge(cycle: Cycle, ids: Sequence[int], depth: int) -> Sight:
-    """Hold a cycle against the answer.
+def judge(cycle: DraftedCycle, ids: Sequence[int], depth: int) -> CycleOutcome:
+    """Compare the drafts of a cycle with the answer.
 
     Args:
-        cycle: What was proposed.
-        ids: All generated tokens; the target's, so the tokens behind the root are what it wrote next.
-        depth: Of the tree.
+        cycle: Drafts of the cycle.
+        ids: All generated tokens.
+        depth: Depth of the tree.
     """
     written = ids[cycle.position + 1 :]
     greedy_len = 0
     while greedy_len < min(len(cycle.greedy), len(written)) and cycle.greedy[greedy_len] == written[greedy_len]:
         greedy_len += 1
     probs, depths = cycle.tree.scores.double().exp().numpy(), cycle.tree.depths.numpy()
-    return Sight(
+    return CycleOutcome(
         is_pruned=cycle.tree.num_accepted(cycle.greedy) < len(cycle.greedy),
         greedy_len=greedy_len,
         tree_len=cycle.tree.num_accepted(written),
@@ -117,11 +118,15 @@ def judge(cycle: Cycle, ids: Sequence[int], depth: int) -> Sight:
 
 
 def run_diagnose(cfg: DiagnoseConfig, run: Run) -> DiagnoseReport:
-    """Answer prompts speculatively and compare the trees with the greedy path.
+    """Answer prompts speculatively and compare the trees with the greedy chain.
+
+    Args:
+        cfg: Configuration of the run.
+        run: Run with its device and metrics.
 
     Raises:
-        UsageError: No such model, head or prompts; a prompt that does not fit the context.
-        EdgeAIError: Nothing to compare, because every answer ended at once.
+        UsageError: The model, head or prompts do not exist, or a prompt does not fit the context.
+        EdgeAIError: No cycle had a full tree, because all answers ended too early.
     """
     prompts = select(load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
     target = load_target(cfg.target, device=run.device, metrics=run.metrics)
@@ -132,7 +137,7 @@ def run_diagnose(cfg: DiagnoseConfig, run: Run) -> DiagnoseReport:
     for ids in encoded:
         check_room(target, len(ids), cfg.context)
     recorder = Recorder(drafter, chain, cfg.tree)
-    sights: list[Sight] = []
+    outcomes: list[CycleOutcome] = []
     for number, ids in enumerate(encoded):
         run.metrics.progress("answering", number, len(encoded), unit="prompt")
         answer = generate_ids(
@@ -144,28 +149,28 @@ def run_diagnose(cfg: DiagnoseConfig, run: Run) -> DiagnoseReport:
             max_tokens=cfg.max_tokens,
             context=cfg.context,
         )
-        sights += [judge(cycle, answer.ids, cfg.tree.depth) for cycle in recorder.cycles]
+        outcomes += [judge(cycle, answer.ids, cfg.tree.depth) for cycle in recorder.cycles]
     run.metrics.progress("answering", len(encoded), len(encoded), unit="prompt")
-    if not sights:
+    if not outcomes:
         raise EdgeAIError(
             f"no answer was long enough for a tree of depth {cfg.tree.depth}",
             hint="raise max_tokens, lower tree.depth or give other prompts",
         )
-    return _report(cfg, drafter.name, len(prompts), sights)
+    return _report(cfg, drafter.name, len(prompts), outcomes)
 
 
-def _report(cfg: DiagnoseConfig, drafter: str, num_prompts: int, sights: Sequence[Sight]) -> DiagnoseReport:
-    tree_lens = np.array([sight.tree_len for sight in sights])
-    greedy_lens = np.array([sight.greedy_len for sight in sights])
-    predicted = np.array([sight.predicted for sight in sights]).mean(0).tolist()
+def _report(cfg: DiagnoseConfig, drafter: str, num_prompts: int, outcomes: Sequence[CycleOutcome]) -> DiagnoseReport:
+    tree_lens = np.array([outcome.tree_len for outcome in outcomes])
+    greedy_lens = np.array([outcome.greedy_len for outcome in outcomes])
+    predicted = np.array([outcome.predicted for outcome in outcomes]).mean(0).tolist()
     return DiagnoseReport(
         target=cfg.target.model,
         drafter=drafter,
         tree=cfg.tree.model_dump(),
         temperature=cfg.sampling.temperature,
         num_prompts=num_prompts,
-        num_cycles=len(sights),
-        pruned_frac=float(np.mean([sight.is_pruned for sight in sights])),
+        num_cycles=len(outcomes),
+        pruned_frac=float(np.mean([outcome.is_pruned for outcome in outcomes])),
         same_path_frac=float((tree_lens == greedy_lens).mean()),
         greedy_accept_len=1.0 + float(greedy_lens.mean()),
         tree_accept_len=1.0 + float(tree_lens.mean()),

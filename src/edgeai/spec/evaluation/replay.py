@@ -1,13 +1,13 @@
-"""The accept_len that speculative decoding would have on text that the target wrote once.
+"""Replay: the accept_len that speculative decoding would have on answers the target has already written.
 
-Verification draws the target's token once per level and walks on while it is a child in the tree (`verify.py`), so the
-text comes out the same whatever is drafted. Held against a text that is there already, greedy or sampled, the cycles
-therefore follow from the text and the head's trees alone: the first token is the root, accepted is the longest path of
-the tree that the text spells, and the token behind it is the next root. One set of texts serves any number of heads,
-which are compared on the same tokens, and the target is needed once for the features.
+Verification samples the target's token once per level and continues while it is a child in the tree (`verify.py`), so
+the text does not depend on the drafts. For an existing text, greedy or sampled, the cycles therefore follow from the
+text and the head's trees alone: the first token is the root, the longest path of the tree that matches the text is
+accepted, and the token after it is the next root. One set of texts serves any number of heads, which are compared on
+the same tokens; the target is needed once, for the features.
 
-All texts advance together, a cycle of each at a time, so that the head drafts only where a cycle begins and still at
-many places at once.
+All texts advance together, one cycle each at a time, so that the head drafts only at the starts of cycles but at many
+positions at once.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from edgeai.spec.target.protocol import Target
 
 @dataclass(frozen=True)
 class Passage:
-    """An answer and the text in front of it."""
+    """An answer and the text before it."""
 
     ids: Sequence[int]
-    """The text [T], at least to the answer's end."""
+    """Tokens of the text [T], at least up to the end of the answer."""
     features: Tensor
-    """The target's [T, F]; those of the answer's last token are not needed."""
+    """Target features [T, F]; those of the answer's last token are not needed."""
     begin: int
-    """First token of the answer, at least 1."""
+    """Position of the answer's first token, at least 1."""
     end: int
+    """Position after the answer's last token."""
     max_tokens: int
     """Maximum number of answer tokens in decoding, which limits the depth of the last drafts."""
 
@@ -47,7 +48,13 @@ class Passage:
 
 
 def passages(conversation: Conversation, features: Tensor, max_tokens: int) -> list[Passage]:
-    """The answers of a conversation, written with this limit or, where they are longer, with their own length."""
+    """Return the answers of a conversation.
+
+    Args:
+        conversation: Text with answers of the target.
+        features: Target features of the text [T, F].
+        max_tokens: Limit with which the answers were written; longer answers use their own length.
+    """
     return [
         Passage(conversation.ids, features, max(begin, 1), end, max(max_tokens, end - max(begin, 1)))
         for begin, end in conversation.answers
@@ -56,12 +63,12 @@ def passages(conversation: Conversation, features: Tensor, max_tokens: int) -> l
 
 
 def replay(layer: HeadLayer, target: Target, texts: Sequence[Passage], tree: TreeConfig) -> list[tuple[int, ...]]:
-    """Tokens emitted by each cycle of decoding these answers, as in `Generation.accept_counts`.
+    """Return the tokens emitted by each cycle of decoding these answers, as in `Generation.accept_counts`.
 
     Args:
-        layer: The head; it must fit the target.
-        target: Wrote the answers. Lends its rotary tables and number of positions.
-        texts: What it wrote.
+        layer: Head that matches the target.
+        target: Target that wrote the answers; only its rotary tables and number of positions are used.
+        texts: Answers of the target.
         tree: Largest tree per cycle.
     """
     keys = [TextKeys(layer, target, text.ids, text.features, text.end - 1) for text in texts]

@@ -7,7 +7,15 @@ from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding import tree_tuning as tune_module
 from edgeai.spec.decoding.costs import Costs
 from edgeai.spec.decoding.decode import generate_ids
-from edgeai.spec.decoding.tree_tuning import WIDE, Sight, candidates, choose_tree, predict_accept_lens, replay, tune
+from edgeai.spec.decoding.tree_tuning import (
+    WIDE,
+    WideDraft,
+    candidates,
+    choose_tree,
+    draft_along_answers,
+    predict_accept_lens,
+    tune,
+)
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.ngram import Ngram
 from edgeai.spec.draft.tree import build_tree
@@ -84,7 +92,7 @@ def test_a_narrower_tree_is_found_in_the_wide_one():
     #   0 -> 1 (-1)  -> 3 (-1.5) -> 5 (-1.6)
     #     -> 2 (-2)  -> 4 (-2.1)
     wide = build_tree([9, 1, 2, 3, 4, 5], [-1, 0, 0, 1, 2, 3], [0.0, -1.0, -2.0, -1.5, -2.1, -1.6])
-    sight = Sight(wide, path=(2, 4))
+    sight = WideDraft(wide, path=(2, 4))
     places = {depth: ranks for depth, ranks in sight.path_ranks(top_k=2) if depth <= 3}
     # order of confidence: 1, 3, 5, 2, 4; within depth 1: 1, 2; within depth 2: 1, 3, 2, 4
     assert places == {1: [1], 2: [2, 3], 3: [3, 4]}
@@ -96,16 +104,18 @@ def test_a_narrower_tree_expands_fewer_nodes_of_each_level():
     #     -> 2 (-2) -> 5 (-2.1) -> 6 (-2.2)
     wide = build_tree([9, 1, 2, 3, 4, 5, 6], [-1, 0, 0, 1, 1, 2, 5], [0.0, -1.0, -2.0, -1.1, -1.2, -2.1, -2.2])
     # with two per level, 3 and 4 are expanded and 5 is not: its child 6 would not be drawn
-    assert dict(Sight(wide, path=(2, 5, 6)).path_ranks(top_k=2))[3] == [3, 4]
-    assert dict(Sight(wide, path=(2, 5, 6)).path_ranks(top_k=3))[3] == [3, 4, 5]
+    assert dict(WideDraft(wide, path=(2, 5, 6)).path_ranks(top_k=2))[3] == [3, 4]
+    assert dict(WideDraft(wide, path=(2, 5, 6)).path_ranks(top_k=3))[3] == [3, 4, 5]
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingConfig(temperature=1.0, seed=5)], ids=["greedy", "sampled"])
 def test_replay_predicts_what_decoding_does(small_vocab_target, make_head, sampling):
-    """The same cycles, tree by tree, up to the last positions, which replay leaves out."""
+    """The same cycles, tree by tree, up to the last positions, which draft_along_answers leaves out."""
     model, prompt = small_vocab_target, [5, 6, 7, 2]
     head = make_head(model, draft_vocab=10)
-    records = replay(model, Eagle3(head, model, name="x"), [prompt], sampling=sampling, max_tokens=120, metrics=SILENT)
+    records = draft_along_answers(
+        model, Eagle3(head, model, name="x"), [prompt], sampling=sampling, max_tokens=120, metrics=SILENT
+    )
     assert len(records[0]) > 60
     accept_lens = []
     for shape in (tree(1, 1, 1), tree(4, 4, 1), tree(5, 3, 2), tree(8, 3, 4), tree(20, 5, 4), tree(30, 4, 8)):
@@ -120,7 +130,7 @@ def test_replay_predicts_what_decoding_does(small_vocab_target, make_head, sampl
             context=160,
         )
         counts, emitted = [], 0
-        for count in got.accept_counts:  # the cycles whose root replay has seen
+        for count in got.accept_counts:  # the cycles whose root draft_along_answers has seen
             if emitted >= len(records[0]):
                 break
             counts.append(count)
@@ -134,13 +144,13 @@ def test_replay_predicts_what_decoding_does(small_vocab_target, make_head, sampl
 def test_replay_of_prompt_lookup(small_vocab_target):
     model, prompt = small_vocab_target, [5, 6, 7, 2]
     drafter = Ngram(max_ngram=3, min_ngram=1)
-    records = replay(model, drafter, [prompt], sampling=GREEDY, max_tokens=120, metrics=SILENT)
+    records = draft_along_answers(model, drafter, [prompt], sampling=GREEDY, max_tokens=120, metrics=SILENT)
     lens = predict_accept_lens(records, candidates())
     assert 1.0 <= min(lens.values()) < max(lens.values())
 
 
 def test_no_text_predicts_plain_decoding(target, make_head):
-    records = replay(
+    records = draft_along_answers(
         target, Eagle3(make_head(target), target, name="x"), [[5] * 155], sampling=GREEDY, max_tokens=9, metrics=SILENT
     )
     assert records == []

@@ -12,7 +12,7 @@ from edgeai.spec.config.draft import Eagle3Draft, TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding import decode
 from edgeai.spec.draft.tree import build_tree
-from edgeai.spec.evaluation.diagnose import Cycle, Sight, judge, run_diagnose
+from edgeai.spec.evaluation.diagnose import CycleOutcome, DraftedCycle, judge, run_diagnose
 from edgeai.spec.training.train import run_train
 
 TREE = TreeConfig(nodes=5, depth=3, top_k=3)
@@ -55,9 +55,9 @@ HALF = build_tree([9, 3, 4, 5], [-1, 0, 0, 1], [0.0, *torch.tensor([0.5, 0.25, 0
 )
 def test_one_cycle_by_hand(written, greedy_len, tree_len):
     """Predicted: 1/2 + 1/4 at depth 1, 1/4 at depth 2, nothing below."""
-    sight = judge(Cycle(2, HALF, (3, 5, 7)), [0, 0, 9, *written], 3)
-    assert sight == Sight(True, greedy_len, tree_len, pytest.approx((0.75, 0.25, 0.0)))
-    assert not judge(Cycle(0, HALF, (3, 5)), [9], 2).is_pruned
+    sight = judge(DraftedCycle(2, HALF, (3, 5, 7)), [0, 0, 9, *written], 3)
+    assert sight == CycleOutcome(True, greedy_len, tree_len, pytest.approx((0.75, 0.25, 0.0)))
+    assert not judge(DraftedCycle(0, HALF, (3, 5)), [9], 2).is_pruned
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
