@@ -1,7 +1,7 @@
-"""Training text: the target itself writes every answer, and on request the prompts too.
+"""Training answers: written by the target itself, and kept in a file.
 
-A draft head learns the distribution of its target, so text by anyone else teaches it the wrong thing. Answers are
-decoded in a continuous batch, appended to a JSONL file as they finish, and taken from there by a later run.
+A draft head learns the distribution of its target, so text from other sources is the wrong training data. Answers are
+decoded in a continuous batch and appended to a JSONL file as they finish, which later runs reuse.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from edgeai.spec.target.protocol import Target, Tokenizer
 
 MIN_PROMPT_CHARS = 8
 _SENTINEL = "\u2063user\u2063"
-_ANSWER = "\u2063answer\u2063"  # stands for an answer while a template is rendered
+_ANSWER = "\u2063answer\u2063"  # placeholder for an answer while a template is rendered
 PROMPT_TEMPERATURE = 0.8  # at 1.0 a small model's prompts drift into noise, lower ones repeat each other
 
 
 def write_conversations(
     target: Target, config: DataConfig, *, path: Path, seed: int, metrics: Metrics
 ) -> list[Conversation]:
-    """Collect prompts, let the target answer them, and keep the result in `path`.
+    """Collect prompts, let the target answer them, and append the conversations to a file.
 
-    Conversations already in the file are not written again, so an interrupted run goes on where it was.
+    Conversations already in the file are not generated again, so that an interrupted run can be continued.
 
     Args:
-        target: Writes prompts (if asked to) and answers.
-        config: Where prompts come from and how answers are sampled.
-        path: JSONL file, appended to.
-        seed: Together with a conversation's number it decides every draw.
-        metrics: Receives progress.
+        target: Target that writes the answers and, if configured, prompts.
+        config: Source of the prompts and sampling of the answers.
+        path: JSONL file to append to.
+        seed: Seed of the run; each conversation's generator is seeded with it and the conversation's number.
+        metrics: Receiver of progress.
 
     Returns:
         All conversations in a fixed order.
 
     Raises:
-        UsageError: There is not one usable prompt, or `data.max_len` is more than the target takes.
-        EdgeAIError: The disk is full; what was written stays.
+        UsageError: There is no usable prompt, or `data.max_len` exceeds the target's limit.
+        EdgeAIError: The disk is full; conversations written so far are kept.
     """
     if config.max_len > target.shape.max_positions:
         raise UsageError(
-            f"data.max_len {config.max_len} is more than the {target.shape.max_positions} tokens {target.name} takes",
+            f"data.max_len {config.max_len} exceeds the {target.shape.max_positions} tokens that {target.name} allows",
             hint=f"set data.max_len to {target.shape.max_positions} or less",
         )
     prompts = given_prompts(config)
@@ -98,7 +98,9 @@ class _Store:
     def __init__(self, path: Path, done: dict[str, Conversation], *, total: int, metrics: Metrics) -> None:
         self.path, self.done, self.total, self.metrics = path, done, total, metrics
         self.num_tokens = sum(c.num_answer_tokens for c in done.values())
-        if path.exists():  # drop a torn last line before appending, in place: a kill must not lose the others
+        if (
+            path.exists()
+        ):  # drop an incomplete last line before appending; in place, so that a kill does not lose the others
             os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
     def add(self, conversation: Conversation) -> None:
@@ -115,10 +117,10 @@ class _Store:
 
 
 def _next_prompt(tokenizer: Tokenizer, conversation: Conversation, turns: Sequence[str], turn: int) -> tuple[int, ...]:
-    """Token ids up to the opened answer of this turn.
+    """Return the token ids up to the start of the answer of this turn.
 
-    Earlier answers keep the very ids that the target wrote: tokenising their text again might cut them differently.
-    Only what the template puts behind the last of them is rendered.
+    Earlier answers keep the ids written by the target, because tokenizing their text again might split it differently.
+    Only the part of the template after the last of them is rendered.
     """
     messages: list[dict[str, str]] = []
     for text in turns[:turn]:
@@ -129,6 +131,6 @@ def _next_prompt(tokenizer: Tokenizer, conversation: Conversation, turns: Sequen
         return tuple(tokenizer.encode(rendered))
     after = tokenizer.encode(rendered.rsplit(_ANSWER, 1)[1])
     last = conversation.ids[-1]
-    if last in tokenizer.eos_ids and after[0] == last:  # the target closed its answer itself
+    if last in tokenizer.eos_ids and after[0] == last:  # the target wrote the end token itself
         after = after[1:]
     return (*conversation.ids, *after)

@@ -17,31 +17,35 @@ from edgeai.spec.target.protocol import Target, Tokenizer
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """One sequence to be continued."""
+    """A text to continue."""
 
     key: int
+    """Identifier for the caller."""
     prompt: tuple[int, ...]
+    """Token ids of the text."""
     max_new: int
+    """Maximum number of new tokens."""
     temperature: float
     seed: tuple[int, ...]
+    """Seed of the job's own random number generator."""
 
 
 def decode_jobs(
     target: Target, jobs: Sequence[DecodeJob], *, batch: int, on_done: Callable[[DecodeJob, list[int]], None]
 ) -> None:
-    """Continue many sequences at once; a finished one hands its place to the next.
+    """Continue many texts in a continuous batch: a finished sequence is replaced by the next job.
 
-    Each sequence draws from its own generator, so its text does not depend on who shares the batch (up to rounding).
+    Each job has its own random number generator, so its text does not depend on the other jobs (up to rounding).
 
     Args:
-        target: Writes the text.
-        jobs: Taken shortest first.
-        batch: Sequences decoded together.
-        on_done: Called with the job and its new tokens (the end token included if there was one).
+        target: Target that writes the texts.
+        jobs: Jobs, processed shortest first.
+        batch: Maximum number of sequences decoded together.
+        on_done: Callback for each finished job and its new tokens, including an end-of-text token.
     """
     if not jobs:
         return
-    # neighbours of equal length waste least attention
+    # neighbors of similar length waste the least attention
     waiting = sorted(jobs, key=lambda job: len(job.prompt) + job.max_new)
     capacity = max(len(job.prompt) + job.max_new for job in waiting) + 1
     batch = min(batch, len(waiting))
@@ -82,7 +86,9 @@ def _choose(
     tokens: Tensor,
     written: list[list[int]],
 ) -> None:
-    """Pick the next token of these rows: argmax at temperature 0, else by inverse CDF from one uniform draw a row."""
+    """Sample the next token of these rows: argmax at temperature 0, otherwise inverse CDF with one uniform draw
+    each.
+    """
     temperatures = torch.tensor([job.temperature for row in rows if (job := slots[row])], device=logits.device)
     chosen = logits.argmax(-1)
     warm = temperatures > 0
@@ -102,7 +108,7 @@ def _finish(
     written: list[list[int]],
     on_done: Callable[[DecodeJob, list[int]], None],
 ) -> list[bool]:
-    """Hand out finished sequences and free their rows; returns which rows go on."""
+    """Report finished sequences and free their rows; returns which rows are still active."""
     for row, job in enumerate(slots):
         if job and (len(written[row]) >= job.max_new or written[row][-1] in tokenizer.eos_ids):
             slots[row] = None

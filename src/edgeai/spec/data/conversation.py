@@ -24,25 +24,25 @@ class Conversation:
     ids: tuple[int, ...]
     """Token ids of the whole conversation, template included."""
     answers: tuple[tuple[int, int], ...]
-    """Half-open ranges of `ids` that the target wrote: only these count in the loss."""
+    """Half-open ranges of `ids` written by the target; only these count in the loss."""
     temperature: float
 
     def to_json(self) -> str:
-        """One JSONL line."""
+        """Return the conversation as a JSONL line."""
         record = {"id": self.id, "temperature": self.temperature, "answers": self.answers, "ids": self.ids}
         return json.dumps(record, separators=(",", ":"))
 
     @property
     def num_answer_tokens(self) -> int:
-        """Tokens the target wrote."""
+        """Number of tokens written by the target."""
         return sum(end - begin for begin, end in self.answers)
 
 
 def load_conversations(path: Path) -> list[Conversation]:
-    """Read a file of `write_conversations`, gzipped or not. A torn last line (the writer was killed) is dropped.
+    """Read a file of `write_conversations`, gzipped or not. An incomplete last line (of a killed run) is dropped.
 
     Raises:
-        UsageError: Missing file, or a line that is no conversation.
+        UsageError: The file is missing, or a line is not a conversation.
     """
     if not path.is_file():
         raise UsageError(f"no such answers file: {path}", hint="leave data.answers empty to let the target write them")
@@ -57,7 +57,7 @@ def load_conversations(path: Path) -> list[Conversation]:
             found.append(_from_record(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"{path}:{number}: no conversation: {error}", hint="write the file with `edgeai spec train`"
+                f"{path}:{number}: not a conversation: {error}", hint="write the file with `edgeai spec train`"
             ) from error
     return found
 
@@ -66,26 +66,27 @@ def _from_record(record: Any) -> Conversation:
     ids = tuple(map(int, record["ids"]))
     spans = tuple((int(begin), int(end)) for begin, end in record["answers"])
     if not all(0 <= begin < end <= len(ids) for begin, end in spans):
-        raise ValueError(f"an answer lies outside of the {len(ids)} tokens")
+        raise ValueError(f"an answer is outside the {len(ids)} tokens")
     return Conversation(str(record["id"]), ids, spans, float(record["temperature"]))
 
 
 def check_answers(path: Path, conversations: Sequence[Conversation], target: Target) -> None:
-    """Refuse text that this target cannot have written.
+    """Check that this target can have written the text.
 
     Raises:
-        UsageError: A conversation is too long for the target or holds tokens that it does not have.
+        UsageError: A conversation is too long for the target or contains tokens outside its vocabulary.
     """
     hint = "give answers written by this target, or leave data.answers empty to let it write them"
     for conversation in conversations:
         length, highest = len(conversation.ids), max(conversation.ids, default=0)
         if length > target.shape.max_positions:
             raise UsageError(
-                f"{path}: {conversation.id} has {length} tokens, {target.name} takes {target.shape.max_positions}",
+                f"{path}: {conversation.id} has {length} tokens, {target.name} allows {target.shape.max_positions}",
                 hint=hint,
             )
         if highest >= target.shape.vocab_size:
             raise UsageError(
-                f"{path}: {conversation.id} holds token {highest}, {target.name} has {target.shape.vocab_size} tokens",
+                f"{path}: {conversation.id} contains token {highest}, "
+                f"{target.name} has {target.shape.vocab_size} tokens",
                 hint=hint,
             )

@@ -1,4 +1,4 @@
-"""What a bench asks: user turns with their history, the same for every decoder."""
+"""User turns of a bench with their history, the same for every decoder."""
 
 from __future__ import annotations
 
@@ -14,19 +14,31 @@ from edgeai.spec.target.protocol import Target
 
 @dataclass(frozen=True)
 class Ask:
-    """One user turn, ready to be answered."""
+    """One user turn with its history."""
 
     prompt: str
     turn: int
     ids: tuple[int, ...]
+    """Token ids with the chat template applied."""
 
     @property
     def key(self) -> tuple[str, int]:
+        """Prompt and turn."""
         return self.prompt, self.turn
 
 
 class Dialogues:
-    """All turns of all prompts. Later ones follow plain decoding's first answers: every decoder is asked the same."""
+    """All turns of all prompts. Later turns follow the first answers of plain decoding, so that all decoders get the
+    same.
+
+    Args:
+        cfg: Number of turns and context.
+        target: Target whose tokenizer and limits are used.
+        prompts: Prompts of the bench.
+
+    Raises:
+        UsageError: A first turn does not fit the context.
+    """
 
     def __init__(self, cfg: BenchConfig, target: Target, prompts: Sequence[Prompt]) -> None:
         self._tokenizer, self._prompts, self._max_turns = target.tokenizer, prompts, cfg.max_turns
@@ -40,15 +52,15 @@ class Dialogues:
 
     @property
     def num_turns(self) -> int:
-        """Turns to be answered, unless a dialogue outgrows the context."""
+        """Number of turns to answer, unless a dialogue exceeds the context."""
         return sum(min(len(prompt.turns), self._max_turns) for prompt in self._prompts)
 
     def first_turns(self) -> Iterator[Ask]:
-        """The first turn of every prompt."""
+        """Return the first turn of every prompt."""
         return (self._ask(prompt, 0) for prompt in self._prompts)
 
     def turns(self) -> Iterator[Ask]:
-        """Every turn, each to be answered before the next is asked for. A dialogue that outgrows the context ends."""
+        """Yield every turn; each must be answered before the next. A dialogue that exceeds the context ends."""
         for prompt in self._prompts:
             for turn in range(min(len(prompt.turns), self._max_turns)):
                 ask = self._ask(prompt, turn)
@@ -57,7 +69,7 @@ class Dialogues:
                 yield ask
 
     def answered(self, ask: Ask, text: str) -> None:
-        """Take down plain decoding's answer; the first one stays."""
+        """Record an answer of plain decoding; the first one is kept."""
         self._answers.setdefault(ask.key, text)
 
     def _ask(self, prompt: Prompt, turn: int) -> Ask:

@@ -1,6 +1,6 @@
-"""What the target computes about training text: features, final states and its own choice at every position.
+"""Target features of training text: auxiliary features, final states and greedy choice at every position.
 
-Cached, they are written once as safetensors shards and read back row by row; online, they are recomputed for each
+Cached features are written once as safetensors shards and read row by row; online features are recomputed for each
 batch.
 
 Shapes: B sequences, T positions, H hidden.
@@ -33,14 +33,19 @@ SHARD_TOKENS = 65536
 
 
 class FeatureSource(Protocol):
-    """Gives the training batch of some conversations."""
+    """Source of training batches."""
 
     def batch(self, numbers: Sequence[int]) -> TrainBatch:
-        """Batch of the conversations with these numbers."""
+        """Return the batch of the conversations with these numbers."""
 
 
 class OnlineFeatures:
-    """Runs the target for every batch."""
+    """Runs the target for every batch.
+
+    Args:
+        target: Target to train for.
+        conversations: Training texts.
+    """
 
     def __init__(self, target: Target, conversations: Sequence[Conversation]) -> None:
         self._target = target
@@ -55,7 +60,13 @@ class OnlineFeatures:
 
 
 class CachedFeatures:
-    """Reads shards written by `cache_features`."""
+    """Reads shards written by `cache_features`.
+
+    Args:
+        folder: Folder with the shards and index.json.
+        conversations: Texts of which the features were computed.
+        device: Device of the batches.
+    """
 
     def __init__(self, folder: Path, conversations: Sequence[Conversation], device: torch.device) -> None:
         self._conversations = conversations
@@ -75,7 +86,7 @@ class CachedFeatures:
         for row, number in enumerate(numbers):
             file, start = self._places[number]
             length = len(self._conversations[number].ids)
-            # opened anew each time: a mapping kept open would count every page ever read as our memory
+            # opened for each read: an open mapping would count all pages read so far as memory of this process
             with safe_open(file, framework="pt") as shard:
                 for name in ("features", "hidden", "best"):
                     part = shard.get_slice(name)[start : start + length]
@@ -93,12 +104,12 @@ class CachedFeatures:
 
 
 def cache_bytes(target: Target, conversations: Sequence[Conversation]) -> int:
-    """Disk space the cached features of these conversations take."""
+    """Return the disk space of the cached features of these conversations."""
     return sum(len(c.ids) for c in conversations) * bytes_per_token(target)
 
 
 def bytes_per_token(target: Target) -> int:
-    """Disk space of one token's features, final state and choice."""
+    """Return the disk space of one token's features, final state and greedy choice."""
     width = (len(target.aux_layers) + 1) * target.shape.hidden_size
     return width * torch.finfo(target.dtype).bits // 8 + 4
 
@@ -106,21 +117,21 @@ def bytes_per_token(target: Target) -> int:
 def cache_features(
     target: Target, conversations: Sequence[Conversation], *, folder: Path, batch_tokens: int, metrics: Metrics
 ) -> CachedFeatures:
-    """Run the target once over all conversations and store the result; finished shards are kept on a second call.
+    """Compute the features of all conversations once and store them; existing shards are reused.
 
-    Several processes may do so in one folder at once: shards and index appear whole, and what the others have finished
-    is not computed again.
+    Several processes may use one folder at once: shards and index are replaced atomically, and shards finished by other
+    processes are not computed again.
 
     Args:
-        target: The model to be drafted for.
-        conversations: Their order decides what is in which shard.
-        folder: Receives shards and index.json.
-        batch_tokens: Tokens per target pass.
-        metrics: Receives progress.
+        target: Target to train for.
+        conversations: Texts; their order determines the content of the shards.
+        folder: Folder for the shards and index.json.
+        batch_tokens: Maximum number of tokens per target pass.
+        metrics: Receiver of progress.
 
     Raises:
-        UsageError: The folder holds features of other text, another target or other layers.
-        EdgeAIError: The disk is full; finished shards stay.
+        UsageError: The folder contains features of other text, another target or other layers.
+        EdgeAIError: The disk is full; finished shards are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_torn_shards(folder)
@@ -128,7 +139,7 @@ def cache_features(
     found = _origin_of(folder)
     if found not in ("", origin):
         raise UsageError(
-            f"{folder} holds features of other text, another target or other layers",
+            f"{folder} contains features of other text, another target or other layers",
             hint="set data.features_dir to another folder, or leave it empty",
         )
     layout, total = _shard_members(conversations), sum(len(c.ids) for c in conversations)
@@ -138,7 +149,7 @@ def cache_features(
         for number, (members, begins) in enumerate(zip(layout, starts, strict=True))
     ]
     index = json.dumps({"fingerprint": origin, "shards": shards})
-    unknown = not found and any(folder.glob("*.safetensors"))  # nobody says what of: they are computed again
+    unknown = not found and any(folder.glob("*.safetensors"))  # shards of unknown origin are computed again
     if not unknown:
         write_whole(folder / "index.json", index)
     done = 0
@@ -153,7 +164,7 @@ def cache_features(
 
 
 def fingerprint(target: Target, conversations: Sequence[Conversation]) -> str:
-    """Short hash of all that features depend on: the target, its layers and number format, and the text in order."""
+    """Return a short hash of everything features depend on: target, layers, number format and text in order."""
     digest = hashlib.sha256(repr((target.fingerprint, tuple(target.aux_layers), str(target.dtype))).encode())
     for conversation in conversations:
         digest.update(repr((conversation.id, conversation.ids)).encode())
@@ -161,7 +172,7 @@ def fingerprint(target: Target, conversations: Sequence[Conversation]) -> str:
 
 
 def _origin_of(folder: Path) -> str:
-    """The fingerprint in a folder's index; "" if there is none."""
+    """Return the fingerprint in a folder's index; "" if there is none."""
     try:
         return str(json.loads((folder / "index.json").read_text(encoding="utf-8")).get("fingerprint", ""))
     except (FileNotFoundError, ValueError):
@@ -182,7 +193,7 @@ def _save_shard(tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def _remove_torn_shards(folder: Path) -> None:
-    """What processes that are gone have left half written."""
+    """Remove incomplete shards of processes that no longer run."""
     for partial in folder.glob("*.partial"):
         owner = partial.stem.rpartition(".")[2]
         if not (owner.isdigit() and is_alive(int(owner))):
@@ -190,7 +201,7 @@ def _remove_torn_shards(folder: Path) -> None:
 
 
 def _shard_members(conversations: Sequence[Conversation]) -> list[list[int]]:
-    """Cut the conversations into runs of about SHARD_TOKENS."""
+    """Split the conversations into shards of about SHARD_TOKENS."""
     shards: list[list[int]] = [[]]
     size = 0
     for number, conversation in enumerate(conversations):
@@ -203,7 +214,7 @@ def _shard_members(conversations: Sequence[Conversation]) -> list[list[int]]:
 
 
 def _shard_tensors(target: Target, conversations: Sequence[Conversation], batch_tokens: int) -> dict[str, Tensor]:
-    """Features of a shard's conversations, end to end in their order; computed in batches of equal length."""
+    """Compute the concatenated features of a shard's conversations, in batches of similar length."""
     parts: list[tuple[Tensor, Tensor, Tensor] | None] = [None] * len(conversations)
     order = sorted(range(len(conversations)), key=lambda n: len(conversations[n].ids))
     for members in pack_in_order(conversations, order, batch_tokens):

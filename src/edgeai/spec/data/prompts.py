@@ -1,6 +1,6 @@
 """Prompt files: MT-Bench/Spec-Bench, GSM8K and ShareGPT records, as JSONL or a JSON array, or plain text lines.
 
-Only what a person asked is kept; the target writes every answer itself.
+Only user turns are read; the target writes all answers.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _FORMATS = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a person asks in one conversation."""
+    """User turns of one conversation."""
 
     id: str
-    """File name and line (or place in the array) counted from one, such as "mt_bench.jsonl:3"."""
+    """File name and line (or array index) from one, such as "mt_bench.jsonl:3"."""
     source: str
-    """Name of the file it came from, or "built-in"."""
+    """Name of the prompt file, or "built-in"."""
     turns: tuple[str, ...]
     """User messages in order, never empty."""
 
@@ -39,15 +39,14 @@ def load_prompts(path: str | Path) -> list[Prompt]:
     """Read a prompt file.
 
     Args:
-        path: As given, or below the data folder named by EDGEAI_DATA. `.txt` is read as one prompt a line, `.json` and
-            `.jsonl` as records; other names go by their first character.
+        path: Prompt file, also relative to the data folder EDGEAI_DATA. `.txt` files have one prompt per line, `.json`
+            and `.jsonl` files have records; the format of other files is detected from the first character.
 
     Returns:
-        At least one prompt. ShareGPT conversations in which nobody asks anything (published dumps have some) are left
-        out.
+        At least one prompt. ShareGPT conversations without a user turn (which occur in published files) are skipped.
 
     Raises:
-        UsageError: No such file, no prompts in it, or a line that is no prompt; names file and line.
+        UsageError: The file is missing, has no prompts, or has a line that is not a prompt; names file and line.
     """
     file = data_path(str(path))
     try:
@@ -62,18 +61,18 @@ def load_prompts(path: str | Path) -> list[Prompt]:
     else:
         found = _from_lines(text, file.name)
     if not found:
-        raise UsageError(f"{file} holds no prompts", hint=_FORMATS)
+        raise UsageError(f"{file} contains no prompts", hint=_FORMATS)
     return found
 
 
 def builtin_prompts() -> list[Prompt]:
-    """The prompts that come with the package, varied in task and length; written for this project."""
+    """Return the prompts shipped with the package, of varied task and length; written for this project."""
     text = importlib.resources.files("edgeai.spec.data").joinpath(_BUILTIN).read_text(encoding="utf-8")
     return _from_lines(text, "built-in")
 
 
 def select(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """Take `count` prompts evenly spaced over the file, so that sorted categories are all met; all if it has fewer."""
+    """Return `count` prompts evenly spaced over the file, to cover sorted categories; all if there are fewer."""
     count = min(count, len(prompts))
     return [prompts[index * len(prompts) // count] for index in range(count)]
 
@@ -90,7 +89,7 @@ def _from_lines(text: str, source: str) -> list[Prompt]:
 
 
 def _line_entries(file: Path, text: str) -> Iterator[tuple[str, int, Any]]:
-    """(where, number, record) of every line; JSON strings may hold U+2028, so only newlines end a line."""
+    """Yield (location, number, record) of every line; JSON strings may contain U+2028, so only newlines end a line."""
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -110,7 +109,7 @@ def _array_entries(file: Path, text: str) -> Iterator[tuple[str, int, Any]]:
 
 
 def _from_record(file: Path, where: str, number: int, record: Any) -> Iterator[Prompt]:
-    """The prompt of one record, or nothing for a conversation without a user turn."""
+    """Yield the prompt of one record, or nothing for a conversation without a user turn."""
     if not isinstance(record, Mapping):
         raise UsageError(f"{where}: expected an object, found {type(record).__name__}", hint=_FORMATS)
     if "turns" in record:
@@ -131,16 +130,16 @@ def _from_record(file: Path, where: str, number: int, record: Any) -> Iterator[P
 
 def _texts(where: str, field: str, values: Any) -> tuple[str, ...]:
     if not isinstance(values, list):
-        raise UsageError(f"{where}: {field} is no list", hint=_FORMATS)
+        raise UsageError(f"{where}: {field} is not a list", hint=_FORMATS)
     for value in values:
         if not isinstance(value, str) or not value.strip():
-            raise UsageError(f"{where}: {field} holds something else than text", hint=_FORMATS)
+            raise UsageError(f"{where}: {field} contains a value that is not text", hint=_FORMATS)
     return tuple(values)
 
 
 def _user_texts(where: str, field: str, messages: Any, role: str, content: str) -> tuple[str, ...]:
     if not isinstance(messages, list) or not all(isinstance(m, Mapping) and role in m for m in messages):
-        raise UsageError(f"{where}: {field} is no list of objects with '{role}' and '{content}'", hint=_FORMATS)
+        raise UsageError(f"{where}: {field} is not a list of objects with '{role}' and '{content}'", hint=_FORMATS)
     asked = [m.get(content) for m in messages if m[role] in _USER_ROLES]
     return _texts(where, f"{field}.{content}", [text for text in asked if text != ""])
 

@@ -19,13 +19,13 @@ _SENTINEL = "\u2063user\u2063"
 
 
 def given_prompts(config: DataConfig) -> list[Prompt]:
-    """Prompts of the files a config names."""
+    """Return the prompts of the files in a config."""
     prompts: list[Prompt] = []
     used: set[str] = set()
     for name in config.prompts:
         found = load_prompts(name)
         source = found[0].source
-        while source in used:  # files of one name in several folders
+        while source in used:  # files of the same name in several folders
             source += "+"
         used.add(source)
         prompts += (replace(p, id=f"{source}:{p.id}") for p in select(found, config.max_prompts or len(found)))
@@ -33,14 +33,26 @@ def given_prompts(config: DataConfig) -> list[Prompt]:
 
 
 def self_prompts(target: Target, config: DataConfig, path: Path, seed: int, metrics: Metrics) -> list[Prompt]:
-    """Let the target write user turns; unfinished, tiny and repeated ones are dropped."""
+    """Let the target generate user turns and keep them in a file; unfinished, very short and repeated ones are dropped.
+
+    Args:
+        target: Target that writes the prompts.
+        config: Number of prompts and limits.
+        path: File of the prompts; if it exists, it is read instead.
+        seed: Seed of the run.
+        metrics: Receiver of progress.
+
+    Raises:
+        UsageError: There is no room for prompts, or none is usable.
+    """
     if path.exists():
         return list(load_prompts(path))
     opening = tuple(target.tokenizer.encode(open_user_turn(target.tokenizer)))
     room = config.max_len - config.max_answer_tokens - len(opening) - 8
     if room < 8:
         raise UsageError(
-            f"data.max_len {config.max_len} leaves no room for prompts beside answers of {config.max_answer_tokens}",
+            f"data.max_len {config.max_len} leaves no room for prompts in addition to answers of "
+            f"{config.max_answer_tokens}",
             hint="raise data.max_len or lower data.max_answer_tokens",
         )
     texts: dict[int, str] = {}
@@ -59,8 +71,8 @@ def self_prompts(target: Target, config: DataConfig, path: Path, seed: int, metr
     kept = [text for text in unique if len(text) >= MIN_PROMPT_CHARS]
     if not kept:
         raise UsageError(
-            "the target wrote no usable prompt of its own",
-            hint="give data.prompts, or raise data.self_prompt; models without a chat template seldom manage",
+            "the target generated no usable prompt",
+            hint="give data.prompts, or raise data.self_prompt; models without a chat template rarely do so",
         )
     lines = [json.dumps({"question_id": f"self-{number}", "turns": [text]}) for number, text in enumerate(kept)]
     partial = path.with_suffix(".partial")
@@ -70,6 +82,6 @@ def self_prompts(target: Target, config: DataConfig, path: Path, seed: int, metr
 
 
 def open_user_turn(tokenizer: Tokenizer) -> str:
-    """The chat template up to where the user's text begins: from here the target writes a prompt of its own."""
+    """Return the chat template up to the start of the user's text, from where the target continues with a prompt."""
     text = tokenizer.render([{"role": "user", "content": _SENTINEL}], open_answer=False)
     return text.split(_SENTINEL)[0]

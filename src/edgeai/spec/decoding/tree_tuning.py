@@ -110,7 +110,7 @@ def draft_along_answers(
     sampling: SamplingConfig,
     max_tokens: int,
     metrics: Metrics,
-) -> list[list[Sight]]:
+) -> list[list[WideDraft]]:
     """Answer prompts with plain decoding and draft the wide tree at every position of the answers.
 
     Args:

@@ -222,7 +222,7 @@ def test_max_len_beyond_the_model(target, tmp_path):
     prompts = _write_turns(tmp_path / "p.jsonl", [["x"]])
     with pytest.raises(UsageError) as caught:
         _write(target, _config(prompts, max_len=161), tmp_path / "answers.jsonl")
-    assert caught.value.message == "data.max_len 161 is more than the 160 tokens tiny takes"
+    assert caught.value.message == "data.max_len 161 exceeds the 160 tokens that tiny allows"
     found = _write(target, _config(prompts, max_len=160, max_answer_tokens=154), tmp_path / "answers.jsonl")
     assert len(found[0].ids) == 160
 
@@ -331,11 +331,11 @@ def test_conversation_reads_back(tmp_path):
         (b'{"id": "a", "temperature": 0.0, "ids": ["x"], "answers": []}', "invalid literal"),
         (
             b'{"id": "a", "temperature": 0.0, "ids": [1, 2], "answers": [[1, 3]]}',
-            "an answer lies outside of the 2 tokens",
+            "an answer is outside the 2 tokens",
         ),
         (
             b'{"id": "a", "temperature": 0.0, "ids": [1, 2], "answers": [[1, 1]]}',
-            "an answer lies outside of the 2 tokens",
+            "an answer is outside the 2 tokens",
         ),
         (b"\xff\xfe\x00", "Expecting value"),
     ],
@@ -346,7 +346,7 @@ def test_a_line_that_is_no_conversation(tmp_path, line, problem):
     path.write_bytes(GOOD.encode() + b"\n" + line + b"\n" + GOOD.encode() + b"\n")
     with pytest.raises(UsageError) as caught:
         load_conversations(path)
-    assert caught.value.message.startswith(f"{path}:2: no conversation: {problem}")
+    assert caught.value.message.startswith(f"{path}:2: not a conversation: {problem}")
 
 
 def test_no_answers_file(tmp_path):
@@ -360,10 +360,10 @@ def test_text_of_another_target(target, tmp_path):
     check_answers(path, [Conversation("a", (0, 127), (), 0.0), Conversation("b", (), (), 0.0)], target)
     with pytest.raises(UsageError) as caught:
         check_answers(path, [Conversation("a", (0, 128), (), 0.0)], target)
-    assert caught.value.message == f"{path}: a holds token 128, tiny has 128 tokens"
+    assert caught.value.message == f"{path}: a contains token 128, tiny has 128 tokens"
     with pytest.raises(UsageError) as caught:
         check_answers(path, [Conversation("a", (1,) * 161, (), 0.0)], target)
-    assert caught.value.message == f"{path}: a has 161 tokens, tiny takes 160"
+    assert caught.value.message == f"{path}: a has 161 tokens, tiny allows 160"
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -406,8 +406,8 @@ def test_self_prompts_and_no_usable_one(target, tmp_path):
     """Two tokens of room are too few for any prompt, and a target that never ends a prompt has written none."""
     with pytest.raises(UsageError) as caught:
         _write(target, _self_config(max_len=24, max_answer_tokens=12), tmp_path / "answers.jsonl")
-    assert caught.value.message == "data.max_len 24 leaves no room for prompts beside answers of 12"
-    with pytest.raises(UsageError, match="the target wrote no usable prompt of its own"):
+    assert caught.value.message == "data.max_len 24 leaves no room for prompts in addition to answers of 12"
+    with pytest.raises(UsageError, match="the target generated no usable prompt"):
         _write(target, _self_config(max_len=34, self_prompt=2), tmp_path / "answers.jsonl")
     assert not (tmp_path / "prompts.jsonl").exists()
 

@@ -218,7 +218,7 @@ def test_features_of_something_else(target, tmp_path, small_shards, monkeypatch,
         monkeypatch.setattr(target, name, value)
     with pytest.raises(UsageError) as caught:
         _cache(target, tmp_path, talks=talks)
-    assert caught.value.message == f"{tmp_path} holds features of other text, another target or other layers"
+    assert caught.value.message == f"{tmp_path} contains features of other text, another target or other layers"
     assert caught.value.hint == "set data.features_dir to another folder, or leave it empty"
     assert _shards(tmp_path) == before
 

@@ -530,9 +530,9 @@ def test_too_few_micro_batches(train_config, make_run):
         ),
         (
             ['{"id": "a", "temperature": 0, "answers": [[1, 5]], "ids": [1, 2, 3, 4, 258]}'],
-            "{file}: a holds token 258, {model} has 258 tokens",
+            "{file}: a contains token 258, {model} has 258 tokens",
         ),
-        (["{}"], "{file}:1: no conversation: 'ids'"),
+        (["{}"], "{file}:1: not a conversation: 'ids'"),
     ],
     ids=["empty", "too short", "one", "other model", "no conversation"],
 )
