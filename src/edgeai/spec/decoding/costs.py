@@ -94,9 +94,8 @@ def measure_costs(target: Target, drafter: Drafter, *, repeats: int = 7) -> Cost
     """
     target = target.with_aux_layers(drafter.aux_layers)
     draft_s = _time_drafts(target, drafter, repeats)
-    first_s = list(
-        accumulate((draft_s[1, width] for width in WIDTHS), max)
-    )  # a wider draft is cheaper only by measurement noise
+    # a wider draft is never cheaper, except by measurement noise
+    first_s = list(accumulate((draft_s[1, width] for width in WIDTHS), max))
     levels_s = accumulate((draft_s[_DEEP, width] - draft_s[1, width] for width in WIDTHS), max, initial=0.0)
     return Costs(
         verify_s=measure_verify(target, repeats=repeats),
