@@ -1,9 +1,9 @@
-"""A tiny random Llama with a byte tokenizer, written as an ordinary model folder: `python -m edgeai.spec.tiny FOLDER`.
+"""A tiny random Llama with a byte tokenizer, written as a model folder: `python -m edgeai.spec.tiny FOLDER`.
 
-For smoke tests where nothing may be downloaded. Its text is noise, but every step of training and decoding is real.
+For smoke tests without downloads. Its text is noise, but all steps of training and decoding are real.
 
-Every printable character has three likely successors, between which the random layers choose by the context: text
-varies and ends now and then, and a head learns to predict about half of it in seconds.
+Every printable character has three likely successors, and the random layers choose among them depending on the context:
+texts vary and end at random, and a head learns to predict about half of the tokens in seconds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from edgeai.core.errors import UsageError
 
 HIDDEN, LAYERS, HEADS, KV_HEADS, INTERMEDIATE = 64, 8, 4, 2, 128
 SPECIAL = ("<|im_start|>", "<|im_end|>")
-SUCCESSOR_SCALES = (0.15, 0.13, 0.11)  # close enough for the context to turn the order round
+SUCCESSOR_SCALES = (0.15, 0.13, 0.11)  # close enough for the context to change the order
 NUM_ENDINGS, ENDING_SCALE = 5, 0.13  # characters that may end a text
-SPACE, NEWLINE = "Ġ", "Ċ"  # as byte-level tokenizers write them
+SPACE, NEWLINE = "Ġ", "Ċ"  # in the alphabet of byte-level tokenizers
 PRINTABLE = string.ascii_letters + string.digits + string.punctuation + SPACE + NEWLINE
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -1,4 +1,4 @@
-"""The processes of one training run: alone, or started together by torchrun."""
+"""The processes of a training run: one process, or several started by torchrun."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
-# rank 0 writes answers and features while the others wait at a barrier
+# rank 0 writes answers and features while the other ranks wait at a barrier
 WAIT = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among `world` processes."""
+    """Rank of this process and number of processes (`world`)."""
 
     rank: int = 0
     world: int = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and talks to the person."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def share(self, value: T) -> T:
-        """Rank 0's value of a picklable object, on all ranks."""
+        """Broadcast rank 0's value of a picklable object."""
         if self.world == 1:
             return value
         box = [value]
@@ -38,13 +38,13 @@ class Ranks:
         return box[0]
 
     def sum(self, values: Tensor) -> Tensor:
-        """Element-wise sum over all ranks."""
+        """Return the element-wise sum over all ranks."""
         if self.world > 1:
             dist.all_reduce(values)
         return values
 
     def wait(self) -> None:
-        """Return when all ranks have come here."""
+        """Wait until all ranks have called this."""
         if self.world > 1:
             dist.barrier()
 
@@ -54,11 +54,11 @@ ALONE = Ranks()
 
 @contextmanager
 def process_group(device: str, *, launched: bool) -> Iterator[Ranks]:
-    """Join the other processes if torchrun launched this one.
+    """Join the process group if torchrun started this process.
 
     Args:
-        device: Torch device; decides between NCCL and gloo.
-        launched: Whether torchrun's environment is there.
+        device: Torch device, which selects NCCL or gloo.
+        launched: Whether the environment variables of torchrun are set.
     """
     if not launched:
         yield ALONE

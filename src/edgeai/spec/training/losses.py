@@ -1,5 +1,4 @@
-"""What a draft head is trained on: row losses against the target distribution, over the steps of the training-time
-test.
+"""Token losses of a draft head: row losses against the target distribution, over the steps of the training-time test.
 
 Source: EAGLE-3, arXiv 2503.01840, section 3.1 (training-time test); LK losses, arXiv 2602.23881.
 
@@ -27,15 +26,15 @@ CHUNK_ROWS = 1024  # 1024 x 8192 float32 logits are 32 MiB: small enough to stay
 
 
 def soft_cross_entropy(logits: Tensor, target_probs: Tensor) -> Tensor:
-    """Cross-entropy to a soft target, -sum_v p_v log q_v, a row [R]."""
+    """Return the cross-entropy to a soft target, -sum_v p_v log q_v, of each row [R]."""
     return -(target_probs * F.log_softmax(logits, -1)).sum(-1)
 
 
 def lk_loss(logits: Tensor, target_probs: Tensor, *, decay: float) -> Tensor:
-    """Likelihood-of-acceptance loss lambda * KL(p, q) + (1 - lambda) * TV(p, q), a row [R].
+    """Return the likelihood-of-acceptance loss lambda * KL(p, q) + (1 - lambda) * TV(p, q) of each row [R].
 
-    The acceptance of a sampled draft is alpha = sum_v min(p_v, q_v) = 1 - TV. While it is small the gradient of TV
-    vanishes and KL leads; lambda = exp(-decay * alpha), detached, hands over to TV as alpha grows.
+    The acceptance of a sampled draft is alpha = sum_v min(p_v, q_v) = 1 - TV. While alpha is small, the gradient of TV
+    vanishes and KL dominates; lambda = exp(-decay * alpha), detached, shifts the weight to TV as alpha grows.
     """
     log_q = F.log_softmax(logits, -1)
     overlap = torch.minimum(target_probs, log_q.exp()).sum(-1)
@@ -45,17 +44,17 @@ def lk_loss(logits: Tensor, target_probs: Tensor, *, decay: float) -> Tensor:
 
 
 def build_row_loss(config: LossConfig) -> RowLoss:
-    """The row loss a config asks for."""
+    """Return the row loss of a config."""
     if config.kind == "lk":
         return lambda logits, probs: lk_loss(logits, probs, decay=config.lk_decay)
     return soft_cross_entropy
 
 
 class ProjectedLoss(torch.autograd.Function):
-    """Weighted sum of a row loss of `hidden @ weight.T`, whose gradient is taken chunk by chunk in the forward pass.
+    """Weighted sum of a row loss of `hidden @ weight.T`, with gradients computed chunk by chunk in the forward pass.
 
-    Logits of all rows and draft steps would fill gigabytes; here they live for one chunk only. Equal to the plain
-    expression (a test holds them against each other).
+    Logits of all rows and draft steps would need gigabytes; here they exist for one chunk at a time. The result equals
+    the plain expression (tested).
     """
 
     @staticmethod
@@ -68,7 +67,7 @@ class ProjectedLoss(torch.autograd.Function):
         row_loss: RowLoss,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        """Returns the summed loss [] and the argmax of each row's logits [R]."""
+        """Return the summed loss [] and the argmax of each row's logits [R]."""
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         w = weight.to(dtype)
@@ -93,19 +92,19 @@ class ProjectedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale the gradients found on the way forward."""
+        """Scale the gradients from the forward pass."""
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden * grad_total.to(grad_hidden.dtype), grad_weight * grad_total, None, None, None, None
 
 
 @dataclass(frozen=True)
 class StepSums:
-    """Sums over a batch's counted rows for each draft step i; divide by `count` for means."""
+    """Sums over a batch's counted rows for each draft step; divide by `count` for means."""
 
     loss: Tensor  # [S]
-    hits: Tensor  # [S] draft argmax equals the target's argmax
-    run_hits: Tensor  # [S] and so did all steps before it: expected length of an accepted chain
-    count: Tensor  # [S] rows of answers at this step, those outside the draft vocabulary included
+    hits: Tensor  # [S] rows whose draft argmax equals the target's argmax
+    run_hits: Tensor  # [S] rows with hits at this and all earlier steps: expected length of an accepted chain
+    count: Tensor  # [S] rows of answers, including those outside the draft vocabulary
 
 
 def step_means(sums: Sequence[StepSums], ranks: Ranks) -> dict[str, float]:
@@ -129,18 +128,18 @@ def step_means(sums: Sequence[StepSums], ranks: Ranks) -> dict[str, float]:
 
 
 class TrainingTimeTest(nn.Module):
-    """The loss of a head over `num_steps` draft steps, each fed with the head's own output of the step before.
+    """The loss of a head over several draft steps, each fed with the head's output of the previous step.
 
     Alignment at query t, step i: input token x[t+1+i], input feature fc(a[t]) at i = 0 and the head's own output after,
-    label the target's distribution after x[t+1+i]. A row counts while its label x[t+2+i] lies in the answer that x[t+1]
-    lies in.
+    label the target's distribution after x[t+1+i]. A row counts while its label x[t+2+i] is in the same answer as
+    x[t+1].
 
     Args:
-        head: The draft head.
-        embedding: The target's, frozen [V, H].
-        lm_head: The target's [V, H]; its rows of the draft vocabulary give the labels.
-        cos: RoPE table of the head [positions, hd].
-        sin: The other half of it.
+        head: Draft head.
+        embedding: Frozen embedding of the target [V, H].
+        lm_head: Output matrix of the target [V, H], whose rows of the draft vocabulary give the labels.
+        cos: Cosine table of the head's RoPE [positions, hd].
+        sin: Sine table of the head's RoPE [positions, hd].
         config: Row loss and weights of the steps.
         dtype: Number format of the matrix products.
     """
@@ -162,23 +161,23 @@ class TrainingTimeTest(nn.Module):
         self.dtype = dtype
         self.row_loss = build_row_loss(config)
         self.unroll = Unroll(head, embedding=embedding, cos=cos, sin=sin, dtype=dtype)
-        # a plain attribute, not a buffer: it belongs to the target and must not enter the head's state
+        # not a buffer, because it belongs to the target and must not be saved with the head
         self._label_head = lm_head[head.draft_to_target].to(dtype)
 
     def forward(self, batch: TrainBatch, num_steps: int, step_scale: Tensor) -> tuple[Tensor, StepSums]:
         """Unroll the head over a batch.
 
         Args:
-            batch: Sequences.
-            num_steps: Draft steps S.
-            step_scale: Factor of each step's summed loss [S] (its weight over the rows of the whole optimiser step).
+            batch: Training sequences.
+            num_steps: Number of draft steps S.
+            step_scale: Factor of each step's summed loss [S]: its weight divided by the rows of the optimizer step.
 
         Returns:
-            The loss to minimise [] and sums for logging.
+            The loss to minimize [] and sums for logging.
         """
         rows = torch.arange(batch.ids.shape[0], device=batch.ids.device)[:, None, None]
         later = batch.queries[..., None] + torch.arange(2, num_steps + 1, device=batch.ids.device)
-        # rows whose answer is over draft on unheard; they may run past the text
+        # rows past the end of their answer are unrolled but masked out of the loss; they may exceed the text
         tokens = batch.ids[rows, later.clamp_max(batch.ids.shape[1] - 1)]  # [B, Q, S - 1]
         states = self.unroll(batch.ids, batch.features, batch.queries, tokens)
         total = torch.zeros((), device=batch.ids.device)
@@ -193,7 +192,9 @@ class TrainingTimeTest(nn.Module):
     def _step_loss(
         self, batch: TrainBatch, normed: Tensor, step: int, in_run: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
-        """Loss of one draft step over the rows that count; also which rows are still an unbroken run of hits."""
+        """Compute the loss of one draft step over the rows that count, its sums, and which rows had only hits so
+        far.
+        """
         counted = batch.queries + 2 + step < batch.query_ends  # [B, Q]
         row, query = counted.nonzero(as_tuple=True)
         label_at = batch.queries[row, query] + 1 + step

@@ -1,4 +1,4 @@
-"""Optimisers of the draft head and their learning rate."""
+"""Optimizers of the draft head and their learning rate."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from edgeai.spec.draft.head import DraftHead
 
 
 def build_optimizers(config: OptimConfig, head: DraftHead) -> list[Optimizer]:
-    """AdamW for everything; or Muon for the head's inner matrices and AdamW for norms and the output matrix.
+    """Build AdamW for all weights, or Muon for the inner matrices and AdamW for norms and the output matrix.
 
-    Muon's steps are scaled to the root mean square of AdamW's, so both share one learning rate.
+    Muon's updates are scaled to the root mean square of AdamW's, so that both share one learning rate.
     """
     named = list(head.named_parameters())
     inner = [p for name, p in named if config.kind == "muon" and p.ndim == 2 and name != "lm_head.weight"]

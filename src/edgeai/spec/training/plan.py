@@ -1,4 +1,4 @@
-"""What `edgeai spec train --dry-run` shows: sizes, and one example with the tokens that count in the loss marked."""
+"""The plan of `edgeai spec train --dry-run`: sizes, and an example with the tokens that count in the loss."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PREVIEW_TOKENS = 48
 
 
 def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
-    """Work out a plan. Loads the target and lets it answer one prompt; writes nothing but the model cache.
+    """Plan a training run. Loads the target and generates one answer; writes only to the model cache.
 
     Raises:
-        EdgeAIError: As training would.
+        EdgeAIError: Training would fail with this error.
     """
     target = load_target(cfg.target, device=device, metrics=metrics, aux_layers=cfg.head.aux_layers)
     written = load_conversations(cfg.data.answers) if cfg.data.answers else []
@@ -55,7 +55,7 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
 
 
 def count_steps(cfg: TrainConfig) -> tuple[int, int] | None:
-    """Optimiser steps of the token phase and of GTO; None where the text is not written yet.
+    """Return the optimizer steps of the token phase and of GTO; None if the text is not written yet.
 
     Raises:
         UsageError: The answers cannot be used.
@@ -69,7 +69,7 @@ def count_steps(cfg: TrainConfig) -> tuple[int, int] | None:
 
 
 def plan_trees(cfg: TrainConfig, texts: Sequence[Conversation]) -> TreePlan:
-    """GTO's work on these texts."""
+    """Return the work of GTO on these texts."""
     gto = cfg.gto
     rooms = [sum(len(run) // gto.group_size for run in root_ranges(text, len(text.ids))) for text in texts]
     num_places = sum(min(room, gto.groups) for room in rooms) * gto.group_size / len(texts)
@@ -90,14 +90,14 @@ def _longest_text(cfg: TrainConfig) -> Conversation:
 
 
 def preview(target: DecoderTarget, conversation: Conversation) -> list[PreviewToken]:
-    """Tokens of a conversation as text; those the target wrote count in the loss."""
+    """Return the tokens of a conversation as text; those written by the target count in the loss."""
     inside = {t for begin, end in conversation.answers for t in range(begin, end)}
     decode = target.tokenizer.decode
     return [PreviewToken(decode([t], keep_special=True), i in inside) for i, t in enumerate(conversation.ids)]
 
 
 def _example(target: DecoderTarget, prompt: str) -> Conversation:
-    """One prompt answered greedily."""
+    """Return one prompt answered greedily."""
     text = target.tokenizer.render([{"role": "user", "content": prompt}], open_answer=True)
     ids = tuple(target.tokenizer.encode(text))
     answer: list[int] = []

@@ -1,4 +1,4 @@
-"""Everything a training run needs before its first step: target, text, features, a fresh head, and number formats."""
+"""Preparation of a training run: target, texts, features, initial head and number formats."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from edgeai.spec.training.distributed import Ranks
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything the loop needs."""
+    """Inputs of the training loop."""
 
     target: DecoderTarget
     train: list[Conversation]
@@ -41,9 +41,9 @@ class Prepared:
 
 
 def settle_formats(cfg: TrainConfig, run: Run, ranks: Ranks) -> dict[str, str]:
-    """Number formats of the target and of the head's matrix products.
+    """Choose the number formats of the target and of the head's matrix products.
 
-    Auto goes by a timing, which may come out differently next time and elsewhere: rank 0 decides once for the run.
+    Auto depends on a timing, which may differ next time and on other machines, so rank 0 decides once per run.
     """
     file = run.path / "formats.json"
     formats: dict[str, str] = {}
@@ -59,7 +59,14 @@ def settle_formats(cfg: TrainConfig, run: Run, ranks: Ranks) -> dict[str, str]:
 
 
 def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> Prepared:
-    """Target, text, features and a fresh head. Rank 0 writes what is missing, the others read it."""
+    """Prepare target, texts, features and the initial head. Rank 0 writes missing files, the other ranks read them.
+
+    Args:
+        cfg: Configuration of the run.
+        run: Run directory.
+        ranks: Rank of this process and number of processes.
+        target_dtype: Number format of the target.
+    """
     if not ranks.is_first:
         ranks.wait()  # until rank 0 has downloaded and converted the model
     model = TargetConfig(model=cfg.target.model, dtype=target_dtype)
@@ -98,19 +105,19 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> P
 
 
 def usable_conversations(answers: Path) -> list[Conversation]:
-    """Conversations of a file with something to learn from, in the order of their ids.
+    """Return the conversations of a file that can be trained on, in the order of their ids.
 
     Raises:
         UsageError: There is none.
     """
     conversations = sorted((c for c in load_conversations(answers) if c.num_answer_tokens > 2), key=lambda c: c.id)
     if not conversations:
-        raise UsageError(f"{answers} holds no answers", hint="delete the file to let the target write them")
+        raise UsageError(f"{answers} contains no answers", hint="delete the file to let the target write them")
     return conversations
 
 
 def split(conversations: Sequence[Conversation], val_frac: float) -> tuple[list[Conversation], list[Conversation]]:
-    """Training and validation conversations, at least one of each; the same whatever the seed of the run is."""
+    """Split conversations into training and validation, at least one of each, independent of the seed of the run."""
     if len(conversations) < 2:
         raise UsageError("one conversation cannot be split into training and validation", hint="give more prompts")
     order = np.random.default_rng((0, 1)).permutation(len(conversations))
@@ -119,7 +126,7 @@ def split(conversations: Sequence[Conversation], val_frac: float) -> tuple[list[
 
 
 def build_head(cfg: TrainConfig, target: DecoderTarget, train: Sequence[Conversation]) -> tuple[DraftHead, float]:
-    """A fresh (or given) head and the share of answer tokens its draft vocabulary covers."""
+    """Build a new head or load the given one; also returns the share of answer tokens in its draft vocabulary."""
     counts = torch.zeros(target.shape.vocab_size, dtype=torch.long)
     for conversation in train:
         for begin, end in conversation.answers:
@@ -156,5 +163,5 @@ def build_head(cfg: TrainConfig, target: DecoderTarget, train: Sequence[Conversa
 
 
 def _multiplies_bf16(config: OptimConfig, device: torch.device) -> bool:
-    """bfloat16 for matrix products where it helps: on a GPU, and on a CPU that multiplies it faster."""
+    """Return whether bfloat16 matrix products are faster: on a GPU, and on a CPU that supports them."""
     return config.autocast and (device.type == "cuda" or (device.type == "cpu" and bf16_gain() > 1.2))

@@ -1,7 +1,8 @@
-"""The head run over several of its own outputs, differentiable: the arithmetic of drafting for many places at once.
+"""Differentiable unrolling of the head over its own outputs: the arithmetic of drafting, at many positions at once.
 
-At a query t, step i: the input token is x[t+1] at i = 0 and a drafted one after; the input feature is fc(a[t]) at i = 0
-and the head's own output after. Keys: those of step 0 at positions <= t, and of later steps only the query's own.
+At a query t, step i: the input token is x[t+1] at i = 0 and a drafted one afterwards; the input feature is fc(a[t]) at
+i = 0 and the head's own output afterwards. Keys: those of step 0 at positions <= t, and of later steps only the
+query's own.
 
 Source: EAGLE-3, arXiv 2503.01840, section 3.1 (training-time test).
 
@@ -20,13 +21,13 @@ from edgeai.spec.target.attention import rotate
 
 
 class Unroll:
-    """Runs a head along given continuations.
+    """Unrolls a head along given continuations.
 
     Args:
-        head: The draft head.
-        embedding: The target's, frozen [V, H].
-        cos: RoPE table of the head [positions, hd].
-        sin: The other half of it.
+        head: Draft head.
+        embedding: Frozen embedding of the target [V, H].
+        cos: Cosine table of the head's RoPE [positions, hd].
+        sin: Sine table of the head's RoPE [positions, hd].
         dtype: Number format of the matrix products.
     """
 
@@ -37,13 +38,13 @@ class Unroll:
         self._dtype = dtype
 
     def __call__(self, ids: Tensor, features: Tensor, queries: Tensor, tokens: Tensor) -> list[Tensor]:
-        """Run S = 1 + (last size of tokens) steps.
+        """Run S draft steps.
 
         Args:
-            ids: The text [B, T].
-            features: The target's [B, T, 3 H].
-            queries: Places t, at most T - 2 [B, Q].
-            tokens: Input of steps 1 and up [B, Q, S - 1].
+            ids: Token ids of the texts [B, T].
+            features: Target features [B, T, 3 H].
+            queries: Positions t, at most T - 2 [B, Q].
+            tokens: Input tokens of steps 1 to S - 1 [B, Q, S - 1].
 
         Returns:
             Input of the head's `lm_head` at each step, S times [B, Q, H]; step i predicts token t + 2 + i.
@@ -66,7 +67,7 @@ class Unroll:
                     joined_q, residual = joined[rows, queries], first_residual[rows, queries]  # [B, Q, ...]
                 else:
                     joined_q, residual = head.attention_input(self._embed(tokens[..., step - 1]), hidden)
-                # rows that do not count may run past the table
+                # rows that do not count may exceed the table
                 at = (queries + step).clamp_max(self._cos.shape[0] - 1)
                 q = self._rope(attention.q_proj(joined_q), shape.num_heads, at)
                 if step > 0:
@@ -87,20 +88,20 @@ class Unroll:
 
 
 def _attend_steps(q: Tensor, k0: Tensor, v0: Tensor, unseen: Tensor, later: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Attention of queries to the first step's keys and to their own keys of later steps.
+    """Attend from queries to the first step's keys and to their own keys of later steps.
 
-    The later keys form diagonals, so their scores are element-wise products appended as extra columns; no matrix of
+    The later keys form diagonals, so their scores are element-wise products appended as extra columns; no matrix with
     S * T columns is built.
 
     Args:
-        q: [B, Q, nh, hd].
-        k0: [B, T, nkv, hd].
-        v0: [B, T, nkv, hd].
-        unseen: True where a query may not look [B, Q, T].
-        later: Keys and values of steps 1.. [B, Q, nkv, hd].
+        q: Queries [B, Q, nh, hd].
+        k0: Keys of step 0 [B, T, nkv, hd].
+        v0: Values of step 0 [B, T, nkv, hd].
+        unseen: Mask of the keys that a query does not attend to [B, Q, T].
+        later: Keys and values of later steps, each [B, Q, nkv, hd].
 
     Returns:
-        [B, Q, nh * hd].
+        Attention output [B, Q, nh * hd].
     """
     num_batch, num_queries, num_heads, width = q.shape
     num_kv = k0.shape[2]

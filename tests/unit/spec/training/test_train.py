@@ -522,8 +522,8 @@ def test_too_few_micro_batches(train_config, make_run):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "{file} holds no answers"),
-        (['{"id": "a", "temperature": 0, "answers": [[1, 2]], "ids": [1, 2, 3]}'], "{file} holds no answers"),
+        ([], "{file} contains no answers"),
+        (['{"id": "a", "temperature": 0, "answers": [[1, 2]], "ids": [1, 2, 3]}'], "{file} contains no answers"),
         (
             ['{"id": "a", "temperature": 0, "answers": [[1, 5]], "ids": [1, 2, 3, 4, 5]}'],
             "one conversation cannot be split into training and validation",

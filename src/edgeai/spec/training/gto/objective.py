@@ -74,7 +74,7 @@ class GroupTreeObjective(nn.Module):
             path_scale: Factor of the summed surrogate.
 
         Returns:
-            The loss to minimise [] and sums for logging.
+            The loss to minimize [] and sums for logging.
         """
         loss, sums = self.token_loss(batch, num_steps, step_scale)
         zero = torch.zeros((), device=batch.ids.device)

@@ -1,4 +1,4 @@
-"""How good a draft tree is, told by the target's probabilities of its nodes: nothing is sampled.
+"""Rewards of draft trees, computed from the target's probabilities of their nodes without sampling.
 
 With p(v) the target's probability of node v's token after the path to its parent:
 
@@ -9,11 +9,11 @@ With p(v) the target's probability of node v's token after the path to its paren
     max   r = max_i L_i
     mean  r = mean_i L_i
 
-`exact` is what verification does (`verify.accept` at the same temperature accepts a node if and only if the target
-would emit its path), so it counts a prefix that branches share once; the published `lse` counts it in every branch.
+`exact` matches verification (`verify.accept` at the same temperature accepts a node if and only if the target emits its
+path), so it counts a prefix shared by branches once; the published `lse` counts it in every branch.
 
-Source: GTO, arXiv 2509.22134, for lse, max and mean. Differs from the paper: `exact` is ours; and nothing
-below an end-of-text token has a probability, because decoding stops there.
+Source: GTO, arXiv 2509.22134, for lse, max and mean. Differs from the paper: `exact` is ours, and nodes below an
+end-of-text token have probability 0, because decoding stops there.
 
 Shapes: N nodes with the root, parents before children.
 """
@@ -32,16 +32,16 @@ RewardKind = Literal["lse", "exact", "max", "mean"]
 
 
 def path_probs(tree: DraftTree, log_probs: Tensor, eos_ids: Collection[int] = ()) -> Array:
-    """Probability that the target emits the path to each node.
+    """Compute the probability that the target emits the path to each node.
 
     Args:
-        tree: The draft.
-        log_probs: The target's log probability of each node's token after the path to its parent; the root's is not
-            read [N].
-        eos_ids: Tokens that end the text.
+        tree: Draft tree.
+        log_probs: The target's log probability of each node's token given the path to its parent; the root's is
+            ignored [N].
+        eos_ids: End-of-text tokens.
 
     Returns:
-        P [N] float64; the root's is 1.
+        P [N] float64; 1 for the root.
     """
     parents, depths = tree.parents.numpy(), tree.depths.numpy()
     own = np.exp(log_probs.double().numpy())
@@ -55,22 +55,22 @@ def path_probs(tree: DraftTree, log_probs: Tensor, eos_ids: Collection[int] = ()
 
 
 def expected_accepted(probs: Array) -> float:
-    """`exact`: expected accepted draft tokens of a tree with these path probabilities [N]."""
+    """Return the expected accepted draft tokens (`exact`) of a tree with these path probabilities [N]."""
     return float(probs[1:].sum())
 
 
 def tree_reward(tree: DraftTree, probs: Array, kind: RewardKind, *, eta: float = 1.0) -> float:
-    """The reward of a tree.
+    """Return the reward of a tree.
 
     Args:
-        tree: The draft; its leaves are the branches of lse, max and mean.
-        probs: `path_probs` [N].
-        kind: Which reward.
-        eta: Sharpness of lse: large values approach max.
+        tree: Draft tree; its leaves are the branches of lse, max and mean.
+        probs: Path probabilities from `path_probs` [N].
+        kind: Kind of reward.
+        eta: Sharpness of lse; large values approach max.
     """
     if kind == "exact":
         return expected_accepted(probs)
-    lengths = tree.ancestors.numpy().astype(np.float64) @ probs - 1.0  # [N]; the root's own 1 is no draft
+    lengths = tree.ancestors.numpy().astype(np.float64) @ probs - 1.0  # [N]; without the root's own probability 1
     is_leaf = np.ones(tree.size, dtype=bool)
     is_leaf[tree.parents.numpy()[1:]] = False
     branches = lengths[is_leaf]
