@@ -162,7 +162,7 @@ class DraftHead(nn.Module):
 
 
 @torch.no_grad()
-def initialise(head: DraftHead, *, lm_head: Tensor) -> None:
+def initialize(head: DraftHead, *, lm_head: Tensor) -> None:
     """Initialize a head from the target: its output rows, and its deepest feature passed through.
 
     The head then starts as "the target's late state plus a small correction", which learns faster than random weights.

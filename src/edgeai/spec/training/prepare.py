@@ -21,7 +21,7 @@ from edgeai.spec.data.answers import write_conversations
 from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
 from edgeai.spec.data.features import CachedFeatures, FeatureSource, OnlineFeatures, cache_bytes, cache_features
 from edgeai.spec.draft.checkpoint import load_head
-from edgeai.spec.draft.head import DraftHead, HeadShape, draft_vocabulary, initialise
+from edgeai.spec.draft.head import DraftHead, HeadShape, draft_vocabulary, initialize
 from edgeai.spec.target.loading import load_target
 from edgeai.spec.target.torch_runtime import DecoderTarget
 from edgeai.spec.training.distributed import Ranks
@@ -157,7 +157,7 @@ def build_head(cfg: TrainConfig, target: DecoderTarget, train: Sequence[Conversa
             norm_output=cfg.head.norm_output,
         )
         head = DraftHead(shape, draft_vocabulary(counts, size))
-        initialise(head, lm_head=target.lm_head.cpu())
+        initialize(head, lm_head=target.lm_head.cpu())
     coverage = float(counts[head.t2d.cpu()].sum() / counts.sum())
     return head.to(target.device), coverage
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from edgeai.spec.draft.head import RMSNorm, initialise
+from edgeai.spec.draft.head import RMSNorm, initialize
 
 
 def _norm(x, weight, eps):
@@ -62,7 +62,7 @@ def test_draft_vocabulary_maps_both_ways(target, make_head):
 def test_initialise_starts_from_what_the_target_knows(target, make_head):
     """fc passes the deepest feature: with all other weights at zero the head would say what the target's layer says."""
     head = make_head(target, fc_norm=False)
-    initialise(head, lm_head=target.lm_head)
+    initialize(head, lm_head=target.lm_head)
     assert torch.equal(head.lm_head.weight, target.lm_head[head.draft_to_target])
     deepest = torch.zeros(1, 192)
     deepest[0, 128:] = torch.randn(64)
