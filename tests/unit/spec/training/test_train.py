@@ -7,7 +7,6 @@ import sys
 from itertools import pairwise
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,20 +18,18 @@ from edgeai.core.run import Run
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.train import LossConfig, OptimConfig, TrainConfig
-from edgeai.spec.data.conversation import Conversation, load_conversations
+from edgeai.spec.data.conversation import load_conversations
 from edgeai.spec.data.features import OnlineFeatures
 from edgeai.spec.data.train_batch import query_positions
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.eagle3 import Eagle3
-from edgeai.spec.training import prepare as preparation
-from edgeai.spec.training import steps, train
+from edgeai.spec.training import train
 from edgeai.spec.training.distributed import ALONE, Ranks
 from edgeai.spec.training.losses import StepSums, TrainingTimeTest, step_means
 from edgeai.spec.training.optimizers import learning_rate
-from edgeai.spec.training.phase import num_draft_steps
-from edgeai.spec.training.prepare import build_head, prepare, settle_formats, split
-from edgeai.spec.training.steps import Step, epoch_batches
+from edgeai.spec.training.prepare import prepare, split
+from edgeai.spec.training.steps import Step
 from edgeai.spec.training.train import run_train
 from edgeai.spec.training.validation import tree_accept_len
 
@@ -216,22 +213,6 @@ def test_resumed_run_remembers_its_best_head(usual, make_run):
     assert (run.path / "last" / "model.safetensors").read_bytes() != best
 
 
-def test_number_formats_are_settled_once(train_config, make_run, monkeypatch):
-    """A timing that comes out otherwise on resume must not change the arithmetic."""
-    cfg = train_config(optim={"autocast": True})
-    cfg = cfg.model_copy(update={"target": cfg.target.model_copy(update={"dtype": "auto"})})
-    run = make_run(cfg)
-    monkeypatch.setattr(preparation, "bf16_gain", lambda: 3.0)
-    monkeypatch.setattr(preparation, "choose_dtype", lambda name, device: "bfloat16")
-    assert settle_formats(cfg, run, ALONE) == {"target": "bfloat16", "products": "bfloat16"}
-    monkeypatch.setattr(preparation, "bf16_gain", lambda: 0.5)
-    monkeypatch.setattr(preparation, "choose_dtype", lambda name, device: "float32")
-    assert settle_formats(cfg, Run.open(run.path), ALONE) == {"target": "bfloat16", "products": "bfloat16"}
-    assert settle_formats(cfg, make_run(cfg, "other"), ALONE) == {"target": "float32", "products": "float32"}
-    monkeypatch.setattr(preparation, "bf16_gain", lambda: 3.0)
-    assert settle_formats(train_config(), make_run(cfg, "third"), ALONE)["products"] == "float32"  # autocast off
-
-
 # ----------------------------------------------------------------------------------------------------------------------
 # Outcome
 
@@ -412,42 +393,6 @@ def test_learning_rate_by_hand():
     assert all(math.isfinite(learning_rate(OptimConfig(warmup_frac=0.0), 0, n)) for n in (1, 2))
 
 
-def test_draft_steps_by_hand():
-    """Four steps over the first half of training, each for an eighth; then all four. No ramp: all at once."""
-    cfg = TrainConfig(loss=LossConfig(ttt_steps=4, ttt_ramp_frac=0.5))
-    assert [num_draft_steps(cfg.loss, n / 16) for n in range(16)] == [1, 1, 2, 2, 3, 3, 4, 4] + [4] * 8
-    assert num_draft_steps(LossConfig(ttt_steps=4, ttt_ramp_frac=0.0), 0.0) == 4
-    assert num_draft_steps(LossConfig(ttt_steps=1), 0.2) == 1
-
-
-def _talks(lengths):
-    return [Conversation(str(n), (0,) * length, ((1, length),), 0.0) for n, length in enumerate(lengths)]
-
-
-def test_epoch_batches():
-    """Each conversation once, within the limit, padded little, in another order each epoch; same seed, same batches."""
-    talks = _talks([5 + (37 * n) % 90 for n in range(600)])
-    epochs = [epoch_batches(talks, 400, seed, epoch) for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))]
-    assert epochs[0] == epochs[1]
-    assert epochs[0] != epochs[2] != epochs[3] != epochs[0]
-    for batches in epochs:
-        assert sorted(n for batch in batches for n in batch) == list(range(600))
-        padded = [len(batch) * max(len(talks[n].ids) for n in batch) for batch in batches]
-        assert max(padded) <= 400
-        assert sum(padded) < 1.15 * sum(len(talk.ids) for talk in talks)
-    lengths = [len(talks[batch[0]].ids) for batch in epochs[0]]
-    assert lengths != sorted(lengths)
-    assert epoch_batches(_talks([900]), 400, 0, 0) == [[0]]  # longer than the limit, but not lost
-
-
-def test_every_epoch_has_an_order_of_its_own(train_config, make_run, monkeypatch):
-    asked = []
-    monkeypatch.setattr(steps, "epoch_batches", lambda *args: asked.append(args[2:]) or epoch_batches(*args))
-    cfg = train_config(epochs=2, seed=5)
-    run_train(cfg, make_run(cfg))
-    assert asked == [(5, 0), (5, 1)]
-
-
 def test_rows_weigh_the_same_however_they_are_batched(train_config, make_run):
     """One optimiser step over four conversations: in one micro-batch, in two uneven ones, in four."""
     cfg = train_config(loss={"ttt_steps": 3, "ttt_ramp_frac": 0.0})
@@ -475,86 +420,12 @@ def test_rows_weigh_the_same_however_they_are_batched(train_config, make_run):
 # Heads and refusals
 
 
-def test_draft_vocabulary_and_coverage_by_hand(train_config, tiny_target):
-    """Answers hold 5 5 5 9 9 7 and prompts do not count: two tokens cover 5 of 6."""
-    talks = [
-        Conversation("a", (3, 3, 3, 3, 5, 5, 9), ((4, 7),), 0.0),
-        Conversation("b", (3, 5, 3, 9, 7), ((1, 2), (3, 5)), 0.0),
-    ]
-    head, coverage = build_head(train_config(head={"draft_vocab": 2}), tiny_target, talks)
-    assert head.draft_to_target.tolist() == [5, 9]
-    assert coverage == pytest.approx(5 / 6)
-    head, coverage = build_head(train_config(head={"draft_vocab": 10_000}), tiny_target, talks)
-    assert head.shape.draft_vocab_size == 258
-    assert coverage == 1.0
-
-
-def test_head_takes_its_shape_from_target_and_config(train_config, tiny_target):
-    talks = [Conversation("a", (3, 5, 9, 4), ((1, 4),), 0.0)]
-    changes = {"draft_vocab": 20, "intermediate_size": 40, "fc_norm": False, "norm_output": False}
-    shape = build_head(train_config(head=changes), tiny_target, talks)[0].shape
-    assert (shape.hidden_size, shape.num_heads, shape.num_kv_heads, shape.head_dim) == (64, 4, 2, 16)
-    assert (shape.intermediate_size, shape.fc_norm, shape.norm_output) == (40, False, False)
-
-
-@pytest.mark.parametrize("layers", [(0, 4, 8), (2, 2, 5), (4, 2, 5), (-1, 2, 5)], ids=str)
-def test_impossible_feature_layers(train_config, make_run, layers):
-    cfg = train_config(head={"aux_layers": layers})
-    with pytest.raises(UsageError) as caught:
-        run_train(cfg, make_run(cfg))
-    assert caught.value.message.startswith(f"feature layers {layers} are not three ascending ones of the 8 layers of ")
-
-
 def test_grad_accum_cannot_be_shared(train_config, make_run):
     cfg = train_config(optim={"grad_accum": 3})
     with pytest.raises(UsageError) as caught:
         run_train(cfg, make_run(cfg), ranks=Ranks(0, 2))
     assert caught.value.message == "optim.grad_accum 3 is not divisible by the 2 processes"
     assert caught.value.hint == "set optim.grad_accum to a multiple of 2"
-
-
-def test_too_few_micro_batches(train_config, make_run):
-    cfg = train_config(optim={"grad_accum": 1000})
-    with pytest.raises(UsageError, match=r"micro-batches an epoch do not fill optim\.grad_accum 1000"):
-        run_train(cfg, make_run(cfg))
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        ([], "{file} contains no answers"),
-        (['{"id": "a", "temperature": 0, "answers": [[1, 2]], "ids": [1, 2, 3]}'], "{file} contains no answers"),
-        (
-            ['{"id": "a", "temperature": 0, "answers": [[1, 5]], "ids": [1, 2, 3, 4, 5]}'],
-            "one conversation cannot be split into training and validation",
-        ),
-        (
-            ['{"id": "a", "temperature": 0, "answers": [[1, 5]], "ids": [1, 2, 3, 4, 258]}'],
-            "{file}: a contains token 258, {model} has 258 tokens",
-        ),
-        (["{}"], "{file}:1: not a conversation: 'ids'"),
-    ],
-    ids=["empty", "too short", "one", "other model", "no conversation"],
-)
-def test_unusable_answers(train_config, make_run, tmp_path, lines, message):
-    file = tmp_path / "answers.jsonl"
-    file.write_text("".join(line + "\n" for line in lines))
-    cfg = train_config(data={"answers": file})
-    with pytest.raises(UsageError) as caught:
-        run_train(cfg, make_run(cfg))
-    assert caught.value.message == message.format(file=file, model=cfg.target.model)
-
-
-def test_split_keeps_at_least_one_of_each():
-    talks = _talks([5] * 3)
-    chosen, held_back = split(talks, 0.01)
-    assert (len(chosen), len(held_back)) == (2, 1)
-    assert sorted(c.id for c in chosen + held_back) == ["0", "1", "2"]
-    many = _talks([5] * 100)
-    assert len(split(many, 0.2)[1]) == 20
-    # what runs with seed 0 have always held back
-    order = np.random.default_rng((0, 1)).permutation(100)
-    assert [c.id for c in split(many, 0.2)[1]] == [str(number) for number in order[:20]]
 
 
 def test_metrics_may_be_silent(train_config, make_run):
