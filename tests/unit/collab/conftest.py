@@ -1,7 +1,7 @@
-"""A whole system so small that a run takes a moment: noisy blocks of three colors under two lights.
+"""A tiny system for fast runs: noisy blocks of three colors in two kinds of light.
 
-The edge knows the colors by daylight and looks at single pixels; the cloud looks at neighbors too and knows the
-lights. Frames differ in contrast, so that scores do too.
+The edge model classifies single pixels and is calibrated for daylight; the cloud averages neighboring pixels and knows
+both lights. Frames differ in contrast, so that their scores differ.
 """
 
 import copy

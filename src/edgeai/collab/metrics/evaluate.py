@@ -66,7 +66,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of a run."""
+    """Evaluation of a run."""
 
     classes: tuple[str, ...]
     total: Part
@@ -76,9 +76,9 @@ class Evaluation:
     """In order of time; windows without a frame are left out."""
     window_s: float
     latency: LatencySummary | None
-    """Of the answers that stood."""
+    """Latency of the final answers."""
     upload_latency: LatencySummary | None
-    """Of those that came from the cloud."""
+    """Latency of the final answers from the cloud."""
     upload_rate_bound: float | None
     """The observed upload rate is at most this far from the true one with 95 % confidence, were frames independent."""
     risk: RiskSplit | None

@@ -13,7 +13,7 @@ _EXPLORE_STREAM = 0xE4B1  # separates these draws from others with the same seed
 
 @dataclass(frozen=True)
 class UploadDraw:
-    """Whether a frame is uploaded, and the probability of that."""
+    """A drawn upload decision and its probability."""
 
     is_hard: bool
     """The threshold policy selected the frame."""

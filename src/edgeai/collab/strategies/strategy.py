@@ -51,7 +51,7 @@ Route = EdgeFirst | CloudOnly | Split
 
 @dataclass(frozen=True)
 class EdgeView:
-    """What the edge knows when it decides on a frame."""
+    """Information at the edge for the decision on a frame."""
 
     index: int
     """Number of the frame."""
@@ -98,7 +98,7 @@ class Strategy:
     """Base class of all strategies. By default every frame stays at the edge and nothing is trained."""
 
     trains_at: Literal["cloud", "edge"] | None = None
-    """Where training happens; None for strategies that train nothing."""
+    """Place of training; None for strategies that train nothing."""
     uses_cloud_models: bool = True
     """The cloud answers with its own models; otherwise it completes the edge model's pass."""
 

@@ -46,7 +46,7 @@ def test_by_hand():
     np.testing.assert_allclose(fused.weight, expected, rtol=1e-6)  # float32
 
 
-def test_smaller_masks_are_painted_over_larger_ones_in_whatever_order_they_come():
+def test_smaller_masks_are_painted_over_larger_ones_in_any_order():
     # ALL goes to 1 by majority (10 of 16), then LEFT to 0 (5 of 8); painting the other way round would leave only 1
     for masks in ([ALL, LEFT], [LEFT, ALL]):
         fused = fuse(logits(), masks, purity_min=0.5, iou_min=0.5, vote="majority")
@@ -75,7 +75,7 @@ def test_iou_gate(iou_min, is_painted):
     assert (fuse(logits(), [LEFT], purity_min=0.5, iou_min=iou_min).num_painted == 1) is is_painted
 
 
-def test_without_masks_the_semantics_stand():
+def test_without_masks_the_semantics_are_unchanged():
     fused = fuse(logits(), [mask(["...."] * 4)], purity_min=0.0, iou_min=0.0)  # an empty mask is none
     assert np.array_equal(fused.labels, logits().argmax(0).numpy())
     np.testing.assert_allclose(fused.weight, logits().softmax(0).amax(0).numpy())

@@ -34,7 +34,7 @@ class Edge:
         self.loop.at(at_s, lambda now_s: take(request, now_s))
 
 
-def test_few_in_flight_newest_first_oldest_dropped():
+def test_bounded_in_flight_sends_newest_first_and_drops_oldest():
     edge = Edge(max_in_flight=1, queue_frames=2)
     for index in range(4):
         edge.ask(index, index / 10)
@@ -45,7 +45,7 @@ def test_few_in_flight_newest_first_oldest_dropped():
     assert edge.dropped == [(1, ["queue"])]
 
 
-def test_what_waits_beyond_its_deadline_is_not_sent_for_an_answer():
+def test_expired_requests_are_not_sent():
     edge = Edge(max_in_flight=1)
     edge.ask(0, 0.0)
     edge.ask(1, 0.1, deadline_s=2.0)
@@ -54,7 +54,7 @@ def test_what_waits_beyond_its_deadline_is_not_sent_for_an_answer():
     assert (edge.delivered, edge.dropped) == ([(0, 1.0)], [(1, ["expired"])])
 
 
-def test_what_teaches_waits_in_the_spool_until_the_line_is_idle():
+def test_training_requests_are_spooled_until_the_link_is_idle():
     edge = Edge(keeps=True, max_in_flight=1, queue_frames=1)
     for index in range(3):
         edge.ask(index, index / 10)
@@ -75,7 +75,7 @@ def test_the_spool_is_bounded():
     assert edge.dropped == [(1, ["spool"]), (2, ["spool"])]
 
 
-def test_an_open_breaker_keeps_the_line_free_and_the_end_empties_the_spool():
+def test_open_breaker_blocks_the_spool_until_the_end_of_the_stream():
     edge = Edge(keeps=True, breaker_failures=1)
     edge.loop.at(0.0, edge.uplink.breaker.failed)
     edge.ask(0, 0.5)
@@ -85,7 +85,7 @@ def test_an_open_breaker_keeps_the_line_free_and_the_end_empties_the_spool():
     assert edge.delivered == [(0, 10.0), (1, 11.0)]
 
 
-def test_a_cut_upload_resumes_after_the_outage():
+def test_an_interrupted_upload_resumes_after_the_outage():
     edge = Edge(outages=((0.5, 10.0),))
     edge.ask(0, 0.0)
     edge.loop.run()

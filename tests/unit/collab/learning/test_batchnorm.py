@@ -1,4 +1,4 @@
-"""Refreshed statistics against those computed directly from the layers' inputs."""
+"""Recomputed statistics against those computed directly from the layers' inputs."""
 
 import pytest
 import torch

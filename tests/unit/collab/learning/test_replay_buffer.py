@@ -54,7 +54,7 @@ def test_newest_half_is_the_last_frames_in_order():
     assert max(ids(list(buffer)[:10])) < 90
 
 
-def test_reservoir_is_a_uniform_sample_of_what_is_older():
+def test_reservoir_is_a_uniform_sample_of_older_frames():
     """Of 40 frames that left the newest half, 10 are kept in each of 2,000 runs: each frame 500 times on average.
 
     Counts are binomial with sigma sqrt(2000 * 1/4 * 3/4) = 19.4; one of the 40 lies beyond 5 sigma (97) with a

@@ -1,4 +1,4 @@
-"""Updates of a tiny net that tells colors apart; drift is that the colors change their places."""
+"""Updates of a tiny net that classifies colors; drift permutes the colors."""
 
 import dataclasses
 import io
@@ -99,7 +99,7 @@ def test_an_update_learns_and_is_accepted():
 
 
 @pytest.mark.parametrize("push", ["full", "delta", "bn"])
-def test_the_edge_ends_with_the_same_weights_to_the_bit(push):
+def test_edge_and_trainer_have_identical_weights(push):
     """Push after push, applied to what the edge holds; and it predicts what the cloud's copy predicts."""
     trainer = filled(push=push, gate=False)
     edge = TinyModel()
@@ -116,7 +116,7 @@ def test_the_edge_ends_with_the_same_weights_to_the_bit(push):
     assert not same(first.net, trainer.version.net)
 
 
-def test_versions_stay_as_they_were():
+def test_versions_are_not_modified():
     trainer = filled(gate=False)
     version = trainer.version
     kept = {name: value.clone() for name, value in version.net.items()}
@@ -145,7 +145,7 @@ def test_the_gate_rolls_back_bit_for_bit():
     assert same(dict(trainer.version.net), dict(version.net))
 
 
-def test_without_the_gate_the_worse_net_stands():
+def test_without_the_gate_the_worse_net_is_accepted():
     trainer = filled(num=20, gate=False)
     trainer.update(2.0)
     for index in range(20, 60):
@@ -165,7 +165,7 @@ def test_a_net_that_diverged_is_taken_back():
     assert same(state(trainer), before)
 
 
-def test_nothing_held_out_yet_is_no_reason_against():
+def test_without_holdout_the_update_is_accepted():
     trainer = filled(num=4)
     got = trainer.update(1.0)
     assert (got.accepted, got.miou_before, got.miou_after) == (True, None, None)
@@ -210,14 +210,14 @@ def test_statistics_that_agree_less_with_the_cloud_are_taken_back(monkeypatch, s
     assert all(torch.equal(value, before[name]) for name, value in state(trainer).items())
 
 
-def test_nothing_to_do_makes_no_version():
+def test_an_update_without_changes_creates_no_version():
     trainer = filled(steps=0, refresh_batchnorm=False, miner_steps=0)
     got = trainer.update(2.0)
     assert (got.version.number, got.accepted, got.miner_accepted, got.num_bytes) == (0, False, False, 0)
     assert new_trainer().update(1.0).version.number == 0  # an empty buffer
 
 
-def test_a_few_frames_fit_no_miner():
+def test_too_few_frames_do_not_fit_the_miner():
     trainer = filled(num=12, miner_steps=20)
     trainer._miner.config = trainer._miner.config.model_copy(update={"min_frames": 11})
     before = {name: value.clone() for name, value in trainer._miner.state_dict().items()}

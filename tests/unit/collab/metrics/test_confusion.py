@@ -41,7 +41,7 @@ def test_perfect_and_empty():
     assert frame_loss(nothing) is None
 
 
-def test_a_label_that_is_no_class_is_refused():
+def test_unknown_label_is_rejected():
     labels = np.array([[0, 3]], dtype=np.uint8)
     fine = np.zeros((1, 2), dtype=np.uint8)
     with pytest.raises(ValueError, match="above the last of 3 classes"):

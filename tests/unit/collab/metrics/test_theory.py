@@ -27,7 +27,7 @@ def test_risk_split_is_an_identity_on_any_decisions():
         assert split.gain == pytest.approx(split.edge - split.system, abs=1e-12)
 
 
-def test_records_that_do_not_fit_show_up():
+def test_inconsistent_records_have_a_residual():
     risk = RiskSum()
     risk.add(stayed=True, loss_system=0.2, loss_edge=0.5, loss_cloud=0.2)
     assert risk.split().residual == pytest.approx(-0.3)

@@ -1,4 +1,4 @@
-"""Models of any origin behind one door: same numbers as the original, trainable or saying why not, refusals."""
+"""Models of every format: equal to the original net, trainable or with a reason, and rejected files."""
 
 import json
 
@@ -98,7 +98,7 @@ def test_torchscript_gives_the_original_nets_logits_and_can_be_trained(tmp_path,
     assert model.digest != before
 
 
-def test_frozen_torchscript_says_why_it_cannot_be_trained(tmp_path, image):
+def test_frozen_torchscript_reports_its_reason(tmp_path, image):
     path = tmp_path / "net.pt"
     torch.jit.freeze(torch.jit.script(stranger())).save(str(path))
     model = build_model(TorchFileModel(path=path, input=PLAIN), STREAM, "cpu", size_px=SIZE)
@@ -194,7 +194,7 @@ def test_a_net_with_the_wrong_number_of_classes_is_refused_at_the_start(tmp_path
     assert caught.value.message == f"{path} has 5 output classes, but the stream has 3: sky, road, car"
 
 
-def test_files_that_are_no_exported_nets_are_refused(tmp_path):
+def test_files_without_exported_nets_are_rejected(tmp_path):
     path = tmp_path / "state.pt"
     torch.save(stranger().state_dict(), path)
     with pytest.raises(UsageError, match="is not an exported model") as caught:
@@ -240,7 +240,7 @@ def test_digest_sees_names_formats_and_values():
     assert state_digest(dict(reversed(state.items()))) == state_digest(state)
 
 
-def test_a_saved_net_reads_back_as_its_digest_says(tmp_path, image):
+def test_saved_net_matches_its_digest(tmp_path, image):
     model = make_street()
     digest = save_model(tmp_path / "net", model, {"seed": 0})
     again = load_model(tmp_path / "net", "cpu")
@@ -254,7 +254,7 @@ def test_a_saved_net_reads_back_as_its_digest_says(tmp_path, image):
     assert config["classes"] == list(STREAM)
 
 
-def test_a_run_folder_stands_for_its_best_weights(tmp_path):
+def test_a_run_folder_resolves_to_its_best_weights(tmp_path):
     digest = save_model(tmp_path / "run/best", make_street(), {})
     assert load_model(tmp_path / "run", "cpu").digest == digest
 
@@ -284,7 +284,7 @@ def test_a_street_net_answers_with_the_streams_classes(tmp_path, image):
         build_model(StreetNetModel(weights=tmp_path / "net"), ("road", "vehicle", "sky"), "cpu")
 
 
-def test_missing_shipped_weights_say_how_to_make_them(monkeypatch, tmp_path):
+def test_missing_shipped_weights_suggest_training(monkeypatch, tmp_path):
     monkeypatch.setattr("edgeai.collab.models.checkpoint.SHIPPED", tmp_path)
     with pytest.raises(UsageError) as caught:
         build_model(StreetNetModel(weights="cloud"), STREAM, "cpu")
@@ -293,7 +293,7 @@ def test_missing_shipped_weights_say_how_to_make_them(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["street", "script"])
-def test_a_copy_of_the_edge_stays_as_the_edge_was(tmp_path, image, kind):
+def test_a_copy_of_the_edge_is_independent(tmp_path, image, kind):
     if kind == "street":
         edge = make_street()
     else:
@@ -307,7 +307,7 @@ def test_a_copy_of_the_edge_stays_as_the_edge_was(tmp_path, image, kind):
     assert torch.equal(semantics.logits(image), before)
 
 
-def test_inference_results_can_teach_a_head(image):
+def test_inference_results_can_train_a_head(image):
     logits, pooled = make_street().features(image)
     head = nn.Linear(len(pooled), 1)
     head(pooled).sum().backward()  # features made without gradients still take part in another net's training

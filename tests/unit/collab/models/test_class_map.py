@@ -1,4 +1,4 @@
-"""Class maps: probabilities add up, and what does not fit is named."""
+"""Class maps: sums of probabilities, and error messages for mismatches."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_gradients_pass():
         (("x",), 1, {"x": None}, "class_map ignores all classes of net.pt"),
     ],
 )
-def test_what_does_not_fit_is_refused(names, num, mapping, text):
+def test_mismatched_class_maps_are_rejected(names, num, mapping, text):
     with pytest.raises(UsageError) as caught:
         build(names, num, mapping)
     assert caught.value.message == text

@@ -1,4 +1,4 @@
-"""Street nets: shapes, sizes, and that every weight takes part."""
+"""Street nets: shapes, sizes, and gradients of all weights."""
 
 import pytest
 import torch

@@ -24,7 +24,7 @@ def test_untrained_miner_is_max_prob():
     assert miner.score(miner_input(torch.zeros(4), scores)) == pytest.approx(0.7)
 
 
-def test_miner_learns_what_the_scores_do_not_say():
+def test_miner_learns_from_features_when_scores_carry_no_information():
     inputs, q = frames(300)
     fresh, q_fresh = frames(300, seed=1)
     miner = Miner(4, MinerConfig(steps=100, lr=0.03), seed=0)
@@ -36,7 +36,7 @@ def test_miner_learns_what_the_scores_do_not_say():
     assert error < 0.05 < untrained / 4
 
 
-def test_importance_weights_undo_the_censoring():
+def test_importance_weights_correct_selection_bias():
     """300 hard frames with q = 0, all labelled, and 30 of 300 easy ones with q = 1, which look the same to the miner.
 
     By weight 1/p half of all frames agree; without weights it would be 30 of 330.
@@ -81,7 +81,7 @@ def test_miner_is_the_same_under_a_seed():
     assert not torch.equal(states[0], states[2])
 
 
-def test_frames_unlike_all_it_was_fitted_to_do_not_carry_the_miner_away():
+def test_miner_inputs_are_clipped_far_from_the_training_data():
     """Beyond three standard deviations an input counts as three."""
     miner = Miner(4, MinerConfig(steps=50, lr=0.1, hidden=4), seed=0)
     torch.manual_seed(0)

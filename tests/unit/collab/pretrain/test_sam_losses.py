@@ -1,4 +1,4 @@
-"""SAM's recipe: prompts lie on their regions, losses equal their definitions, and only the best mask learns."""
+"""Training of SAM: prompts lie in their regions, losses equal their definitions, only the best mask is trained."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_boxes_without_noise_are_tight_and_with_noise_are_near(labels):
             assert (box <= [59, 39, 59, 39]).all()
 
 
-def test_nothing_to_ask():
+def test_no_region_gives_no_prompts():
     assert draw(np.full((8, 8), 255, dtype=np.uint8), 4) is None
     assert draw(np.zeros((8, 8), dtype=np.uint8), 4, min_region_px=65) is None
 
@@ -75,7 +75,7 @@ def test_losses_are_their_definitions():
     assert mask_iou(logits, truth).numpy() == pytest.approx((a & b).sum((2, 3)) / (a | b).sum((2, 3)))
 
 
-def test_perfect_masks_cost_nothing():
+def test_perfect_masks_have_no_loss():
     truth = torch.zeros(1, 6, 6)
     truth[:, 2:4] = 1
     losses = mask_losses((truth[:, None] * 2 - 1).repeat(1, 3, 1, 1) * 50, torch.ones(1, 3), truth, focal_weight=20.0)
@@ -85,7 +85,7 @@ def test_perfect_masks_cost_nothing():
     assert losses.iou_picked.tolist() == losses.iou_best.tolist() == [1.0]
 
 
-def test_only_the_best_of_three_masks_learns_but_all_iou_predictions_do():
+def test_only_the_best_mask_but_all_iou_predictions_are_trained():
     torch.manual_seed(0)
     truth = (torch.rand(4, 6, 6) > 0.5).float()
     logits, ious = torch.randn(4, 3, 6, 6, requires_grad=True), torch.randn(4, 3, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Pretraining: losses fall, a resumed run equals an uninterrupted one, scenes are what they should be, refusals."""
+"""Pretraining: losses fall, a resumed run equals an uninterrupted one, properties of scenes, errors."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -167,7 +167,7 @@ def blocks(num=4, step=0, draw=draw_blocks, **fracs):
     return Scenes(1, **settings, draw=draw, draw_val=draw).train(step, num)
 
 
-def test_scenes_depend_on_seed_and_number_alone_and_validation_is_apart():
+def test_scenes_depend_on_seed_and_number_and_validation_is_disjoint():
     def numbers(make):
         seen = []
         draw = lambda seed, new_looks: (seen.append(seed), draw_blocks(seed, new_looks))[1]  # noqa: E731
@@ -226,7 +226,7 @@ def folder_of_frames(path, num):
     return MaskFolderConfig(path=str(path), classes=("a", "b", "c"))
 
 
-def test_recorded_frames_teach_changed_and_the_last_tenth_judges(tmp_path):
+def test_recorded_frames_are_augmented_and_the_last_tenth_validates(tmp_path):
     draw, draw_val, classes = scenes.draws_of(folder_of_frames(tmp_path, 30), 0)
     assert classes == ("a", "b", "c")
     assert {draw(seed, False).id.split("/")[-1] for seed in range(400)} == {f"{i:03d}.png" for i in range(27)}

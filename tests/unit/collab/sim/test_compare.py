@@ -1,4 +1,4 @@
-"""Comparisons of a tiny system: the same results as single runs, kept one by one."""
+"""Comparisons of a tiny system: results equal to single runs, saved one by one."""
 
 import json
 
@@ -66,7 +66,7 @@ def uploads(folder):
     return sum(record.uploaded for record in read_records(folder))
 
 
-def test_each_run_is_as_if_it_were_alone(start, toy, toy_config):
+def test_each_run_equals_a_separate_run(start, toy, toy_config):
     cfg = config(toy_config, "edge-only", "laecips", "cloud-only")
     run, [*_] = start(cfg)
     report = run_compare(cfg, run)
@@ -96,7 +96,7 @@ def test_random_draws_as_many_frames_as_laecips_uploaded(start, toy_config):
     assert [row.strategy for row in report.rows] == ["random", "laecips"]  # in the order that was asked for
 
 
-def test_an_interrupted_comparison_keeps_what_is_done_and_goes_on(start, toy_config, monkeypatch):
+def test_an_interrupted_comparison_is_continued(start, toy_config, monkeypatch):
     cfg = config(toy_config, "edge-only", "random", "cloud-only")
     whole, _ = start(cfg, "whole")
     expected = run_compare(cfg, whole)
@@ -121,7 +121,7 @@ def test_an_interrupted_comparison_keeps_what_is_done_and_goes_on(start, toy_con
     assert played == []
 
 
-def test_a_result_of_another_config_is_played_again(start, toy_config):
+def test_a_result_of_another_config_is_recomputed(start, toy_config):
     first = config(toy_config, "random", upload_rate=0.2)
     run, _ = start(first)
     run_compare(first, run)
@@ -130,7 +130,7 @@ def test_a_result_of_another_config_is_played_again(start, toy_config):
     assert uploads(run.path / "random-0") > before
 
 
-def test_one_failure_is_told_and_the_others_go_on(start, toy_config, monkeypatch):
+def test_one_failure_does_not_stop_the_others(start, toy_config, monkeypatch):
     cfg = config(toy_config, "laecips", "random", "edge-only")
     run, _ = start(cfg)
     play = compare.play
@@ -153,7 +153,7 @@ def test_one_failure_is_told_and_the_others_go_on(start, toy_config, monkeypatch
         run_compare(only, run)
 
 
-def test_what_no_strategy_can_use_is_refused_at_once(start, toy_config, tmp_path):
+def test_an_unusable_shared_config_fails_at_once(start, toy_config, tmp_path):
     trace = tmp_path / "t.csv"
     trace.write_text("t_s,up_kbps\n0,5\n")
     cfg = config(toy_config, "edge-only", "random", link={"trace": str(trace)})

@@ -1,4 +1,4 @@
-"""Whole runs of a tiny system against what can be worked out without it."""
+"""Whole runs of a tiny system against independently computed results."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def quality(played):
 # Never, always, sometimes
 
 
-def test_never_uploading_is_the_edge_alone(toy, toys):
+def test_without_uploads_quality_equals_the_edge_model(toy, toys):
     *_, testbed = toys
     alone = edge_alone(testbed())
     for strategy, changes in (("edge-only", {}), ("random", {"upload_rate": 0.0})):
@@ -58,7 +58,7 @@ def test_never_uploading_is_the_edge_alone(toy, toys):
         assert all(record.latency_s == pytest.approx(0.03) for record in played.records)
 
 
-def test_always_uploading_on_a_perfect_link_is_cloud_only(toy, toys):
+def test_always_uploading_on_a_perfect_link_equals_cloud_only(toy, toys):
     *_, testbed = toys
     _, alone = cloud_alone(testbed())
     always, cloud = toy("random", upload_rate=1.0), toy("cloud-only")
@@ -71,7 +71,7 @@ def test_always_uploading_on_a_perfect_link_is_cloud_only(toy, toys):
     )
 
 
-def test_the_cloud_is_worth_asking_here(toy, toys):
+def test_cloud_is_better_than_edge_on_the_tiny_system(toy, toys):
     """The tiny system can fail: cloud and edge differ, and uploads at random lie between them."""
     *_, testbed = toys
     low, high = edge_alone(testbed()), cloud_alone(testbed())[1]
@@ -79,7 +79,7 @@ def test_the_cloud_is_worth_asking_here(toy, toys):
     assert low < quality(toy("random", upload_rate=0.5)) < high
 
 
-def test_mining_beats_chance_at_the_same_rate(toy):
+def test_oracle_beats_random_at_the_same_rate(toy):
     """At 40 % the oracle must be better than lots, by more than the 2 points that rates may differ."""
     rate = {"threshold": {"kind": "quantile", "rate": 0.4, "gain": 0.1}, "upload_rate": 0.4}
     assert quality(toy("oracle", **rate)) > quality(toy("random", **rate)) + 0.005
@@ -200,7 +200,7 @@ def test_the_number_of_cores_changes_nothing(toy):
     assert json_text(first.report.to_json()) == json_text(second.report.to_json())
 
 
-def test_what_is_shown_is_kept_for_chosen_frames(toy, toys):
+def test_overlays_are_saved_for_chosen_frames(toy, toys):
     played = toy("random", upload_rate=1.0, overlays=[3])
     with np.load(played.folder / OVERLAYS / "000003.npz") as planes:
         assert np.array_equal(planes["shown"], planes["fused"])
@@ -208,7 +208,7 @@ def test_what_is_shown_is_kept_for_chosen_frames(toy, toys):
     assert [path.name for path in (played.folder / OVERLAYS).iterdir()] == ["000003.npz"]
 
 
-def test_versions_only_rise_and_the_edge_follows(toy):
+def test_edge_versions_increase_over_several_swaps(toy):
     """Three swaps and more: hot updates that work only once are a known failure of such systems."""
     played = toy("laecips", update={"steps": 5, "lr": 0.02, "every_frames": 4, "compute_s": 0.1})
     versions = [record.version for record in played.records]
@@ -217,13 +217,13 @@ def test_versions_only_rise_and_the_edge_follows(toy):
     assert versions[-1] >= 3
 
 
-def test_records_hold_everything_in_order(toy):
+def test_records_are_complete_and_ordered(toy):
     played = toy("laecips")
     assert [r.index for r in played.records] == list(range(60))
     assert all(dataclasses.asdict(r)["segment"] == ("dusk" if r.index >= 30 else "day") for r in played.records)
 
 
-def test_jpeg_is_what_the_cloud_sees(toys):
+def test_cloud_answers_the_compressed_image(toys):
     """The cloud's answer is one to the compressed picture, not to the frame."""
     stream, _, cloud, testbed = toys
     frame = stream().frame(0)

@@ -54,7 +54,7 @@ def street_net():
     return TorchModel(net, classes=("a", "b", "c"), class_map=same, input_format=InputFormat(), device="cpu")
 
 
-def test_every_name_has_a_strategy_and_every_strategy_says_what_it_is(context):
+def test_every_strategy_is_built_and_documented(context):
     assert set(STRATEGIES) == set(get_args(StrategyName))
     for name in STRATEGIES:
         doc = type(build_strategy(context(name))).__doc__
@@ -62,7 +62,7 @@ def test_every_name_has_a_strategy_and_every_strategy_says_what_it_is(context):
         assert "Paper:" in doc or "Sedna" in doc, name
 
 
-def test_a_frozen_edge_is_refused_by_strategies_that_adapt(context, toys):
+def test_adapting_strategies_reject_a_frozen_edge(context, toys):
     frozen = toys[1]()
     frozen.trainable, frozen.frozen_reason = None, "it is an ONNX file"
     for name in ("laecips", "ams", "shoggoth", "cema", "bn-adapt"):
@@ -72,7 +72,7 @@ def test_a_frozen_edge_is_refused_by_strategies_that_adapt(context, toys):
         build_strategy(context(name, model=frozen))
 
 
-def test_cloud_only_does_not_ask_the_edge(context):
+def test_cloud_only_skips_the_edge_pass(context):
     assert build_strategy(context("cloud-only")).route(0.0) == CloudOnly()
     assert build_strategy(context("laecips")).route(0.0) == EdgeFirst()
 
@@ -83,7 +83,7 @@ def test_random_uploads_its_share(context):
     assert share == pytest.approx(0.3, abs=3 * math.sqrt(0.21 / 4000))  # three standard deviations
 
 
-def test_the_oracle_prefers_what_gains_most_and_never_what_would_lose():
+def test_oracle_prefers_the_largest_gain_and_rejects_losses():
     assert foreknown(view(gain=0.4)) == pytest.approx(0.3)
     assert foreknown(view(gain=0.1)) == pytest.approx(0.45)
     assert foreknown(view(gain=-0.2)) == 1.0
@@ -91,14 +91,14 @@ def test_the_oracle_prefers_what_gains_most_and_never_what_would_lose():
         foreknown(view(gain=None))
 
 
-def test_scores_below_a_fixed_threshold_go_up(context):
+def test_scores_below_a_fixed_threshold_are_uploaded(context):
     scored = build_strategy(context("max-prob", threshold=FixedThreshold(delta=0.5)))
     assert not scored.decide(view()).upload  # 0.5 is not below 0.5
     assert build_strategy(context("max-prob", threshold=FixedThreshold(delta=0.51))).decide(view()).upload
     assert scored.delta == 0.5
 
 
-def test_laecips_asks_the_miner_and_explores(context):
+def test_laecips_uses_the_miner_and_explores(context):
     kept = build_strategy(context("laecips", threshold=FixedThreshold(delta=0.4), explore={"explore_frac": 0.0}))
     assert kept.decide(view(mined=0.39)).upload
     assert not kept.decide(view(mined=0.41)).upload
@@ -109,7 +109,7 @@ def test_laecips_asks_the_miner_and_explores(context):
     assert all(v.is_explored and v.importance == pytest.approx(10.0) for v in explored)
 
 
-def test_ablations_take_out_one_part(context):
+def test_ablations_disable_one_component(context):
     whole = CollabRunConfig(strategy="laecips")
     assert settled(whole) == whole
     found = {name: settled(CollabRunConfig(strategy=name)) for name in STRATEGIES if name.startswith("laecips-no")}
@@ -127,7 +127,7 @@ def test_ablations_take_out_one_part(context):
         assert sum(getattr(cfg, name) != getattr(whole, name) for name in fields) == 1
 
 
-def test_dcsb_finds_crowded_frames_and_coarsens_what_is_easy():
+def test_dcsb_selects_crowded_frames_and_downsamples_easy_regions():
     """Left half sure and of one class, right half a chessboard of doubt: one large region and 192 small ones."""
     probs = torch.full((3, 16, 24), 0.02)
     probs[0, :, :12] = 0.96
@@ -144,7 +144,7 @@ def test_dcsb_finds_crowded_frames_and_coarsens_what_is_easy():
     assert coarse[:, :12].std() < image[:, :12].std() / 2
 
 
-def test_ams_samples_less_while_nothing_changes():
+def test_ams_samples_less_in_a_static_scene():
     """phi = 1: one step is 0.2 tanh(8) = 0.2; phi of halves swapped is 0: back up."""
     sampling, labels = SamplingRate(2), np.zeros((4, 4), np.uint8)
     labels[:2] = 1
@@ -159,14 +159,14 @@ def test_ams_samples_less_while_nothing_changes():
     assert sampling.rate == pytest.approx(0.1 + 0.2 * math.tanh(12.0))
 
 
-def test_sampled_frames_are_sent_for_their_labels_at_the_shared_rate(context):
+def test_ams_uploads_for_labels_at_the_configured_rate(context):
     ams = build_strategy(context("ams", upload_rate=0.25))
     decisions = [ams.decide(view(index)) for index in range(40)]
     assert [place for place, decision in enumerate(decisions) if decision.upload] == list(range(3, 40, 4))
     assert not any(decision.for_answer for decision in decisions)
 
 
-def test_neurosurgeon_cuts_where_time_is_least(context):
+def test_neurosurgeon_minimizes_predicted_latency(context):
     """A fast link sends the frame, a slow one nothing; a cut in the middle crosses more than a JPEG file."""
     surgeon = build_strategy(context("neurosurgeon", model=street_net(), size_px=(64, 96)))
     surgeon.on_sent(2000, 0.0, 1e9)
@@ -186,7 +186,7 @@ def test_neurosurgeon_offloads_only_if_the_edge_is_slower_than_the_link(context)
     assert route == Split(0, 0.0, pytest.approx(0.02), 0)
 
 
-def test_cuts_hold_all_that_later_layers_need():
+def test_partition_points_include_skip_connections():
     """Width 16, depth 2, 64x96: the stem gives 4 x 32 x 48 values, detail 8 x 16 x 24, the body 16 x 8 x 12."""
     stem, detail, body = 4 * 32 * 48, 8 * 16 * 24, 16 * 8 * 12
     cuts = find_cuts(street_net(), (64, 96))
@@ -198,7 +198,7 @@ def test_cuts_hold_all_that_later_layers_need():
 
 
 @pytest.mark.parametrize("name", ["cema", "shoggoth", "ams", "bn-adapt", "appealnet", "dcsb", "neurosurgeon"])
-def test_it_plays(toy, name):
+def test_strategy_runs_on_the_tiny_system(toy, name):
     """Every kind of strategy on the tiny system: what it may send, and that it learns what it says."""
     played = toy(name, upload_rate=0.4, shadow_cloud=False)
     traffic, report = played.report.traffic, played.report

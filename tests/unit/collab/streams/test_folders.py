@@ -1,4 +1,4 @@
-"""Every layout of picture files, and what is refused at the start against what is left out on the way."""
+"""Every folder layout, errors at the start, and unreadable files that are skipped later."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_palette_pictures_are_indices(tmp_path: Path) -> None:
     assert stripes(play(MaskFolderConfig(path=str(tmp_path)))[0]) == [2, 1]
 
 
-def test_pictures_alone(tmp_path: Path) -> None:
+def test_images_without_labels(tmp_path: Path) -> None:
     picture(tmp_path / "2.png", 2)
     picture(tmp_path / "1.jpg", 200)
     frames = play(ImageFolderConfig(path=str(tmp_path), height=40, width=56))
@@ -150,7 +150,7 @@ def refuse(config: FolderSource) -> str:
     return caught.value.message
 
 
-def test_refused_at_the_start(tmp_path: Path) -> None:
+def test_invalid_folders_are_rejected_at_the_start(tmp_path: Path) -> None:
     assert refuse(ImageFolderConfig(path=str(tmp_path))) == f"no images in {tmp_path}"
     assert refuse(MaskFolderConfig(path=str(tmp_path))) == f"no folder {tmp_path}/images"
     picture(tmp_path / "images" / "x.png")

@@ -1,4 +1,4 @@
-"""A recording gives the frames of its source, and asks it once."""
+"""A recorded stream yields the frames of its source, which is read once."""
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def test_the_second_pass_is_from_memory(toys):
     assert recorded.problems == ["000003.png: not a picture"]
 
 
-def test_what_does_not_fit_is_played_again(toys):
+def test_a_stream_beyond_the_memory_is_read_again(toys):
     stream, *_ = toys
     source = Counted(stream(8))
     recorded = RecordedStream(source, max_bytes=7 * 16 * 24 * 4)  # pixels and labels of seven frames

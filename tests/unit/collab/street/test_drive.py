@@ -1,4 +1,4 @@
-"""The generated street: geometry against hand-computed pixels, one thing at a time, and the laws of motion."""
+"""The generated street: geometry of single objects against hand-computed pixels, and motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Textures of the generated street: noise, packing, blurring and what the atlases hold."""
+"""Textures of the generated street: noise, packing, blurring and content of the atlases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes over the link comes back: exactly where promised, within stated bounds elsewhere."""
+"""Codecs: exact round trips where lossless, stated error bounds elsewhere."""
 
 import io
 import zlib
@@ -126,5 +126,5 @@ def test_probs_keep_the_order_of_regions_and_are_small():
         decode_probs(data, 9, (128, 192))
 
 
-def test_header_counts_what_it_says_it_holds():
+def test_header_size_equals_the_sum_of_its_fields():
     assert HEADER_BYTES == 8 + 8 + 3 * 4 + 4 + 3 * 8 + 3 * 1 + 1 + 4

@@ -1,4 +1,4 @@
-"""Pushes of model updates: what the edge holds afterwards, by hand, and what is refused."""
+"""Model pushes: the edge's weights after a push, against hand-computed values, and rejected pushes."""
 
 import zlib
 
@@ -136,13 +136,13 @@ def test_changed_values_are_noticed(old, new):
         apply_push(zlib.compress(bytes(raw)), old)
 
 
-def test_a_bomb_is_not_unpacked(old):
+def test_a_decompression_bomb_is_rejected(old):
     with pytest.raises(EdgeAIError, match="truncated or too large"):
         apply_push(zlib.compress(bytes(50_000_000), 9), old)
 
 
 @pytest.mark.parametrize("value", [1e6, float("nan")])
-def test_values_that_float16_cannot_hold_are_named(old, new, value):
+def test_values_beyond_float16_are_reported(old, new, value):
     new["2.weight"][0, 0] = value
     with pytest.raises(EdgeAIError, match=r"^cannot push 2\.weight: a value is not finite or too large for float16$"):
         encode_push(new, old, "full")

@@ -1,4 +1,4 @@
-"""Mask sources: a user's own file, prompts from uncertain regions, and refusals."""
+"""Mask sources: user-defined functions, prompts for uncertain regions, and errors."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_a_users_own_function_by_path(tmp_path, scene):
     assert not IMAGE.any()  # what it does to its image is its own affair
 
 
-def test_without_ious_a_users_masks_count_as_certain(scene):
+def test_user_masks_without_ious_have_iou_one(scene):
     masks = FunctionMaskSource(lambda image, probs: probs > 0.5, "mine.py:f").propose(IMAGE, scene)
     assert [mask.iou_pred for mask in masks] == [1.0, 1.0, 1.0]
     assert FunctionMaskSource(lambda image, probs: [], "mine.py:f").propose(IMAGE, scene) == []
@@ -104,7 +104,7 @@ def test_without_ious_a_users_masks_count_as_certain(scene):
         ((np.zeros((2, 12, 20), bool), [1.0]), "returned 2 masks, but IoUs of shape [1]"),
     ],
 )
-def test_what_are_no_masks_is_refused(scene, result, text):
+def test_invalid_masks_are_rejected(scene, result, text):
     with pytest.raises(EdgeAIError) as caught:
         FunctionMaskSource(lambda image, probs: result, "mine.py:f").propose(IMAGE, scene)
     assert caught.value.message == f"mine.py:f {text}"
@@ -121,7 +121,7 @@ def test_a_users_mistake_names_its_place(tmp_path, scene):
 @pytest.mark.parametrize(
     ("text", "message"), [("x = 1\n", "has no function propose"), ("1 / 0\n", " failed: ZeroDivisionError")]
 )
-def test_files_without_the_function_are_refused(tmp_path, text, message):
+def test_files_without_the_function_are_rejected(tmp_path, text, message):
     with pytest.raises(UsageError, match=message):
         source(tmp_path, text)
     with pytest.raises(UsageError, match="no Python file at"):

@@ -1,4 +1,4 @@
-"""Segment Anything: the same masks as its own generator, guided prompts, files of both kinds, and refusals."""
+"""Segment Anything: equality with its own mask generator, guided prompts, both checkpoint formats, errors."""
 
 import hashlib
 
@@ -145,14 +145,14 @@ def test_wrong_checkpoints_are_refused_in_one_line(tmp_path, sam, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), sam.parameters(), strict=True))
 
 
-def test_shipped_weights_that_are_missing_say_how_to_make_them(tmp_path, monkeypatch):
+def test_missing_sam_weights_suggest_training(tmp_path, monkeypatch):
     monkeypatch.setattr("edgeai.collab.models.checkpoint.SHIPPED", tmp_path)
     with pytest.raises(UsageError, match="this package does not contain weights for sam-tiny"):
         build_sam("sam-tiny", None)
 
 
 @pytest.mark.slow
-def test_an_official_vit_b_file_goes_through_the_same_door(tmp_path, image):
+def test_an_official_vit_b_file_is_loaded_the_same_way(tmp_path, image):
     """375 MB, freshly built, saved as the official files are: a plain state dict."""
     torch.manual_seed(0)
     fresh = sam_model_registry["vit_b"]()

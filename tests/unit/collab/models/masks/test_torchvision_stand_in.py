@@ -1,4 +1,4 @@
-"""Stand-ins for torchvision: against definitions, against the real ones where they load, and gone afterwards."""
+"""Stand-ins for torchvision: equal to definitions and to the real functions if installed, and removed afterwards."""
 
 import importlib.util
 import sys
@@ -57,7 +57,7 @@ def test_resize_takes_height_then_width():
     assert np.array_equal(np.array(small), np.array(Image.fromarray(image).resize((12, 10), Image.BILINEAR)))
 
 
-def test_the_stand_in_is_seen_inside_only():
+def test_the_stand_in_is_visible_only_inside_the_block():
     if _imports():
         pytest.skip("torchvision itself imports here")
     with torchvision_stand_in():
