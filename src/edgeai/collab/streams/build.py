@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeai.collab.config.streams import StreamConfig, StreetConfig, VideoConfig
 from edgeai.collab.streams.drift import DriftedStream
-from edgeai.collab.streams.folders import build_folder
+from edgeai.collab.streams.layouts import build_folder
 from edgeai.collab.streams.stream import Stream
 from edgeai.collab.streams.video import VideoStream
 from edgeai.collab.street.drive import StreetStream

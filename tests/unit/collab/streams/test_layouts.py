@@ -19,7 +19,7 @@ from edgeai.collab.config.streams import (
 )
 from edgeai.collab.streams.build import build_stream
 from edgeai.collab.streams.classes import CAMVID, STREET, VOC
-from edgeai.collab.streams.folders import build_folder
+from edgeai.collab.streams.layouts import build_folder
 from edgeai.collab.streams.stream import Frame
 from edgeai.core.errors import UsageError
 
