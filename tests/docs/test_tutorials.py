@@ -9,7 +9,8 @@ from .tutorial_runner import ROOT, run_steps
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 MACHINE = re.compile(
-    r"^(machine|peak memory|time|simulator|tokens/s|plain|speculative|a cycle|ratio|T\(n\)|  (n|ms|T\(n\)))"
+    r"^(machine|peak memory|time|training time|simulator|tokens/s|plain|speculative|draft(?= +[\d.]+ )|verify"
+    r"|accept and commit|outside of cycles|ratio|T\(n\))"
 )
 """Lines whose numbers are times, speeds or memory of the machine: their words are compared, not their numbers."""
 LEARNED = {
@@ -18,7 +19,7 @@ LEARNED = {
     # a frame is uploaded or not by a learned score
     "collab": re.compile(""),
     # accuracy, loss and leakage are learned; bytes, seconds, joules and memory are not
-    "fedsplit": re.compile(r"^( +\d+ |accuracy|target|leakage)"),
+    "fedsplit": re.compile(r"^( +\d+ |accuracy|best accuracy|The target|dCor|decoder)"),
 }
 RELATIVE, ABSOLUTE = 0.35, 0.25
 """Learned numbers agree within 35 % or 0.25: the sign of a mistake is a factor, not a digit."""

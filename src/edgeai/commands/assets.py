@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 
-from edgeai.commands.render.text import amount, print_json, print_table
+from edgeai.commands.render.text import print_json, print_table
 from edgeai.commands.shared.app import new_app
 from edgeai.commands.shared.options import JsonOption, QuietOption
 from edgeai.commands.shared.progress import listening
 from edgeai.core import assets
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
+from edgeai.core.units import amount
 
 app = new_app("Models and data that edgeai fetches by name.")
 

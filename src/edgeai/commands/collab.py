@@ -1,20 +1,13 @@
 """`edgeai collab`: a small model at the edge and a large one in the cloud, played together in virtual time."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from edgeai.commands.render.collab import (
-    run_document,
-    show_compare,
-    show_compare_plan,
-    show_pretrain,
-    show_pretrain_plan,
-    show_run,
-    show_run_plan,
-)
-from edgeai.commands.render.text import print_json
+from edgeai.commands.render.plans import show_config, show_config_and_plan
+from edgeai.commands.render.reports import show_report
 from edgeai.commands.shared.app import INTERRUPTED, new_app
 from edgeai.commands.shared.options import (
     ConfigOption,
@@ -33,6 +26,10 @@ from edgeai.core.errors import UsageError
 from edgeai.core.run import Run, Status
 
 app = new_app("Edge-cloud collaboration: a large vision model in the cloud keeps a small one at the edge sharp.")
+
+
+_WEIGHTS_KEYS = {"edge": "edge.model.weights", "cloud": "cloud.semantics.weights", "sam": "cloud.masks.checkpoint"}
+"""Config key for the weights of each part that can be pretrained."""
 
 
 class PartName(StrEnum):
@@ -62,17 +59,16 @@ def run(
 
     cfg = load_config(CollabRunConfig, config or "collab/default", set_ or ())
     if dry_run:
-        show_run_plan(cfg, as_json=as_json)
+        show_config(cfg, as_json=as_json)
         return
     from edgeai.collab.sim.run import run_collab  # imports torch
 
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_collab(cfg, run)
         run.finish("interrupted" if report.interrupted else "done", report.to_json())
-    if not as_json:
-        show_run(run.path, report)
-    elif not report.interrupted:  # else the one document is the error's, and report.json holds the rest
-        print_json(run_document(run.path, report))
+    if not (as_json and report.interrupted):  # with --json the error is the one document
+        document = {**report.to_json(), "cost": asdict(report.cost)}
+        show_report("collab run", run.path, document, as_json=as_json)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -106,16 +102,16 @@ def compare(
         from edgeai.core.device import choose_device
 
         plan = plan_compare(cfg, resume, choose_device(device).torch_device)
-        show_compare_plan(cfg, plan, as_json=as_json)
+        show_config_and_plan(cfg, plan.to_json(), record=type(plan), as_json=as_json)
         return
     with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_compare(cfg, run)
         status: Status = "interrupted" if report.interrupted else "failed" if report.failures else "done"
         run.finish(status, report.to_json())
-    if not as_json:
-        show_compare(run.path, report)
-    elif not report.interrupted:  # else the one document is the error's, and report.json holds the rest
-        print_json({"run": run.path, **report.to_json()})
+    if not (as_json and report.interrupted):  # with --json the error is the one document
+        show_report("collab compare", run.path, report.to_json(), as_json=as_json)
+    if report.interrupted and not as_json:
+        print(f"some runs are missing; continue with: edgeai collab compare --resume {run.path}")
     if report.interrupted or report.failures:
         raise typer.Exit(INTERRUPTED if report.interrupted else 1)
 
@@ -145,11 +141,13 @@ def pretrain(
     source = Run.open(resume).config_path if resume else f"collab/pretrain-{part.value}" if part else config
     cfg = load_config(PretrainConfig, source, set_ or ())
     if dry_run:
-        show_pretrain_plan(cfg, as_json=as_json)
+        show_config(cfg, as_json=as_json)
         return
     from edgeai.collab.pretrain.train import run_pretrain  # imports torch
 
     with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_pretrain(cfg, run, resume=resume is not None)
         run.finish("done", report.to_json())
-    print_json({"run": run.path, **report.to_json()}) if as_json else show_pretrain(run.path, report)
+    show_report("collab pretrain", run.path, report.to_json(), as_json=as_json)
+    if not as_json:
+        print(f"run it:  edgeai collab run -c collab/default -s {_WEIGHTS_KEYS[report.part]}={run.path}")

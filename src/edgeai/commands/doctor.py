@@ -11,10 +11,11 @@ from pathlib import Path
 
 import typer
 
-from edgeai.commands.render.text import amount, print_json, print_table
+from edgeai.commands.render.text import print_json, print_table
 from edgeai.commands.shared.options import JsonOption
 from edgeai.core import assets
 from edgeai.core.requirements import EXTRAS, install_command, missing, name_of, requirements
+from edgeai.core.units import amount
 
 _NEEDED_DISK_BYTES = 2e9
 _NEEDED_MEMORY_BYTES = 4e9

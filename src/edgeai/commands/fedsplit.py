@@ -1,25 +1,15 @@
 """`edgeai fedsplit`: train across devices, by federated learning, split learning or both, with all costs counted."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeai.commands.render.fedsplit import (
-    show_advise,
-    show_advise_plan,
-    show_compare,
-    show_compare_plan,
-    show_down,
-    show_exported,
-    show_partition,
-    show_sim,
-    show_sim_plan,
-    show_up,
-    show_verify,
-)
-from edgeai.commands.render.text import print_json
+from edgeai.commands.render.plans import show_config, show_plan
+from edgeai.commands.render.reports import show_report
+from edgeai.commands.render.text import print_blocks, print_fields, print_json
 from edgeai.commands.shared.app import new_app
 from edgeai.commands.shared.options import (
     ConfigOption,
@@ -39,6 +29,12 @@ from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run, Status
+from edgeai.core.units import duration
+
+if TYPE_CHECKING:
+    from edgeai.fedsplit.experiments.compare import Job
+    from edgeai.fedsplit.flower.local_deployment.home import Home
+    from edgeai.fedsplit.sim.verify import VerifyReport
 
 app = new_app("Federated learning, split learning and their combinations: accuracy, bytes, time, energy, leakage.")
 
@@ -66,14 +62,14 @@ def sim(
     if dry_run:
         from edgeai.fedsplit.sim.plan import plan_sim  # imports torch
 
-        show_sim_plan(plan_sim(cfg), as_json=as_json)
+        show_plan(plan_sim(cfg), as_json=as_json)
         return
     from edgeai.fedsplit.experiments.simulate import simulate  # imports torch
 
     with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
         report = simulate(cfg, run, resume=resume is not None)
         run.finish("done", report.to_json())
-    print_json({"run": run.path, **report.to_json()}) if as_json else show_sim(run.path, report)
+    show_report("fedsplit sim", run.path, report.to_json(), as_json=as_json)
 
 
 @app.command(epilog="Example: edgeai fedsplit compare -c fedsplit/compare-smoke")
@@ -101,13 +97,13 @@ def compare(
     from edgeai.fedsplit.experiments.compare import plan_compare, run_compare  # imports torch
 
     if dry_run:
-        show_compare_plan(*plan_compare(cfg, resume), as_json=as_json)
+        _show_jobs(*plan_compare(cfg, resume), as_json=as_json)
         return
     with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_compare(cfg, run)
         status: Status = "failed" if report.failures else "done"
         run.finish(status, report.to_json())
-    print_json({"run": run.path, **report.to_json()}) if as_json else show_compare(run.path, report)
+    show_report("fedsplit compare", run.path, report.to_json(), as_json=as_json)
     if report.failures:
         raise typer.Exit(1)
 
@@ -130,14 +126,14 @@ def advise(
 
     cfg = load_config(AdviseConfig, config or "fedsplit/advise", set_ or ())
     if dry_run:
-        show_advise_plan(cfg, as_json=as_json)
+        show_config(cfg, as_json=as_json)
         return
     from edgeai.fedsplit.advise.choices import advise as weigh  # imports torch
 
     with running(cfg, out=out, device="cpu", quiet=quiet, verbose=verbose) as run:
         report = weigh(cfg)
         run.finish("done", report.to_json())
-    print_json({"run": run.path, **report.to_json()}) if as_json else show_advise(run.path, report)
+    show_report("fedsplit advise", run.path, report.to_json(), as_json=as_json)
 
 
 @app.command(epilog="Example: edgeai fedsplit partition -s partition.alpha=0.1 --page partition.html")
@@ -152,17 +148,18 @@ def partition(
 ) -> None:
     """Show who would hold what under the data and the partition of a sim config; nothing is trained."""
     from edgeai.fedsplit.config.run import SimConfig
+    from edgeai.fedsplit.reports.partition_page import partition_blocks
     from edgeai.fedsplit.reports.partition_report import describe_partition  # imports torch
 
     cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
 
     report = describe_partition(cfg.data, cfg.partition, num_clients=cfg.num_clients, seed=cfg.seed)
+    blocks = partition_blocks(report.to_json())
     if page is not None:
         from edgeai.core.report.page import render_page
-        from edgeai.fedsplit.reports.partition_page import partition_blocks
 
-        write_whole(page, render_page("fedsplit partition", partition_blocks(report.to_json())))
-    print_json(report.to_json()) if as_json else show_partition(report, page)
+        write_whole(page, render_page("fedsplit partition", blocks))
+    print_json(report.to_json()) if as_json else print_blocks(blocks)
 
 
 @app.command(epilog="Example: edgeai fedsplit up --nodes 5")
@@ -215,7 +212,7 @@ def up(
         check_free(home)
         security = self_signed(home, host)
     security = replace(security, node_keys=tuple(node_key or ()), trusted=tuple(trust or ()))
-    show_up(start(home, nodes, superlink=superlink, host=host, security=security, first=first), as_json=as_json)
+    _show_up(start(home, nodes, superlink=superlink, host=host, security=security, first=first), as_json=as_json)
 
 
 @app.command(epilog="Example: edgeai fedsplit down")
@@ -226,7 +223,11 @@ def down(
     """End everything that `up` started, and what that started in turn."""
     from edgeai.fedsplit.flower.local_deployment.start_stop import stop
 
-    show_down(home, stop(home), as_json=as_json)
+    num_ended = stop(home)
+    if as_json:
+        print_json({"home": str(home), "num_ended": num_ended})
+    else:
+        print(f"stopped {num_ended} processes of {home}" if num_ended else f"no process of {home} is running")
 
 
 @app.command(name="export-app", epilog="Example: edgeai fedsplit export-app my-app -c fedsplit/smoke")
@@ -249,7 +250,8 @@ def export_app(
     cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
     from edgeai.fedsplit.flower.export import export
 
-    show_exported(export(cfg, folder, strategy, is_secure=secagg), as_json=as_json)
+    path = export(cfg, folder, strategy, is_secure=secagg)
+    print_json({"app": str(path)}) if as_json else print(f"wrote {path}: run it with `flwr run {path}`")
 
 
 @app.command(epilog="Example: edgeai fedsplit verify")
@@ -259,6 +261,45 @@ def verify(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
 
     with listening(quiet=quiet, verbose=False) as listener:
         report = check(Metrics(None, listener=listener))
-    print_json(report.to_json()) if as_json else show_verify(report)
+    print_json(report.to_json()) if as_json else _show_checks(report)
     if report.num_failed:
         raise typer.Exit(1)
+
+
+def _show_jobs(jobs: "Sequence[Job]", missing: "Sequence[Job]", *, as_json: bool) -> None:
+    """Prints the runs of a comparison."""
+    left = [job.name for job in missing]
+    if as_json:
+        print_json({"runs": [job.name for job in jobs], "missing": left})
+        return
+    for job in jobs:
+        print(f"{job.name}{'' if job.name in left else '  (done)'}")
+    print(f"\n{len(missing)} of {len(jobs)} runs to do")
+
+
+def _show_checks(report: "VerifyReport") -> None:
+    """Prints every fact and whether it holds."""
+    for check in report.checks:
+        mark = "ok  " if check.holds else "FAIL"
+        print(f"{mark} {check.number:>2}. {check.fact}  ({duration(check.seconds)})")
+        print(f"         {check.detail}")
+    num_checks = len(report.checks)
+    print(f"\n{num_checks - report.num_failed} of {num_checks} hold")
+
+
+def _show_up(home: "Home", *, as_json: bool) -> None:
+    """Prints the address of a Flower deployment and the commands that use it."""
+    if as_json:
+        found = {"home": str(home.path), "superlink": home.address, "num_nodes": home.num_nodes, "root": home.root}
+        print_json(found)
+        return
+    print_fields({"home": str(home.path), "SuperLink": home.address, "SuperNodes": home.num_nodes})
+    if home.has_superlink and home.root is not None:
+        print(f"copy {home.root} to each device and run there:")
+        print(f"       edgeai fedsplit up --superlink {home.address} --ssl-ca-certfile FILE --nodes 1 --first NUMBER")
+    if home.has_superlink:
+        options = f"-s backend.kind=flower -s num_clients={home.num_nodes or 'N'} -s backend.home={home.path}"
+        if home.root is not None:
+            options += f" -s backend.stream_host={home.host}"
+        print(f"train: edgeai fedsplit sim {options}")
+    print(f"stop:  edgeai fedsplit down {home.path}")

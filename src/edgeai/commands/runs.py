@@ -1,4 +1,4 @@
-"""`edgeai runs`: what was run here, and what came of it."""
+"""`edgeai runs`: list runs and show, compare and report their results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,28 +6,31 @@ from typing import Annotated, Any
 
 import typer
 
+from edgeai.commands.render.reports import summary_blocks, view_of
 from edgeai.commands.render.run_page import flat, run_page
-from edgeai.commands.render.text import print_fields, print_json, print_table
+from edgeai.commands.render.text import print_blocks, print_fields, print_json, print_table
 from edgeai.commands.shared.app import new_app
 from edgeai.commands.shared.options import JsonOption
 from edgeai.core.config import read_tree
 from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import read_metrics
+from edgeai.core.report.blocks import Cell
+from edgeai.core.report.fields import cell_of, leaves
 from edgeai.core.run import Run, find_runs
 
-app = new_app("Look at run directories.")
+app = new_app("List runs and show, compare and report their results.")
 
 
 @app.command("list", epilog="Example: edgeai runs list runs")
 def list_runs(
-    root: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds run directories.")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds run directories.")] = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
     """List the runs in a folder, newest first."""
     rows = [
         {
-            "path": run.path,
+            "path": str(run.path),
             "verb": run.info["verb"],
             "status": run.status,
             "started": run.info["started"],
@@ -47,7 +50,7 @@ def list_runs(
 def show(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")], as_json: JsonOption = False
 ) -> None:
-    """Show one run: how it was made, its last metrics and its report."""
+    """Show one run: command, machine, last metrics and results."""
     run = Run.open(path)
     rows, report = read_metrics(path), run.report()
     last = rows[-1] if rows else None
@@ -55,11 +58,13 @@ def show(
     if as_json:
         print_json({"path": path, **info, "last_metrics": last, "report": report})
         return
-    print_fields({"path": path, **{name: _short(value) for name, value in info.items() if name != "resumed"}})
-    for heading, values in (("last metrics", last), ("report", report)):
-        if values:
-            print(f"\n{heading}")
-            print_fields({name: _short(value) for name, value in values.items()})
+    print_fields({"path": str(path), **{name: _short(value) for name, value in info.items() if name != "resumed"}})
+    if last:
+        print("\nlast metrics")
+        print_fields({name: cell_of(value) for name, value in last.items() if name != "time_s"})
+    if report:
+        print("\nreport")
+        print_blocks(summary_blocks(str(run.info["verb"]), report))
 
 
 @app.command(epilog="Example: edgeai runs report runs/spec-train-20260101-120000")
@@ -67,11 +72,11 @@ def report(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="The page; by default RUN/report.html.", show_default=False),
+        typer.Option("--out", metavar="FILE", help="Path of the page; by default RUN/report.html.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make one self-contained HTML page of a run: its report, its metrics as plots, and how it was made."""
+    """Write a self-contained HTML page of a run: results, plots of its metrics, command and config."""
     run = Run.open(path)
     page = run_page(run)
     target = out or path / "report.html"
@@ -87,9 +92,9 @@ def compare(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories, two or more.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show runs side by side: the numbers of their reports, and the config keys in which they differ."""
+    """Compare runs side by side: their results, and the config keys in which they differ."""
     if len(paths) < 2:
-        raise UsageError("one run alone compares with nothing", hint=f"show it: edgeai runs show {paths[0]}")
+        raise UsageError("a comparison needs two runs or more", hint=f"show it: edgeai runs show {paths[0]}")
     runs = [Run.open(path) for path in paths]
     about = {name: [str(run.info[name]) for run in runs] for name in ("verb", "started", "device", "git")}
     about["status"] = [run.status for run in runs]
@@ -99,12 +104,27 @@ def compare(
     if as_json:
         print_json({"runs": paths, "about": about, "report": outcome, "config": settings})
         return
-    for heading, rows in (("", about), ("report", outcome), ("config, where it differs", settings)):
+    tables = {"": _cells(about), "report": _described(runs), "config, where it differs": _cells(settings)}
+    for heading, rows in tables.items():
         if heading:
             print(f"\n{heading}" if rows else f"\n{heading}: nothing")
         if rows:
-            columns = ["", *(str(path) for path in paths)]
-            print_table(columns, [[name, *(_short(value) for value in values)] for name, values in rows.items()])
+            print_table(["", *(str(path) for path in paths)], rows)
+
+
+def _cells(values: Mapping[str, Sequence[Any]]) -> list[list[Cell]]:
+    return [[name, *(_short(value) for value in row)] for name, row in values.items()]
+
+
+def _described(runs: Sequence[Run]) -> list[list[Cell]]:
+    """One row per value of the reports, under its label."""
+    views = [view_of(str(run.info["verb"])) for run in runs]
+    found = [leaves(view.record if view else None, run.report() or {}) for view, run in zip(views, runs, strict=True)]
+    rows = side_by_side(found)
+    return [
+        [next(leaf.label for leaf in row if leaf), *(leaf.cell if leaf else None for leaf in row)]
+        for row in rows.values()
+    ]
 
 
 def side_by_side(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -121,10 +141,12 @@ def _scalars(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _short(value: object) -> object:
-    """Keeps containers to one line: the JSON document has them whole."""
+def _short(value: Any) -> Cell:
+    """Returns a value on one line; the JSON document has all of it."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return " ".join(value)
     if isinstance(value, dict) and all(isinstance(item, str | None) for item in value.values()):
         return ", ".join(f"{name} {item or '-'}" for name, item in value.items())
-    return f"({len(value)} entries, see --json)" if isinstance(value, list | dict) else value
+    if isinstance(value, list | dict):
+        return f"({len(value)} entries, see --json)"
+    return None if value is None else str(value)

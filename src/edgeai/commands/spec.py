@@ -8,22 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeai.commands.render.spec import (
-    answer_footer,
-    show_bench,
-    show_bench_plan,
-    show_compare,
-    show_compare_plan,
-    show_diagnose,
-    show_diagnose_plan,
-    show_export,
-    show_export_plan,
-    show_generate_plan,
-    show_import,
-    show_train,
-    show_train_plan,
-)
-from edgeai.commands.render.text import print_json
+from edgeai.commands.render.plans import show_config_and_plan, show_plan
+from edgeai.commands.render.reports import show_report, summary_blocks
+from edgeai.commands.render.spec import answer_footer, bench_verdict, show_export, show_export_plan, show_train_plan
+from edgeai.commands.render.text import print_blocks, print_json
 from edgeai.commands.shared.app import new_app
 from edgeai.commands.shared.options import (
     ConfigOption,
@@ -86,7 +74,9 @@ def train(
     outcome = train_everywhere(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose)
     if outcome:
         path, report = outcome
-        print_json({"run": path, **report.to_json()}) if as_json else show_train(path, report)
+        show_report("spec train", path, report.to_json(), as_json=as_json)
+        if not as_json:
+            print(f"measure it:  edgeai spec bench -s draft.path={path}")
 
 
 @app.command(epilog='Example: edgeai spec generate -s draft.kind=ngram "Why is the sky blue?"')
@@ -110,7 +100,9 @@ def generate(
     cfg = load_config(GenerateConfig, config, set_ or ())
     texts = _texts(prompts or [], file)
     if dry_run:
-        show_generate_plan(cfg, texts, as_json=as_json)
+        show_config_and_plan(
+            cfg, {"num_prompts": len(texts), "max_tokens": len(texts) * cfg.max_tokens}, as_json=as_json
+        )
         return
     from edgeai.spec.decoding.generate import run_generate  # imports torch
 
@@ -148,13 +140,16 @@ def bench(
     from edgeai.spec.evaluation.bench.bench import plan_bench, run_bench  # imports torch
 
     if dry_run:
-        show_bench_plan(cfg, plan_bench(cfg), as_json=as_json)
+        plan = plan_bench(cfg)
+        show_config_and_plan(cfg, plan.to_json(), record=type(plan), as_json=as_json)
         return
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_bench(cfg, run)
         is_ok = report.lossless is None or report.lossless.ok
         run.finish("done" if is_ok else "failed", report.to_json())
-    print_json({"run": run.path, **report.to_json()}) if as_json else show_bench(run.path, report)
+    show_report("spec bench", run.path, report.to_json(), as_json=as_json)
+    if not as_json:
+        print(f"\n{bench_verdict(report)}")
     if not is_ok:
         raise typer.Exit(1)
 
@@ -179,14 +174,14 @@ def diagnose(
     short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
     cfg = load_config(DiagnoseConfig, config, [*short, *(set_ or ())])
     if dry_run:
-        show_diagnose_plan(cfg, as_json=as_json)
+        show_config_and_plan(cfg, {"max_tokens": cfg.max_prompts * cfg.max_tokens}, as_json=as_json)
         return
     from edgeai.spec.evaluation.diagnose import run_diagnose  # imports torch
 
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_diagnose(cfg, run)
         run.finish("done", report.to_json())
-    print_json({"run": run.path, **report.to_json()}) if as_json else show_diagnose(run.path, report)
+    show_report("spec diagnose", run.path, report.to_json(), as_json=as_json)
 
 
 @app.command(epilog="Example: edgeai spec compare -c spec/compare --out runs/compare")
@@ -224,12 +219,12 @@ def compare(
     from edgeai.spec.evaluation.compare.compare import plan_compare, run_compare  # imports torch
 
     if dry_run:
-        show_compare_plan(plan_compare(cfg, resume or out or Path("runs/spec-compare")), as_json=as_json)
+        show_plan(plan_compare(cfg, resume or out or Path("runs/spec-compare")), as_json=as_json)
         return
     with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_compare(cfg, run)
         run.finish("failed" if report.failures else "done", report.to_json())
-    print_json({"run": run.path, **report.to_json()}) if as_json else show_compare(run.path, report)
+    show_report("spec compare", run.path, report.to_json(), as_json=as_json)
     if report.failures:
         raise typer.Exit(1)
 
@@ -318,7 +313,14 @@ def import_(
             device=choose_device(device).torch_device,
             metrics=Metrics(None, listener=listener),
         )
-    print_json(report.to_json()) if as_json else show_import(report)
+    if as_json:
+        print_json(report.to_json())
+        return
+    print_blocks(summary_blocks("spec import", report.to_json()))
+    if report.path is None:
+        print("\nnothing was written (--dry-run)")
+    else:
+        print(f"\nmeasure it:  edgeai spec bench -s draft.path={report.path} -s target.model={report.target}")
 
 
 app.command(epilog="Example: edgeai spec serve -s draft.kind=ngram --port 8000")(serve)

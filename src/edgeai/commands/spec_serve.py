@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeai.commands.render.text import print_fields, print_json, print_table
+from edgeai.commands.render.plans import show_plan
+from edgeai.commands.render.reports import show_report
+from edgeai.commands.render.text import print_json
 from edgeai.commands.shared.options import (
     ConfigOption,
     DeviceOption,
@@ -30,7 +32,7 @@ from edgeai.spec.config.serve import ServeConfig
 
 if TYPE_CHECKING:
     from edgeai.spec.serve.chat.backend import AnswerEnd, ChatBackend
-    from edgeai.spec.serve.reports import LoadReport, ServePlan, ServeReport
+    from edgeai.spec.serve.reports import ServePlan
 
 ApiKeyOption = Annotated[
     str,
@@ -42,8 +44,8 @@ ApiKeyOption = Annotated[
         show_default=False,
     ),
 ]
-_RUN_COLOURS = (2, 6, 4, 5, 1)
-"""Terminal colours of accepted runs of one, two, ... draft tokens."""
+_RUN_COLORS = (2, 6, 4, 5, 1)
+"""Terminal colors of accepted runs of one, two, ... draft tokens."""
 
 
 def serve(
@@ -66,14 +68,18 @@ def serve(
     short += [f"port={port}"] if port is not None else []
     cfg = load_config(ServeConfig, config, [*short, *(set_ or ())])
     if dry_run:
-        _show_plan(_plan(cfg, device, quiet), as_json=as_json)
+        plan = _plan(cfg, device, quiet)
+        if as_json:
+            print_json({"plan": plan.to_json()})
+        else:
+            show_plan(plan, as_json=False)
         return
     from edgeai.spec.serve.http.server import run_serve  # imports torch
 
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_serve(cfg, run, api_key=api_key)
         run.finish("done", report.to_json())
-    print_json({"run": run.path, **report.to_json()}) if as_json else _show(report)
+    show_report("spec serve", run.path, report.to_json(), as_json=as_json)
 
 
 def chat(
@@ -124,31 +130,9 @@ def load(
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_load(cfg, run)
         run.finish("done" if report.is_ok else "failed", report.to_json())
-    print_json({"run": run.path, **report.to_json()}) if as_json else _show_load(report)
+    show_report("spec load", run.path, report.to_json(), as_json=as_json)
     if not report.is_ok:
         raise typer.Exit(1)
-
-
-def _show_load(report: "LoadReport") -> None:
-    rows = [
-        [
-            one.clients,
-            "on" if one.speculates else "off",
-            one.num_requests,
-            f"{one.tokens_per_s:.1f}",
-            f"{one.accept_len:.2f}",
-            *(f"{seconds * 1e3:.0f}" for seconds in (*one.first_s, *one.gap_s)),
-            one.num_ties,
-            one.num_wrong,
-        ]
-        for one in report.rounds
-    ]
-    names = ["clients", "speculation", "requests", "tokens/s", "accept_len", "first ms p50", "p95", "gap ms p50", "p95"]
-    print_table([*names, "p99", "ties", "wrong"], rows)
-    print(f"{report.dtype}; the most clients together are {report.scaling:.2f} times as fast as one")
-    if report.memory_bytes:
-        sizes = ", ".join(f"{size / 2**20:.0f}" for size in report.memory_bytes)
-        print(f"memory of the server in MiB after equal parts of the short requests: {sizes}")
 
 
 def _converse(backend: "ChatBackend", *, quiet: bool, as_json: bool) -> list[dict[str, object]]:
@@ -215,11 +199,11 @@ def _say(
 
 
 def _tinted(text: str, run: int) -> str:
-    """Drafted text in the colour of its run, on a terminal."""
+    """Drafted text in the color of its run, on a terminal."""
     if not run or not sys.stdout.isatty():
         return text
-    colour = _RUN_COLOURS[min(run, len(_RUN_COLOURS)) - 1]
-    return f"\x1b[3{colour}m{text}\x1b[0m"
+    color = _RUN_COLORS[min(run, len(_RUN_COLORS)) - 1]
+    return f"\x1b[3{color}m{text}\x1b[0m"
 
 
 def _plan(cfg: ServeConfig, device: str, quiet: bool) -> "ServePlan":
@@ -228,28 +212,3 @@ def _plan(cfg: ServeConfig, device: str, quiet: bool) -> "ServePlan":
 
     with listening(quiet=quiet) as listener:
         return plan_serve(cfg, device=choose_device(device).torch_device, metrics=Metrics(None, listener=listener))
-
-
-def _show_plan(plan: "ServePlan", *, as_json: bool) -> None:
-    if as_json:
-        print_json({"plan": plan.to_json()})
-        return
-    print_fields(
-        {
-            "model": f"{plan.name} ({plan.dtype})",
-            "drafter": plan.drafter,
-            "slots": f"{plan.slots} of {plan.context} tokens"
-            + (f" ({plan.slots_asked} asked for; kv_budget_mib)" if plan.slots < plan.slots_asked else ""),
-            "keys and values": f"{plan.kv_bytes / 2**20:.0f} MiB, {plan.kv_bytes_per_slot / 2**20:.1f} MiB a slot",
-        }
-    )
-
-
-def _show(report: "ServeReport") -> None:
-    print_fields(
-        {
-            "served": f"{report.num_requests} requests in {report.uptime_s:.0f} s",
-            "tokens": f"{report.num_tokens} written, {report.num_prompt_tokens} read",
-            "accept_len": f"{report.accept_len:.2f}",
-        }
-    )

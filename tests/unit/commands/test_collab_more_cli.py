@@ -29,10 +29,10 @@ def test_a_comparison_prints_tables_and_has_a_page(call, tmp_path, loaded_after)
     code, out, _ = call("collab", "compare", *FEW, *TWO, "--out", "c", "-q")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == "means of seed 0"
-    assert [line.split()[0] for line in lines[1:4]] == ["strategy", "random", "edge-only"]
-    assert "against edge-only, on the same seed: mean (lowest to highest)" in lines
-    assert lines[-1] == "c: make the page with: edgeai runs report c"
+    assert lines[:2] == ["2 strategies on the same streams, seeds 0.", ""]
+    assert [line.split()[0] for line in lines[2:5]] == ["strategy", "random", "edge-only"]
+    assert "Against edge-only" in lines
+    assert lines[-1] == "as a page:  edgeai runs report c"
     code, out, _ = call("runs", "report", "c", "--json")
     page = (tmp_path / "c" / "report.html").read_text()
     assert json.loads(out)["page_bytes"] == len(page.encode())
@@ -43,7 +43,8 @@ def test_a_comparison_prints_tables_and_has_a_page(call, tmp_path, loaded_after)
     assert code == 0
     assert [row["strategy"] for row in document["rows"]] == ["random", "edge-only"]
     code, out, _ = call("collab", "compare", "--resume", "c", "--dry-run")
-    assert "runs        0 to play, 2 done" in out
+    assert ["runs", "2"] in [line.split() for line in out.splitlines()]
+    assert ["runs", "left", "none", "STRATEGY-SEED"] in [line.split() for line in out.splitlines()]
 
 
 def test_a_failed_run_is_exit_1_and_the_rest_is_there(call):
@@ -78,7 +79,7 @@ def test_a_run_has_a_page_of_its_own(call, tmp_path, loaded_after, monkeypatch):
 def test_pretrain_trains_goes_on_and_says_how_to_use_it(call, tmp_path):
     code, out, _ = call("collab", "pretrain", "edge", "--device=cpu", *SMALL, "--out", "p", "-q")
     assert code == 0
-    assert out.splitlines()[-1] == ("play with it: edgeai collab run -c collab/default -s edge.model.weights=p")
+    assert out.splitlines()[-1] == ("run it:  edgeai collab run -c collab/default -s edge.model.weights=p")
     assert (tmp_path / "p" / "best").is_dir()
     code, out, _ = call("collab", "pretrain", "--resume", "p", "--json", "-q")
     assert (code, json.loads(out)["num_steps"]) == (0, 1)

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 
 from edgeai.cli import main
-from edgeai.commands.render.run_page import families
+from edgeai.commands.render.metrics import families
 from edgeai.core.config import Config
 from edgeai.core.report.plot import Line
 from edgeai.core.run import Run
@@ -48,7 +48,7 @@ def test_show(run, capsys):
     assert main(["runs", "show", str(run.path)]) == 0
     text = capsys.readouterr().out
     assert "argv        edgeai kitchen\n" in text
-    assert text.endswith("report\naccept_len  2.5\n")
+    assert text.endswith("report\n            value\naccept_len    2.5\n")
 
 
 def test_show_what_is_no_run(tmp_path, capsys):
@@ -117,7 +117,7 @@ def test_report_shows_every_field_in_its_unit(full_run, capsys):
     assert capsys.readouterr().out == f"{page}\n"
     rows = Cells(page.read_text()).rows
     for row in [
-        ["field", "value", "definition"],
+        ["", "value", "meaning"],
         ["dish", "soup & salad", ""],
         ["cook_s", "12.3 ms", ""],
         ["num_bytes", "5 B", ""],
@@ -225,7 +225,7 @@ def test_compare_for_people(pair, capsys):
 def test_compare_needs_two_runs_that_are_runs(pair, tmp_path, capsys):
     assert main(["runs", "compare", pair[0]]) == 2
     assert capsys.readouterr().err == (
-        f"edgeai: one run alone compares with nothing\n  hint: show it: edgeai runs show {pair[0]}\n"
+        f"edgeai: a comparison needs two runs or more\n  hint: show it: edgeai runs show {pair[0]}\n"
     )
     assert main(["runs", "compare", pair[0], str(tmp_path)]) == 2
     assert "is no run directory" in capsys.readouterr().err

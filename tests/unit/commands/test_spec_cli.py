@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgeai.cli import main
-from edgeai.commands.render import spec as _spec_render
+from edgeai.commands.render import spec as spec_text
+from edgeai.commands.render.reports import show_report
 from edgeai.core.report.plot import Line
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.train import GtoConfig, TrainConfig
@@ -158,7 +159,7 @@ def test_dry_run_prints_the_config_and_starts_nothing(spec, tmp_path, verb):
     assert code == 0
     assert out.startswith(f"verb: spec {verb}\n")
     assert "max_tokens: 7\n" in out
-    assert "num_prompts " in out
+    assert {"bench": "user turns ", "generate": "num_prompts "}[verb] in out
     assert list(tmp_path.iterdir()) == []
     code, out, _ = spec(verb, *words, "--dry-run", "--json")
     assert json.loads(out)["config"]["verb"] == f"spec {verb}"
@@ -180,14 +181,22 @@ def test_train_plan_marks_what_counts_in_the_loss(capsys):
         trees=TreePlan(places=64.0, nodes=384.0, max_nodes=768.0, work=2.5, max_work=4.0),
         example=tuple(PreviewToken(text, in_loss) for text, in_loss in tokens),
     )
-    _spec_render.show_train_plan(plan, as_json=False)
+    spec_text.show_train_plan(plan, as_json=False)
     out = capsys.readouterr().out
     assert out.endswith("user: hi\nbot:>> hello<<\n\n")
-    assert "16 prompts the target writes" in out
-    assert "at most 2.6 MB on disk" in out
-    assert "120 on tokens, 40 on trees" in out
-    assert "at 64 places of a text, 384 to 768 nodes scored" in out
-    assert "2.5 to 4.0 times a target pass over the text, in each step of GTO" in out
+    words = " ".join(out.split())
+    for expected in (
+        "prompts the target writes 16 at most",
+        "features on disk 2.6 MB at most",
+        "steps on tokens 120",
+        "steps on trees 40",
+        "trees per text 64",
+        "nodes scored 384",
+        "nodes scored, at most 768",
+        "target work 2.5 tokens scored in a GTO step, relative to the tokens of the texts",
+        "target work, at most 4",
+    ):
+        assert expected in words, expected
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -287,9 +296,10 @@ def test_diagnose_table_by_hand(capsys):
         predicted=(0.9, 0.6),
         measured=(0.8, 0.45),
     )
-    _spec_render.show_diagnose(Path("r"), report)
+    show_report("spec diagnose", Path("r"), report.to_json(), as_json=False)
     out = capsys.readouterr().out
-    for words in ("1,234 over 3 prompts", "pruned 25.0%", "same path 50.0%", "2.25", "1 90.0% 80.0%", "2 60.0% 45.0%"):
+    depths = ("1 90.0% 80.0%", "2 60.0% 45.0%")
+    for words in ("prompts 3", "cycles 1,234", "pruned 25.0%", "same path 50.0%", "2.250", *depths):
         assert words in " ".join(out.split()), words
 
 
@@ -335,14 +345,14 @@ def test_compare_table_by_hand(capsys):
         curves=(Line("gto", (0.0,), (1.0,), (1.0,), (1.0,)),),
         failures={"gto-2": "the loss is not finite at step 7"},
     )
-    _spec_render.show_compare(Path("r"), report)
+    show_report("spec compare", Path("r"), report.to_json(), as_json=False)
     out = " ".join(capsys.readouterr().out.split())
     for words in (
-        "mt 0 tokens 2.250 2.000 to 2.500 gto 3.000 3.000 to 3.000 1.350 1.200 to 1.500 1.100 to 1.600",
-        "given 2.000 0.900 0.800 to 1.000",
-        "tokens 1.25 1.00 gto 2.5 2.00",
-        "plot r/accept_len.png",
-        "FAILED gto-2: the loss is not finite at step 7",
+        "mt 0 tokens 2.250 2.000 to 2.500 - - -",
+        "mt 0 gto 3.000 3.000 to 3.000 1.350 1.200 to 1.500 1.100 to 1.600",
+        "mt 0 given 2.000 - 0.900 - 0.800 to 1.000",
+        "tokens 1.25 s 1.000 gto 2.5 s 2.000",
+        "gto-2 the loss is not finite at step 7",
     ):
         assert words in out, words
 

@@ -46,26 +46,27 @@ def test_export_and_import(spec):
     code, out, err = spec("export", "head", "--format", "sglang", "--out", "out")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "head     head for model"
-    assert lines[1] == "written  out as sglang, 18 tensors, 124.5 kB"
-    assert lines[2] == "tensors  as the format's table says"
-    assert lines[3].startswith("logits   largest difference ")
+    rows = [line.split() for line in lines]
+    for row in (["head", "head"], ["target", "model"], ["folder", "out"], ["written", "as", "sglang"]):
+        assert row in rows
+    assert ["size", "125", "kB"] in rows
+    assert ["problems", "none"] in rows
+    assert any(row[:3] == ["largest", "logit", "difference"] for row in rows)
     assert lines[-1] == (
         "serve it:  python -m sglang.launch_server --model-path model --speculative-algorithm EAGLE3 "
         "--speculative-draft-model-path out"
     )
     code, out, err = spec("import", "out", "--out", "back")
     assert (code, err) == (0, "")
-    assert out.splitlines() == [
-        "head              out, EAGLE-3, 61.9 k parameters in bfloat16",
-        "target            model, features entering layers 2, 4, 5",
-        "draft vocabulary  64 of 258 tokens",
-        "positions         as the target",
-        "switches          fc_norm, norm_output",
-        "written           back",
-        "",
-        "measure it:  edgeai spec bench -s draft.path=back -s target.model=model",
-    ]
+    words = " ".join(out.split())
+    for expected in (
+        "written to back head out format EAGLE-3 target model parameters 61,",
+        "number format bfloat16 draft vocabulary 64 tokens target vocabulary 258 tokens features 2, 4, 5 ",
+        "positions as the target ",
+        "switches fc_norm, norm_output ",
+    ):
+        assert expected in words, expected
+    assert out.endswith("\nmeasure it:  edgeai spec bench -s draft.path=back -s target.model=model\n")
     before, after = (load_file(f"{name}/model.safetensors") for name in ("head", "back"))
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
@@ -89,11 +90,11 @@ def test_dry_run_writes_nothing(spec, tmp_path):
     code, out, _ = spec("export", "head", "--format", "vllm", "--dry-run")
     assert code == 0
     assert '"architectures": [\n    "LlamaForCausalLMEagle3"\n  ]' in out
-    assert "midlayer.self_attn.k_proj.weight          [32, 128]  bfloat16" in out.splitlines()
+    assert ["midlayer.self_attn.k_proj.weight", "32,", "128", "bfloat16"] in [line.split() for line in out.splitlines()]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["head", "model"]
     spec("export", "head", "--format", "vllm", "--out", "out")
     code, out, _ = spec("import", "out", "--dry-run")
-    assert (code, out.splitlines()[-1]) == (0, "written           nothing yet (--dry-run)")
+    assert (code, out.splitlines()[-1]) == (0, "nothing was written (--dry-run)")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["head", "model", "out"]
 
 
@@ -102,7 +103,7 @@ def test_disagreement_exits_with_1(spec, monkeypatch):
     monkeypatch.setattr(export, "config_for", lambda *args: {**write(*args), "norm_output": False})
     code, out, _ = spec("export", "head", "--format", "vllm", "--out", "out")
     assert code == 1
-    assert out.splitlines()[1] == "written  out.partial as vllm, 18 tensors, 124.5 kB"
+    assert ["folder", "out.partial"] in [line.split() for line in out.splitlines()]
     assert out.splitlines()[-1] == "agrees: FALSE; do not serve it, and please report this as a bug"
     code, out, _ = spec("export", "head", "--format", "vllm", "--out", "out", "--json")
     assert (code, json.loads(out)["ok"]) == (1, False)

@@ -12,10 +12,12 @@ that occurs neither in truth nor in prediction is left out of the means instead 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgeai.core.report.fields import about
 
 IGNORE = 255
 """Label of pixels that are not counted."""
@@ -28,15 +30,18 @@ Counts = NDArray[np.int64]
 class SegMetrics:
     """Metrics of a set of pixels, each in [0,1]."""
 
-    miou: float
-    cpa: float
-    """Class pixel accuracy: mean recall of the classes."""
-    accuracy: float
-    """Share of correct pixels."""
-    fwiou: float
-    """IoU weighted by the frequency of the true classes."""
-    iou: tuple[float | None, ...]
-    """IoU per class; None for classes in neither truth nor prediction [C]."""
+    miou: float = field(
+        metadata=about("mIoU", unit="1", best="max", meaning="mean over classes of intersection over union")
+    )
+    cpa: float = field(
+        metadata=about("CPA", unit="1", best="max", meaning="class pixel accuracy, the mean recall of the classes")
+    )
+    accuracy: float = field(metadata=about("pixel accuracy", unit="1", best="max", meaning="share of correct pixels"))
+    fwiou: float = field(
+        metadata=about("FWIoU", unit="1", best="max", meaning="IoU weighted by class frequency in the truth")
+    )
+    iou: tuple[float | None, ...] = field(metadata=about("IoU of each class"))
+    """None where a class occurs neither in truth nor in prediction [C]."""
 
 
 def confusion(truth: Labels, prediction: Labels, num_classes: int) -> Counts:

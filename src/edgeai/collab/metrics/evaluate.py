@@ -8,7 +8,7 @@ counts are sums.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from edgeai.collab.config.playback import EvaluateConfig
 from edgeai.collab.metrics.confusion import Counts, SegMetrics, frame_loss, seg_metrics
 from edgeai.collab.metrics.latency import LatencyHistogram, LatencySummary
 from edgeai.collab.metrics.theory import RiskSplit, RiskSum, upload_rate_bound
+from edgeai.core.report.fields import About, about
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,21 @@ class FrameOutcome:
 class Part:
     """Quality and cost of a drift segment, of a window of time, or of everything."""
 
-    name: str
-    begin_s: float
+    COMPUTED: ClassVar = {
+        "upload_rate": About("upload rate", "%", "share of frames that arrived at the cloud", "min"),
+    }
+
+    name: str = field(metadata=about("segment"))
+    begin_s: float = field(metadata=about("begins"))
     """First frame of a segment, start of a window."""
-    num_frames: int
-    num_uploads: int
-    num_missed: int
-    up_bytes: int
-    down_bytes: int
-    quality: SegMetrics | None
+    num_frames: int = field(metadata=about("frames"))
+    num_uploads: int = field(metadata=about("uploads"))
+    num_missed: int = field(
+        metadata=about("missed deadlines", best="min", meaning="frames whose cloud answer arrived too late or never")
+    )
+    up_bytes: int = field(metadata=about("uplink", best="min", meaning="frames and headers"))
+    down_bytes: int = field(metadata=about("downlink", best="min", meaning="answers, pushed models and headers"))
+    quality: SegMetrics | None = field(metadata=about(""))
     """None if no frame had labels."""
 
     @property
@@ -68,20 +75,25 @@ class Part:
 class Evaluation:
     """Evaluation of a run."""
 
-    classes: tuple[str, ...]
-    total: Part
-    segments: tuple[Part, ...]
+    classes: tuple[str, ...] = field(metadata=about("classes"))
+    total: Part = field(metadata=about(""))
+    segments: tuple[Part, ...] = field(metadata=about("drift segments"))
     """In order of appearance."""
-    windows: tuple[Part, ...]
+    windows: tuple[Part, ...] = field(metadata=about("windows of time"))
     """In order of time; windows without a frame are left out."""
-    window_s: float
-    latency: LatencySummary | None
-    """Latency of the final answers."""
-    upload_latency: LatencySummary | None
-    """Latency of the final answers from the cloud."""
-    upload_rate_bound: float | None
-    """The observed upload rate is at most this far from the true one with 95 % confidence, were frames independent."""
-    risk: RiskSplit | None
+    window_s: float = field(metadata=about("window length"))
+    latency: LatencySummary | None = field(metadata=about("latency"))
+    """From the frame to the answer shown."""
+    upload_latency: LatencySummary | None = field(metadata=about("latency of cloud answers"))
+    """From the frame to the cloud answer shown."""
+    upload_rate_bound: float | None = field(
+        metadata=about(
+            "upload rate, error bound",
+            unit="%",
+            meaning="half-width of the 95% confidence interval of the upload rate, assuming independent frames",
+        )
+    )
+    risk: RiskSplit | None = field(metadata=about("risk"))
     """None unless the losses of edge and cloud were given."""
 
     def to_json(self) -> dict[str, Any]:

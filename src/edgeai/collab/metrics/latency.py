@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from edgeai.core.report.fields import about
 
 GROWTH = 1.02
 """Ratio of a bin's bounds: a quantile is off by at most sqrt(1.02) - 1, just under 1 %."""
@@ -18,13 +20,13 @@ NUM_BINS = math.ceil(math.log(MAX_S / MIN_S) / math.log(GROWTH))
 class LatencySummary:
     """Latencies in seconds; mean, min and max are exact, quantiles to 1 % (10 us for those below 10 us)."""
 
-    num: int
-    mean_s: float
-    min_s: float
-    p50_s: float
-    p95_s: float
-    p99_s: float
-    max_s: float
+    num: int = field(metadata=about("number"))
+    mean_s: float = field(metadata=about("mean"))
+    min_s: float = field(metadata=about("minimum"))
+    p50_s: float = field(metadata=about("median"))
+    p95_s: float = field(metadata=about("95th percentile"))
+    p99_s: float = field(metadata=about("99th percentile"))
+    max_s: float = field(metadata=about("maximum"))
 
 
 class LatencyHistogram:

@@ -15,25 +15,29 @@ textbook facts. BWT and FWT follow the ianvs lifelong benchmark.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgeai.core.report.fields import About, about
 
 
 @dataclass(frozen=True)
 class RiskSplit:
     """Mean losses over the same frames."""
 
-    num: int
-    system: float
-    """Mean loss of the final answers."""
-    edge: float
-    """Mean loss of the edge's answers to all frames."""
-    cloud: float
-    """Mean loss of the cloud's answers to all frames."""
-    kept_gap: float
-    """E[h (l_f - l_c)]: the cost of not uploading; negative if the edge was better."""
+    COMPUTED: ClassVar = {
+        "residual": About("residual", meaning="system - (cloud + kept gap): 0 up to rounding"),
+        "gain": About("gain of uploading", meaning="E[(1-h)(l_f - l_c)], positive if uploads reduced the loss"),
+    }
+
+    num: int = field(metadata=about("frames"))
+    system: float = field(metadata=about("system", meaning="mean loss of the answers shown"))
+    edge: float = field(metadata=about("edge", meaning="mean loss if every frame had stayed at the edge"))
+    cloud: float = field(metadata=about("cloud", meaning="mean loss if the cloud had answered every frame"))
+    kept_gap: float = field(metadata=about("kept gap", meaning="E[h (l_f - l_c)], the cost of frames kept at the edge"))
 
     @property
     def residual(self) -> float:
@@ -100,10 +104,24 @@ def hard_latency_s(upload_rate: float, *, edge_s: float, cloud_s: float) -> floa
 class Transfer:
     """Effect of learning one task on the others, in the unit of the given accuracy."""
 
-    bwt: float | None
-    """Backward: mean change of a task after it was learned; negative is forgetting. None with fewer than two tasks."""
-    fwt: float | None
-    """Forward: mean gain on a task before it is learned, over the initial model. None with fewer than two tasks."""
+    bwt: float | None = field(
+        metadata=about(
+            "BWT",
+            unit="1",
+            best="max",
+            meaning="backward transfer: mean change of a segment's mIoU after it was learned; negative is forgetting",
+        )
+    )
+    """None with fewer than two tasks."""
+    fwt: float | None = field(
+        metadata=about(
+            "FWT",
+            unit="1",
+            best="max",
+            meaning="forward transfer: mean mIoU gain on a segment before it is learned, over the initial model",
+        )
+    )
+    """None with fewer than two tasks."""
 
 
 def transfer(accuracy: NDArray[np.float64]) -> Transfer:

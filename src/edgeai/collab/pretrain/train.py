@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,37 +17,13 @@ from edgeai.collab.config.pretrain import PretrainConfig
 from edgeai.collab.pretrain.build import build_part, build_scenes
 from edgeai.collab.pretrain.part import Part
 from edgeai.collab.pretrain.scenes import Scenes
+from edgeai.collab.reports.pretrain_report import PretrainReport
 from edgeai.core.checkpoint import check_finite, load_state, save_state, warmup_cosine
 from edgeai.core.device import peak_memory_bytes
 from edgeai.core.run import Run
 from edgeai.core.seed import seed_everything
 
 DRAW_STEP = 3  # separates the draws of a step from those of its scenes
-
-
-@dataclass(frozen=True)
-class PretrainReport:
-    """Result of a pretraining run."""
-
-    part: str
-    """edge, cloud or sam."""
-    weights: str
-    """Folder of the best weights."""
-    digest: str
-    """Digest of the best weights as stored."""
-    num_parameters: int
-    num_steps: int
-    scenes_seen: int
-    score: float
-    """Score of the best weights on validation scenes: mIoU of a net, mean IoU of the masks of sam-tiny."""
-    val: dict[str, float]
-    """All validation metrics of the best weights."""
-    train_s: float
-    peak_memory_bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def run_pretrain(cfg: PretrainConfig, run: Run, *, resume: bool = False) -> PretrainReport:

@@ -1,102 +1,112 @@
-"""What a comparison finds out, worked out from the reports of single runs.
+"""The outcome of a comparison, computed from the reports of single runs.
 
-    mean, minimum, maximum      over seeds
-    difference, ratio           to a reference strategy on the same seed, then mean, minimum and maximum over seeds
-
-Metrics of a run: miou, cpa (mean recall of the classes) and accuracy (share of pixels) of the answers that stood at
-their deadlines; upload_rate (frames that arrived at the cloud, by frames); up_bytes and down_bytes (headers and pushed
-models included); p50_s, p95_s and p99_s of the latency from a frame to the answer that stood; missed_frac (frames whose
-cloud answer came late or never, by frames); bwt and fwt (backward and forward transfer of the edge model, in mIoU).
+mean, minimum, maximum      over seeds
+difference, ratio           to a reference strategy on the same seed, then mean, minimum and maximum over seeds
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from edgeai.core.report.fields import About, about
+from edgeai.core.stats import Spread, plain
 
 Result = Mapping[str, Any]
 """report.json of one run."""
 Results = Mapping[str, Mapping[int, Result]]
-"""By strategy and seed."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A number over seeds."""
-
-    mean: float
-    minimum: float
-    maximum: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Of one value a seed."""
-        return cls(sum(values) / len(values), min(values), max(values))
+"""Results by strategy and seed."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One strategy."""
 
-    strategy: str
-    values: dict[str, dict[str, float]]
-    """Metric, seed, value; metrics that a stream does not give, such as mIoU without labels, are missing."""
-    spreads: dict[str, Spread]
+    strategy: str = field(metadata=about("strategy"))
+    values: dict[str, dict[str, float]] = field(metadata=about("values"))
+    """By metric and seed; metrics that a stream does not give, such as mIoU without labels, are missing."""
+    spreads: dict[str, Spread] = field(metadata=about(""))
     """By metric."""
-    segment_miou: dict[str, Spread]
-    """By drift segment, in order of appearance."""
+    segment_miou: dict[str, Spread] = field(metadata=about("", best="max"))
+    """mIoU by drift segment, in order of appearance."""
 
 
 @dataclass(frozen=True)
 class Versus:
-    """A strategy beside a reference in one metric."""
+    """A strategy against a reference in one metric."""
 
-    strategy: str
-    reference: str
-    metric: str
-    num_seeds: int
-    """That both were played with."""
-    difference: Spread
-    """Strategy minus reference."""
-    ratio: Spread | None
-    """Strategy by reference; None where the reference is 0 on some seed."""
+    strategy: str = field(metadata=about("strategy"))
+    reference: str = field(metadata=about("reference"))
+    metric: str = field(metadata=about("metric"))
+    num_seeds: int = field(metadata=about("common seeds"))
+    difference: Spread = field(metadata=about("difference", meaning="strategy minus reference"))
+    ratio: Spread | None = field(metadata=about("ratio", meaning="strategy divided by reference"))
+    """None where the reference is 0 on some seed."""
 
 
 @dataclass(frozen=True)
 class CompareReport:
-    """Outcome of a comparison; definitions are the module's."""
+    """Outcome of a comparison."""
 
-    interrupted: bool
-    """It was stopped; all is of the runs until then."""
-    seeds: tuple[int, ...]
-    rows: tuple[Row, ...]
-    versus: tuple[Versus, ...]
-    failures: dict[str, str]
-    """STRATEGY-SEED of runs that failed, and why."""
+    interrupted: bool = field(metadata=about("interrupted", meaning="some runs are missing"))
+    seeds: tuple[int, ...] = field(metadata=about("seeds"))
+    rows: tuple[Row, ...] = field(metadata=about("strategies"))
+    versus: tuple[Versus, ...] = field(metadata=about("against references"))
+    failures: dict[str, str] = field(metadata=about("failed runs"))
+    """Reason by STRATEGY-SEED."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        document: dict[str, Any] = plain(self, {"mean": "mean", "minimum": "minimum", "maximum": "maximum"})
+        return document
 
 
-METRICS: dict[str, Callable[[Result], float | None]] = {
-    "miou": lambda result: _quality(result["evaluation"]["total"], "miou"),
-    "cpa": lambda result: _quality(result["evaluation"]["total"], "cpa"),
-    "accuracy": lambda result: _quality(result["evaluation"]["total"], "accuracy"),
-    "upload_rate": lambda result: result["evaluation"]["total"]["upload_rate"],
-    "up_bytes": lambda result: result["evaluation"]["total"]["up_bytes"],
-    "down_bytes": lambda result: result["evaluation"]["total"]["down_bytes"],
-    "p50_s": lambda result: _latency_s(result, "p50_s"),
-    "p95_s": lambda result: _latency_s(result, "p95_s"),
-    "p99_s": lambda result: _latency_s(result, "p99_s"),
-    "missed_frac": lambda result: _missed_frac(result["evaluation"]["total"]),
-    "bwt": lambda result: result["transfer"]["bwt"],
-    "fwt": lambda result: result["transfer"]["fwt"],
+@dataclass(frozen=True)
+class Metric:
+    """One number of a run's report that strategies are compared by."""
+
+    about: About
+    of: Callable[[Result], float | None]
+    """Returns the value; None where the stream does not give it."""
+
+
+METRICS: dict[str, Metric] = {
+    "miou": Metric(
+        About("mIoU", "1", "mean over classes of intersection over union", "max"),
+        lambda result: _quality(result, "miou"),
+    ),
+    "cpa": Metric(About("CPA", "1", "mean recall of the classes", "max"), lambda result: _quality(result, "cpa")),
+    "accuracy": Metric(
+        About("pixel accuracy", "1", "share of correct pixels", "max"), lambda result: _quality(result, "accuracy")
+    ),
+    "upload_rate": Metric(
+        About("uploads", "%", "share of frames that arrived at the cloud"), lambda result: _total(result)["upload_rate"]
+    ),
+    "up_bytes": Metric(About("uplink", "B", "frames and headers"), lambda result: _total(result)["up_bytes"]),
+    "down_bytes": Metric(
+        About("downlink", "B", "answers, pushed models and headers"), lambda result: _total(result)["down_bytes"]
+    ),
+    "p50_s": Metric(
+        About("p50", "s", "median latency from a frame to the answer shown"), lambda result: _latency_s(result, "p50_s")
+    ),
+    "p95_s": Metric(About("p95", "s", "95th percentile of that latency"), lambda result: _latency_s(result, "p95_s")),
+    "p99_s": Metric(About("p99", "s", "99th percentile of that latency"), lambda result: _latency_s(result, "p99_s")),
+    "missed_frac": Metric(
+        About("missed", "%", "share of frames whose cloud answer arrived too late or never"),
+        lambda result: _missed_frac(_total(result)),
+    ),
+    "bwt": Metric(
+        About("BWT", "1", "backward transfer of the edge model over the drift segments, in mIoU"),
+        lambda result: result["transfer"]["bwt"],
+    ),
+    "fwt": Metric(
+        About("FWT", "1", "forward transfer of the edge model over the drift segments, in mIoU"),
+        lambda result: result["transfer"]["fwt"],
+    ),
 }
-"""Each from a run's report; None where the stream does not give it."""
 RATIOS = ("miou", "up_bytes", "down_bytes", "p50_s", "p95_s", "p99_s")
-"""Metrics whose ratio says something."""
+"""Metrics whose ratio to a reference is reported."""
 
 
 def compare_report(
@@ -107,14 +117,14 @@ def compare_report(
     failures: Mapping[str, str],
     interrupted: bool = False,
 ) -> CompareReport:
-    """Puts the reports of single runs side by side.
+    """Compares the reports of single runs.
 
     Args:
-        results: At least one; strategies in the order of the rows.
-        seeds: Those that were asked for.
-        against: References.
-        failures: Runs that failed.
-        interrupted: Some runs are missing.
+        results: Results by strategy and seed, at least one; strategies in the order of the rows.
+        seeds: All seeds of the comparison.
+        against: Names of the reference strategies.
+        failures: Reason by run that failed.
+        interrupted: Whether some runs are missing.
     """
     rows = [_row(strategy, by_seed) for strategy, by_seed in results.items() if by_seed]
     known = {row.strategy: row for row in rows}
@@ -130,16 +140,16 @@ def compare_report(
 
 def _row(strategy: str, by_seed: Mapping[int, Result]) -> Row:
     values = {
-        name: {str(seed): float(value) for seed, result in by_seed.items() if (value := metric(result)) is not None}
+        name: {str(seed): float(value) for seed, result in by_seed.items() if (value := metric.of(result)) is not None}
         for name, metric in METRICS.items()
     }
     values = {name: found for name, found in values.items() if found}
     segments: dict[str, list[float]] = {}
     for result in by_seed.values():
         for segment in result["evaluation"]["segments"]:
-            miou = _quality(segment, "miou")
-            if miou is not None:
-                segments.setdefault(segment["name"], []).append(miou)
+            quality = segment["quality"]
+            if quality is not None:
+                segments.setdefault(segment["name"], []).append(quality["miou"])
     return Row(
         strategy=strategy,
         values=values,
@@ -149,7 +159,7 @@ def _row(strategy: str, by_seed: Mapping[int, Result]) -> Row:
 
 
 def _versus(ours: Row, theirs: Row) -> list[Versus]:
-    """Every metric that both have on a common seed."""
+    """Returns the comparison in every metric that both have on a common seed."""
     found = []
     for metric, values in ours.values.items():
         others = theirs.values.get(metric, {})
@@ -170,8 +180,13 @@ def _versus(ours: Row, theirs: Row) -> list[Versus]:
     return found
 
 
-def _quality(part: Mapping[str, Any], name: str) -> float | None:
-    quality = part["quality"]
+def _total(result: Result) -> Mapping[str, Any]:
+    total: Mapping[str, Any] = result["evaluation"]["total"]
+    return total
+
+
+def _quality(result: Result, name: str) -> float | None:
+    quality = _total(result)["quality"]
     return None if quality is None else quality[name]
 
 

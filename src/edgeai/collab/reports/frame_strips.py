@@ -1,4 +1,4 @@
-"""Pictures of chosen frames for a page: frame, edge, cloud, fused, truth, and where edge and cloud disagree.
+"""Pictures of chosen frames for a page: frame, label maps of edge, cloud, fusion and truth, and disagreements.
 
 Shapes: H x W pixels, C classes.
 """
@@ -20,64 +20,64 @@ from edgeai.core.report.blocks import Figure, Strip, StripImage
 from edgeai.core.report.plot import draw_figure
 
 MAX_STRIPS = 12
-"""More would make a page of many megabytes."""
+"""More strips would make the page many megabytes large."""
 DIFFERENT = np.array([230, 40, 40], dtype=np.uint8)
 KEY_COLUMNS = 4
 NAMES = {"edge": "edge", "semantics": "cloud", "fused": "fused with masks", "truth": "truth"}
-"""Label maps in the order of a strip, and what they are called."""
+"""Label of each map by its name in the file, in the order of a strip."""
 
 
 def overlay_strips(folder: Path, classes: Sequence[str], about: Mapping[int, str]) -> list[Strip]:
-    """Strips of the frames whose pictures a run has kept, at most 12 of them.
+    """Returns a strip for each frame whose pictures the run has kept, at most 12.
 
     Args:
         folder: Run directory.
-        classes: The stream's C classes.
-        about: What is to be said of a frame, by number.
+        classes: Names of the stream's C classes.
+        about: Caption of each frame by its number.
     """
     files = sorted((folder / OVERLAYS).glob("*.npz"))
     return [_strip(path, classes, about.get(int(path.stem), "")) for path in spread(files, MAX_STRIPS)]
 
 
 def spread(items: Sequence[Path], num: int) -> list[Path]:
-    """At most `num` items, evenly over all."""
+    """Returns at most `num` items, evenly spaced over all."""
     if len(items) <= num:
         return list(items)
     return [items[place * len(items) // num] for place in range(num)]
 
 
 def disagreement(frame: Array, edge: Array, other: Array) -> Array:
-    """The frame in grey, and red where two label maps differ [H,W,3]; ignored pixels do not differ."""
-    grey = (frame.astype(np.float32).mean(2, keepdims=True) * 0.5 + 100).clip(0, 255).astype(np.uint8)
+    """Returns the frame in gray, and red where two label maps differ [H,W,3]; ignored pixels do not differ."""
+    gray = (frame.astype(np.float32).mean(2, keepdims=True) * 0.5 + 100).clip(0, 255).astype(np.uint8)
     differs = (edge != other) & (edge != IGNORE) & (other != IGNORE)
-    return np.where(differs[..., None], DIFFERENT, grey.repeat(3, 2))
+    return np.where(differs[..., None], DIFFERENT, gray.repeat(3, 2))
 
 
-def colour_key(classes: Sequence[str]) -> Figure:
-    """Which colour is which class."""
-    colours = class_colors(tuple(classes)) / 255
+def color_key(classes: Sequence[str]) -> Figure:
+    """Returns the legend: the color of each class."""
+    colors = class_colors(tuple(classes)) / 255
 
     def draw(axes: Any) -> None:
         axes.axis("off")
         columns = KEY_COLUMNS
         rows = -(-len(classes) // columns)
-        for place, (name, colour) in enumerate(zip(classes, colours, strict=True)):
+        for place, (name, color) in enumerate(zip(classes, colors, strict=True)):
             x, y = place % columns, rows - 1 - place // columns
-            axes.add_patch(_square(x, y, colour))
+            axes.add_patch(_square(x, y, color))
             axes.text(x + 0.22, y, name, va="center", ha="left")
         axes.set_xlim(-0.1, columns)
         axes.set_ylim(-0.6, rows - 0.4)
 
     height_in = 0.1 + 0.26 * -(-len(classes) // KEY_COLUMNS)
     return draw_figure(
-        draw, caption="Colours of the classes.", alt=f"Classes: {', '.join(classes)}.", size_in=(5.2, height_in)
+        draw, caption="Colors of the classes.", alt=f"Classes: {', '.join(classes)}.", size_in=(5.2, height_in)
     )
 
 
-def _square(x: float, y: float, colour: Iterable[float]) -> Any:
+def _square(x: float, y: float, color: Iterable[float]) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x, y - 0.32), 0.16, 0.64, facecolor=tuple(colour), linewidth=0)
+    return Rectangle((x, y - 0.32), 0.16, 0.64, facecolor=tuple(color), linewidth=0)
 
 
 def _strip(path: Path, classes: Sequence[str], about: str) -> Strip:

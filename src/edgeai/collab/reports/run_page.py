@@ -1,4 +1,4 @@
-"""The page of `edgeai collab run`: what came of one strategy on one stream, as blocks of a report."""
+"""The report of `edgeai collab run` as blocks: tables for the terminal, curves and pictures for the page."""
 
 from __future__ import annotations
 
@@ -6,22 +6,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeai.collab.metrics.confusion import SegMetrics
+from edgeai.collab.metrics.evaluate import Part
 from edgeai.collab.reports.frame_records import FILE, FrameRecord, read_records
-from edgeai.collab.reports.frame_strips import colour_key, overlay_strips
+from edgeai.collab.reports.frame_strips import color_key, overlay_strips
+from edgeai.collab.reports.run_report import RunReport, UpdateEvent
 from edgeai.collab.reports.timeline import Timeline, window_line
-from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Paragraph, Table
+from edgeai.core.report.fields import cell_of, fields_table, leaves, records_table
 from edgeai.core.report.plot import Line, line_figure
+from edgeai.core.units import duration, percent
 
 MAX_UPDATES = 30
-METRICS = (
-    "Answers that stood: what the system showed by the deadline. IoU: pixels that prediction and truth both give to a"
-    " class, as a share of those that either gives to it. mIoU: its mean over the classes. FWIoU: that mean weighted by"
-    " how often a class is true. CPA: mean share of each class's pixels that are right."
+QUALITY = ("miou", "cpa", "accuracy", "fwiou")
+OUTCOME = (
+    *(
+        f"evaluation.{name}"
+        for name in ("total.upload_rate", "upload_rate_bound", "total.up_bytes", "total.down_bytes")
+    ),
+    *(f"evaluation.latency.{name}" for name in ("p50_s", "p95_s", "p99_s")),
+    *(f"evaluation.upload_latency.{name}" for name in ("p50_s", "p95_s")),
+    *("evaluation.total.num_missed", "soft_latency_s", "hard_latency_s", "transfer.bwt", "transfer.fwt"),
+    *("num_updates", "num_accepted", "num_swaps", "num_bad_frames"),
+    *("cost.wall_s", "cost.frames_per_s", "cost.peak_memory_bytes"),
 )
-"""What the columns and rows of the first table mean."""
-Part = Mapping[str, Any]
-"""A piece of report.json."""
-
+"""Rows of the table of costs; `cost` is known only right after the run."""
+SEGMENT: tuple[str, ...] = (
+    "name",
+    "begin_s",
+    "num_frames",
+    "quality.miou",
+    "quality.cpa",
+    "quality.accuracy",
+    "upload_rate",
+    "up_bytes",
+    "down_bytes",
+    "num_missed",
+)
+UPDATE = ("begin_s", "version", "accepted", "miner_accepted", "miou_before", "miou_after", "num_bytes")
 SERIES = {
     "answer": lambda record: quality(record.loss),
     "edge": lambda record: quality(record.loss_edge),
@@ -32,239 +54,149 @@ SERIES = {
     "delta": lambda record: record.delta,
 }
 
+Document = Mapping[str, Any]
+"""A piece of report.json."""
 
-def run_blocks(folder: Path, report: Part) -> list[Block]:
-    """Tables, curves and pictures of one run.
+
+def run_summary(report: Document) -> list[Block]:
+    """Returns the tables that say what a run found.
+
+    Args:
+        report: Its report.json, with `cost` if that is known.
+    """
+    segments = report["evaluation"]["segments"]
+    blocks: list[Block] = [Paragraph(_in_words(report)), _quality_table(report)]
+    if len(segments) > 1:
+        caption = "Quality of the answers shown, and traffic."
+        table = records_table(Part, segments, SEGMENT, caption=caption, explained=False)
+        blocks += [Heading("Drift segments"), table]
+    blocks += [Heading("Cost"), fields_table(leaves(RunReport, report), OUTCOME)]
+    if report["problems"]:
+        blocks += [Heading("Problems"), *(Paragraph(line) for line in report["problems"])]
+    return blocks
+
+
+def run_details(folder: Path, report: Document) -> list[Block]:
+    """Returns the curves, pictures and further tables of a run's page.
 
     Args:
         folder: Run directory.
         report: Its report.json.
     """
     evaluation = report["evaluation"]
-    blocks: list[Block] = [Paragraph(_in_words(report)), _quality_table(report)]
-    blocks += [Paragraph(METRICS)] if evaluation["total"]["quality"] else []
-    blocks += [_cost_table(report)]
+    blocks: list[Block] = []
     if (folder / FILE).exists() and evaluation["total"]["num_frames"]:
         timeline = Timeline(evaluation["window_s"], SERIES).read(read_records(folder))
         blocks += [Heading("Over time"), *time_figures(timeline, evaluation)]
-    if len(evaluation["segments"]) > 1:
-        blocks += [Heading("Drift segments"), _segment_table(evaluation["segments"])]
-    blocks += [Heading("Classes"), _class_table(report)]
+    if evaluation["total"]["quality"]:
+        blocks += [Heading("Classes"), _class_table(report)]
     if strips := overlay_strips(folder, evaluation["classes"], _about_frames(folder)):
-        blocks += [Heading("Frames"), colour_key(evaluation["classes"]), *strips]
-    blocks += [Heading("Link and queues"), _traffic_table(report["traffic"])]
+        blocks += [Heading("Frames"), color_key(evaluation["classes"]), *strips]
+    found = leaves(RunReport, report)
+    traffic = [path for path in found if path.startswith("traffic.") and path != "traffic.up_bytes"]
+    blocks += [Heading("Link and queues"), fields_table(found, traffic)]
     if report["updates"]:
-        blocks += [Heading("Updates"), _update_table(report)]
-    if report["problems"]:
-        blocks += [Heading("Problems"), *(Paragraph(line) for line in report["problems"])]
+        updates = records_table(UpdateEvent, report["updates"], UPDATE, max_rows=MAX_UPDATES)
+        blocks += [Heading("Updates"), updates]
     return blocks
 
 
 def quality(loss: float | None) -> float | None:
-    """From a frame's loss to its mIoU."""
+    """Returns a frame's mIoU, given its loss."""
     return None if loss is None else 1.0 - loss
 
 
-def milliseconds(value_s: float | None) -> Cell:
-    """A latency as a cell."""
-    return None if value_s is None else Number(value_s, f"{value_s * 1e3:.0f} ms")
-
-
-def size(num_bytes: float) -> Number:
-    """Bytes as a cell."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= scale:
-            return Number(num_bytes, f"{num_bytes / scale:.3g} {unit}")
-    return Number(num_bytes, f"{num_bytes:.0f} B")
-
-
-def decimals(share: float | None) -> Cell:
-    """A quality as a cell."""
-    return None if share is None else Number(share, f"{share:.3f}")
-
-
-def percent(share: float | None) -> Cell:
-    """A share as a cell."""
-    return None if share is None else Number(share, f"{share:.1%}")
-
-
-def _in_words(report: Part) -> str:
+def _in_words(report: Document) -> str:
     total, latency = report["evaluation"]["total"], report["evaluation"]["latency"]
-    text = f"Strategy {report['strategy']} on {total['num_frames']} frames ({report['duration_s']:.0f} s of stream"
-    text += ", interrupted): " if report["interrupted"] else "): "
+    text = f"Strategy {report['strategy']} on {total['num_frames']} frames, {duration(report['duration_s'])} of stream"
+    text += " (interrupted): " if report["interrupted"] else ": "
     if total["quality"]:
         text += f"mIoU {total['quality']['miou']:.3f}, "
-    text += f"{total['upload_rate']:.0%} of the frames uploaded"
+    text += f"{percent(total['upload_rate'], 0)} of the frames uploaded"
     if latency:
-        text += f", median latency {latency['p50_s'] * 1e3:.0f} ms"
+        text += f", median latency {duration(latency['p50_s'])}"
     return text + "."
 
 
-def _quality_table(report: Part) -> Block:
+def _quality_table(report: Document) -> Block:
     total, alone = report["evaluation"]["total"]["quality"], report["alone"]
     if total is None:
         return Paragraph("The stream has no labels: accuracy is not known.")
-    rows = []
-    for name, part in (("answers that stood", total), ("edge alone", alone["edge"]), ("cloud alone", alone["cloud"])):
-        if part is not None:
-            rows.append([name, *(decimals(part[metric]) for metric in ("miou", "cpa", "accuracy", "fwiou"))])
+    parts = {"answers shown": total, "edge alone": alone["edge"], "cloud alone": alone["cloud"]}
+    known = {name: part for name, part in parts.items() if part is not None}
     caption = (
-        "Of all frames together. Alone: the edge model as it was at each frame, or the cloud, had it answered every"
-        " frame in time."
+        "Quality over all frames. Answers shown: what the system showed at the deadline. Edge alone, cloud alone: if "
+        "that side had answered every frame in time."
     )
-    return Table(("", "mIoU", "CPA", "pixel accuracy", "FWIoU"), rows, caption=caption)
+    return records_table(SegMetrics, list(known.values()), QUALITY, names=list(known), caption=caption)
 
 
-def _cost_table(report: Part) -> Table:
-    evaluation = report["evaluation"]
-    total, latency, transfer = evaluation["total"], evaluation["latency"] or {}, report["transfer"]
-    bound = evaluation["upload_rate_bound"]
-    rows: list[tuple[str, Cell, str]] = [
-        ("upload rate", percent(total["upload_rate"]), "share of frames that arrived at the cloud"),
-        ("upload rate, ±", percent(bound), "where the true rate lies at 95 % confidence, were frames independent"),
-        ("uplink", size(total["up_bytes"]), "frames and headers"),
-        ("downlink", size(total["down_bytes"]), "answers, model pushes and headers"),
-        ("latency p50", milliseconds(latency.get("p50_s")), "median, from a frame to the answer that stood"),
-        ("latency p95", milliseconds(latency.get("p95_s")), "95 of 100 frames took no longer"),
-        ("latency p99", milliseconds(latency.get("p99_s")), "99 of 100 frames took no longer"),
-        ("deadline misses", total["num_missed"], "frames whose cloud answer came late or never"),
-        ("mean latency, soft", milliseconds(report["soft_latency_s"]), "expected from the score, as the edge's share"),
-        ("mean latency, hard", milliseconds(report["hard_latency_s"]), "expected from the upload rate"),
-        ("BWT", decimals(transfer["bwt"]), "backward transfer in mIoU; negative is forgetting"),
-        ("FWT", decimals(transfer["fwt"]), "forward transfer in mIoU, over the untouched model"),
-        ("unreadable frames", report["num_bad_frames"], "left out"),
-    ]
-    return Table(("", "value", "meaning"), [row for row in rows if row[1] is not None])
-
-
-def time_figures(timeline: Timeline, evaluation: Part) -> list[Figure]:
-    """mIoU, uploads, scores and link use over time."""
+def time_figures(timeline: Timeline, evaluation: Document) -> list[Figure]:
+    """Returns the curves of mIoU, uploads, scores and link use over time."""
     spans, window_s, end_s = timeline.spans(), evaluation["window_s"], timeline.end_s
-    x_label = "time in the stream (s)"
-    figures = []
+    mean = f"Means over {window_s:g} s."
+    segments = " Shaded in turn, with their names above: the drift segments." if spans else ""
+    windows = evaluation["windows"]
 
-    def add(lines: Sequence[Line | None], y_label: str, caption: str) -> None:
-        found = [line for line in lines if line is not None]
-        if found:
-            ends = "; ".join(f"{line.name} at the end {line.y[-1]:.3g}" for line in found)
+    def rate(name: str, key: str) -> Line:
+        return window_line(name, windows, window_s, end_s, lambda window, length_s: window[key] * 8e-3 / length_s)
+
+    groups: list[tuple[list[Line | None], str, str]] = [
+        (
+            [
+                timeline.line("answer", "answers shown"),
+                timeline.line("edge", "edge alone"),
+                timeline.line("cloud", "cloud alone"),
+            ],
+            "mIoU of a frame",
+            f"{mean}{segments} Equal lines cover one another.",
+        ),
+        (
+            [timeline.line("uploaded", "uploaded"), timeline.line("refined", "answered by the cloud in time")],
+            "share of frames",
+            mean,
+        ),
+        (
+            [timeline.line("score", "confidence score"), timeline.line("delta", "threshold")],
+            "score",
+            f"{mean} Frames that score below the threshold are uploaded.",
+        ),
+        (
+            [rate("up", "up_bytes"), rate("down", "down_bytes")],
+            "link use (kbit/s)",
+            f"{mean} Down: answers and pushed models.",
+        ),
+    ]
+    figures = []
+    for lines, y_label, caption in groups:
+        known = [line for line in lines if line is not None]
+        if known:
+            ends = "; ".join(f"{line.name} at the end {line.y[-1]:.3g}" for line in known)
             figures.append(
                 line_figure(
-                    found, x_label=x_label, y_label=y_label, caption=caption, alt=f"{y_label}: {ends}", spans=spans
+                    known,
+                    x_label="time in the stream (s)",
+                    y_label=y_label,
+                    caption=caption,
+                    alt=f"{y_label}: {ends}",
+                    spans=spans,
                 )
             )
-
-    mean = f"Means over {window_s:g} s."
-    shades = " Shaded in turn, with their names above: the drift segments." if spans else ""
-    add(
-        [
-            timeline.line("answer", "answers that stood"),
-            timeline.line("edge", "edge alone"),
-            timeline.line("cloud", "cloud alone"),
-        ],
-        "mIoU of a frame",
-        f"{mean}{shades} A line that is not seen lies behind another one.",
-    )
-    add(
-        [timeline.line("uploaded", "uploaded"), timeline.line("refined", "answered by the cloud in time")],
-        "share of frames",
-        mean,
-    )
-    add(
-        [timeline.line("score", "confidence score"), timeline.line("delta", "threshold")],
-        "score",
-        f"{mean} Frames that score below the threshold are uploaded.",
-    )
-    windows = evaluation["windows"]
-    add(
-        [
-            window_line("up", windows, window_s, end_s, lambda window, length_s: window["up_bytes"] * 8e-3 / length_s),
-            window_line(
-                "down", windows, window_s, end_s, lambda window, length_s: window["down_bytes"] * 8e-3 / length_s
-            ),
-        ],
-        "link use (kbit/s)",
-        f"{mean} Down: answers and pushed models.",
-    )
     return figures
 
 
-def _segment_table(segments: Sequence[Part]) -> Table:
-    rows: list[Sequence[Cell]] = []
-    for segment in segments:
-        part = segment["quality"] or {}
-        shares = [decimals(part.get(name)) for name in ("miou", "cpa", "accuracy")]
-        link = [percent(segment["upload_rate"]), size(segment["up_bytes"]), size(segment["down_bytes"])]
-        begin = Number(segment["begin_s"], f"{segment['begin_s']:.1f} s")
-        rows.append([segment["name"], begin, segment["num_frames"], *shares, *link, segment["num_missed"]])
-    columns = (
-        "segment",
-        "begins",
-        "frames",
-        "mIoU",
-        "CPA",
-        "pixel accuracy",
-        "uploads",
-        "uplink",
-        "downlink",
-        "missed",
-    )
-    return Table(columns, rows, caption="Of the answers that stood. Missed: cloud answers that came late or never.")
-
-
-def _class_table(report: Part) -> Block:
-    total, alone = report["evaluation"]["total"]["quality"], report["alone"]
-    if total is None:
-        return Paragraph("The stream has no labels.")
-    rows: list[Sequence[Cell]] = []
-    for place, name in enumerate(report["evaluation"]["classes"]):
-        row: list[Cell] = [name]
-        row += [decimals(part["iou"][place]) if part else None for part in (total, alone["edge"], alone["cloud"])]
-        rows.append(row)
-    columns = ("class", "answers that stood", "edge alone", "cloud alone")
-    return Table(columns, rows, caption="IoU. A dash: the class occurs neither in truth nor in prediction.")
-
-
-def _traffic_table(traffic: Part) -> Table:
-    rows: list[tuple[str, Cell]] = [
-        ("frames up", traffic["up_frames"]),
-        ("answers down", traffic["down_replies"]),
-        ("bytes of answers", size(traffic["down_reply_bytes"])),
-        ("models pushed", traffic["down_pushes"]),
-        ("bytes of models", size(traffic["down_push_bytes"])),
-        ("answers refined", traffic["refined"]),
-        ("cloud answers too late to be shown", traffic["late"]),
-        ("easy frames sent to explore", traffic["explored"]),
-        ("frames labelled for training", traffic["labelled"]),
-        ("times the cloud was given up", traffic["breaker_opened"]),
-    ]
-    rows += [(f"dropped: {cause}", num) for cause, num in traffic["drops"].items()]
-    return Table(("", "number"), rows)
-
-
-def _update_table(report: Part) -> Table:
+def _class_table(report: Document) -> Table:
+    parts = (report["evaluation"]["total"]["quality"], report["alone"]["edge"], report["alone"]["cloud"])
     rows: list[Sequence[Cell]] = [
-        [
-            f"{event['begin_s']:.1f} s",
-            event["version"],
-            event["accepted"],
-            event["miner_accepted"],
-            decimals(event["miou_before"]),
-            decimals(event["miou_after"]),
-            size(event["num_bytes"]),
-        ]
-        for event in report["updates"][:MAX_UPDATES]
+        [name, *(cell_of(part["iou"][place], "1") if part else None for part in parts)]
+        for place, name in enumerate(report["evaluation"]["classes"])
     ]
-    rest = report["num_updates"] - len(rows)
-    caption = f"{report['num_accepted']} of {report['num_updates']} changed the edge model. "
-    caption += "mIoU on held-out frames by the cloud's labels, before and after; a change for the worse is undone."
-    caption += " Miner: the small net that gives the confidence score."
-    caption += f" {rest} more are not listed here." if rest else ""
-    columns = ("began", "version", "edge model changed", "miner changed", "mIoU before", "after", "push")
-    return Table(columns, rows, caption=caption)
+    columns = ("class", "answers shown", "edge alone", "cloud alone")
+    return Table(columns, rows, caption="IoU; a dash where a class occurs neither in truth nor in prediction.")
 
 
 def _about_frames(folder: Path) -> dict[int, str]:
-    """A line about each frame of which there are pictures."""
+    """Returns a caption for each frame by its number."""
     return {record.index: _about(record) for record in read_records(folder)} if (folder / FILE).exists() else {}
 
 

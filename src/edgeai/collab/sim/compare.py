@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text, write_whole
 from edgeai.core.link import Link, find_link
 from edgeai.core.metrics import Metrics
+from edgeai.core.report.fields import about
 from edgeai.core.run import Run
 from edgeai.core.sweep import Sweep, all_failed, kept_report
 
@@ -36,11 +37,9 @@ MAX_ANSWER_BYTES = 256 << 20
 class ComparePlan:
     """Plan of a comparison."""
 
-    num_runs: int
-    missing: tuple[str, ...]
-    """Runs STRATEGY-SEED that are not done yet."""
-    num_frames: int | None
-    """Length of each stream; None if unknown."""
+    num_runs: int = field(metadata=about("runs"))
+    missing: tuple[str, ...] = field(metadata=about("runs left", meaning="STRATEGY-SEED"))
+    num_frames: int | None = field(metadata=about("frames", meaning="of each stream; a dash: until the stream ends"))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -148,7 +147,7 @@ def _play(testbed: Testbed, played: CollabRunConfig, folder: Path, run: Run, *, 
 
 
 def _in_short(result: Result) -> str:
-    shown = {name: METRICS[metric](result) for name, metric in (("mIoU", "miou"), ("upload rate", "upload_rate"))}
+    shown = {name: METRICS[metric].of(result) for name, metric in (("mIoU", "miou"), ("upload rate", "upload_rate"))}
     return ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
 
 

@@ -9,25 +9,17 @@ Shapes: C classes, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from edgeai.collab.cloud.answer import CloudAnswer
 from edgeai.collab.config.playback import EvaluateConfig
-from edgeai.collab.metrics.confusion import Counts, Labels, SegMetrics, confusion, frame_loss, seg_metrics
+from edgeai.collab.metrics.confusion import Counts, Labels, confusion, frame_loss, seg_metrics
 from edgeai.collab.metrics.evaluate import Evaluation, Evaluator, FrameOutcome
 from edgeai.collab.reports.frame_records import FrameRecord, RecordWriter
+from edgeai.collab.reports.run_report import Alone
 from edgeai.collab.sim.frame_state import FrameState
 from edgeai.core.errors import EdgeAIError
-
-
-@dataclass(frozen=True)
-class Alone:
-    """Quality over all frames if one side had answered every frame; None if it has no answer to some frame."""
-
-    edge: SegMetrics | None
-    cloud: SegMetrics | None
 
 
 class Outcomes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from edgeai.collab.cloud.answer import CloudAnswer
 from edgeai.collab.edge.node import EdgeNode
 from edgeai.collab.learning.version import UpdateResult
+from edgeai.collab.reports.run_report import UpdateEvent
 from edgeai.collab.sim.events import EventLoop, Order
 from edgeai.collab.sim.frame_state import Request
 from edgeai.collab.strategies.strategy import LabeledFrame, Strategy
@@ -18,25 +18,6 @@ MAX_LISTED = 1000
 """Maximum number of updates listed in the report; later ones are only counted."""
 SLOWDOWN = 2.0
 """Factor on the duration of an edge pass while the edge trains (ours)."""
-
-
-@dataclass(frozen=True)
-class UpdateEvent:
-    """One update of the edge model, its miner, or both."""
-
-    begin_s: float
-    end_s: float
-    """Time at which training ended."""
-    version: int
-    accepted: bool
-    """The edge model changed."""
-    miner_accepted: bool
-    """The miner changed."""
-    miou_before: float | None
-    """On held-out frames, by the cloud's labels."""
-    miou_after: float | None
-    num_bytes: int
-    """Size of the push, header included; 0 without a push."""
 
 
 class Training:

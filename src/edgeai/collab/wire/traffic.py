@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from edgeai.core.report.fields import about
 
 
 @dataclass(frozen=True)
 class TrafficSummary:
     """Numbers of messages and bytes, headers included."""
 
-    up_frames: int
-    up_bytes: int
-    down_replies: int
-    down_reply_bytes: int
-    down_pushes: int
-    down_push_bytes: int
-    refined: int
-    """Cloud answers shown."""
-    late: int
-    """Cloud answers that arrived after the deadline, or after the answer to a newer frame."""
-    explored: int
-    """Easy frames uploaded for exploration."""
-    labelled: int
-    """Labeled frames received for training."""
-    drops: dict[str, int]
-    """Number of drops by cause."""
-    breaker_opened: int
-    """Number of times the circuit breaker opened."""
+    up_frames: int = field(metadata=about("frames uploaded"))
+    up_bytes: int = field(metadata=about("bytes of frames"))
+    down_replies: int = field(metadata=about("answers received"))
+    down_reply_bytes: int = field(metadata=about("bytes of answers"))
+    down_pushes: int = field(metadata=about("model pushes"))
+    down_push_bytes: int = field(metadata=about("bytes of model pushes"))
+    refined: int = field(metadata=about("cloud answers shown"))
+    late: int = field(
+        metadata=about("late cloud answers", meaning="arrived after the deadline, or after the answer of a newer frame")
+    )
+    explored: int = field(metadata=about("easy frames uploaded", meaning="sent for exploration"))
+    labelled: int = field(metadata=about("frames labeled for training"))
+    drops: dict[str, int] = field(metadata=about("dropped"))
+    """Number of frames by cause."""
+    breaker_opened: int = field(
+        metadata=about(
+            "circuit breaker opened", meaning="times that uploads were paused because the cloud did not answer"
+        )
+    )
 
 
 class Traffic:

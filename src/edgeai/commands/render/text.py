@@ -1,13 +1,15 @@
-"""Results on stdout: one JSON document, or text and tables for people. Units are turned readable only here."""
+"""Results on stdout: one JSON document, or the blocks of a report as text."""
 
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as TextTable
 
 from edgeai.core.files import json_text
+from edgeai.core.report.blocks import Block, Cell, Heading, Number, Paragraph, Table
 
 _PIPED_WIDTH = 160
 
@@ -17,52 +19,63 @@ def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
     print(json_text(document))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """Prints rows under headings; numbers are set flush right, None shows as a dash."""
+def print_blocks(blocks: Iterable[Block]) -> None:
+    """Prints headings, paragraphs and tables with blank lines between them; pictures are left out."""
+    gap = ""
+    for block in blocks:
+        if isinstance(block, Heading):
+            print(f"{gap}{block.text}")
+            gap = ""
+            continue
+        if isinstance(block, Paragraph):
+            print(f"{gap}{_wrapped(block.text)}")
+        elif isinstance(block, Table):
+            print(gap, end="")
+            print_table(block.columns, block.rows)
+            if block.caption:
+                print(_wrapped(block.caption))
+        else:
+            continue
+        gap = "\n"
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Prints rows under headings; numbers are set flush right, None shows as a dash, a bool as yes or no."""
     cells = [list(row) for row in rows]
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = TextTable(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        numeric = all(isinstance(row[index], int | float | None) for row in cells) and bool(cells)
+        numeric = all(_is_number(row[index]) for row in cells) and bool(cells)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(cell_text(value) for value in row))
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     with console.capture() as capture:
         console.print(table)
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
-def print_fields(fields: Mapping[str, object]) -> None:
+def print_fields(fields: Mapping[str, Cell]) -> None:
     """Prints names and values, one pair a line."""
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
-        print(f"{name:<{width}}  {_cell(value)}")
+        print(f"{name:<{width}}  {cell_text(value)}")
 
 
-def amount(value: float, unit: str = "") -> str:
-    """Writes a count or rate shortly: 98.4 MB, 1.5 ktok, 12 prompts."""
-    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.1f} {prefix}{unit}"
-    number = f"{value:.0f}" if value >= 100 or float(value).is_integer() else f"{value:.1f}"
-    return f"{number} {unit}".rstrip()
-
-
-def seconds(value_s: float) -> str:
-    """Writes a duration shortly: 850 ms, 12.3 s, 4 min 05 s, 2 h 10 min."""
-    if value_s < 1:
-        return f"{value_s * 1000:.0f} ms"
-    if value_s < 60:
-        return f"{value_s:.1f} s"
-    minutes, rest_s = divmod(round(value_s), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest_s:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _cell(value: object) -> str:
+def cell_text(value: Cell) -> str:
+    """Returns a cell as text."""
     if value is None:
         return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Number):
+        return value.text
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+
+
+def _is_number(value: Cell) -> bool:
+    return value is None or (isinstance(value, int | float | Number) and not isinstance(value, bool))
+
+
+def _wrapped(text: str) -> str:
+    width = Console().width if sys.stdout.isatty() else _PIPED_WIDTH
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

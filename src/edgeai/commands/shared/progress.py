@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from edgeai.commands.render.text import amount, seconds
 from edgeai.core.metrics import Listener
+from edgeai.core.units import amount, duration
 
 _LINE_EVERY_S = 10.0
 
@@ -66,7 +66,7 @@ class PlainListener:
         if rate > 0:
             parts.append(f"{amount(rate, unit)}/s")
             if total is not None and not finished:
-                parts.append(f"{seconds((total - done) / rate)} left")
+                parts.append(f"{duration((total - done) / rate)} left")
         parts += [f"{name} {value:.4g}" for name, value in fields.items()]
         self.on_note(f"{task}: " + ", ".join(parts))
 

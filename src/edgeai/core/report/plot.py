@@ -1,7 +1,7 @@
 """Plots for reports, drawn by matplotlib without a display: for a page, or as files of their own.
 
-A page's SVG names the page's CSS variables instead of fixed colours, so that it follows light and dark; a file has the
-colours of the light page on white. Text stays text, and there is no date and no random id: the same data gives the same
+A page's SVG names the page's CSS variables instead of fixed colors, so that it follows light and dark; a file has the
+colors of the light page on white. Text stays text, and there is no date and no random id: the same data gives the same
 bytes.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 
 from edgeai.core.report.blocks import Figure
 
-COLOURS = ("#0b63b0", "#c4511a", "#1a7f4f", "#8a3ea8", "#927000", "#4a5568")
+COLORS = ("#0b63b0", "#c4511a", "#1a7f4f", "#8a3ea8", "#927000", "#4a5568")
 """In the order of use; on the page they are --c0 to --c5 and lighter at night."""
 INK, RULE = "#010203", "#040506"
-"""Stand-ins for the page's text colour and its line colour: draw with these, not with black and grey."""
+"""Stand-ins for the page's text color and its line color: draw with these, not with black and grey."""
 FILE_INK, FILE_RULE = "#1b1f24", "#d9dee3"
 """What they are on the light page, and in files."""
 
@@ -96,7 +96,7 @@ def save_lines(paths: Sequence[Path], lines: Sequence[Line], *, title: str, x_la
         drawing = Drawing(figsize=_FILE_SIZE_IN, dpi=_FILE_DPI, layout="constrained", facecolor="white")
         FigureCanvasAgg(drawing)
         axes = drawing.add_subplot()
-        axes.set_prop_cycle(color=COLOURS)
+        axes.set_prop_cycle(color=COLORS)
         _draw_lines(axes, lines, x_label=x_label, y_label=y_label, legend="best")
         axes.set_title(title, loc="left", fontsize=10)
         for path in paths:
@@ -119,7 +119,7 @@ def _draw_lines(
     from matplotlib.ticker import EngFormatter
 
     for number, line in enumerate(lines):
-        dashes = ("-", "--", ":")[number // len(COLOURS) % 3]
+        dashes = ("-", "--", ":")[number // len(COLORS) % 3]
         marker = "o" if len(line.x) <= _FEW_POINTS else None
         [drawn] = axes.plot(line.x, line.y, dashes, marker=marker, label=line.name)
         if list(line.low) != list(line.high):
@@ -159,7 +159,7 @@ def draw_figure(
     """Draws a figure in the style of the page.
 
     Args:
-        draw: Draws into the matplotlib axes it is given. Colours: the default cycle, COLOURS, INK and RULE.
+        draw: Draws into the matplotlib axes it is given. Colours: the default cycle, COLORS, INK and RULE.
         caption: What is to be seen.
         alt: The same for someone who cannot see it.
         size_in: Width and height; a shape, because the page scales it.
@@ -172,7 +172,7 @@ def draw_figure(
         drawing = Drawing(figsize=size_in, layout="constrained")
         FigureCanvasSVG(drawing)
         axes = drawing.add_subplot()
-        axes.set_prop_cycle(color=COLOURS)
+        axes.set_prop_cycle(color=COLORS)
         draw(axes)
         stream = io.StringIO()
         drawing.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -205,14 +205,14 @@ def _style(*, salt: str, ink: str, rule: str) -> dict[str, Any]:
 
 
 def _themed(svg: str) -> str:
-    """Cuts the SVG element out of matplotlib's file and hands its colours and font to the page."""
+    """Cuts the SVG element out of matplotlib's file and hands its colors and font to the page."""
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<g id=\"[^\"]*\"", "<g", svg)  # numbered per drawing: they would clash on a page, nothing uses them
     svg = re.sub(r"font-family: [^;\"]*;?\s*", "", svg)
     svg = svg.replace(INK, "currentColor").replace(RULE, "var(--rule, #d9dee3)")
-    for number, colour in enumerate(COLOURS):
-        svg = svg.replace(colour, f"var(--c{number}, {colour})")
+    for number, color in enumerate(COLORS):
+        svg = svg.replace(color, f"var(--c{number}, {color})")
     return svg
 
 

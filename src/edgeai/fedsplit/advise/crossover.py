@@ -10,65 +10,56 @@ These formulas leave out labels; `samples_by_ledger` includes them, and the code
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from edgeai.core.report.fields import about
 from edgeai.fedsplit.advise.cut_parts import FLOAT_BYTES, CutParts, LocalTraining, label_bytes
 from edgeai.fedsplit.protocol.codec.sizes import cut_bytes
 
 
 @dataclass(frozen=True)
 class Crossover:
-    """The crossover of one cut: above n* samples per client, or below K* clients, splitting transfers more bytes.
+    """The crossover of one cut: above n* samples per client, or below K* clients, splitting transfers more bytes."""
 
-    Args:
-        cut: Name of the layer before the cut.
-        client_params: Parameters of the client part: beta N.
-        client_frac: Share of the parameters on the client: beta.
-        cut_values: Floats per sample at the cut: q.
-        samples_two_way: n* = N (1 - beta) / q.
-        samples_one_way: n* = N (1 - beta / 2) / q.
-        clients_two_way: K* = p q / (N (1 - beta)), for the given samples.
-        clients_one_way: K* = p q / (N (1 - beta / 2)).
-        client_bytes: Bytes of the client part, buffers included.
-        sample_bytes: Bytes of one more sample on a client in a round: at the cut, both ways, with labels and codec.
-        samples_by_ledger: Two-way n* computed from `client_bytes` and `sample_bytes`.
-    """
-
-    cut: str
-    client_params: int
-    client_frac: float
-    cut_values: int
-    samples_two_way: float
-    samples_one_way: float
-    clients_two_way: float
-    clients_one_way: float
-    client_bytes: int
-    sample_bytes: float
-    samples_by_ledger: float
+    cut: str = field(metadata=about("cut after"))
+    client_params: int = field(metadata=about("client parameters"))
+    """beta N."""
+    client_frac: float = field(metadata=about("share of parameters"))
+    """beta."""
+    cut_values: int = field(metadata=about("q", meaning="values of one sample at the cut"))
+    samples_two_way: float = field(metadata=about("n* two-way"))
+    """N (1 - beta) / q."""
+    samples_one_way: float = field(metadata=about("n* one-way"))
+    """N (1 - beta / 2) / q."""
+    clients_two_way: float = field(metadata=about("K* two-way"))
+    """p q / (N (1 - beta)), for the samples of the config."""
+    clients_one_way: float = field(metadata=about("K* one-way"))
+    """p q / (N (1 - beta / 2))."""
+    client_bytes: int = field(metadata=about("client part"))
+    """Buffers included."""
+    sample_bytes: float = field(metadata=about("per sample"))
+    """Bytes that one more sample on a client adds to a round: at the cut, both ways, with labels and codec."""
+    samples_by_ledger: float = field(metadata=about("n* by ledger"))
+    """Two-way n* from `client_bytes` and `sample_bytes`."""
 
     def ledger_bytes(self, num_samples: float) -> float:
-        """Return the bytes of a client with this many samples in a round, its part sent both ways."""
+        """Return the bytes of a client with `num_samples` samples in a round, its part both ways."""
         return 2 * self.client_bytes + num_samples * self.sample_bytes
 
     def formula_bytes(self, num_samples: float, *, one_way: bool) -> float:
-        """Return the formula's bytes of a client with this many samples in a round of one epoch."""
+        """Return the formula's bytes of a client with `num_samples` samples in a round of one epoch."""
         hand_off = (1 if one_way else 2) * self.client_params
         return FLOAT_BYTES * (2 * num_samples * self.cut_values + hand_off)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Bytes that the ledger counted in a round with one client.
+    """The bytes that the ledger counted in a round of one client."""
 
-    Args:
-        cut: Name of the layer before the cut; "" for FedAvg.
-        num_samples: Number of samples of the client.
-        num_bytes: Bytes of both directions.
-    """
-
-    cut: str
-    num_samples: int
-    num_bytes: int
+    cut: str = field(metadata=about("cut after"))
+    """Layer name; empty for FedAvg."""
+    num_samples: int = field(metadata=about("samples"))
+    num_bytes: int = field(metadata=about("traffic", meaning="both ways"))
 
 
 def spread(crossovers: Sequence[Crossover], number: int = 5) -> list[Crossover]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from edgeai.core.units import amount, duration, quantity
 from edgeai.fedsplit.advise.crossover import Crossover
 from edgeai.fedsplit.reports.advise_report import Choice
 
@@ -31,14 +32,14 @@ def recommend(choices: Sequence[Choice], crossovers: Sequence[Crossover], num_sa
     pool = fitting or list(choices)
     overall = balanced(pool)
     lines.append(
-        f"Balanced choice: {overall.name}: {in_seconds(overall.seconds)}, {in_bytes(overall.total_bytes)} and "
-        f"{in_joules(overall.total_j)} per round, {in_bytes(overall.client_memory_bytes)} of memory on a client."
+        f"Balanced choice: {overall.name}: {duration(overall.seconds)}, {amount(overall.total_bytes, 'B')} and "
+        f"{amount(overall.total_j, 'J')} per round, {amount(overall.client_memory_bytes, 'B')} of memory on a client."
     )
     lines += [
-        _extreme("Fastest", pool, overall, lambda choice: choice.seconds, in_seconds),
-        _extreme("Fewest bytes", pool, overall, lambda choice: choice.total_bytes, in_bytes),
-        _extreme("Least energy", pool, overall, lambda choice: choice.total_j, in_joules),
-        _extreme("Least memory on a client", pool, overall, lambda choice: choice.client_memory_bytes, in_bytes),
+        _extreme("Fastest", pool, overall, lambda choice: choice.seconds, "s"),
+        _extreme("Fewest bytes", pool, overall, lambda choice: choice.total_bytes, "B"),
+        _extreme("Least energy", pool, overall, lambda choice: choice.total_j, "J"),
+        _extreme("Least memory on a client", pool, overall, lambda choice: choice.client_memory_bytes, "B"),
     ]
     lines.append(_about_crossover(crossovers, num_samples))
     if overall.cut and not overall.client_flops_frac:
@@ -62,24 +63,6 @@ def balanced(choices: Sequence[Choice]) -> Choice:
     return min(choices, key=product)
 
 
-def in_bytes(num_bytes: float) -> str:
-    """Three digits with a decimal unit."""
-    return _scaled(num_bytes, 1000, ("B", "kB", "MB", "GB", "TB", "PB"))
-
-
-def in_joules(energy_j: float) -> str:
-    """Three digits with a decimal unit."""
-    return _scaled(energy_j, 1000, ("J", "kJ", "MJ", "GJ"))
-
-
-def in_seconds(seconds: float) -> str:
-    """Three digits in the unit that people use."""
-    for limit_s, unit_s, unit in ((1, 1e-3, "ms"), (120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
-        if seconds < limit_s:
-            return f"{seconds / unit_s:.3g} {unit}"
-    return f"{seconds / 86_400:,.3g} days" if seconds < 86_400_000 else f"{seconds / 86_400:,.0f} days"
-
-
 def _about_memory(choices: Sequence[Choice], fitting: Sequence[Choice]) -> str:
     if len(fitting) == len(choices):
         return f"All {len(choices)} choices fit the memory of clients and server."
@@ -90,19 +73,17 @@ def _about_memory(choices: Sequence[Choice], fitting: Sequence[Choice]) -> str:
     least = min(choices, key=lambda choice: choice.client_memory_bytes)
     return (
         f"No choice fits the memory of clients and server. On the clients, {least.name} needs least: "
-        f"{in_bytes(least.client_memory_bytes)}, with {in_bytes(least.server_memory_bytes)} at the server. "
+        f"{amount(least.client_memory_bytes, 'B')}, with {amount(least.server_memory_bytes, 'B')} at the server. "
         "A smaller batch needs less."
     )
 
 
-def _extreme(
-    title: str, pool: Sequence[Choice], overall: Choice, cost: Callable[[Choice], float], show: Callable[[float], str]
-) -> str:
+def _extreme(title: str, pool: Sequence[Choice], overall: Choice, cost: Callable[[Choice], float], unit: str) -> str:
     best = min(pool, key=cost)
     if cost(best) == cost(overall):
-        return f"{title}: the same, {show(cost(overall))}."
+        return f"{title}: the same, {quantity(cost(overall), unit)}."
     times = cost(overall) / cost(best)
-    return f"{title}: {best.name}, {show(cost(best))}, {times:.3g} times less."
+    return f"{title}: {best.name}, {quantity(cost(best), unit)}, {times:.3g} times less."
 
 
 def _about_crossover(crossovers: Sequence[Crossover], num_samples: int) -> str:
@@ -120,11 +101,3 @@ def _about_crossover(crossovers: Sequence[Crossover], num_samples: int) -> str:
         f"With {num_samples:,} samples per client, fedavg transfers fewer bytes than full-gradient splitting at any "
         f"cut; below {limit} splitting does."
     )
-
-
-def _scaled(value: float, base: int, units: Sequence[str]) -> str:
-    number = 0
-    while value >= 999.5 and number < len(units) - 1:
-        value /= base
-        number += 1
-    return f"{value:.3g} {units[number]}"

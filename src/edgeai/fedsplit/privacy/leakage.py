@@ -18,11 +18,12 @@ from edgeai.core.errors import UsageError
 from edgeai.fedsplit.config.privacy import DecoderConfig, LeakageConfig, UnsplitConfig
 from edgeai.fedsplit.privacy.attacks.decoder import fit_decoder
 from edgeai.fedsplit.privacy.attacks.fsha import hijack
-from edgeai.fedsplit.privacy.attacks.labels import LabelLeakage, gradients_at_cut, label_leakage
-from edgeai.fedsplit.privacy.attacks.quality import Reconstruction, compare
+from edgeai.fedsplit.privacy.attacks.labels import gradients_at_cut, label_leakage
+from edgeai.fedsplit.privacy.attacks.quality import compare
 from edgeai.fedsplit.privacy.attacks.unsplit import forget_weights, unsplit
 from edgeai.fedsplit.privacy.dcor import mean_distance_correlation
 from edgeai.fedsplit.privacy.protection import Protect
+from edgeai.fedsplit.reports.leakage_report import Leakage
 
 HeadLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,38 +38,6 @@ class Labelled(Protocol):
     @property
     def y(self) -> Tensor:
         """Labels [n] int64."""
-
-
-@dataclass(frozen=True)
-class Leakage:
-    """Measured leakage; None for measurements that are off.
-
-    Attributes:
-        num_private: Number of private samples attacked.
-        num_public: Number of public samples of the attacker.
-        dcor: Distance correlation of inputs and sent data, mean over batches of `dcor_batch`.
-        dcor_if_unrelated: The same for shuffled pairs: the value without any relation, at this batch size.
-        dcor_batch: Largest number of samples per batch.
-        inversion: Reconstruction by a decoder.
-        judged_accuracy_frac: Share of the decoder's reconstructions that an independent classifier, trained on public
-            samples, labels correctly.
-        judge_accuracy_frac: The classifier's accuracy on the originals, an upper limit.
-        unsplit: Reconstruction by UnSplit or, with known weights, by optimizing only the inputs.
-        fsha: Reconstruction by feature-space hijacking of a copy of the client part, for data sent afterwards.
-        labels: Inference of true labels from the gradients at the cut, which are computed from the sent labels.
-    """
-
-    num_private: int
-    num_public: int
-    dcor: float | None = None
-    dcor_if_unrelated: float | None = None
-    dcor_batch: int | None = None
-    inversion: Reconstruction | None = None
-    judged_accuracy_frac: float | None = None
-    judge_accuracy_frac: float | None = None
-    unsplit: Reconstruction | None = None
-    fsha: Reconstruction | None = None
-    labels: LabelLeakage | None = None
 
 
 def measure_leakage(

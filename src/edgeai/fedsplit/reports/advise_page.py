@@ -1,137 +1,131 @@
-"""The page of `edgeai fedsplit advise`: what to take, the Pareto picture, and from where on splitting costs more."""
+"""The report of `edgeai fedsplit advise` as blocks: recommendation, Pareto set, crossover of federated and split."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
-from edgeai.core.report.plot import COLOURS, INK, RULE, draw_figure
+from edgeai.core.report.blocks import Block, Figure, Heading, Paragraph, Table
+from edgeai.core.report.fields import records_table
+from edgeai.core.report.plot import COLORS, INK, RULE, draw_figure
+from edgeai.core.units import amount, duration
 from edgeai.fedsplit.advise.crossover import Crossover, spread
-from edgeai.fedsplit.advise.recommendation import in_bytes, in_joules, in_seconds
-from edgeai.fedsplit.reports.advise_report import AdviseReport, Choice
+from edgeai.fedsplit.reports.advise_report import AdviseReport, Choice, CutPlace
 
+CHOICE: tuple[str, ...] = (
+    "method",
+    "cut",
+    "seconds",
+    "client_up_bytes",
+    "client_down_bytes",
+    "total_bytes",
+    "total_j",
+    "client_memory_bytes",
+    "server_memory_bytes",
+    "client_params_frac",
+    "fits",
+    "labels_leave",
+    "averages_clients",
+)
+CROSSOVER: tuple[str, ...] = (
+    "cut",
+    "client_frac",
+    "cut_values",
+    "samples_two_way",
+    "samples_one_way",
+    "clients_two_way",
+    "samples_by_ledger",
+)
 _MAX_ROWS = 60
 _SIZE_IN = (5.2, 4.0)
 _POINTS = 60
 
 
-def advise_blocks(report: AdviseReport) -> list[Block]:
-    """All of the report.
+def advise_summary(document: Mapping[str, Any]) -> list[Block]:
+    """Returns the recommendation, the Pareto set and the limitations.
 
     Args:
-        report: From `advise`, or read back from report.json.
+        document: The report as plain data.
     """
-    blocks: list[Block] = [Paragraph(line) for line in report.recommendation]
-    blocks += [
+    report = AdviseReport.from_json(document)
+    caption = (
+        "Cost of one round, fastest first. No other choice that fits is as good in time, traffic, energy and client "
+        "memory."
+    )
+    return [
+        *(Paragraph(line) for line in report.recommendation),
         Heading("The Pareto set"),
-        choice_table(
-            report.best,
-            "Of one round, fastest first. Nothing else that fits is as good in time, bytes, energy and client memory.",
-        ),
+        choice_table(report.best, caption),
+        Heading("Limitations"),
+        *(Paragraph(note) for note in report.notes),
+    ]
+
+
+def advise_details(_: Path, document: Mapping[str, Any]) -> list[Block]:
+    """Returns the figures and further tables of the page.
+
+    Args:
+        _: Run directory.
+        document: The report as plain data.
+    """
+    report = AdviseReport.from_json(document)
+    ordered = sorted(report.choices, key=lambda choice: choice.seconds)
+    caption = "Cost of one round, fastest first."
+    if len(ordered) > _MAX_ROWS:
+        caption += f" The {_MAX_ROWS} fastest of {len(ordered)}; report.json has all."
+    cuts = "Shape and bytes of one sample at the cut, as float32."
+    return [
         Heading("Time against traffic"),
         pareto_figure(report),
         crossover_figure(report),
         Heading("Federated or split: the crossover"),
         crossover_table(report.crossovers),
         Heading("Where the model can be cut"),
-        cut_table(report),
+        records_table(CutPlace, [asdict(place) for place in report.cuts], caption=cuts, max_rows=len(report.cuts)),
+        Heading("All choices"),
+        choice_table(ordered[:_MAX_ROWS], caption),
     ]
-    others = sorted(report.choices, key=lambda choice: choice.seconds)
-    shown = others[:_MAX_ROWS]
-    caption = "Of one round, fastest first."
-    if len(shown) < len(others):
-        caption += f" The {_MAX_ROWS} fastest of {len(others)}; report.json has all."
-    blocks += [Heading("All choices"), choice_table(shown, caption), Heading("What the numbers leave out")]
-    return blocks + [Paragraph(note) for note in report.notes]
 
 
 def choice_table(choices: Sequence[Choice], caption: str) -> Table:
-    """Choices with what a round of them costs."""
-    columns = ("method", "cut after", "time", "sent", "received", "all traffic", "energy", "client memory")
-    rows = [
-        (
-            choice.method,
-            choice.cut or None,
-            Number(choice.seconds, in_seconds(choice.seconds)),
-            _size(choice.client_up_bytes),
-            _size(choice.client_down_bytes),
-            _size(choice.total_bytes),
-            Number(choice.total_j, in_joules(choice.total_j)),
-            _size(choice.client_memory_bytes),
-            _size(choice.server_memory_bytes),
-            choice.fits,
-            choice.labels_leave,
-            choice.averages_clients,
-        )
-        for choice in choices
-    ]
-    best = dict.fromkeys(("time", "all traffic", "energy", "client memory"), "min")
-    return Table(
-        (*columns, "server memory", "fits", "labels leave", "one model"),
-        rows,
-        caption=f"{caption} Sent and received are means of a client.",
-        best=best,  # type: ignore[arg-type]
-    )
-
-
-def cut_table(report: AdviseReport) -> Table:
-    """Every place to cut."""
-    rows = [
-        (
-            place.cut,
-            place.client_params,
-            Number(place.client_flops_frac, f"{100 * place.client_flops_frac:.1f} %"),
-            " x ".join(str(size) for size in place.cut_shape),
-            _size(place.cut_bytes),
-            _size(place.client_saved_bytes),
-        )
-        for place in report.cuts
-    ]
-    columns = ("cut after", "client parameters", "client FLOPs", "shape", "bytes a sample", "kept for backward")
-    return Table(columns, rows, caption="Shape and bytes of one sample at the cut, as float32.")
+    """Returns the choices with the cost of one round."""
+    documents = [asdict(choice) for choice in choices]
+    return records_table(Choice, documents, CHOICE, caption=caption, max_rows=_MAX_ROWS)
 
 
 def crossover_table(crossovers: Sequence[Crossover]) -> Table:
-    """Samples and clients at which splitting and FedAvg move the same."""
-    columns = ("cut after", "share of parameters", "q", "n* two-way", "n* one-way", "K* two-way", "n* by our ledger")
-    rows = [
-        (
-            item.cut,
-            Number(item.client_frac, f"{100 * item.client_frac:.2f} %"),
-            item.cut_values,
-            round(item.samples_two_way),
-            round(item.samples_one_way),
-            Number(item.clients_two_way, f"{item.clients_two_way:.3g}"),
-            round(item.samples_by_ledger),
-        )
-        for item in crossovers
+    """Returns the numbers of samples and clients at which splitting and FedAvg move the same bytes."""
+    counts = ("samples_two_way", "samples_one_way", "samples_by_ledger")
+    documents = [
+        {name: round(value) if name in counts else value for name, value in asdict(item).items()} for item in crossovers
     ]
     caption = (
-        "Above n* samples a client and round, or below K* clients for all samples there are, full-gradient split "
-        "learning moves more bytes than FedAvg (Singh et al. 2019). Two-way: the client part goes by way of the "
-        "server; one-way: from client to client. Our ledger counts labels and codecs too."
+        "Above n* samples per client and round, or below K* clients for the same total of samples, full-gradient split "
+        "learning moves more bytes than FedAvg (Singh et al. 2019). Two-way: the client part is handed over through "
+        "the server; one-way: from client to client. The ledger counts labels and codecs too."
     )
-    return Table(columns, rows, caption=caption)
+    return records_table(Crossover, documents, CROSSOVER, caption=caption, max_rows=len(documents))
 
 
 def pareto_figure(report: AdviseReport) -> Figure:
-    """Seconds against bytes of a round, every choice a point, the Pareto set filled."""
+    """Draws the time of a round against its traffic, one point per choice, the Pareto set filled."""
     methods = list(dict.fromkeys(choice.method for choice in report.choices))
 
     def draw(axes: Any) -> None:
         for number, method in enumerate(methods):
             own = [choice for choice in report.choices if choice.method == method]
-            colour, marker = COLOURS[number % len(COLOURS)], "os^Dv"[number // len(COLOURS) % 5]
+            color, marker = COLORS[number % len(COLORS)], "os^Dv"[number // len(COLORS) % 5]
             for is_best in (False, True):
                 part = [choice for choice in own if choice.is_best == is_best]
                 axes.plot(
                     [choice.total_bytes for choice in part],
                     [choice.seconds for choice in part],
                     marker,
-                    color=colour,
+                    color=color,
                     markersize=5 if is_best else 4,
-                    markerfacecolor=colour if is_best else "none",
+                    markerfacecolor=color if is_best else "none",
                     markeredgewidth=0.8,
                     linestyle="none",
                     label=method if is_best == any(choice.is_best for choice in own) else None,
@@ -143,14 +137,14 @@ def pareto_figure(report: AdviseReport) -> Figure:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=7, borderaxespad=0.2)
 
     best = "; ".join(
-        f"{choice.name}: {in_bytes(choice.total_bytes)}, {in_seconds(choice.seconds)}" for choice in report.best
+        f"{choice.name}: {amount(choice.total_bytes, 'B')}, {duration(choice.seconds)}" for choice in report.best
     )
-    caption = "Each method at each cut. Filled: nothing else is as good in time, bytes, energy and client memory."
+    caption = "Each method at each cut. Filled: the Pareto set in time, traffic, energy and client memory."
     return draw_figure(draw, caption=caption, alt=f"The Pareto set is {best}", size_in=_SIZE_IN)
 
 
 def crossover_figure(report: AdviseReport) -> Figure:
-    """Bytes of a client and round over its samples: FedAvg, splitting at some cuts, and what the ledger counted."""
+    """Draws the traffic of a client and round over its samples: FedAvg, some cuts, and counts of the ledger."""
     shown = spread(report.crossovers)
     places = [report.samples_per_client, *(item.samples_two_way for item in shown)]
     places += [item.num_samples for item in report.counted]
@@ -161,33 +155,33 @@ def crossover_figure(report: AdviseReport) -> Figure:
     def draw(axes: Any) -> None:
         axes.plot(samples, [federated] * _POINTS, color=INK, label="fedavg")
         for number, item in enumerate(shown):
-            colour = COLOURS[number]
-            axes.plot(samples, [item.ledger_bytes(n) for n in samples], color=colour, label=f"cut after {item.cut}")
+            color = COLORS[number]
+            axes.plot(samples, [item.ledger_bytes(n) for n in samples], color=color, label=f"cut after {item.cut}")
             formula = [item.formula_bytes(n, one_way=False) for n in samples]
-            axes.plot(samples, formula, ":", color=colour, linewidth=1.0)
-            axes.plot([item.samples_by_ledger], [federated], "o", color=colour)
-        colours = {"": INK, **{item.cut: COLOURS[number] for number, item in enumerate(shown)}}
+            axes.plot(samples, formula, ":", color=color, linewidth=1.0)
+            axes.plot([item.samples_by_ledger], [federated], "o", color=color)
+        colors = {"": INK, **{item.cut: COLORS[number] for number, item in enumerate(shown)}}
         for point in report.counted:
-            axes.plot([point.num_samples], [point.num_bytes], "x", color=colours[point.cut], markersize=6)
+            axes.plot([point.num_samples], [point.num_bytes], "x", color=colors[point.cut], markersize=6)
         axes.axvline(report.samples_per_client, color=RULE, linewidth=1.2, zorder=0)
         _scale(axes.xaxis, "")
         _scale(axes.yaxis, "B")
-        axes.set_xlabel("samples of a client and round")
-        axes.set_ylabel("traffic of a client and round")
+        axes.set_xlabel("samples per client and round")
+        axes.set_ylabel("traffic per client and round")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=7, borderaxespad=0.2)
 
     caption = (
-        "Right of its dot a cut moves more bytes than FedAvg. Lines: our cost table, with labels and codec; dotted: "
-        "the formula of Singh et al. for one epoch without labels; upright: the samples there are."
+        "To the right of its dot a cut moves more bytes than FedAvg. Lines: cost model, with labels and codec; dotted: "
+        "formula of Singh et al. for one epoch without labels; vertical: samples per client of the config."
     )
     if report.counted:
-        caption += " Crosses: counted by the ledger in rounds that were played."
+        caption += " Crosses: counted by the ledger in simulated rounds."
     alt = "; ".join(f"cut after {item.cut}: from {item.samples_by_ledger:,.0f} samples on" for item in shown)
     return draw_figure(draw, caption=caption, alt=f"Split learning moves more bytes: {alt}", size_in=_SIZE_IN)
 
 
 def _scale(axis: Any, unit: str) -> None:
-    """A logarithmic axis with few round numbers."""
+    """Makes the axis logarithmic with few round numbers."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
@@ -196,7 +190,3 @@ def _scale(axis: Any, unit: str) -> None:
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(EngFormatter(unit))
     axis.set_minor_locator(NullLocator())
-
-
-def _size(num_bytes: float) -> Cell:
-    return Number(num_bytes, in_bytes(num_bytes))

@@ -1,123 +1,94 @@
-"""What `edgeai fedsplit advise` finds: every choice with its costs, and which of them are worth a look."""
+"""The outcome of `edgeai fedsplit advise`: every choice with its costs, and the Pareto set."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from edgeai.core.report.fields import about
+from edgeai.core.stats import pareto_front
 from edgeai.fedsplit.advise.crossover import Counted, Crossover
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One method at one cut, and what a round of it costs.
+    """One method at one cut, and the cost of one round."""
 
-    Args:
-        method: Its name, with the settings that are not the default ones.
-        cut: The layer that the cut follows; "" if nothing is cut.
-        client_up_bytes: Sent by a client, mean.
-        client_down_bytes: Received by a client, mean.
-        total_bytes: Of all clients, both ways.
-        seconds: Of the round.
-        client_j: Energy of a client, mean.
-        total_j: Of all clients and the server.
-        client_memory_bytes: Weights, gradients, optimizer state and what autograd keeps of a batch; the largest.
-        server_memory_bytes: The same of all that the server holds.
-        fits: On every client, and on the server: each half on one lane, and all together on all of them.
-        labels_leave: The server sees labels.
-        averages_clients: Client parts become one again after the round; otherwise each client keeps its own.
-        client_params_frac: Share of the parameters that clients train.
-        client_flops_frac: Share of the forward FLOPs before the cut. At 0 inputs can be read off what crosses.
-        cut_per_input: Values that cross for each value of the input. No measure of leakage.
-        is_best: No other choice that fits is at least as good in seconds, bytes, joules and client memory.
-    """
-
-    method: str
-    cut: str
-    client_up_bytes: float
-    client_down_bytes: float
-    total_bytes: float
-    seconds: float
-    client_j: float
-    total_j: float
-    client_memory_bytes: int
-    server_memory_bytes: int
-    fits: bool
-    labels_leave: bool
-    averages_clients: bool
-    client_params_frac: float
-    client_flops_frac: float
-    cut_per_input: float
-    is_best: bool = False
+    method: str = field(metadata=about("method"))
+    """Name, with the settings that differ from the defaults."""
+    cut: str = field(metadata=about("cut after"))
+    """Layer that the cut follows; "" without a cut."""
+    client_up_bytes: float = field(metadata=about("sent", meaning="mean of a client"))
+    client_down_bytes: float = field(metadata=about("received", meaning="mean of a client"))
+    total_bytes: float = field(metadata=about("all traffic", best="min"))
+    """Sum over clients, both ways."""
+    seconds: float = field(metadata=about("time", unit="s", best="min"))
+    client_j: float = field(metadata=about("energy of a client"))
+    total_j: float = field(metadata=about("energy", best="min"))
+    """Sum over all clients and the server."""
+    client_memory_bytes: int = field(metadata=about("client memory", best="min"))
+    """Weights, gradients, optimizer state and what autograd saves for a batch; largest of all clients."""
+    server_memory_bytes: int = field(metadata=about("server memory"))
+    """The same for all that the server holds."""
+    fits: bool = field(metadata=about("fits"))
+    """On every client, and on the server: each half on one lane, and all together on all lanes."""
+    labels_leave: bool = field(metadata=about("labels leave"))
+    """Whether the server sees labels."""
+    averages_clients: bool = field(metadata=about("one model"))
+    """Whether client parts are averaged after the round; otherwise each client keeps its own."""
+    client_params_frac: float = field(metadata=about("client's share of parameters"))
+    client_flops_frac: float = field(metadata=about("client's share of FLOPs"))
+    """Share of the forward FLOPs before the cut. At 0, inputs can be read from the values sent."""
+    cut_per_input: float = field(metadata=about("values sent per input value"))
+    """Not a measure of leakage."""
+    is_best: bool = field(default=False, metadata=about("on the Pareto front"))
+    """No other choice that fits is at least as good in seconds, bytes, joules and client memory."""
 
     @property
     def name(self) -> str:
-        """Method and cut in words."""
+        """Returns method and cut in words."""
         return f"{self.method} cut after {self.cut}" if self.cut else self.method
 
 
 @dataclass(frozen=True)
 class CutPlace:
-    """What lies at and before a place where the model can be cut.
+    """A place where the model can be cut, and the client part before it."""
 
-    Args:
-        cut: The layer that it follows.
-        client_params: Parameters before it.
-        client_flops_frac: Share of the model's forward FLOPs before it.
-        cut_shape: Of one sample there.
-        cut_bytes: Of one sample there, as float32.
-        client_saved_bytes: What autograd keeps before it, of one sample.
-    """
-
-    cut: str
-    client_params: int
-    client_flops_frac: float
-    cut_shape: tuple[int, ...]
-    cut_bytes: int
-    client_saved_bytes: float
+    cut: str = field(metadata=about("cut after"))
+    client_params: int = field(metadata=about("client parameters"))
+    client_flops_frac: float = field(metadata=about("client FLOPs", meaning="share of the model's forward FLOPs"))
+    cut_shape: tuple[int, ...] = field(metadata=about("shape", meaning="of one sample at the cut"))
+    cut_bytes: int = field(metadata=about("per sample", meaning="bytes of one sample at the cut, as float32"))
+    client_saved_bytes: float = field(metadata=about("kept for backward", meaning="saved by autograd for one sample"))
 
 
 @dataclass(frozen=True)
 class AdviseReport:
-    """What `edgeai fedsplit advise` found.
+    """Outcome of `edgeai fedsplit advise`."""
 
-    Args:
-        num_params: Of the model.
-        weight_bytes: Of parameters and buffers.
-        forward_flops: Of one sample.
-        num_clients: In the world.
-        num_active: In a round.
-        samples_per_client: As asked.
-        cuts: Every place to cut.
-        choices: Every method at every cut, by method as asked and by depth.
-        crossovers: Of each cut.
-        counted: By the ledger, where asked for.
-        recommendation: In plain words.
-        notes: What the numbers leave out.
-    """
-
-    num_params: int
-    weight_bytes: int
-    forward_flops: float
-    num_clients: int
-    num_active: int
-    samples_per_client: int
-    cuts: tuple[CutPlace, ...]
-    choices: tuple[Choice, ...]
-    crossovers: tuple[Crossover, ...]
-    counted: tuple[Counted, ...]
-    recommendation: tuple[str, ...]
-    notes: tuple[str, ...]
+    num_params: int = field(metadata=about("parameters"))
+    weight_bytes: int = field(metadata=about("weights", meaning="parameters and buffers"))
+    forward_flops: float = field(metadata=about("forward pass", unit="FLOP", meaning="of one sample"))
+    num_clients: int = field(metadata=about("clients"))
+    num_active: int = field(metadata=about("clients per round"))
+    samples_per_client: int = field(metadata=about("samples per client"))
+    cuts: tuple[CutPlace, ...] = field(metadata=about("places to cut"))
+    choices: tuple[Choice, ...] = field(metadata=about("choices"))
+    """Every method at every cut, by method in the order of the config and by depth."""
+    crossovers: tuple[Crossover, ...] = field(metadata=about("crossovers"))
+    counted: tuple[Counted, ...] = field(metadata=about("counted by the ledger"))
+    recommendation: tuple[str, ...] = field(metadata=about("recommendation"))
+    notes: tuple[str, ...] = field(metadata=about("limitations"))
 
     @property
     def best(self) -> list[Choice]:
-        """The Pareto set, fastest first."""
+        """Returns the Pareto set, fastest first."""
         return sorted((choice for choice in self.choices if choice.is_best), key=lambda choice: choice.seconds)
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> AdviseReport:
-        """Reads what `to_json` gave."""
+        """Returns the report that `to_json` wrote."""
         cuts = (CutPlace(**{**item, "cut_shape": tuple(item["cut_shape"])}) for item in tree["cuts"])
         return cls(
             **{
@@ -137,16 +108,11 @@ class AdviseReport:
 
 
 def mark_best(choices: Sequence[Choice]) -> list[Choice]:
-    """Marks the Pareto set among those that fit, or among all if none does."""
-    open_to = [choice for choice in choices if choice.fits] or list(choices)
-    goals = {id(choice): _goals(choice) for choice in open_to}
-
-    def is_beaten(choice: Choice) -> bool:
-        own = goals[id(choice)]
-        return any(all(a <= b for a, b in zip(other, own, strict=True)) and other != own for other in goals.values())
-
-    return [replace(choice, is_best=id(choice) in goals and not is_beaten(choice)) for choice in choices]
+    """Marks the Pareto set among the choices that fit, or among all if none fits."""
+    candidates = [index for index, choice in enumerate(choices) if choice.fits] or list(range(len(choices)))
+    front = {candidates[index] for index in pareto_front([_costs(choices[index]) for index in candidates])}
+    return [replace(choice, is_best=index in front) for index, choice in enumerate(choices)]
 
 
-def _goals(choice: Choice) -> tuple[float, ...]:
+def _costs(choice: Choice) -> tuple[float, ...]:
     return choice.seconds, choice.total_bytes, choice.total_j, float(choice.client_memory_bytes)

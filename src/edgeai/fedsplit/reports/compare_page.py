@@ -1,131 +1,89 @@
-"""The page of `edgeai fedsplit compare`: methods side by side."""
+"""The report of `edgeai fedsplit compare` as blocks: methods side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
-from edgeai.core.report.plot import COLOURS, Line, draw_figure, line_figure
-from edgeai.fedsplit.advise.recommendation import in_bytes, in_joules, in_seconds
-from edgeai.fedsplit.reports.run_page import AXES
+from edgeai.core.report.blocks import Block, Heading, Paragraph, Table
+from edgeai.core.report.fields import records_table
+from edgeai.core.report.pareto import Point, pareto_figure
+from edgeai.core.report.plot import Line
+from edgeai.core.stats import Spread
+from edgeai.core.units import percent
+from edgeai.fedsplit.reports.compare_report import CompareRow
+from edgeai.fedsplit.reports.run_page import AXES, accuracy_figure
 
-Part = Mapping[str, Any]
+Document = Mapping[str, Any]
 
+MAIN: tuple[str, ...] = (
+    "label",
+    "accuracy",
+    "bytes_up",
+    "bytes_down",
+    "seconds",
+    "clients_j",
+    "client_memory_bytes",
+    "server_memory_bytes",
+    "dcor",
+    "inversion_ssim",
+)
+TARGET = ("label", "num_reached", "target_round", "target_bytes", "target_seconds", "target_joules")
 _LINES = 6
 """Lines in one plot that can still be told apart."""
 
 
-def compare_blocks(report: Part) -> list[Block]:
-    """Tables and pictures of a comparison.
+def compare_summary(report: Document) -> list[Block]:
+    """Returns the tables that say what a comparison found.
 
     Args:
-        report: A CompareReport as plain values.
+        report: Its report.json.
     """
     rows = report["rows"]
     seeds = sorted({seed for row in rows for seed in row["seeds"]})
-    words = f"{len(rows)} ways to train, seeds {', '.join(map(str, seeds))}: means, and the range where seeds differ."
-    blocks: list[Block] = [Paragraph(words), main_table(rows)]
+    words = f"{len(rows)} configurations, seeds {', '.join(map(str, seeds))}: mean (lowest to highest seed)."
+    blocks: list[Block] = [Paragraph(words), records_table(CompareRow, rows, MAIN)]
     if report["target_accuracy"] is not None:
-        blocks += [Heading(f"What it cost to reach {report['target_accuracy']:.0%}"), target_table(rows)]
+        caption = "Cost over the seeds that reached the target; energy of clients and server."
+        target = f"Cost of reaching {percent(report['target_accuracy'], 0)}"
+        blocks += [Heading(target), records_table(CompareRow, rows, TARGET, caption=caption)]
     if report["failures"]:
-        blocks += [Heading("Failures"), Table(("run", "why"), list(report["failures"].items()))]
-    blocks += [Heading("Accuracy against cost"), pareto_figure(rows)]
-    for start in range(0, len(rows), _LINES):
-        blocks += curve_figures(rows[start : start + _LINES])
+        blocks += [Heading("Failures"), Table(("run", "reason"), list(report["failures"].items()))]
     return blocks
 
 
-def main_table(rows: Sequence[Part]) -> Table:
-    """Accuracy and costs of every way."""
-    columns: list[tuple[str, str, Callable[[float], str]]] = [
-        ("accuracy", "accuracy", lambda value: f"{value:.2%}"),
-        ("up", "bytes_up", in_bytes),
-        ("down", "bytes_down", in_bytes),
-        ("virtual time", "seconds", in_seconds),
-        ("energy of clients", "clients_j", in_joules),
-        ("memory of a client", "client_memory_bytes", in_bytes),
-        ("memory of the server", "server_memory_bytes", in_bytes),
-    ]
-    for name, field in (("dCor(x, z)", "dcor"), ("inversion SSIM", "inversion_ssim")):
-        if any(row[field] for row in rows):
-            columns.append((name, field, lambda value: f"{value:.3f}"))
-    cells = [[row["label"], *(cell(row[field], show) for _, field, show in columns)] for row in rows]
-    best = {"accuracy": "max", **{name: "min" for name, *_ in columns[1:]}}
-    return Table(("method", *(name for name, *_ in columns)), cells, best=best)  # type: ignore[arg-type]
+def compare_details(_: Path, report: Document) -> list[Block]:
+    """Returns the figures of a comparison's page.
+
+    Args:
+        _: Run directory.
+        report: Its report.json.
+    """
+    rows = report["rows"]
+    points = [Point(row["label"], _traffic_mb(row), _spread(row["accuracy"]).scaled(100)) for row in rows]
+    figure = pareto_figure(points, x_label="bytes, both ways (MB)", y_label="test accuracy (%)", log_x=True)
+    blocks: list[Block] = [Heading("Accuracy against cost"), figure]
+    for start in range(0, len(rows), _LINES):
+        blocks += _curve_figures(rows[start : start + _LINES])
+    return blocks
 
 
-def target_table(rows: Sequence[Part]) -> Table:
-    """Rounds, bytes, time and energy until the target accuracy."""
-    cells: list[Sequence[Cell]] = []
-    for row in rows:
-        reached = f"{row['num_reached']} of {len(row['seeds'])}"
-        fields = (
-            ("target_round", lambda value: f"{value:.4g}"),
-            ("target_bytes", in_bytes),
-            ("target_seconds", in_seconds),
-            ("target_joules", in_joules),
-        )
-        cells.append([row["label"], reached, *(cell(row[field], show) for field, show in fields)])
-    columns = ("method", "seeds that reached it", "rounds", "bytes", "virtual time", "energy")
-    best = {"rounds": "min", "bytes": "min", "virtual time": "min", "energy": "min"}
-    caption = "Over the seeds that reached it; energy of clients and server."
-    return Table(columns, cells, caption=caption, best=best)  # type: ignore[arg-type]
+def _spread(spread: Document) -> Spread:
+    return Spread(spread["mean"], spread["mean"], spread["least"], spread["largest"])
 
 
-def pareto_figure(rows: Sequence[Part]) -> Figure:
-    """Accuracy against all bytes, a point for each way."""
-
-    def draw(axes: Any) -> None:
-        for number, row in enumerate(rows):
-            num_bytes = (row["bytes_up"]["mean"] + row["bytes_down"]["mean"]) / 1e6
-            accuracy = row["accuracy"]
-            low, high = (100 * abs(accuracy["mean"] - accuracy[end]) for end in ("least", "largest"))
-            axes.errorbar(
-                max(num_bytes, 1e-6),
-                100 * accuracy["mean"],
-                yerr=[[low], [high]],
-                fmt="osD^vP*X"[number // len(COLOURS) % 8],
-                color=COLOURS[number % len(COLOURS)],
-                label=row["label"],
-                capsize=2,
-            )
-        axes.set_xscale("log")
-        axes.set_xlabel("bytes, both ways (MB)")
-        axes.set_ylabel("test accuracy (%)")
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-    return draw_figure(
-        draw,
-        caption="Final accuracy against traffic; bars from the lowest to the highest seed. Up and left is better.",
-        alt="Scatter plot of accuracy against bytes",
-        size_in=(7.0, max(3.4, 0.26 * len(rows))),
-    )
+def _traffic_mb(row: Document) -> Spread:
+    mean_mb = max((row["bytes_up"]["mean"] + row["bytes_down"]["mean"]) / 1e6, 1e-6)
+    return Spread.of([mean_mb])
 
 
-def curve_figures(rows: Sequence[Part]) -> list[Block]:
-    """Accuracy over rounds, bytes, time and energy."""
+def _curve_figures(rows: Sequence[Document]) -> list[Block]:
+    """Mean accuracy over rounds, bytes, time and energy."""
     figures: list[Block] = []
-    for number, (label, _, unit) in enumerate(AXES):
-        at = (0, 2, 3, 4)[number]  # where a point of the curve holds it
+    for at, (label, _, unit) in zip((0, 2, 3, 4), AXES, strict=True):  # place of the value in a point of the curve
         lines = [
             Line(row["label"], [p[at] / unit for p in row["curve"]], [100 * p[1] for p in row["curve"]]) for row in rows
         ]
-        figures.append(
-            line_figure(
-                lines,
-                x_label=label,
-                y_label="test accuracy (%)",
-                caption=f"Means over seeds, over {label.partition(' (')[0]}.",
-                alt=f"Line plot of test accuracy over {label}",
-            )
-        )
+        figures.append(accuracy_figure(lines, label, " Means over seeds."))
     return figures
-
-
-def cell(spread: Part | None, show: Callable[[float], str]) -> Cell:
-    """Mean, and in brackets least and largest where they differ."""
-    if spread is None:
-        return None
-    mean, least, largest = (show(spread[name]) for name in ("mean", "least", "largest"))
-    return Number(spread["mean"], mean if least == largest else f"{mean} ({least} to {largest})")

@@ -1,11 +1,13 @@
-"""What a comparison finds out: each method's mean and range over seeds."""
+"""The outcome of `edgeai fedsplit compare`: mean and range of each method over seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from edgeai.core.report.fields import about
+from edgeai.core.stats import Spread, plain
 from edgeai.fedsplit.config.run import SimConfig
 
 Result = dict[str, Any]
@@ -13,67 +15,62 @@ Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean, least and largest over seeds."""
-
-    mean: float
-    least: float
-    largest: float
-
-
-@dataclass(frozen=True)
 class CompareRow:
     """One method with one cut and partition."""
 
-    label: str
-    method: str
-    partition: str
-    cuts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    accuracy: Spread
-    bytes_up: Spread
-    bytes_down: Spread
-    seconds: Spread
-    """Virtual."""
-    clients_j: Spread
-    server_j: Spread
-    client_memory_bytes: Spread
-    server_memory_bytes: Spread
-    target_round: Spread | None
-    """Of those seeds that reached the target accuracy; None: no target, or none did."""
-    target_bytes: Spread | None
-    target_seconds: Spread | None
-    target_joules: Spread | None
-    num_reached: int | None
-    """Seeds that reached it; None without a target."""
-    dcor: Spread | None
-    """Distance correlation of inputs and smashed data, where it was measured."""
-    inversion_ssim: Spread | None
-    """Likeness of a decoder's reconstructions, where it was measured."""
-    curve: tuple[tuple[int, float, float, float, float], ...]
-    """(round, accuracy, bytes, seconds, joules), means over seeds, of tested rounds."""
+    label: str = field(metadata=about("method"))
+    method: str = field(metadata=about("kind of method"))
+    partition: str = field(metadata=about("partition"))
+    cuts: tuple[str, ...] = field(metadata=about("cut after"))
+    seeds: tuple[int, ...] = field(metadata=about("seeds"))
+    accuracy: Spread = field(metadata=about("accuracy", unit="%", best="max"))
+    bytes_up: Spread = field(metadata=about("up", unit="B", best="min"))
+    bytes_down: Spread = field(metadata=about("down", unit="B", best="min"))
+    seconds: Spread = field(metadata=about("virtual time", unit="s", best="min"))
+    clients_j: Spread = field(metadata=about("energy of clients", best="min"))
+    server_j: Spread = field(metadata=about("energy of server", best="min"))
+    client_memory_bytes: Spread = field(metadata=about("memory of a client", best="min"))
+    server_memory_bytes: Spread = field(metadata=about("memory of the server", best="min"))
+    target_round: Spread | None = field(metadata=about("rounds", best="min"))
+    """Over the seeds that reached the target accuracy; None without a target, and if no seed reached it."""
+    target_bytes: Spread | None = field(metadata=about("traffic", best="min"))
+    target_seconds: Spread | None = field(metadata=about("virtual time", unit="s", best="min"))
+    target_joules: Spread | None = field(metadata=about("energy", unit="J", best="min"))
+    num_reached: int | None = field(metadata=about("seeds that reached it", best="max"))
+    """None without a target."""
+    dcor: Spread | None = field(
+        metadata=about("dCor(x, z)", unit="1", best="min", meaning="distance correlation of inputs and smashed data")
+    )
+    """None where it was not measured."""
+    inversion_ssim: Spread | None = field(
+        metadata=about("inversion SSIM", unit="1", best="min", meaning="similarity of a decoder's reconstructions")
+    )
+    """None where it was not measured."""
+    curve: tuple[tuple[int, float, float, float, float], ...] = field(metadata=about("curve"))
+    """(round, accuracy, bytes, seconds, joules) of tested rounds, means over seeds."""
 
 
 @dataclass(frozen=True)
 class CompareReport:
     """All rows, in the order of the config."""
 
-    target_accuracy: float | None
-    rows: tuple[CompareRow, ...]
-    failures: Mapping[str, str]
-    """Why a run has no result, by its name."""
+    target_accuracy: float | None = field(metadata=about("target accuracy", unit="%"))
+    rows: tuple[CompareRow, ...] = field(metadata=about("methods"))
+    failures: Mapping[str, str] = field(metadata=about("failed runs"))
+    """Reason by name of the run."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        document: dict[str, Any] = plain(self, {"mean": "mean", "least": "minimum", "largest": "maximum"})
+        return document
 
 
 def compare_report(results: Sequence[tuple[str, SimConfig, Result]], failures: Mapping[str, str]) -> CompareReport:
-    """Puts the results of many runs together.
+    """Combines the results of many runs.
 
     Args:
         results: (label, config, result) of each run; runs with the same label differ in their seed.
-        failures: Why a run has no result, by its name.
+        failures: Reason by name of each run without a result.
     """
     by_label: dict[str, list[tuple[SimConfig, Result]]] = {}
     for label, cfg, result in results:
@@ -87,7 +84,8 @@ def _row(label: str, runs: Sequence[tuple[SimConfig, Result]]) -> CompareRow:
     cfg = runs[0][0]
 
     def over(value: Callable[[Result], float | None]) -> Spread | None:
-        return spread([found for result in results if (found := value(result)) is not None])
+        values = [found for result in results if (found := value(result)) is not None]
+        return Spread.of(values) if values else None
 
     def needed(value: Callable[[Result], float]) -> Spread:
         found = over(value)
@@ -124,11 +122,6 @@ def _row(label: str, runs: Sequence[tuple[SimConfig, Result]]) -> CompareRow:
         inversion_ssim=over(leakage("inversion", "ssim")),
         curve=_curve(results),
     )
-
-
-def spread(values: Sequence[float]) -> Spread | None:
-    """Mean and range; None of nothing."""
-    return Spread(sum(values) / len(values), min(values), max(values)) if values else None
 
 
 def _at(tree: Any, path: Sequence[str]) -> float | None:

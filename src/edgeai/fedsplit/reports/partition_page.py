@@ -1,4 +1,4 @@
-"""The page of `edgeai fedsplit partition`, and the picture of a partition on other pages."""
+"""The report of `edgeai fedsplit partition` as blocks, and the picture of a partition for other pages."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _WIDTH_IN = 5.2
 
 
 def partition_blocks(report: Part) -> list[Block]:
-    """A sentence, a picture and a table.
+    """Returns a sentence, a picture and a table.
 
     Args:
-        report: What `PartitionReport.to_json` returns.
+        report: The report as plain data.
     """
     return [Paragraph(_in_words(report)), partition_figure(report), _table(report)]
 
 
 def partition_figure(report: Part) -> Figure:
-    """One bar a client, its length the samples, in the colours of their classes."""
+    """Draws one bar per client: its samples, colored by class."""
     counts = [part["class_counts"] for part in report["summary"]["clients"]]
     return histogram_figure(counts, classes=report["classes"], kind=report["kind"], alt=_in_words(report))
 
 
 def histogram_figure(counts: Sequence[Sequence[int]], *, classes: Sequence[str], kind: str, alt: str) -> Figure:
-    """The same from counts alone.
+    """Draws one bar per client from the counts alone.
 
     Args:
-        counts: Of each client, samples by class.
-        classes: Names.
-        kind: Of the partition.
-        alt: For someone who cannot see it.
+        counts: Samples of each client by class.
+        classes: Names of the classes.
+        kind: Kind of the partition.
+        alt: Text for readers who cannot see the picture.
     """
     shown = counts[:_MAX_BARS]
     more = f" The first {len(shown)} of {len(counts)}." if len(counts) > len(shown) else ""
@@ -48,12 +48,12 @@ def histogram_figure(counts: Sequence[Sequence[int]], *, classes: Sequence[str],
     def draw(axes: Any) -> None:
         import matplotlib
 
-        colours = matplotlib.colormaps["turbo"]
+        colors = matplotlib.colormaps["turbo"]
         left = [0] * len(shown)
         for label, name in enumerate(classes):
             widths = [count[label] for count in shown]
-            colour = colours(0.08 + 0.84 * label / max(1, len(classes) - 1))
-            axes.barh(range(len(shown)), widths, left=left, height=0.8, color=colour, label=name, linewidth=0)
+            color = colors(0.08 + 0.84 * label / max(1, len(classes) - 1))
+            axes.barh(range(len(shown)), widths, left=left, height=0.8, color=color, label=name, linewidth=0)
             left = [start + width for start, width in zip(left, widths, strict=True)]
         axes.invert_yaxis()
         axes.yaxis.get_major_locator().set_params(integer=True)
@@ -76,12 +76,13 @@ def _in_words(report: Part) -> str:
     sizes = [part["num_samples"] for part in summary["clients"]]
     text = f"{report['dataset']}: {summary['num_samples']:,} training samples for {report['num_clients']} clients"
     if report["kind"] == "vertical":
-        return f"{text}, who all hold all samples, each other inputs of them."
+        return f"{text}, each with other inputs of all samples."
     held = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
-    unused = f" {summary['num_unused']:,} samples are left over." if summary["num_unused"] else ""
+    unused = f" {summary['num_unused']:,} samples belong to no client." if summary["num_unused"] else ""
     return (
-        f"{text}, {held} each (Gini {summary['size_gini']:.2f}). On average {summary['mean_label_distance']:.0%} of a"
-        f" client's samples would have to change class to be like the whole.{unused}"
+        f"{text}, {held} each (Gini coefficient {summary['size_gini']:.2f}). Mean label distance "
+        f"{summary['mean_label_distance']:.2f}: the share of a client's samples that would have to change class to "
+        f"match the class distribution of all samples.{unused}"
     )
 
 
@@ -97,7 +98,7 @@ def _table(report: Part) -> Table:
         distance = Number(part["label_distance"], f"{part['label_distance']:.2f}")
         names = [", ".join(part[key]) for key in extra]
         rows.append([str(part["client"]), part["num_samples"], *counts, distance, *names])
-    caption = "Samples of each class. Label distance: total variation to the classes of all samples, from 0 to 1."
+    caption = "Samples by class. Label distance: total variation to the class distribution of all samples, 0 to 1."
     if len(summary["clients"]) > len(clients):
         caption += f" The first {len(clients)} of {len(summary['clients'])} clients."
     return Table(columns, rows, caption=caption)

@@ -1,4 +1,4 @@
-"""What a partition looks like: sizes, classes, and how far each client is from the whole."""
+"""The outcome of `edgeai fedsplit partition`: sizes, classes, and each client's distance from all samples."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from edgeai.fedsplit.partition.views import vertical_inputs
 
 @dataclass(frozen=True)
 class ClientPart:
-    """What one client holds."""
+    """The samples of one client."""
 
     client: int
     num_samples: int
     class_counts: tuple[int, ...]
     """Samples of each class."""
     label_distance: float
-    """Total variation between its classes and those of all samples: 0 is the same, 1 has nothing in common."""
+    """Total variation between its class distribution and that of all samples: 0 equal, 1 disjoint."""
     groups: tuple[str, ...] = ()
-    """Natural clients whose samples it holds."""
+    """Natural clients whose samples it holds; natural partitions only."""
     inputs: tuple[str, ...] = ()
-    """Vertical: its columns, or the strip of a picture."""
+    """Its columns, or the strip of a picture; vertical partitions only."""
 
 
 @dataclass(frozen=True)
 class PartitionSummary:
-    """All clients side by side."""
+    """All clients of a partition."""
 
     clients: tuple[ClientPart, ...]
     num_samples: int
-    """Training samples that there are."""
+    """Training samples of the data set."""
     num_unused: int
-    """Those that no client holds."""
+    """Training samples that no client holds."""
     class_counts: tuple[int, ...]
-    """Of all training samples."""
+    """All training samples by class."""
     mean_label_distance: float
-    """Weighed by samples."""
+    """Mean over clients, weighted by samples."""
     size_gini: float
     """Gini coefficient of the sizes: 0 where all are equal, towards 1 where one client holds everything."""
 
@@ -67,16 +67,16 @@ class PartitionReport:
 
 
 def describe_partition(data: DataConfig, cfg: PartitionConfig, *, num_clients: int, seed: int) -> PartitionReport:
-    """Deals out a data set and says what came of it.
+    """Partitions a data set and describes the result.
 
     Args:
         data: The data set.
-        cfg: How to deal it out.
-        num_clients: To so many.
-        seed: As in a run: the same seed deals the same.
+        cfg: The partition.
+        num_clients: Number of clients.
+        seed: Seed of the partition; a run with the same seed has the same partition.
 
     Raises:
-        UsageError: The data cannot be read, or not be dealt out so.
+        UsageError: The data cannot be read or partitioned in this way.
         EdgeAIError: A file cannot be read.
     """
     dataset = load_data(data)
@@ -85,7 +85,7 @@ def describe_partition(data: DataConfig, cfg: PartitionConfig, *, num_clients: i
 
 
 def summarise(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: int) -> PartitionSummary:
-    """Counts what each client holds."""
+    """Counts the samples of each client."""
     rows = assign_rows(dataset, cfg, num_clients, seed)
     inputs: Sequence[tuple[str, ...]] = [()] * num_clients
     if isinstance(cfg, VerticalPartitionConfig):
@@ -110,13 +110,13 @@ def summarise(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: in
 
 
 def total_variation(counts: Sequence[int], others: Sequence[int]) -> float:
-    """Half the sum of the differences between two distributions, given by counts."""
+    """Returns half the sum of the absolute differences between two distributions, given by counts."""
     total, other_total = sum(counts), sum(others)
     return sum(abs(a / total - b / other_total) for a, b in zip(counts, others, strict=True)) / 2
 
 
 def gini(sizes: Sequence[int]) -> float:
-    """Mean difference between two sizes, in twice the mean size."""
+    """Returns the Gini coefficient: the mean difference between two sizes, divided by twice the mean size."""
     weighed = sum((2 * rank - len(sizes) - 1) * size for rank, size in enumerate(sorted(sizes), 1))
     return weighed / (len(sizes) * sum(sizes))
 

@@ -3,89 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgeai.fedsplit.privacy.leakage import Leakage
+from edgeai.core.report.fields import about
+from edgeai.fedsplit.reports.leakage_report import Leakage
+
+TIMELINE = "timeline.json"
+"""File of the jobs of the first round, in the run directory."""
 
 
 @dataclass(frozen=True)
 class RoundRow:
-    """What one round did. Sums run from the first round on."""
+    """One round; bytes and energy are sums from the first round on."""
 
-    round: int
-    begin_s: float
-    """Virtual time."""
-    end_s: float
-    num_clients: int
-    """Started in this round."""
-    num_late: int
-    """Started, but not counted: lost, too late, or more than were wanted."""
-    loss: float | None
-    """Mean training loss; None where nobody trained."""
-    accuracy: float | None
-    """On the test samples; None in rounds that are not tested."""
-    test_loss: float | None
-    bytes_up: int
-    """Sum, all kinds."""
-    bytes_down: int
-    clients_j: float
-    """Sum of the energy of all clients."""
-    server_j: float
+    round: int = field(metadata=about("round"))
+    begin_s: float = field(metadata=about("begins"))
+    """In virtual time."""
+    end_s: float = field(metadata=about("virtual time"))
+    num_clients: int = field(metadata=about("clients", meaning="clients that started in the round"))
+    num_late: int = field(
+        metadata=about("late", meaning="clients that started but did not count: lost, too late, or more than needed")
+    )
+    loss: float | None = field(metadata=about("loss", meaning="mean training loss"))
+    """None where no client trained."""
+    accuracy: float | None = field(metadata=about("accuracy", unit="%", meaning="on the test samples"))
+    """None in rounds without a test."""
+    test_loss: float | None = field(metadata=about("test loss"))
+    bytes_up: int = field(metadata=about("up", unit="B"))
+    bytes_down: int = field(metadata=about("down", unit="B"))
+    clients_j: float = field(metadata=about("energy of clients"))
+    server_j: float = field(metadata=about("energy of server"))
 
 
 @dataclass(frozen=True)
 class Target:
-    """What it took to reach the wanted accuracy."""
+    """Cost of reaching the target accuracy."""
 
-    accuracy: float
-    round: int | None
-    """The first tested round that reached it; None: none did."""
-    num_bytes: int | None = None
-    seconds: float | None = None
-    joules: float | None = None
+    accuracy: float = field(metadata=about("accuracy", unit="%"))
+    round: int | None = field(metadata=about("round", meaning="first tested round at the target"))
+    """None if no round reached it."""
+    num_bytes: int | None = field(default=None, metadata=about("traffic"))
+    seconds: float | None = field(default=None, metadata=about("virtual time", unit="s"))
+    joules: float | None = field(default=None, metadata=about("energy", unit="J"))
 
 
 @dataclass(frozen=True)
 class SimReport:
-    """What came of a run. The same for the same config, whatever machine it ran on, up to its arithmetic."""
+    """Outcome of a run; the same for the same config on every machine, up to its arithmetic."""
 
-    method: str
-    cuts: tuple[str, ...]
-    """The layer that each client's cut follows; one name where all are alike; none for methods without a cut."""
-    num_clients: int
-    num_params: int
-    histograms: tuple[tuple[int, ...], ...]
+    method: str = field(metadata=about("method"))
+    cuts: tuple[str, ...] = field(metadata=about("cut after", meaning="last layer of the client part"))
+    """One per client, a single name where all are equal, none for methods without a cut."""
+    num_clients: int = field(metadata=about("clients"))
+    num_params: int = field(metadata=about("parameters"))
+    histograms: tuple[tuple[int, ...], ...] = field(metadata=about("samples by class"))
     """Training samples of each client by class."""
-    rounds: tuple[RoundRow, ...]
-    accuracy: float | None
-    """At the last test."""
-    best_accuracy: float | None
-    client_accuracy: tuple[float, ...]
-    """Each client's own model at the last test, where clients have their own."""
-    bytes_up: Mapping[str, int]
-    """By kind."""
-    bytes_down: Mapping[str, int]
-    seconds: float
-    """Virtual time of all rounds."""
-    clients_j: float
-    server_j: float
-    client_memory_bytes: int
-    """The most that one client held: parts in training and what autograd saved for a batch."""
-    client_held_bytes: int
-    """Of that, what waited for the server's gradient."""
-    server_memory_bytes: int
-    target: Target | None
-    leakage: Leakage | None
-    epsilon: float | None
-    """Of the client part under DP-SGD: the largest of all clients."""
-    guarantees: tuple[str, ...]
+    rounds: tuple[RoundRow, ...] = field(metadata=about("rounds"))
+    accuracy: float | None = field(metadata=about("accuracy", unit="%", best="max", meaning="at the last test"))
+    best_accuracy: float | None = field(metadata=about("best accuracy", unit="%", best="max", meaning="of all tests"))
+    client_accuracy: tuple[float, ...] = field(
+        metadata=about("accuracy by client", unit="%", meaning="each client's own model at the last test")
+    )
+    bytes_up: Mapping[str, int] = field(metadata=about("up", unit="B", best="min"))
+    """By kind of message."""
+    bytes_down: Mapping[str, int] = field(metadata=about("down", unit="B", best="min"))
+    seconds: float = field(metadata=about("virtual time", unit="s", best="min", meaning="of all rounds"))
+    clients_j: float = field(metadata=about("energy of clients", best="min", meaning="sum over clients"))
+    server_j: float = field(metadata=about("energy of server", best="min"))
+    client_memory_bytes: int = field(
+        metadata=about(
+            "memory of a client",
+            best="min",
+            meaning="largest of all clients: parts in training and activations saved for a batch",
+        )
+    )
+    client_held_bytes: int = field(
+        metadata=about("held while the server works", meaning="part of a client's memory that waits for the gradient")
+    )
+    server_memory_bytes: int = field(metadata=about("memory of the server", best="min"))
+    target: Target | None = field(metadata=about("target"))
+    leakage: Leakage | None = field(metadata=about(""))
+    epsilon: float | None = field(
+        metadata=about("epsilon", meaning="DP-SGD on the client part, largest of all clients", best="min")
+    )
+    guarantees: tuple[str, ...] = field(metadata=about("guarantees"))
     """What the privacy settings promise, in words."""
-    warnings: tuple[str, ...]
-    figures: Mapping[str, float]
-    """Of the method's own, at the last round."""
-    weights_hash: str
-    """SHA-256 of all weights that the server holds in the end."""
+    warnings: tuple[str, ...] = field(metadata=about("warnings"))
+    figures: Mapping[str, float] = field(metadata=about(""))
+    """Values specific to the method, at the last round."""
+    weights_hash: str = field(metadata=about("weights", meaning="SHA-256 of all weights the server holds at the end"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgeai.core.report.fields import about
 from edgeai.fedsplit.config.run import SimConfig
 from edgeai.fedsplit.sim.build import Sim, build_sim
 from edgeai.fedsplit.sim.history import cut_names, warnings_of
@@ -14,34 +15,30 @@ from edgeai.fedsplit.sim.history import cut_names, warnings_of
 class LayerRow:
     """One layer of the model, and the effect of a cut behind it."""
 
-    name: str
-    num_params: int
-    forward_flops: float
-    """Per sample."""
-    output_shape: tuple[int, ...]
-    cut_bytes: int
-    """Bytes of one sample's smashed data for a cut behind this layer."""
-    client_frac: float
-    """Share of the model's FLOPs up to and including this layer."""
+    name: str = field(metadata=about("layer"))
+    num_params: int = field(metadata=about("parameters"))
+    forward_flops: float = field(metadata=about("forward", unit="FLOP", meaning="per sample"))
+    output_shape: tuple[int, ...] = field(metadata=about("output"))
+    cut_bytes: int = field(metadata=about("cut sends", meaning="smashed data of one sample at a cut after the layer"))
+    client_frac: float = field(metadata=about("client's share", meaning="of the model's FLOPs up to the layer"))
 
 
 @dataclass(frozen=True)
 class SimPlan:
     """Plan of a run."""
 
-    method: str
-    data: str
-    num_train: int
-    num_test: int
-    num_classes: int
-    clients: tuple[int, ...]
-    """Number of training samples of each client."""
-    cuts: tuple[str, ...]
-    layers: tuple[LayerRow, ...]
-    num_rounds: int
-    steps_per_round: int
-    """Training steps of all clients in one round."""
-    warnings: tuple[str, ...]
+    method: str = field(metadata=about("method"))
+    data: str = field(metadata=about("data"))
+    num_train: int = field(metadata=about("training samples"))
+    num_test: int = field(metadata=about("test samples"))
+    num_classes: int = field(metadata=about("classes"))
+    clients: tuple[int, ...] = field(metadata=about("samples of each client"))
+    cuts: tuple[str, ...] = field(metadata=about("cut after"))
+    """Empty if clients train the whole model."""
+    layers: tuple[LayerRow, ...] = field(metadata=about("layers"))
+    num_rounds: int = field(metadata=about("rounds"))
+    steps_per_round: int = field(metadata=about("steps per round", meaning="all clients together"))
+    warnings: tuple[str, ...] = field(metadata=about("warnings"))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

@@ -7,7 +7,8 @@ import math
 from torch.nn import functional as F
 
 from edgeai.fedsplit.privacy.guarantee import guarantee
-from edgeai.fedsplit.privacy.leakage import Leakage, measure_leakage
+from edgeai.fedsplit.privacy.leakage import measure_leakage
+from edgeai.fedsplit.reports.leakage_report import Leakage
 from edgeai.fedsplit.sim.build import Sim
 
 

@@ -11,14 +11,10 @@ from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text, write_whole
 from edgeai.core.run import Run
 from edgeai.fedsplit.protocol.round import Cutoff, Round, RoundServer
-from edgeai.fedsplit.reports.run_report import RoundRow, SimReport
+from edgeai.fedsplit.reports.run_report import TIMELINE, RoundRow, SimReport
 from edgeai.fedsplit.sim.build import Sim
 from edgeai.fedsplit.sim.evaluate import evaluate
 from edgeai.fedsplit.sim.history import History
-
-TIMELINE = "timeline.json"
-"""File with the activities of the first round, for the report's Gantt chart."""
-
 
 PlayRound = Callable[[Sim, int, History], Round]
 """Run one round: (sim, round number, history) to the finished round."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from edgeai.core.report.fields import About
 from edgeai.spec.config.draft import TreeConfig
 
 
@@ -26,6 +27,16 @@ def accept_len(counts: Iterable[int]) -> float:
 @dataclass(frozen=True)
 class Generation:
     """One answer with its acceptance and timings."""
+
+    COMPUTED: ClassVar = {
+        "num_tokens": About("tokens", "", "generated, an end-of-text token included"),
+        "num_cycles": About("cycles", "", "passes of the target after the prefill"),
+        "accept_len": About("accept_len", "1", "tokens per cycle, bonus token included", "max"),
+        "tokens_per_s": About("tokens/s", "", "tokens emitted by cycles / time after the prefill", "max"),
+        "finish_reason": About("finish reason"),
+        "num_prompt_tokens": About("prompt tokens"),
+        "prefill_s": About("prefill"),
+    }
 
     ids: tuple[int, ...]
     """Generated tokens, including an end-of-text token."""
@@ -101,6 +112,13 @@ class TreeChoice:
 @dataclass(frozen=True)
 class GenerateReport:
     """Answers to prompts, in the order of the prompts."""
+
+    COMPUTED: ClassVar = {
+        "tree_why": About("choice of the tree"),
+        "num_tokens": About("tokens", "", "generated in all"),
+        "accept_len": About("accept_len", "1", "tokens per verify cycle over all answers, bonus token included", "max"),
+        "tokens_per_s": About("tokens/s", "", "over all answers, prefill left out", "max"),
+    }
 
     prompts: tuple[str, ...]
     answers: tuple[Generation, ...]

@@ -1,32 +1,23 @@
-"""What `edgeai spec bench` finds out. Every number carries its definition and unit."""
+"""The outcome of `edgeai spec bench`. Imports no torch."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from edgeai.core.report.fields import about, meaning_of
+from edgeai.core.stats import Spread, plain
 from edgeai.spec.decoding.difference import Difference
-
-ACCEPT_LEN = "tokens emitted by verify cycles / verify cycles, the bonus token counted, so that plain decoding has 1.0"
-ACCEPTANCE = "verify cycles in which the draft token at this depth was accepted / all verify cycles"
-TOKENS_PER_S = (
-    "tokens emitted by cycles / time of the cycles, all answers of a repeat together; without the prefill and its token"
-)
 
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """How much a bench would decode."""
+    """The work of a benchmark."""
 
-    num_prompts: int
-    num_turns: int
-    """User turns answered per repeat and decoder."""
-    num_decoders: int
-    """Plain, speculative, and peers."""
-    max_tokens: int
-    """Most tokens decoded in all."""
+    num_prompts: int = field(metadata=about("prompts"))
+    num_turns: int = field(metadata=about("user turns", meaning="answered per repeat and decoder"))
+    num_decoders: int = field(metadata=about("decoders", meaning="plain, speculative, and peers"))
+    max_tokens: int = field(metadata=about("tokens, at most", meaning="decoded in all"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -34,133 +25,153 @@ class BenchPlan:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A number measured once per repeat."""
-
-    minimum: float
-    median: float
-    maximum: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
-        return cls(min(values), statistics.median(values), max(values))
-
-
-@dataclass(frozen=True)
 class CycleTimes:
-    """Where the mean cycle of speculative decoding spends its time."""
+    """Mean times of a cycle of speculative decoding."""
 
-    draft_s: float
-    verify_s: float
-    commit_s: float
-    """Accepting a path, and moving its keys and values."""
-    rest_s: float
-    """Outside of cycles, per cycle: reserving the cache, turning tokens into text. Not part of tokens/s."""
+    draft_s: float = field(metadata=about("draft"))
+    verify_s: float = field(metadata=about("verify"))
+    commit_s: float = field(metadata=about("accept and commit", meaning="includes the KV-cache compaction"))
+    rest_s: float = field(
+        metadata=about("outside of cycles", meaning="cache reservation, detokenization; not part of tokens/s")
+    )
 
 
 @dataclass(frozen=True)
 class Cost:
     """One point of the cost curve T(n)."""
 
-    num_tokens: int
-    """Tokens that the target verifies in one pass."""
-    verify_s: float
+    num_tokens: int = field(metadata=about("n", meaning="tokens verified in one pass of the target"))
+    verify_s: float = field(metadata=about("T(n)"))
 
 
 @dataclass(frozen=True)
 class AnswerDifference:
     """A difference and the answer it is in."""
 
-    prompt: str
-    turn: int
+    prompt: str = field(metadata=about("prompt"))
+    turn: int = field(metadata=about("turn"))
     """Counted from 0."""
-    difference: Difference
+    difference: Difference = field(metadata=about(""))
 
 
 @dataclass(frozen=True)
 class Lossless:
     """Comparison of the speculative answers with the plain ones, all repeats; see `lossless.py`."""
 
-    ok: bool
-    """No difference but ties within rounding noise; float32 allows no difference at all."""
-    num_answers: int
-    num_equal: int
-    """Answers equal token for token."""
-    num_ties: int
-    """Positions at which a tie within rounding noise fell the other way."""
-    num_mismatches: int
-    """Positions that rounding does not explain."""
-    noise: float
-    """Largest rounding noise measured, in logits; 0 if every answer was equal."""
-    differences: tuple[AnswerDifference, ...]
+    ok: bool = field(metadata=about("lossless", meaning="no difference but ties within rounding noise"))
+    """float32 allows no difference at all."""
+    num_answers: int = field(metadata=about("answers compared"))
+    num_equal: int = field(metadata=about("equal answers", meaning="token for token"))
+    num_ties: int = field(
+        metadata=about("near-ties", meaning="positions where a tie within rounding noise was resolved differently")
+    )
+    num_mismatches: int = field(
+        metadata=about("mismatches", meaning="positions that rounding does not explain; report them as a bug")
+    )
+    noise: float = field(metadata=about("rounding noise", meaning="largest measured, in logits; 0 if all are equal"))
+    differences: tuple[AnswerDifference, ...] = field(metadata=about("differences"))
 
 
 @dataclass(frozen=True)
 class PeerResult:
     """Another implementation on the same prompts, number format and threads, interleaved with ours."""
 
-    name: str
-    tokens_per_s: Spread
-    """New tokens after the first delivery / time since it, which leaves the prefill out as ours does."""
-    num_equal: int
+    name: str = field(metadata=about("decoder"))
+    tokens_per_s: Spread = field(metadata=about("tokens/s", best="max"))
+    """New tokens after the first delivery / time since it, which excludes the prefill as ours does."""
+    num_equal: int = field(metadata=about("equal answers"))
     """Answers equal to our plain decoding's token for token."""
-    num_answers: int
+    num_answers: int = field(metadata=about("answers"))
 
 
 @dataclass(frozen=True)
 class BenchReport:
     """Plain against speculative decoding."""
 
-    target: str
-    draft: str
-    """Kind of drafter, with the head's folder."""
-    dtype: str
-    device: str
-    hardware: str
-    """Processor or GPU, threads, torch version."""
-    prompts: str
-    num_prompts: int
-    num_answers: int
-    """Prompts times turns answered."""
-    max_tokens: int
-    temperature: float
-    repeats: int
+    target: str = field(metadata=about("target"))
+    draft: str = field(metadata=about("draft", meaning="kind of drafter, with the head's folder"))
+    dtype: str = field(metadata=about("number format"))
+    device: str = field(metadata=about("device"))
+    hardware: str = field(metadata=about("machine", meaning="processor or GPU, threads, torch version"))
+    prompts: str = field(metadata=about("prompt set"))
+    num_prompts: int = field(metadata=about("prompts"))
+    num_answers: int = field(metadata=about("answers", meaning="prompts times turns answered"))
+    max_tokens: int = field(metadata=about("tokens per answer, at most"))
+    temperature: float = field(metadata=about("temperature"))
+    repeats: int = field(metadata=about("repeats"))
 
-    mode: Literal["speculative", "plain"]
-    """plain: speculation would not pay here, or none was asked for; there is nothing to compare then."""
-    tree: str
-    """The draft tree's size; empty for plain decoding."""
-    tree_why: str
+    mode: Literal["speculative", "plain"] = field(metadata=about("mode"))
+    """plain: speculation would not pay here, or was not requested; nothing is compared then."""
+    tree: str = field(metadata=about("draft tree"))
+    """Empty for plain decoding."""
+    tree_why: str = field(metadata=about("choice of the tree"))
     """How the tree, or plain decoding, was chosen."""
 
-    plain_tokens_per_s: Spread
-    speculative_tokens_per_s: Spread
-    """The same as plain where the mode is plain."""
-    tokens_per_s_definition: str
-    ratio: Spread
-    """Speculative / plain tokens per second of each repeat."""
-    num_tokens: int
-    """Tokens emitted by speculative cycles in one repeat."""
-    num_cycles: int
-    """Verify cycles in one repeat."""
-    accept_len: float
-    accept_len_definition: str
-    acceptance: tuple[float, ...]
+    plain_tokens_per_s: Spread = field(
+        metadata=about(
+            "plain tokens/s",
+            best="max",
+            meaning=(
+                "tokens emitted by cycles / time of the cycles, all answers of a repeat together; without the prefill "
+                "and its token"
+            ),
+        )
+    )
+    speculative_tokens_per_s: Spread = field(metadata=about("speculative tokens/s", best="max"))
+    """Equal to plain where the mode is plain."""
+    ratio: Spread = field(
+        metadata=about("ratio", unit="1", best="max", meaning="speculative / plain tokens per second of each repeat")
+    )
+    num_tokens: int = field(metadata=about("tokens", meaning="emitted by speculative cycles in one repeat"))
+    num_cycles: int = field(metadata=about("cycles", meaning="verify cycles in one repeat"))
+    accept_len: float = field(
+        metadata=about(
+            "accept_len",
+            unit="1",
+            best="max",
+            meaning=(
+                "tokens emitted by verify cycles / verify cycles, the bonus token counted, so that plain decoding has "
+                "1.0"
+            ),
+        )
+    )
+    acceptance: tuple[float, ...] = field(
+        metadata=about(
+            "accepted",
+            unit="%",
+            best="max",
+            meaning="verify cycles in which the draft token at this depth was accepted / all verify cycles",
+        )
+    )
     """By depth in the tree, the first draft token first."""
-    acceptance_definition: str
-    draft_nodes: float
-    """Draft nodes verified per cycle, mean."""
-    coverage_frac: float | None
-    """Share of plain decoding's tokens that the draft vocabulary holds; None if it holds all tokens."""
-    cycle: CycleTimes
-    cost_curve: tuple[Cost, ...]
-    peak_memory_bytes: int
-    """Of this process, peers included; on a GPU what torch allocated there."""
-    lossless: Lossless | None
+    draft_nodes: float = field(metadata=about("draft nodes", meaning="verified per cycle, mean"))
+    coverage_frac: float | None = field(
+        metadata=about("draft vocabulary coverage", meaning="share of plain decoding's tokens in the draft vocabulary")
+    )
+    """None if the vocabulary holds all tokens."""
+    cycle: CycleTimes = field(metadata=about("mean cycle"))
+    cost_curve: tuple[Cost, ...] = field(metadata=about("cost of verification"))
+    peak_memory_bytes: int = field(
+        metadata=about("peak memory", best="min", meaning="of this process, peers included; on a GPU of torch there")
+    )
+    lossless: Lossless | None = field(metadata=about(""))
     """None where the mode is plain: nothing was compared."""
-    peers: tuple[PeerResult, ...]
+    peers: tuple[PeerResult, ...] = field(metadata=about("peers"))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values, with the definition of each measure beside it."""
+        spread_keys = {"minimum": "minimum", "median": "median", "maximum": "maximum"}
+        document: dict[str, Any] = {}
+        for name, value in plain(self, spread_keys).items():
+            document[name] = value
+            if name in _DEFINED:
+                document[f"{_DEFINED[name][0]}_definition"] = meaning_of(BenchReport, _DEFINED[name][1])
+        return document
+
+
+_DEFINED = {
+    "speculative_tokens_per_s": ("tokens_per_s", "plain_tokens_per_s"),
+    "accept_len": ("accept_len", "accept_len"),
+    "acceptance": ("acceptance", "acceptance"),
+}
+"""Fields after which the document holds a definition: its name, and the field whose meaning it is."""

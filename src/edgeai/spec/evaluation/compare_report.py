@@ -11,9 +11,10 @@ Definitions:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgeai.core.report.fields import about
 from edgeai.core.report.plot import Line
 from edgeai.spec.config.draft import TreeConfig
 
@@ -22,26 +23,24 @@ from edgeai.spec.config.draft import TreeConfig
 class PlannedHead:
     """One head of a comparison."""
 
-    name: str
-    path: str
-    is_done: bool
-    """Nothing is left to train."""
-    num_steps: int | None
-    """Optimiser steps of its training; None where the text is not written yet, 0 for a given head."""
+    name: str = field(metadata=about("head"))
+    path: str = field(metadata=about("folder"))
+    is_done: bool = field(metadata=about("trained already"))
+    num_steps: int | None = field(metadata=about("optimizer steps"))
+    """None where the text is not written yet, 0 for a given head."""
 
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """What a comparison would do."""
+    """The work of a comparison."""
 
-    heads: tuple[PlannedHead, ...]
-    num_trainings: int
-    num_steps: int | None
-    """Optimiser steps of all trainings that are left, of interrupted ones too; None if one of them is not known."""
-    num_texts: int
-    """Answers of the target."""
-    num_replays: int
-    """Text, head and tree."""
+    heads: tuple[PlannedHead, ...] = field(metadata=about("heads"))
+    num_trainings: int = field(metadata=about("trainings"))
+    num_steps: int | None = field(
+        metadata=about("optimizer steps", meaning="left in all trainings; known once the texts are written")
+    )
+    num_texts: int = field(metadata=about("texts", meaning="answers of the target"))
+    num_replays: int = field(metadata=about("replays", meaning="one for each text, head and tree"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -67,62 +66,60 @@ class TreeShape:
 
 @dataclass(frozen=True)
 class Ratio:
-    """accept_len divided by the baseline's."""
+    """accept_len divided by the baseline's, of heads trained with the same seed."""
 
-    mean: float
-    minimum: float
-    maximum: float
-    """Over pairs of heads, mostly one a seed."""
-    low: float
-    high: float
-    """Interval over prompts."""
+    mean: float = field(metadata=about("ratio", unit="1", best="max", meaning="to the baseline, same seed"))
+    minimum: float = field(metadata=about("ratio, lowest seed", unit="1"))
+    maximum: float = field(metadata=about("ratio, highest seed", unit="1"))
+    low: float = field(metadata=about("95% interval, low", unit="1", meaning="of the mean ratio, prompts resampled"))
+    high: float = field(metadata=about("95% interval, high", unit="1"))
 
 
 @dataclass(frozen=True)
 class Cell:
     """One variant on one benchmark at one temperature with one tree."""
 
-    benchmark: str
-    temperature: float
-    tree: TreeShape
-    variant: str
-    accept_len: dict[str, float]
+    benchmark: str = field(metadata=about("benchmark"))
+    temperature: float = field(metadata=about("temperature"))
+    tree: TreeShape = field(metadata=about("tree"))
+    variant: str = field(metadata=about("variant"))
+    accept_len: dict[str, float] = field(metadata=about("accept_len of seed", unit="1"))
     """By seed; "-" is a given head."""
-    mean: float
-    minimum: float
-    maximum: float
-    ratio: Ratio | None
+    mean: float = field(metadata=about("accept_len", unit="1", best="max", meaning="tokens per cycle"))
+    minimum: float = field(metadata=about("accept_len, lowest seed", unit="1"))
+    maximum: float = field(metadata=about("accept_len, highest seed", unit="1"))
+    ratio: Ratio | None = field(metadata=about(""))
     """None for the baseline itself, and where no head of it can be paired."""
 
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What an optimiser step takes."""
+    """Time of an optimizer step."""
 
-    variant: str
-    step_s: float
-    ratio: float | None
-    """To the baseline's; None if that was not trained."""
+    variant: str = field(metadata=about("variant"))
+    step_s: float = field(metadata=about("optimizer step", best="min", meaning="median time, validations left out"))
+    ratio: float | None = field(metadata=about("ratio", unit="1", best="min", meaning="to the baseline"))
+    """None if the baseline was not trained."""
 
 
 @dataclass(frozen=True)
 class CompareReport:
-    """Outcome of a comparison; definitions are the module's."""
+    """Outcome of a comparison."""
 
-    target: str
-    dtype: str
-    baseline: str
-    num_prompts: dict[str, int]
+    target: str = field(metadata=about("target"))
+    dtype: str = field(metadata=about("number format"))
+    baseline: str = field(metadata=about("baseline"))
+    num_prompts: dict[str, int] = field(metadata=about("prompts"))
     """By benchmark."""
-    max_tokens: int
-    heads: dict[str, str]
-    """Where each head that was measured is."""
-    cells: tuple[Cell, ...]
-    costs: tuple[TrainingCost, ...]
-    curves: tuple[Line, ...]
-    """accept_len of validation text over optimiser steps, mean over seeds with lowest and highest."""
-    failures: dict[str, str]
-    """Trainings that failed, and why."""
+    max_tokens: int = field(metadata=about("tokens per answer, at most"))
+    heads: dict[str, str] = field(metadata=about("folder of"))
+    """Folder of each measured head by name."""
+    cells: tuple[Cell, ...] = field(metadata=about("accept_len"))
+    costs: tuple[TrainingCost, ...] = field(metadata=about("training"))
+    curves: tuple[Line, ...] = field(metadata=about("curves"))
+    """accept_len of validation text over optimizer steps, mean over seeds with lowest and highest."""
+    failures: dict[str, str] = field(metadata=about("failed"))
+    """Reason by training that failed."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

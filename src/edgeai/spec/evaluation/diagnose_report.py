@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from edgeai.core.report.blocks import Block, Heading, Table
+from edgeai.core.report.fields import about, cell_of, fields_table, leaves
 
 
 @dataclass(frozen=True)
 class DiagnoseReport:
-    """What the trees did; definitions are the module's."""
+    """Acceptance of the trees and of the greedy path."""
 
-    target: str
-    drafter: str
-    tree: dict[str, int]
-    temperature: float
-    num_prompts: int
-    num_cycles: int
-    """Cycles counted."""
-    pruned_frac: float
-    same_path_frac: float
-    greedy_accept_len: float
-    tree_accept_len: float
-    predicted_accept_len: float
-    """1 + the predicted acceptances."""
-    predicted: tuple[float, ...]
+    target: str = field(metadata=about("target"))
+    drafter: str = field(metadata=about("head"))
+    tree: dict[str, int] = field(metadata=about("tree"))
+    temperature: float = field(metadata=about("temperature"))
+    num_prompts: int = field(metadata=about("prompts"))
+    num_cycles: int = field(metadata=about("cycles", meaning="verify cycles with a tree of full depth"))
+    pruned_frac: float = field(
+        metadata=about("pruned", meaning="share of cycles whose tree does not hold the whole greedy path")
+    )
+    same_path_frac: float = field(
+        metadata=about("same path", meaning="share of cycles where the greedy path alone has the same acceptance")
+    )
+    greedy_accept_len: float = field(
+        metadata=about("accept_len, greedy path", unit="1", meaning="tokens per cycle, bonus token included")
+    )
+    tree_accept_len: float = field(metadata=about("accept_len, tree", unit="1", meaning="tokens per cycle of the tree"))
+    predicted_accept_len: float = field(
+        metadata=about("accept_len, predicted", unit="1", meaning="1 + sum of the head's probabilities of the nodes")
+    )
+    predicted: tuple[float, ...] = field(metadata=about("predicted", unit="%"))
     """Acceptance by depth in the tree."""
-    measured: tuple[float, ...]
+    measured: tuple[float, ...] = field(metadata=about("measured", unit="%"))
+    """Acceptance by depth in the tree."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+def diagnose_summary(document: Mapping[str, Any]) -> list[Block]:
+    """Returns the tables of a report: its measures, and acceptance by depth.
+
+    Args:
+        document: The report as plain data.
+    """
+    found = leaves(DiagnoseReport, document)
+    measures = fields_table(found, [path for path in found if path not in ("predicted", "measured")])
+    pairs = zip(document["predicted"], document["measured"], strict=True)
+    rows = [
+        (depth, cell_of(predicted, "%"), cell_of(measured, "%")) for depth, (predicted, measured) in enumerate(pairs, 1)
+    ]
+    caption = "Share of cycles in which a node at this depth was accepted, and the head's own probability of it."
+    by_depth = Table(("depth", "predicted", "measured"), rows, caption)
+    return [measures, Heading("Acceptance by depth"), by_depth]

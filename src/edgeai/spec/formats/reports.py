@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from edgeai.core.report.fields import about, described
 
 
 @dataclass(frozen=True)
 class TensorRow:
     """One tensor of the file."""
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
+    name: str = field(metadata=about("tensor"))
+    shape: tuple[int, ...] = field(metadata=about("shape"))
+    dtype: str = field(metadata=about("format"))
 
 
 @dataclass(frozen=True)
 class ExportPlan:
     """What is written."""
 
-    head: Path
-    format: str
-    target: str
-    config: dict[str, Any]
-    tensors: tuple[TensorRow, ...]
-    num_bytes: int
-    notes: tuple[str, ...]
-    """What whoever serves it should know."""
+    head: Path = field(metadata=about("head"))
+    format: str = field(metadata=about("written as"))
+    target: str = field(metadata=about("target"))
+    config: dict[str, Any] = field(metadata=about("config.json"))
+    tensors: tuple[TensorRow, ...] = field(metadata=about("model.safetensors"))
+    num_bytes: int = field(metadata=about("size"))
+    notes: tuple[str, ...] = field(metadata=about("notes"))
+    """Notes for the operator of the server."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -38,14 +40,14 @@ class ExportPlan:
 class Agreement:
     """What the second reader found."""
 
-    problems: tuple[str, ...]
-    """Tensors that are not as the format's table says, layers that are not there; nothing was compared then."""
-    max_difference: float
-    """Largest difference of any logit; infinite where one of the two is no number or drafts other tokens."""
-    tolerance: float
-    """Up to here the two agree: a share of the largest logit."""
-    num_steps: int
-    """Draft steps compared."""
+    problems: tuple[str, ...] = field(metadata=about("problems"))
+    """Missing layers and tensors that differ from the format's table; nothing was compared then."""
+    max_difference: float = field(
+        metadata=about("largest logit difference", meaning="draft logits of the head and of the files read back")
+    )
+    """Infinite where one of the two is NaN or infinite, or drafts other tokens."""
+    tolerance: float = field(metadata=about("tolerance", meaning="a share of the largest logit"))
+    num_steps: int = field(metadata=about("draft steps compared"))
 
     @property
     def is_ok(self) -> bool:
@@ -57,11 +59,15 @@ class Agreement:
 class ExportReport:
     """What was written, and whether it says there what it says here."""
 
-    path: Path
-    plan: ExportPlan
-    agreement: Agreement
-    serve: str
-    """The command that serves it."""
+    COMPUTED: ClassVar = {
+        **{name: described(ExportPlan, name) for name in ("head", "format", "target", "num_bytes")},
+        **{name: described(Agreement, name) for name in ("problems", "max_difference", "tolerance", "num_steps")},
+    }
+
+    path: Path = field(metadata=about("folder"))
+    plan: ExportPlan = field(metadata=about(""))
+    agreement: Agreement = field(metadata=about(""))
+    serve: str = field(metadata=about("command that serves it"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -78,21 +84,22 @@ class ExportReport:
 class ImportReport:
     """What was read, and as what."""
 
-    path: Path | None
-    """Where it was written; None if it was only looked at."""
-    source: Path
-    format: str
-    target: str
-    num_parameters: int
-    dtype: str
-    draft_vocab_size: int
-    vocab_size: int
-    aux_layers: tuple[int, ...]
-    """States entering these layers of the target."""
-    rope: str
-    """What it turns keys and queries with."""
-    switches: tuple[str, ...]
-    """EAGLE-3.1's and speculators' that are on."""
+    path: Path | None = field(metadata=about("written to"))
+    """None with --dry-run."""
+    source: Path = field(metadata=about("head"))
+    format: str = field(metadata=about("format"))
+    target: str = field(metadata=about("target"))
+    num_parameters: int = field(metadata=about("parameters"))
+    dtype: str = field(metadata=about("number format"))
+    draft_vocab_size: int = field(metadata=about("draft vocabulary", meaning="tokens"))
+    vocab_size: int = field(metadata=about("target vocabulary", meaning="tokens"))
+    aux_layers: tuple[int, ...] = field(
+        metadata=about("features", meaning="hidden states that enter these layers of the target")
+    )
+    rope: str = field(metadata=about("positions", meaning="rotary embedding of keys and queries"))
+    switches: tuple[str, ...] = field(
+        metadata=about("switches", meaning="enabled options of EAGLE-3.1 and speculators")
+    )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""

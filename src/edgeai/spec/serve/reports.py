@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from edgeai.core.report.fields import About, about
 
 
 @dataclass(frozen=True)
 class ServePlan:
     """Memory that the server reserves."""
 
-    name: str
-    """Name of the served model."""
-    context: int
-    """Most tokens of prompt and answer."""
-    slots: int
-    """Slots that fit the memory budget."""
-    slots_asked: int
-    """Slots that the config requests."""
-    kv_bytes: int
-    kv_bytes_per_slot: int
-    drafter: str
-    dtype: str
+    name: str = field(metadata=about("model"))
+    context: int = field(metadata=about("context", meaning="tokens per slot"))
+    slots: int = field(metadata=about("slots", meaning="requests decoded at the same time"))
+    slots_asked: int = field(metadata=about("slots configured", meaning="kv_budget_mib may allow fewer"))
+    kv_bytes: int = field(metadata=about("KV cache"))
+    kv_bytes_per_slot: int = field(metadata=about("KV cache per slot"))
+    drafter: str = field(metadata=about("drafter"))
+    dtype: str = field(metadata=about("number format"))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -32,13 +30,15 @@ class ServePlan:
 class ServeReport:
     """Totals of a server from start to stop."""
 
-    url: str
-    uptime_s: float
-    num_requests: int
-    num_tokens: int
-    num_prompt_tokens: int
-    accept_len: float
-    """Mean tokens per verified tree, bonus token included; 1 if no tree was verified."""
+    url: str = field(metadata=about("address"))
+    uptime_s: float = field(metadata=about("uptime"))
+    num_requests: int = field(metadata=about("requests"))
+    num_tokens: int = field(metadata=about("tokens written"))
+    num_prompt_tokens: int = field(metadata=about("prompt tokens read"))
+    accept_len: float = field(
+        metadata=about("accept_len", unit="1", best="max", meaning="tokens per verified tree, bonus token included")
+    )
+    """1 if no tree was verified."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -49,19 +49,20 @@ class ServeReport:
 class LoadRound:
     """One round: a number of clients, with or without speculation."""
 
-    clients: int
-    speculates: bool
-    num_requests: int
-    num_tokens: int
-    wall_s: float
-    first_s: tuple[float, float]
-    """Time to first token: median, 95th percentile."""
-    gap_s: tuple[float, float, float]
-    """Inter-token latency: 50th, 95th, 99th percentile."""
-    accept_len: float
-    num_ties: int
-    """Answers that differ from plain decoding within rounding noise."""
-    num_wrong: int
+    COMPUTED: ClassVar = {"tokens_per_s": About("tokens/s", "", "all clients together", "max")}
+
+    clients: int = field(metadata=about("clients"))
+    speculates: bool = field(metadata=about("speculation"))
+    num_requests: int = field(metadata=about("requests"))
+    num_tokens: int = field(metadata=about("tokens"))
+    wall_s: float = field(metadata=about("wall time"))
+    first_s: tuple[float, float] = field(metadata=about("first token", meaning="median and 95th percentile"))
+    gap_s: tuple[float, float, float] = field(
+        metadata=about("between tokens", meaning="median, 95th and 99th percentile")
+    )
+    accept_len: float = field(metadata=about("accept_len", unit="1", best="max"))
+    num_ties: int = field(metadata=about("near-ties", meaning="answers that differ within rounding noise"))
+    num_wrong: int = field(metadata=about("wrong", meaning="answers that differ beyond rounding noise"))
 
     @property
     def tokens_per_s(self) -> float:
@@ -73,10 +74,16 @@ class LoadRound:
 class LoadReport:
     """Rounds of a load test, and the server's memory."""
 
-    dtype: str
-    rounds: tuple[LoadRound, ...]
-    memory_bytes: tuple[int, ...]
-    """Resident memory of the server process after each equal share of the short requests."""
+    COMPUTED: ClassVar = {
+        "scaling": About("scaling", "", "tokens/s of the most clients / of one client, with speculation", "max"),
+        "is_ok": About("all answers correct"),
+    }
+
+    dtype: str = field(metadata=about("number format"))
+    rounds: tuple[LoadRound, ...] = field(metadata=about("rounds"))
+    memory_bytes: tuple[int, ...] = field(
+        metadata=about("memory of the server", meaning="after equal parts of the short requests")
+    )
 
     @property
     def is_ok(self) -> bool:

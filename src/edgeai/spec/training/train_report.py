@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from edgeai.core.report.fields import about
 
 
 @dataclass(frozen=True)
@@ -16,41 +18,42 @@ class PreviewToken:
 
 @dataclass(frozen=True)
 class TreePlan:
-    """What GTO adds for each text whose trees are drafted; means over the texts."""
+    """Work that GTO adds for each text whose trees are drafted; means over the texts."""
 
-    places: float
-    """Where a tree of the current and one of the reference head is drafted."""
-    nodes: float
-    """Nodes of the reference trees, roots included, which the target scores."""
-    max_nodes: float
-    """Most nodes scored: those of the current trees as well, once none of them is a reference tree's."""
-    work: float
-    """Tokens that go through the target, with `nodes`, relative to those of the text, all texts counted."""
-    max_work: float
-    """The same with `max_nodes`."""
+    places: float = field(metadata=about("trees per text", meaning="positions where both heads draft a tree"))
+    nodes: float = field(metadata=about("nodes scored", meaning="nodes of the reference trees, roots included"))
+    max_nodes: float = field(
+        metadata=about("nodes scored, at most", meaning="once the current trees share no node with the reference trees")
+    )
+    work: float = field(
+        metadata=about("target work", meaning="tokens scored in a GTO step, relative to the tokens of the texts")
+    )
+    max_work: float = field(metadata=about("target work, at most"))
 
 
 @dataclass(frozen=True)
 class TrainPlan:
     """What a training run would do."""
 
-    target: str
-    dtype: str
-    aux_layers: tuple[int, ...]
-    num_parameters: int
-    num_given_prompts: int
-    num_self_prompts: int
-    """Upper bound: repeated and unfinished ones are dropped."""
-    num_written_answers: int
-    """Conversations taken from `data.answers`."""
-    max_feature_bytes: int
-    """Upper bound of the disk space for cached features; 0 when computed online."""
-    num_token_steps: int | None
-    """Optimiser steps of the token phase; None where the text is not written yet."""
-    num_gto_steps: int | None
-    trees: TreePlan | None
+    target: str = field(metadata=about("target"))
+    dtype: str = field(metadata=about("number format"))
+    aux_layers: tuple[int, ...] = field(
+        metadata=about("features", meaning="hidden states that enter these layers of the target")
+    )
+    num_parameters: int = field(metadata=about("head parameters"))
+    num_given_prompts: int = field(metadata=about("given prompts"))
+    num_self_prompts: int = field(
+        metadata=about("prompts the target writes", meaning="at most; repeated and unfinished ones are dropped")
+    )
+    num_written_answers: int = field(metadata=about("existing answers", meaning="conversations from data.answers"))
+    max_feature_bytes: int = field(metadata=about("features on disk", meaning="at most; 0 B when computed online"))
+    num_token_steps: int | None = field(
+        metadata=about("steps on tokens", meaning="optimizer steps; known once the text is written")
+    )
+    num_gto_steps: int | None = field(metadata=about("steps on trees", meaning="optimizer steps of GTO"))
+    trees: TreePlan | None = field(metadata=about(""))
     """None without GTO. Where the text is not written yet, for texts of data.max_len with one full answer."""
-    example: tuple[PreviewToken, ...]
+    example: tuple[PreviewToken, ...] = field(metadata=about("example"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -61,25 +64,40 @@ class TrainPlan:
 class TrainReport:
     """Outcome of a training run."""
 
-    head: str
-    """Folder of the best head."""
-    num_parameters: int
-    num_steps: int
-    num_conversations: int
-    num_answer_tokens: int
-    """Answer tokens in the training split."""
-    tokens_seen: int
-    """Answer tokens trained on, repeats counted."""
-    coverage_frac: float
-    """Share of the answers' tokens that the draft vocabulary holds."""
-    accept_len: float
-    """Of the best head: tokens per cycle of decoding the validation text with trees like val_tree, by replay."""
-    reference_accept_len: float | None
-    """The same, of the head that training or, after a token phase, GTO started from; None for a fresh one."""
-    step_accuracy: tuple[float, ...]
-    """Draft argmax equals the target's, by draft step, on validation text."""
-    train_s: float
-    peak_memory_bytes: int
+    head: str = field(metadata=about("head", meaning="folder of the best head"))
+    num_parameters: int = field(metadata=about("parameters", meaning="trainable parameters of the head"))
+    num_steps: int = field(metadata=about("optimizer steps"))
+    num_conversations: int = field(metadata=about("conversations", meaning="in the training split"))
+    num_answer_tokens: int = field(metadata=about("answer tokens", meaning="in the training split"))
+    tokens_seen: int = field(metadata=about("answer tokens trained on", meaning="repeats counted"))
+    coverage_frac: float = field(
+        metadata=about("draft vocabulary coverage", meaning="share of the answers' tokens in the draft vocabulary")
+    )
+    accept_len: float = field(
+        metadata=about(
+            "accept_len",
+            unit="1",
+            best="max",
+            meaning="tokens per cycle, bonus token included: validation text, trees as in val_tree, by replay",
+        )
+    )
+    """Measured with the best head."""
+    reference_accept_len: float | None = field(
+        metadata=about(
+            "accept_len before", unit="1", meaning="the same for the head that training or its GTO phase started from"
+        )
+    )
+    """None for a new head."""
+    step_accuracy: tuple[float, ...] = field(
+        metadata=about(
+            "accuracy by draft step",
+            unit="%",
+            best="max",
+            meaning="share of validation tokens where the draft's argmax equals the target's",
+        )
+    )
+    train_s: float = field(metadata=about("training time"))
+    peak_memory_bytes: int = field(metadata=about("peak memory"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

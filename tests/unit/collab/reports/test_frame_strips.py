@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeai.collab.reports.frame_strips import DIFFERENT, MAX_STRIPS, colour_key, disagreement, overlay_strips, spread
+from edgeai.collab.reports.frame_strips import DIFFERENT, MAX_STRIPS, color_key, disagreement, overlay_strips, spread
 from edgeai.collab.streams.images import class_colors
 
 CLASSES = ("sky", "road", "car")
@@ -73,7 +73,7 @@ def test_a_page_never_has_more_than_a_few_strips():
 
 
 def test_the_key_names_all_classes():
-    image = colour_key(CLASSES).image
+    image = color_key(CLASSES).image
     assert all(f">{name}<" in image for name in CLASSES)
 
 

@@ -1,44 +1,19 @@
-import pytest
-
-from edgeai.commands.render.text import amount, print_fields, print_table, seconds
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "text"),
-    [
-        (0, "", "0"),
-        (7, "tok", "7 tok"),
-        (7.25, "tok", "7.2 tok"),
-        (999.9, "B", "1000 B"),
-        (98362432, "B", "98.4 MB"),
-        (1500, "tok", "1.5 ktok"),
-        (2.5e9, "", "2.5 G"),
-    ],
-)
-def test_amount(value, unit, text):
-    assert amount(value, unit) == text
-
-
-@pytest.mark.parametrize(
-    ("value_s", "text"),
-    [
-        (0.85, "850 ms"),
-        (12.34, "12.3 s"),
-        (245, "4 min 05 s"),
-        (7800, "2 h 10 min"),
-        (59.99, "60.0 s"),
-        (3599.7, "1 h 00 min"),
-    ],
-)
-def test_seconds(value_s, text):
-    assert seconds(value_s) == text
+from edgeai.commands.render.text import print_blocks, print_fields, print_table
+from edgeai.core.report.blocks import Figure, Heading, Number, Paragraph, Table
 
 
 def test_table_sets_numbers_right_and_keeps_brackets(capsys):
-    print_table(["name", "n"], [["[a]", 5], ["b", 1234.5678], ["c", None]])
-    assert capsys.readouterr().out.splitlines() == ["name     n", "[a]      5", "b     1235", "c        -"]
+    print_table(["name", "n"], [["[a]", 5], ["b", 1234.5678], ["c", None], ["d", Number(1e6, "1 M")]])
+    lines = ["name     n", "[a]      5", "b     1235", "c        -", "d      1 M"]
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_fields(capsys):
-    print_fields({"a": 1, "long": None})
-    assert capsys.readouterr().out == "a     1\nlong  -\n"
+    print_fields({"a": 1, "long": None, "b": True})
+    assert capsys.readouterr().out == "a     1\nlong  -\nb     yes\n"
+
+
+def test_blocks_are_printed_in_order_and_pictures_left_out(capsys):
+    table = Table(("x",), [[1]], caption="About x.")
+    print_blocks([Paragraph("One."), Heading("Two"), table, Figure("<svg/>", "seen", "seen"), Paragraph("Three.")])
+    assert capsys.readouterr().out == "One.\n\nTwo\nx\n1\nAbout x.\n\nThree.\n"

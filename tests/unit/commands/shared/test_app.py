@@ -104,4 +104,4 @@ def test_version(capsys):
 
 def test_group_alone_shows_its_help(capsys):
     assert main(["runs"]) == 2
-    assert "Look at run directories." in capsys.readouterr().out
+    assert "List runs and show, compare and report their results." in capsys.readouterr().out

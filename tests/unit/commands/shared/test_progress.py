@@ -46,7 +46,7 @@ def test_plain_line_without_a_total(clock, capsys):
     listener.on_progress("read", 0, None, unit="B", fields={})
     clock[0] = 10
     listener.on_progress("read", 2_000_000, None, unit="B", fields={})
-    assert capsys.readouterr().err.splitlines()[1] == "read: 2.0 MB, 200.0 kB/s"
+    assert capsys.readouterr().err.splitlines()[1] == "read: 2 MB, 200 kB/s"
 
 
 def test_logged_steps_only_with_verbose(capsys):
@@ -76,7 +76,7 @@ def test_bar_shows_counts_and_notes_above():
         bar.on_progress("train", 2000, 2000, unit="tok", fields={"loss": 1.25})
     shown = stream.getvalue()
     assert "[cached] features: 3.1 GB" in shown
-    assert "2.0 ktok/2.0 ktok" in shown
+    assert "2 ktok/2 ktok" in shown
     assert "loss 1.25" in shown
 
 

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from edgeai.core.report.plot import COLOURS, INK, RULE, Line, Span, draw_figure, line_figure, save_lines
+from edgeai.core.report.plot import COLORS, INK, RULE, Line, Span, draw_figure, line_figure, save_lines
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -28,7 +28,7 @@ def draw(*lines, caption="c"):
 
 def test_a_line_is_drawn_to_scale():
     figure = draw(Line("one", [0, 1, 2, 4], [0.0, 1.0, 2.0, 1.0]))
-    [points] = paths(figure, f"var(--c0, {COLOURS[0]})")
+    [points] = paths(figure, f"var(--c0, {COLORS[0]})")
     (x0, y0), (x1, y1), (x2, y2), (x4, y4) = points
     assert (x2 - x0, x4 - x0) == pytest.approx((2 * (x1 - x0), 4 * (x1 - x0)), rel=1e-4)
     assert (y2 - y0, y4 - y0) == pytest.approx((2 * (y1 - y0), y1 - y0), rel=1e-4)
@@ -40,7 +40,7 @@ def test_a_line_is_drawn_to_scale():
 def test_lines_are_named_where_there_are_several():
     figure = draw(Line("train", [0, 1], [0, 1]), Line("val", [0, 1], [1, 0]))
     assert {"train", "val"} <= set(words(figure))
-    assert paths(figure, f"var(--c1, {COLOURS[1]})")
+    assert paths(figure, f"var(--c1, {COLORS[1]})")
 
 
 def test_a_gap_stays_a_gap():
@@ -52,7 +52,7 @@ def test_a_gap_stays_a_gap():
 
 def test_long_lines_become_means_and_the_caption_says_so():
     figure = draw(Line("one", list(range(1000)), [float(number % 2) for number in range(1000)]))
-    [points] = paths(figure, f"var(--c0, {COLOURS[0]})")
+    [points] = paths(figure, f"var(--c0, {COLORS[0]})")
     assert len(points) <= 240
     ticks = [float(word) for word in words(figure) if re.fullmatch(r"0\.\d+", word)]
     assert (min(ticks), max(ticks)) == (0.4, 0.6)  # means of 0 1 0 1 0 and 1 0 1 0 1
@@ -112,13 +112,13 @@ def filled(figure, colour):
 
 def test_a_band_lies_around_its_line_unless_it_has_no_width():
     figure = draw(*BANDED)
-    assert not [p for p in filled(figure, f"var(--c0, {COLOURS[0]})") if "opacity: 0.15" in p.get("style")]
-    [band] = [p for p in filled(figure, f"var(--c1, {COLOURS[1]})") if "opacity: 0.15" in p.get("style")]
+    assert not [p for p in filled(figure, f"var(--c0, {COLORS[0]})") if "opacity: 0.15" in p.get("style")]
+    [band] = [p for p in filled(figure, f"var(--c1, {COLORS[1]})") if "opacity: 0.15" in p.get("style")]
     name = band.get("{http://www.w3.org/1999/xlink}href").removeprefix("#")
     root = ElementTree.fromstring(figure.image)
     [shape] = [path for path in root.iter(f"{SVG}path") if path.get("id") == name]
     corners = [(float(x), float(y)) for x, y in re.findall(r"([-\d.]+) ([-\d.]+)", shape.get("d"))]
-    [points] = paths(figure, f"var(--c1, {COLOURS[1]})")
+    [points] = paths(figure, f"var(--c1, {COLORS[1]})")
     right = max(x for x, _ in corners)
     edges = [y + float(band.get("y")) for x, y in corners if x == right]
     # at x = 10 the line is at 1.6 of a band from 1.5 to 1.8: a third of the way up
@@ -131,7 +131,7 @@ def test_spans_are_named_and_every_second_one_is_shaded():
     assert {"day", "night", "fog"} <= set(words(figure))
     shaded = [p for p in filled(figure, "var(--rule, #d9dee3)") if "opacity: 0.35" in p.get("style")]
     [edges] = [[float(x) for x, _ in re.findall(r"([-\d.]+) ([-\d.]+)", p.get("d"))] for p in shaded]
-    [points] = paths(figure, f"var(--c1, {COLOURS[1]})")
+    [points] = paths(figure, f"var(--c1, {COLORS[1]})")
     scale = (points[-1][0] - points[0][0]) / 10
     assert (max(edges) - min(edges)) / scale == pytest.approx(4, rel=1e-4)
 

@@ -7,7 +7,6 @@ import pytest
 
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.advise.choices import advise
-from edgeai.fedsplit.advise.recommendation import in_bytes, in_joules, in_seconds
 from edgeai.fedsplit.config.advise import AdviseConfig, TransformerShapeConfig
 from edgeai.fedsplit.reports.advise_report import Choice
 from edgeai.fedsplit.sim.train import play_round
@@ -216,22 +215,3 @@ def test_bad_questions_are_refused() -> None:
     with pytest.raises(UsageError) as error:
         advise(advice(methods=[{"kind": "ushape", "tail": "fc9"}]))
     assert error.value.message == 'ushape: no layer "fc9"'
-
-
-def test_numbers_are_short() -> None:
-    assert [in_bytes(number) for number in (0, 999, 1000, 1.234e6, 999_600, 5e12)] == [
-        "0 B",
-        "999 B",
-        "1 kB",
-        "1.23 MB",
-        "1 MB",
-        "5 TB",
-    ]
-    assert [in_seconds(number) for number in (0.0123, 59.94, 600, 86_400, 864_000)] == [
-        "12.3 ms",
-        "59.9 s",
-        "10 min",
-        "24 h",
-        "10 days",
-    ]
-    assert in_joules(2_345) == "2.35 kJ"

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
+from edgeai.core.stats import Spread
 from edgeai.fedsplit.config.run import CompareConfig, SimConfig
 from edgeai.fedsplit.experiments.compare import plan_compare, run_compare
-from edgeai.fedsplit.reports.compare_report import Spread, compare_report, spread
+from edgeai.fedsplit.reports.compare_report import compare_report
 
 
 def names(**lists):
@@ -70,11 +71,6 @@ def test_a_comparison_on_flower_is_refused():
         CompareConfig.model_validate({"sim": {"backend": {"kind": "flower-sim"}}})
 
 
-def test_a_spread_is_mean_and_range():
-    assert spread([1.0, 4.0, 1.0]) == Spread(2.0, 1.0, 4.0)
-    assert spread([]) is None
-
-
 def result(accuracies, **changes):
     rounds = [
         {
@@ -101,9 +97,9 @@ def test_seeds_are_put_together():
     two = result([0.4, None, 0.4], target={"round": None, "num_bytes": None, "seconds": None, "joules": None})
     [row] = compare_report([("relay", cfg, one), ("relay", cfg.model_copy(update={"seed": 1}), two)], {}).rows
     assert row.seeds == (0, 1)
-    assert row.accuracy == Spread(0.5, 0.4, 0.6)
-    assert row.bytes_up == Spread(15, 15, 15)
-    assert (row.num_reached, row.target_bytes) == (1, Spread(99, 99, 99))
+    assert row.accuracy == Spread.of([0.4, 0.6])
+    assert row.bytes_up == Spread.of([15, 15])
+    assert (row.num_reached, row.target_bytes) == (1, Spread.of([99]))
     assert row.curve == ((1, pytest.approx(0.3), 11.0, 2.0, 1.0), (3, 0.5, 33.0, 6.0, 3.0))
     assert row.dcor is None
 
@@ -111,7 +107,7 @@ def test_seeds_are_put_together():
 def test_leakage_is_found_where_it_was_measured():
     leakage = {"dcor": 0.9, "inversion": {"ssim": 0.25}}
     [row] = compare_report([("relay", SimConfig(), result([0.5], leakage=leakage))], {}).rows
-    assert (row.dcor, row.inversion_ssim) == (Spread(0.9, 0.9, 0.9), Spread(0.25, 0.25, 0.25))
+    assert (row.dcor, row.inversion_ssim) == (Spread.of([0.9]), Spread.of([0.25]))
 
 
 def test_a_worker_that_is_killed_fails_its_runs_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -16,8 +16,9 @@ from edgeai.fedsplit.config.privacy import (
     PrivacyConfig,
     UnsplitConfig,
 )
-from edgeai.fedsplit.privacy.leakage import Leakage, measure_leakage
+from edgeai.fedsplit.privacy.leakage import measure_leakage
 from edgeai.fedsplit.privacy.protection import build_protect
+from edgeai.fedsplit.reports.leakage_report import Leakage
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,28 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
-from edgeai.core.report.blocks import Figure, Heading, Table
+from edgeai.core.report.blocks import Block, Figure, Heading, Table
 from edgeai.core.report.page import render_page
 from edgeai.fedsplit.advise.choices import advise
 from edgeai.fedsplit.advise.crossover import Counted
 from edgeai.fedsplit.config.advise import AdviseConfig, TransformerShapeConfig
-from edgeai.fedsplit.reports.advise_page import advise_blocks, choice_table, crossover_figure, crossover_table
+from edgeai.fedsplit.reports.advise_page import (
+    advise_details,
+    advise_summary,
+    choice_table,
+    crossover_figure,
+    crossover_table,
+)
 from edgeai.fedsplit.reports.advise_report import AdviseReport
 
 SMALL = AdviseConfig.model_validate({"methods": ["fedavg", "psl", "cse-fsl"], "samples_per_client": 100})
+
+
+def advise_blocks(report: AdviseReport) -> list[Block]:
+    document = json.loads(json.dumps(report.to_json()))
+    return [*advise_summary(document), *advise_details(Path(), document)]
 
 
 def test_a_report_comes_back_from_json_as_it_was() -> None:
@@ -24,11 +36,11 @@ def test_the_page_has_every_choice_and_both_pictures() -> None:
     blocks = advise_blocks(report)
     assert [block.text for block in blocks if isinstance(block, Heading)] == [
         "The Pareto set",
+        "Limitations",
         "Time against traffic",
         "Federated or split: the crossover",
         "Where the model can be cut",
         "All choices",
-        "What the numbers leave out",
     ]
     figures = [block for block in blocks if isinstance(block, Figure)]
     assert len(figures) == 2
@@ -55,7 +67,7 @@ def test_counted_points_lie_on_top() -> None:
     counted = replace(report, counted=(Counted("", 100, 493_648), Counted("conv2", 100, 341_376)))
     plain, marked = crossover_figure(report), crossover_figure(counted)
     assert plain.image != marked.image
-    assert marked.caption == plain.caption + " Crosses: counted by the ledger in rounds that were played."
+    assert marked.caption == plain.caption + " Crosses: counted by the ledger in simulated rounds."
 
 
 def test_a_deep_model_has_a_short_page() -> None:
@@ -63,7 +75,7 @@ def test_a_deep_model_has_a_short_page() -> None:
     report = advise(cfg)
     tables = [block for block in advise_blocks(report) if isinstance(block, Table)]
     assert len(tables[-1].rows) == 60
-    assert tables[-1].caption.startswith(f"Of one round, fastest first. The 60 fastest of {len(report.choices)};")
+    assert tables[-1].caption.startswith(f"Cost of one round, fastest first. The 60 fastest of {len(report.choices)};")
     figure = crossover_figure(report)
     assert [name for name in report.crossovers if f"cut after {name.cut}:" in figure.alt] == [
         report.crossovers[number] for number in (0, 2, 4, 7, 9)

@@ -6,24 +6,12 @@ Shapes: n samples, m classes. g [n, ...] is the gradient of each sample's own lo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class LabelLeakage:
-    """Areas under ROC curves; 0.5 is chance, 1 a perfect attacker.
-
-    Attributes:
-        auc_norm: Area with the gradient norm as score; strongest for imbalanced binary labels.
-        auc_cosine: Area with the cosine to gradients of known labels as score.
-    """
-
-    auc_norm: float
-    auc_cosine: float
+from edgeai.fedsplit.reports.leakage_report import LabelLeakage
 
 
 def gradients_at_cut(z: Tensor, y: Tensor, head_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

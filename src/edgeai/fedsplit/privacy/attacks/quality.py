@@ -6,38 +6,15 @@ Shapes: x [n, ...] originals, found [n, ...] reconstructions, in the units of th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
 from edgeai.fedsplit.privacy.dcor import mean_distance_correlation
+from edgeai.fedsplit.reports.leakage_report import Reconstruction
 
 _SSIM_WINDOW = 7
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Success of an attack that reconstructs inputs.
-
-    Attributes:
-        mse: Mean squared error per value.
-        mse_of_mean: Mean squared error of an attacker who always returns the mean of the originals and so knows
-            nothing about a sample.
-        psnr_db: Peak signal-to-noise ratio; the peak is the range of the originals. Infinite if perfect.
-        ssim: Mean structural similarity of images; None for other inputs.
-        dcor: Distance correlation between originals and reconstructions.
-        correlation: Pearson's correlation of a sample's values, -1..1, mean over samples. It ignores scale and offset,
-            which a normalizing client part hides from the attacker and which matter little to a viewer.
-    """
-
-    mse: float
-    mse_of_mean: float
-    psnr_db: float
-    ssim: float | None
-    dcor: float
-    correlation: float
 
 
 def compare(x: Tensor, found: Tensor, *, dcor_batch: int) -> Reconstruction:

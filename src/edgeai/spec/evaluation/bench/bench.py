@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from edgeai.core.errors import UsageError
 from edgeai.core.run import Run
+from edgeai.core.stats import Spread
 from edgeai.spec.config.bench import BenchConfig
 from edgeai.spec.config.draft import Draft, Eagle3Draft, NoDraft, TreeConfig
 from edgeai.spec.data.dialogues import Dialogues
@@ -20,13 +21,9 @@ from edgeai.spec.evaluation.bench.peers import Peers
 from edgeai.spec.evaluation.bench.repeats import BenchDecoders
 from edgeai.spec.evaluation.bench.summary import acceptance_by_depth, coverage_frac, cycle_times, peer_result
 from edgeai.spec.evaluation.bench_report import (
-    ACCEPT_LEN,
-    ACCEPTANCE,
-    TOKENS_PER_S,
     BenchPlan,
     BenchReport,
     Cost,
-    Spread,
 )
 from edgeai.spec.target.loading import load_target
 
@@ -88,14 +85,11 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         tree_why=choice.why if choice else _configured_tree(cfg, tree),
         plain_tokens_per_s=Spread.of([repeat.plain.tokens_per_s for repeat in repeats]),
         speculative_tokens_per_s=Spread.of([repeat.measured.tokens_per_s for repeat in repeats]),
-        tokens_per_s_definition=TOKENS_PER_S,
         ratio=Spread.of([repeat.ratio for repeat in repeats]),
         num_tokens=first.num_tokens,
         num_cycles=first.num_cycles,
         accept_len=first.num_tokens / first.num_cycles,
-        accept_len_definition=ACCEPT_LEN,
         acceptance=acceptance_by_depth(first),
-        acceptance_definition=ACCEPTANCE,
         draft_nodes=sum(generation.num_draft_nodes for generation in first.generations) / first.num_cycles,
         coverage_frac=coverage_frac(drafter, repeats[0].plain.generations),
         cycle=cycle_times(repeats),

@@ -49,7 +49,7 @@ class DecoderAnswers:
 
     @property
     def tokens_per_s(self) -> float:
-        """Decoding speed as `bench_report.TOKENS_PER_S` defines it; 0 if there was no cycle."""
+        """Decoding speed as `BenchReport.plain_tokens_per_s` defines it; 0 if there was no cycle."""
         decode_s = sum(generation.decode_s for generation in self.generations)
         return self.num_tokens / decode_s if decode_s else 0.0
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
+from edgeai.core.stats import Spread
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.evaluation.bench.repeats import DecoderAnswers, Repeat
-from edgeai.spec.evaluation.bench_report import CycleTimes, PeerResult, Spread
+from edgeai.spec.evaluation.bench_report import CycleTimes, PeerResult
 
 
 def acceptance_by_depth(answers: DecoderAnswers) -> tuple[float, ...]:

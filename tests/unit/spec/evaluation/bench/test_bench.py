@@ -11,6 +11,7 @@ import torch
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
+from edgeai.core.stats import Spread
 from edgeai.spec.config.bench import BenchConfig
 from edgeai.spec.config.draft import NgramDraft, NoDraft, TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
@@ -20,7 +21,7 @@ from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.evaluation.bench import bench as bench_module
 from edgeai.spec.evaluation.bench import repeats as bench_repeats
 from edgeai.spec.evaluation.bench.bench import plan_bench, run_bench
-from edgeai.spec.evaluation.bench_report import BenchReport, Spread
+from edgeai.spec.evaluation.bench_report import BenchReport
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 PROMPTS = "abcabcabcabc\nto be or not to be, to be or not\n1 2 3 1 2 3 1 2 3\n"
@@ -163,7 +164,7 @@ def test_plain_mode_without_a_drafter(bench: Any) -> None:
     report = bench(draft=NoDraft())
     assert report.mode == "plain"
     assert report.lossless is None
-    assert report.ratio == Spread(1.0, 1.0, 1.0)
+    assert report.ratio == Spread.of([1.0])
     assert report.accept_len == 1.0
     assert report.tree_why == "plain decoding: draft.kind is none"
 
@@ -210,7 +211,3 @@ def test_peers_are_greedy() -> None:
 def test_plan_counts_what_would_be_decoded() -> None:
     plan = plan_bench(BenchConfig(max_prompts=5, repeats=3, max_tokens=10, peers=True))
     assert (plan.num_prompts, plan.num_turns, plan.num_decoders, plan.max_tokens) == (5, 5, 4, 5 * 4 * 3 * 10)
-
-
-def test_spread() -> None:
-    assert Spread.of([3.0, 1.0, 2.0]) == Spread(1.0, 2.0, 3.0)

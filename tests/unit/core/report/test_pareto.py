@@ -3,12 +3,12 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
-from edgeai.collab.reports.compare_report import Spread
-from edgeai.collab.reports.pareto import Point, _box, _free_place, _meet, frontier, pareto_figure
+from edgeai.core.report.pareto import Point, _box, _free_place, _meet, frontier, pareto_figure
+from edgeai.core.stats import Spread
 
 
 def point(name, cost, quality):
-    return Point(name, Spread(cost, cost, cost), Spread(quality, quality - 0.01, quality + 0.01))
+    return Point(name, Spread.of([cost]), Spread.of([quality - 0.01, quality, quality + 0.01]))
 
 
 POINTS = [point("a", 0, 0.3), point("b", 2, 0.5), point("c", 1, 0.4), point("d", 3, 0.45), point("e", 2, 0.2)]
@@ -23,7 +23,7 @@ def test_nobody_on_the_frontier_is_beaten():
 
 
 def test_all_points_are_named():
-    figure = pareto_figure(POINTS, marked=["b"], x_label="uplink (MB)", caption="c")
+    figure = pareto_figure(POINTS, marked=["b"], x_label="uplink (MB)", y_label="mIoU")
     texts = {
         "".join(text.itertext()) for text in ElementTree.fromstring(figure.image).iter() if text.tag.endswith("text")
     }

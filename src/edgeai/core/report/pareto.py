@@ -1,23 +1,22 @@
-"""Accuracy against cost: strategies as named points, and the line of those that no other one beats in both."""
-
-from __future__ import annotations
+"""Quality against cost: ways to do something as named points, and the Pareto front among them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeai.collab.reports.compare_report import Spread
 from edgeai.core.report.blocks import Figure
-from edgeai.core.report.plot import COLOURS, INK, draw_figure
+from edgeai.core.report.plot import COLORS, INK, draw_figure
+from edgeai.core.stats import Spread, pareto_front
 
 SIZE_IN = (5.2, 4.0)
-_PLOT_PT = (310.0, 230.0)  # of the plot inside its labels
-_CHAR_PT, _LINE_PT = 4.0, 8.5  # of text of size 7
+_PLOT_PT = (310.0, 230.0)  # size of the plot inside its labels
+_CHAR_PT, _LINE_PT = 4.0, 8.5  # width and height of text of size 7
+CAPTION = "Dashed: the Pareto front; no other point is better at the same cost. Bars: lowest to highest seed."
 
 
 @dataclass(frozen=True)
 class Point:
-    """A strategy."""
+    """One way, with its cost and quality over seeds."""
 
     name: str
     cost: Spread
@@ -25,55 +24,57 @@ class Point:
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
-    """Points that no other one beats in quality at the same or a lower cost, by rising cost."""
-    best: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.cost.mean, -point.quality.mean)):
-        if not best or point.quality.mean > best[-1].quality.mean:
-            best.append(point)
-    return best
+    """Returns the points on the Pareto front of mean cost and mean quality, by rising cost."""
+    front = pareto_front([(point.cost.mean, -point.quality.mean) for point in points])
+    return sorted((points[index] for index in front), key=lambda point: point.cost.mean)
 
 
-def pareto_figure(points: Sequence[Point], *, marked: Sequence[str], x_label: str, caption: str) -> Figure:
-    """Draws them: means over seeds, bars from the lowest to the highest.
+def pareto_figure(
+    points: Sequence[Point], *, x_label: str, y_label: str, marked: Sequence[str] = (), log_x: bool = False
+) -> Figure:
+    """Draws means over seeds, bars from the lowest to the highest seed, and the Pareto front.
 
     Args:
-        points: At least one.
-        marked: Names that are set apart by colour, in this order.
-        x_label: Of the cost, with its unit.
-        caption: What is to be seen.
+        points: At least one point.
+        x_label: Name of the cost, with its unit.
+        y_label: Name of the quality, with its unit.
+        marked: Names of points with a color of their own, in the order of the colors.
+        log_x: Whether the cost axis is logarithmic.
     """
     line = frontier(points)
 
     def draw(axes: Any) -> None:
+        if log_x:
+            axes.set_xscale("log")
         steps_x = [point.cost.mean for point in line]
         steps_y = [point.quality.mean for point in line]
-        axes.step(steps_x, steps_y, where="post", color=COLOURS[5], linewidth=0.9, linestyle="--", zorder=1)
+        axes.step(steps_x, steps_y, where="post", color=COLORS[5], linewidth=0.9, linestyle="--", zorder=1)
         for point in points:
-            colour = COLOURS[marked.index(point.name) % 5] if point.name in marked else COLOURS[5]
+            color = COLORS[marked.index(point.name) % 5] if point.name in marked else COLORS[5]
             bars = {
                 "xerr": [[point.cost.mean - point.cost.minimum], [point.cost.maximum - point.cost.mean]],
                 "yerr": [[point.quality.mean - point.quality.minimum], [point.quality.maximum - point.quality.mean]],
             }
             axes.errorbar(
-                point.cost.mean, point.quality.mean, fmt="o", color=colour, elinewidth=0.7, markersize=4, **bars
+                point.cost.mean, point.quality.mean, fmt="o", color=color, elinewidth=0.7, markersize=4, **bars
             )
         axes.set_xlabel(x_label)
-        axes.set_ylabel("mIoU")
+        axes.set_ylabel(y_label)
         axes.margins(0.1)
         axes.autoscale_view()
-        _name(axes, points)
+        _write_names(axes, points)
 
-    alt = "; ".join(f"{point.name}: {x_label} {point.cost.mean:.4g}, mIoU {point.quality.mean:.3f}" for point in points)
-    return draw_figure(draw, caption=caption, alt=alt, size_in=SIZE_IN)
+    alt = "; ".join(
+        f"{point.name}: {x_label} {point.cost.mean:.4g}, {y_label} {point.quality.mean:.3f}" for point in points
+    )
+    return draw_figure(draw, caption=CAPTION, alt=alt, size_in=SIZE_IN)
 
 
-def _name(axes: Any, points: Sequence[Point]) -> None:
-    """Writes names beside their points, where no other name or point is; a line leads to one set further off."""
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    places = [
-        ((p.cost.mean - left) / (right - left) * _PLOT_PT[0], (p.quality.mean - low) / (high - low) * _PLOT_PT[1])
-        for p in points
-    ]
+def _write_names(axes: Any, points: Sequence[Point]) -> None:
+    """Writes each name beside its point, without overlaps; a line connects a name that is further away."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    shares = [to_axes.transform((point.cost.mean, point.quality.mean)) for point in points]
+    places = [(float(x) * _PLOT_PT[0], float(y) * _PLOT_PT[1]) for x, y in shares]
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     for point, (x, y) in sorted(zip(points, places, strict=True), key=lambda item: -item[1][1]):
         width = _CHAR_PT * len(point.name)
@@ -92,7 +93,7 @@ def _name(axes: Any, points: Sequence[Point]) -> None:
 
 
 def _free_place(x: float, y: float, width: float, taken: Sequence[tuple[float, ...]]) -> tuple[float, float]:
-    """Where a name goes, relative to its point: the nearest of some places that is free and inside."""
+    """Returns the offset of a name from its point: the nearest candidate inside the plot that overlaps nothing."""
     rings = [step * _LINE_PT for step in range(1, 14)]
     tries = [(6.0, 0.0), (-6.0 - width, 0.0), (-width / 2, _LINE_PT), (-width / 2, -_LINE_PT)]
     tries += [(dx, sign * ring) for ring in rings for sign in (1, -1) for dx in (8.0, -8.0 - width)]

@@ -1,0 +1,1 @@
+"""Reports of the spec verbs as blocks, for the terminal and HTML pages."""
