@@ -1,4 +1,4 @@
-"""`edgeai assets`: the models and data that edgeai fetches by name."""
+"""`edgeai assets`: list, fetch and locate models and data."""
 
 from typing import Annotated
 
@@ -13,14 +13,14 @@ from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
 from edgeai.core.units import amount
 
-app = new_app("Models and data that edgeai fetches by name.")
+app = new_app("List, fetch and locate models and data.")
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="An asset's name, or ORG/NAME on Hugging Face.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of an asset, or ORG/NAME on Hugging Face.")]
 
 
 @app.command("list", epilog="Example: edgeai assets list")
 def list_assets(as_json: JsonOption = False) -> None:
-    """List the known assets and whether they are in the cache."""
+    """List known assets and whether they are cached."""
     known = [(asset, assets.where(asset.name)) for asset in assets.ASSETS.values()]
     if as_json:
         print_json(
@@ -45,7 +45,7 @@ def list_assets(as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: edgeai assets fetch smollm2-135m-instruct")
 def fetch(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """Fetch an asset into the cache, check its SHA-256, and print where it is."""
+    """Download an asset into the cache, verify its SHA-256, and print its path."""
     with listening(quiet=quiet) as listener:
         path = assets.fetch(name, Metrics(None, listener=listener))
     print_json({"name": name, "path": path}) if as_json else print(path)
@@ -53,7 +53,7 @@ def fetch(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = 
 
 @app.command(epilog="Example: edgeai assets where smollm2-135m-instruct")
 def where(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Print where a cached asset is; exit 1 if it is not in the cache."""
+    """Print the path of a cached asset; exit 1 if it is not cached."""
     path = assets.where(name)
     if path is None:
         raise EdgeAIError(f"{name} is not in the cache", hint=f"edgeai assets fetch {name}")

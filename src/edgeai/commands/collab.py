@@ -1,4 +1,4 @@
-"""`edgeai collab`: a small model at the edge and a large one in the cloud, played together in virtual time."""
+"""`edgeai collab`: simulate a small vision model at the edge and a large one in the cloud, in virtual time."""
 
 from dataclasses import asdict
 from enum import StrEnum
@@ -25,7 +25,7 @@ from edgeai.core.config import load_config
 from edgeai.core.errors import UsageError
 from edgeai.core.run import Run, Status
 
-app = new_app("Edge-cloud collaboration: a large vision model in the cloud keeps a small one at the edge sharp.")
+app = new_app("Edge-cloud vision: a large model in the cloud refines and adapts a small model at the edge.")
 
 
 _WEIGHTS_KEYS = {"edge": "edge.model.weights", "cloud": "cloud.semantics.weights", "sam": "cloud.masks.checkpoint"}
@@ -33,7 +33,7 @@ _WEIGHTS_KEYS = {"edge": "edge.model.weights", "cloud": "cloud.semantics.weights
 
 
 class PartName(StrEnum):
-    """What can be pretrained."""
+    """Parts that can be pretrained."""
 
     EDGE = "edge"
     CLOUD = "cloud"
@@ -51,9 +51,10 @@ def run(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Play a stream through edge, link and cloud with one strategy. Ctrl-C still reports the frames until then.
+    """Simulate one strategy on a stream of frames through edge, link and cloud.
 
-    Without -c it is collab/default: a generated street from day through night, fog, rain and new looks.
+    Ctrl-C stops the run and reports the frames so far. The default config is collab/default: a generated street drive
+    through day, night, fog, rain and new appearances.
     """
     from edgeai.collab.config.run import CollabRunConfig
 
@@ -85,10 +86,9 @@ def compare(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Play the same recorded streams through many strategies, over several seeds; exit 1 if a run failed.
+    """Compare strategies on the same streams over several seeds; exit 1 if a run failed.
 
-    Every run is kept as soon as it is done: --resume after Ctrl-C plays what is missing. Without -c it is
-    collab/compare.
+    Finished runs are kept: --resume continues an interrupted comparison. The default config is collab/compare.
     """
     from edgeai.collab.config.run import CollabCompareConfig
 
@@ -132,7 +132,10 @@ def pretrain(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Train the edge net, the cloud net or sam-tiny on generated street scenes. --resume goes on after Ctrl-C."""
+    """Train the edge net, the cloud net or sam-tiny on generated street scenes.
+
+    An interrupted run can be continued with --resume.
+    """
     from edgeai.collab.config.pretrain import PretrainConfig
 
     refuse_with_resume(resume, part or config, set_, out)

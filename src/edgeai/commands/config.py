@@ -1,4 +1,4 @@
-"""`edgeai config`: shipped configs, and any config checked against the schema its `verb` names."""
+"""`edgeai config`: list, print and check configs, and describe their keys."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,14 +13,14 @@ from edgeai.core.config import Config, dump_config, find_config, load_config, re
 from edgeai.core.config.problems import nearest
 from edgeai.core.errors import UsageError
 
-app = new_app("Look at configs, check them, and see what each verb takes.")
+app = new_app("List, print and check configs, and describe their keys.")
 
-SourceArgument = Annotated[str, typer.Argument(metavar="FILE|NAME", help="A YAML file or a shipped name.")]
+SourceArgument = Annotated[str, typer.Argument(metavar="FILE|NAME", help="YAML file or name of a shipped config.")]
 
 
 @app.command("list", epilog="Example: edgeai config list")
 def list_configs(as_json: JsonOption = False) -> None:
-    """List the configs that come with edgeai."""
+    """List the shipped configs."""
     rows = [
         {"name": name, "verb": read_tree(path)[0].get("verb"), "about": _first_comment(path)}
         for name, path in shipped_configs().items()
@@ -33,7 +33,7 @@ def list_configs(as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: edgeai config show spec/smollm2 -s optim.lr=3e-4")
 def show(source: SourceArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
-    """Print a config in full: the file, the overrides, and the schema's defaults for the rest."""
+    """Print a complete config: file, overrides and defaults."""
     cfg = load_config(_schema_for(source), source, overrides or ())
     if as_json:
         print_json(cfg.model_dump(mode="json"))
@@ -43,10 +43,12 @@ def show(source: SourceArgument, overrides: SetOption = None, as_json: JsonOptio
 
 @app.command(epilog="Example: edgeai config check my.yaml spec/smollm2")
 def check(
-    sources: Annotated[list[str], typer.Argument(metavar="FILE|NAME...", help="YAML files or shipped names.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FILE|NAME...", help="YAML files or names of shipped configs.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
-    """Check configs against their verb's schema; exit 1 if one has a problem."""
+    """Validate configs; exit 1 if one is invalid."""
     rows: list[dict[str, Any]] = []
     for source in sources:
         try:
@@ -59,17 +61,17 @@ def check(
     if as_json:
         print_json(rows)
     for row in [] if as_json else rows:
-        print("\n".join(row["problems"]) or f"{row['config']}: fine, for edgeai {row['verb']}")
+        print("\n".join(row["problems"]) or f"{row['config']}: valid, for edgeai {row['verb']}")
     if any(row["problems"] for row in rows):
         raise typer.Exit(1)
 
 
 @app.command(epilog="Example: edgeai config schema spec train")
 def schema(
-    verb: Annotated[list[str], typer.Argument(metavar="AREA VERB", help="Such as spec train.")],
+    verb: Annotated[list[str], typer.Argument(metavar="AREA VERB", help="Area and verb, such as spec train.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Print every key a verb takes, with type, default and meaning (--json: JSON schema)."""
+    """Print every config key of a verb with type, default and meaning (--json: JSON schema)."""
     found = _schema_of(" ".join(verb))
     if as_json:
         print_json(found.model_json_schema())
@@ -114,7 +116,7 @@ def schemas() -> dict[str, type[Config]]:
 
 
 def _schema_for(source: str) -> type[Config]:
-    """Finds the schema by the `verb` in a config."""
+    """Returns the schema for the `verb` key of a config."""
     path = find_config(source)
     verb = read_tree(path)[0].get("verb")
     if verb is None:
@@ -132,7 +134,7 @@ def _schema_of(verb: str, *, where: str = "") -> type[Config]:
 
 
 def _first_comment(path: Path) -> str:
-    """Returns the text of the first line: by custom the command that runs the config."""
+    """Returns the comment on the first line, by convention the command that runs the config."""
     with path.open(encoding="utf-8") as stream:
         line = stream.readline().strip()
     return line.removeprefix("#").strip() if line.startswith("#") else ""

@@ -1,4 +1,4 @@
-"""`edgeai fedsplit`: train across devices, by federated learning, split learning or both, with all costs counted."""
+"""`edgeai fedsplit`: federated and split learning on simulated or real devices, with all costs measured."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from edgeai.fedsplit.flower.local_deployment.home import Home
     from edgeai.fedsplit.sim.verify import VerifyReport
 
-app = new_app("Federated learning, split learning and their combinations: accuracy, bytes, time, energy, leakage.")
+app = new_app("Federated and split learning: accuracy, traffic, time, energy and leakage.")
 
 
 @app.command(epilog="Example: edgeai fedsplit sim -c fedsplit/smoke")
@@ -51,9 +51,10 @@ def sim(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Train with one method among simulated devices, in virtual time. --resume goes on after Ctrl-C.
+    """Train with one method on simulated devices in virtual time.
 
-    Without -c it is fedsplit/default: SplitFed V2 on the digits that come with scikit-learn.
+    An interrupted run can be continued with --resume. The default config is fedsplit/default: SplitFed V2 on the digits
+    data set of scikit-learn.
     """
     from edgeai.fedsplit.config.run import SimConfig  # the schemas take a third of a second: too long for --help
 
@@ -84,10 +85,9 @@ def compare(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run methods x cuts x partitions x seeds, one run a core; exit 1 if a run failed.
+    """Compare methods x cuts x partitions over seeds, one run per core; exit 1 if a run failed.
 
-    Every run is kept as soon as it is done: --resume after Ctrl-C does what is missing. Without -c it is
-    fedsplit/compare.
+    Finished runs are kept: --resume continues an interrupted comparison. The default config is fedsplit/compare.
     """
     from edgeai.fedsplit.config.run import CompareConfig
 
@@ -118,9 +118,9 @@ def advise(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Weigh every cut and method for your model, devices and links, from shapes alone; nothing is trained.
+    """Estimate time, traffic, energy and memory of every method and cut for your model, devices and links.
 
-    Without -c it is fedsplit/advise.
+    Computed from shapes; nothing is trained. The default config is fedsplit/advise.
     """
     from edgeai.fedsplit.config.advise import AdviseConfig
 
@@ -142,11 +142,11 @@ def partition(
     set_: SetOption = None,
     page: Annotated[
         Path | None,
-        typer.Option("--page", metavar="FILE", help="Also write a page with a picture.", show_default=False),
+        typer.Option("--page", metavar="FILE", help="Also write an HTML page with a picture.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show who would hold what under the data and the partition of a sim config; nothing is trained."""
+    """Show the samples of each client under the data and the partition of a sim config; nothing is trained."""
     from edgeai.fedsplit.config.run import SimConfig
     from edgeai.fedsplit.reports.partition_page import partition_blocks
     from edgeai.fedsplit.reports.partition_report import describe_partition  # imports torch
@@ -164,39 +164,44 @@ def partition(
 
 @app.command(epilog="Example: edgeai fedsplit up --nodes 5")
 def up(
-    home: Annotated[Path, typer.Argument(help="Folder of logs and state.")] = Path("runs/flower"),
-    nodes: Annotated[int, typer.Option("--nodes", min=0, help="SuperNodes here, one a client.")] = 5,
+    home: Annotated[Path, typer.Argument(help="Folder for logs and state.")] = Path("runs/flower"),
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=0, help="Number of SuperNodes on this machine, one per client.")
+    ] = 5,
     superlink: Annotated[
         str | None,
         typer.Option(
             "--superlink",
             metavar="HOST:PORT",
-            help="Start only SuperNodes, for one that is up elsewhere.",
+            help="Start only SuperNodes, for a SuperLink on another machine.",
             show_default=False,
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option("--host", help="Address of this machine where the SuperLink listens; others need TLS.")
+        str, typer.Option("--host", help="Address on which the SuperLink listens; anything but 127.0.0.1 needs TLS.")
     ] = "127.0.0.1",
     own_certificate: Annotated[
-        bool, typer.Option("--self-signed", help="Make a TLS certificate for --host; devices need a copy of it.")
+        bool, typer.Option("--self-signed", help="Create a TLS certificate for --host; devices need a copy of it.")
     ] = False,
     first: Annotated[int, typer.Option("--first", min=0, help="Number of the first client.")] = 0,
     certificate: Annotated[Path | None, typer.Option("--ssl-certfile", help="TLS certificate.")] = None,
-    key: Annotated[Path | None, typer.Option("--ssl-keyfile", help="Its private key.")] = None,
-    root: Annotated[Path | None, typer.Option("--ssl-ca-certfile", help="Of the authority that is trusted.")] = None,
+    key: Annotated[Path | None, typer.Option("--ssl-keyfile", help="Private key of the TLS certificate.")] = None,
+    root: Annotated[
+        Path | None, typer.Option("--ssl-ca-certfile", help="Certificate of the trusted authority.")
+    ] = None,
     node_key: Annotated[
-        list[Path] | None, typer.Option("--node-key", help="A SuperNode's private key; once for each.")
+        list[Path] | None, typer.Option("--node-key", help="Private key of a SuperNode; once per SuperNode.")
     ] = None,
     trust: Annotated[
-        list[Path] | None, typer.Option("--trust", help="Public key of a SuperNode elsewhere; once for each.")
+        list[Path] | None,
+        typer.Option("--trust", help="Public key of a SuperNode on another machine; once per SuperNode."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start Flower's SuperLink and SuperNodes on this machine, for backend.kind=flower.
 
-    Without TLS everything listens on 127.0.0.1 only. Whoever reaches a SuperLink may run apps on it: keep machines that
-    are not yours away from its port.
+    Without TLS everything listens on 127.0.0.1 only. Anyone who can reach a SuperLink can run apps on it: restrict
+    access to its port.
     """
     from edgeai.fedsplit.flower.local_deployment.home import check_free
     from edgeai.fedsplit.flower.local_deployment.security import Security, self_signed
@@ -204,11 +209,11 @@ def up(
 
     if superlink is not None and (nodes == 0 or own_certificate):
         what = "--self-signed" if own_certificate else "--nodes 0"
-        raise UsageError(f"--superlink starts SuperNodes only, and {what} is of no use to them")
+        raise UsageError(f"--superlink starts SuperNodes only, and {what} does not apply")
     security = Security(certificate, key, root)
     if own_certificate:
         if certificate or key or root:
-            raise UsageError("--self-signed makes a certificate, and one is given")
+            raise UsageError("--self-signed and --ssl-certfile, --ssl-keyfile or --ssl-ca-certfile exclude each other")
         check_free(home)
         security = self_signed(home, host)
     security = replace(security, node_keys=tuple(node_key or ()), trusted=tuple(trust or ()))
@@ -220,7 +225,7 @@ def down(
     home: Annotated[Path, typer.Argument(help="Folder given to `up`.")] = Path("runs/flower"),
     as_json: JsonOption = False,
 ) -> None:
-    """End everything that `up` started, and what that started in turn."""
+    """Stop all processes that `up` started."""
     from edgeai.fedsplit.flower.local_deployment.start_stop import stop
 
     num_ended = stop(home)
@@ -232,19 +237,19 @@ def down(
 
 @app.command(name="export-app", epilog="Example: edgeai fedsplit export-app my-app -c fedsplit/smoke")
 def export_app(
-    folder: Annotated[Path, typer.Argument(help="Where to; must be new or empty.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write; must be new or empty.")],
     config: ConfigOption = None,
     set_: SetOption = None,
     strategy: Annotated[
         str | None,
-        typer.Option("--strategy", metavar="NAME", help="Aggregate by a strategy of Flower's.", show_default=False),
+        typer.Option("--strategy", metavar="NAME", help="Aggregate with a Flower strategy.", show_default=False),
     ] = None,
     secagg: Annotated[
-        bool, typer.Option("--secagg", help="Average by Flower's SecAgg+: the server sees sums only.")
+        bool, typer.Option("--secagg", help="Aggregate with Flower's SecAgg+: the server sees only sums.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a Flower app that plays a run with `flwr run`, to go on in Flower's own tools."""
+    """Export a run as a Flower app for `flwr run`."""
     from edgeai.fedsplit.config.run import SimConfig
 
     cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
@@ -256,7 +261,7 @@ def export_app(
 
 @app.command(epilog="Example: edgeai fedsplit verify")
 def verify(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """Check eleven facts that must hold, most of them to the bit; exit 1 if one does not."""
+    """Verify eleven properties of the methods, most of them bit for bit; exit 1 if one fails."""
     from edgeai.fedsplit.sim.verify import verify as check  # imports torch
 
     with listening(quiet=quiet, verbose=False) as listener:

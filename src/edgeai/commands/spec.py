@@ -1,4 +1,4 @@
-"""`edgeai spec`: train a draft head, generate with it, measure what it gains."""
+"""`edgeai spec`: train draft heads, generate text, measure speed, and export heads."""
 
 import json
 import sys
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from edgeai.spec.training.train_report import TrainPlan
 
 HeadOutOption = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="New folder for the head.", show_default=False)
+    Path | None, typer.Option("--out", metavar="DIR", help="Folder to create for the head.", show_default=False)
 ]
 
-app = new_app("Speculative decoding: faster text from a language model, without changing it.")
+app = new_app("Speculative decoding: faster text from a language model, with unchanged output.")
 
 
 @app.command(epilog="Example: edgeai spec train -c spec/smollm2-quick")
@@ -62,7 +62,9 @@ def train(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Train an EAGLE-3 draft head for a frozen target. Ctrl-C leaves a run that --resume goes on with.
+    """Train an EAGLE-3 draft head for a frozen target model.
+
+    An interrupted run can be continued with --resume.
 
     Several GPUs or processes: torchrun --nproc-per-node 2 -m edgeai spec train ...
     """
@@ -82,10 +84,11 @@ def train(
 @app.command(epilog='Example: edgeai spec generate -s draft.kind=ngram "Why is the sky blue?"')
 def generate(
     prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to ask; - reads one prompt from stdin.")
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Prompts; - reads one prompt from stdin.")
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", "-f", metavar="FILE", help="Prompt file; first user turns are asked.")
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Prompt file; the first user turn of each entry is used."),
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -96,7 +99,7 @@ def generate(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Answer prompts, with speculative decoding where it pays. The text is the target's own either way."""
+    """Answer prompts, with speculative decoding where it is faster. The output is that of plain decoding."""
     cfg = load_config(GenerateConfig, config, set_ or ())
     texts = _texts(prompts or [], file)
     if dry_run:
@@ -123,7 +126,7 @@ def bench(
     prompts: Annotated[
         str | None, typer.Option("--prompts", metavar="FILE", help="Short for -s prompts=FILE.", show_default=False)
     ] = None,
-    peers: Annotated[bool, typer.Option("--peers", help="Short for -s peers=true: also run transformers.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Short for -s peers=true: also measure transformers.")] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     out: OutOption = None,
@@ -133,7 +136,7 @@ def bench(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Measure plain against speculative decoding and compare their outputs; exit 1 if the outputs differ."""
+    """Measure plain and speculative decoding and compare their outputs; exit 1 if the outputs differ."""
     short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
     short += ["peers=true"] if peers else []
     cfg = load_config(BenchConfig, config, [*short, *(set_ or ())])
@@ -168,9 +171,7 @@ def diagnose(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Show what a head's trees do beside its greedy path: how often it is pruned, what each has accepted, and whether
-    the head's own probabilities foretell it.
-    """
+    """Compare tree acceptance with greedy-chain acceptance, and report the calibration of a draft head."""
     short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
     cfg = load_config(DiagnoseConfig, config, [*short, *(set_ or ())])
     if dry_run:
@@ -204,10 +205,10 @@ def compare(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Train variants with several seeds and measure all heads on the same texts; exit 1 if a training failed.
+    """Train head variants over several seeds and compare all heads on the same texts; exit 1 if a training failed.
 
-    Trainings that are done are not repeated, interrupted ones are gone on with: --resume after Ctrl-C. RUNs whose
-    configs differ only in the seed are one variant; without -c their target is measured.
+    --resume continues an interrupted comparison; finished trainings are not repeated. RUNs whose configs differ only
+    in the seed are one variant; without -c their target is measured.
     """
     refuse_with_resume(resume, runs, config, set_, out, leave_out="RUN, -c, -s and --out")
     given = [f"runs={json.dumps([str(path) for path in runs])}"] if runs else []
@@ -254,9 +255,9 @@ def export(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Write a head as another server reads it, read it back with code of its own, and compare what the two draft.
+    """Export a draft head for SGLang, vLLM, speculators or EAGLE, and verify that the exported head drafts the same.
 
-    Exit 1 if they do not agree; the files then end in .partial.
+    Exit 1 if the drafts differ; the files are then kept with the suffix .partial.
     """
     example = "for example: edgeai spec export RUN --format sglang --out heads/sglang"
     cfg = load_config(ExportConfig, config, _given(config, set_, example, head=head, format=format))
@@ -297,9 +298,9 @@ def import_(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Turn a published EAGLE-3 head (or GTO's, which has the same files) into one of edgeai's, for its target.
+    """Import a published EAGLE-3 or GTO draft head for its target model.
 
-    Whatever in it is unknown or for another target is an error. -s draft.path=DIR reads the same folders directly.
+    Unknown tensors and heads of another target are errors. -s draft.path=DIR reads the same folders directly.
     """
     example = "for example: edgeai spec import DIR --out heads/mine -s target.model=org/model"
     cfg = load_config(ImportConfig, config, _given(config, set_, example, head=head))
@@ -329,7 +330,7 @@ app.command(epilog="Example: edgeai spec load -s requests=24 -s serve.draft.kind
 
 
 def _given(config: str | None, set_: Sequence[str] | None, example: str, **short: str | None) -> list[str]:
-    """The overrides of a verb: its arguments, which must be somewhere, then those after -s."""
+    """Returns the overrides of a verb: those of its arguments, then those of -s; a required key must be set somewhere."""
     overrides = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
     overrides += set_ or ()
     for key in short:
@@ -340,7 +341,7 @@ def _given(config: str | None, set_: Sequence[str] | None, example: str, **short
 
 def _wanted(out: Path | None) -> Path:
     if out is None:
-        raise UsageError("no folder given for the head", hint="add --out DIR, or --dry-run to look first")
+        raise UsageError("no folder given for the head", hint="add --out DIR, or --dry-run to check first")
     return out
 
 
@@ -353,7 +354,7 @@ def _plan_train(cfg: TrainConfig, device: str, quiet: bool) -> "TrainPlan":
 
 
 def _texts(prompts: Sequence[str], file: str | None) -> list[str]:
-    """Everything that was asked, in order: the arguments, then the file."""
+    """Returns all prompts in order: the arguments, then the file."""
     texts = [sys.stdin.read().strip() if text == "-" else text for text in prompts]
     if not all(text.strip() for text in texts):
         raise UsageError("a prompt is empty", hint="give some text")
@@ -365,12 +366,12 @@ def _texts(prompts: Sequence[str], file: str | None) -> list[str]:
 
 
 def _with_heading(texts: Sequence[str], number: int, answer: str) -> str:
-    """An answer; below its prompt if there are several."""
+    """Returns an answer, below its prompt if there are several."""
     return answer if len(texts) == 1 else f"> {texts[number]}\n{answer}"
 
 
 class _Stream:
-    """Shows text on the terminal as it comes."""
+    """Prints text on the terminal as it is generated."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts, self._number = texts, -1

@@ -1,4 +1,4 @@
-"""`edgeai spec serve`, `spec chat` and `spec load`."""
+"""`edgeai spec serve`, `spec chat` and `spec load`: serve a model, chat with it, and load-test the server."""
 
 import json
 import sys
@@ -40,12 +40,12 @@ ApiKeyOption = Annotated[
         "--api-key",
         envvar="EDGEAI_API_KEY",
         metavar="KEY",
-        help="Key that clients send; stored nowhere.",
+        help="API key that clients must send; never stored.",
         show_default=False,
     ),
 ]
 _RUN_COLORS = (2, 6, 4, 5, 1)
-"""Terminal colors of accepted runs of one, two, ... draft tokens."""
+"""Terminal colors of one, two, ... draft tokens accepted in a row."""
 
 
 def serve(
@@ -63,7 +63,10 @@ def serve(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Serve the OpenAI API, a chat page and metrics, speculating where it pays. SIGTERM or Ctrl-C ends it in order."""
+    """Serve a model: OpenAI API, chat page and metrics, with speculative decoding where it is faster.
+
+    SIGTERM or Ctrl-C finishes the open requests and exits.
+    """
     short = [f"host={json.dumps(host)}"] if host is not None else []
     short += [f"port={port}"] if port is not None else []
     cfg = load_config(ServeConfig, config, [*short, *(set_ or ())])
@@ -96,7 +99,10 @@ def chat(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Talk to a model in the terminal and see what was foreseen. /on and /off switch speculation, /new starts over."""
+    """Chat with a model in the terminal and highlight accepted draft tokens.
+
+    /on and /off switch speculation, /new starts a new conversation, /quit exits.
+    """
     short = [f"url={json.dumps(url)}"] if url is not None else []
     cfg = load_config(ChatConfig, config, [*short, *(set_ or ())])
     from edgeai.spec.serve.chat.open_backend import open_backend  # imports torch
@@ -121,8 +127,9 @@ def load(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Load a server on this machine with 1, 4 and 16 clients, with and without speculation; exit 1 if an answer was
-    wrong.
+    """Load-test a server on this machine with 1, 4 and 16 clients, with and without speculation.
+
+    Exit 1 if an answer was wrong.
     """
     cfg = load_config(LoadConfig, config, set_ or ())
     from edgeai.spec.serve.load.load_test import run_load  # imports torch
@@ -136,7 +143,7 @@ def load(
 
 
 def _converse(backend: "ChatBackend", *, quiet: bool, as_json: bool) -> list[dict[str, object]]:
-    """Ask and answer until the person has had enough; returns what was said."""
+    """Reads questions and prints answers until the user quits; returns the turns."""
     messages: list[dict[str, str]] = []
     turns: list[dict[str, object]] = []
     speculates = True
@@ -163,7 +170,7 @@ def _converse(backend: "ChatBackend", *, quiet: bool, as_json: bool) -> list[dic
 
 
 def _lines(name: str) -> Iterator[str]:
-    """What the person types; Ctrl-D ends it."""
+    """Yields the lines that the user types, until Ctrl-D."""
     while True:
         if sys.stdin.isatty():
             print(f"{name}> ", end="", file=sys.stderr, flush=True)
@@ -177,7 +184,7 @@ def _lines(name: str) -> Iterator[str]:
 def _say(
     backend: "ChatBackend", messages: list[dict[str, str]], speculates: bool, *, shows: bool
 ) -> tuple[str, "AnswerEnd | None"]:
-    """One answer, printed as it comes. Ctrl-C stops the answer, not the conversation."""
+    """Returns one answer, printed as it is generated. Ctrl-C stops the answer, not the conversation."""
     from edgeai.spec.serve.engine.events import Text
 
     text, ended = [], None
@@ -199,7 +206,7 @@ def _say(
 
 
 def _tinted(text: str, run: int) -> str:
-    """Drafted text in the color of its run, on a terminal."""
+    """Returns drafted text in the color of its run on a terminal."""
     if not run or not sys.stdout.isatty():
         return text
     color = _RUN_COLORS[min(run, len(_RUN_COLORS)) - 1]

@@ -1,12 +1,12 @@
-"""Errors a person can act on. Everything else that is raised is a bug and keeps its traceback."""
+"""Expected errors, which the user can resolve. Any other exception is a bug and keeps its traceback."""
 
 
 class EdgeAIError(Exception):
-    """Work that cannot go on, in one line, with a hint that says what to do next.
+    """An expected error: one line, and a hint with the next step.
 
     Args:
-        message: What is wrong; names the file, key or value.
-        hint: The next command or change, or "" when there is none.
+        message: Description of the problem that names the file, key or value.
+        hint: Next command or change; "" if there is none.
     """
 
     exit_code = 1
@@ -18,6 +18,6 @@ class EdgeAIError(Exception):
 
 
 class UsageError(EdgeAIError):
-    """Asked wrongly: the same call can never work on any machine."""
+    """A usage error: the same call fails on every machine."""
 
     exit_code = 2

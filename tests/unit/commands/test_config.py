@@ -64,7 +64,7 @@ def test_show_prints_yaml_that_loads_back(cook, capsys, tmp_path):
 def test_check_goes_through_all_files(cook, capsys):
     assert main(["config", "check", "good.yaml", "bad.yaml"]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "good.yaml: fine, for edgeai kitchen cook",
+        "good.yaml: valid, for edgeai kitchen cook",
         "bad.yaml: dish: the key is required",
         'bad.yaml:2: dsh: unknown key; did you mean "dish"?',
     ]

@@ -143,7 +143,7 @@ OTHER = "give the target that the head was trained for, or train a head for this
         (
             ["export", "head", "--format", "vllm"],
             "no folder given for the head",
-            "add --out DIR, or --dry-run to look first",
+            "add --out DIR, or --dry-run to check first",
             2,
         ),
         (

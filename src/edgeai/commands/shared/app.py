@@ -1,6 +1,6 @@
-"""The one error boundary: turns what went wrong into an exit code, a line and a hint, or one JSON document.
+"""The error boundary: turns an exception into an exit code, a line and a hint, or one JSON document.
 
-Exit codes: 0 done, 1 failed or a check found something, 2 asked wrongly, 130 interrupted.
+Exit codes: 0 done, 1 failed or a check found a problem, 2 usage error, 130 interrupted.
 """
 
 import errno
@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 
 def new_app(help: str) -> typer.Typer:
-    """Makes a command group that shows its help when called alone."""
+    """Returns a command group that prints its help when called without a verb."""
     return typer.Typer(
         help=help, no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False
     )
@@ -29,8 +29,8 @@ def run_app(app: typer.Typer, argv: Sequence[str]) -> int:
     """Runs one command line.
 
     Args:
-        app: The application.
-        argv: The arguments after the program's name.
+        app: Root command group.
+        argv: Arguments after the program name.
 
     Returns:
         The exit code.
@@ -58,10 +58,10 @@ def run_app(app: typer.Typer, argv: Sequence[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return _crash(as_json)
         name = f" ({error.filename})" if error.filename else ""
-        return _fail(f"no space left on the disk{name}", "free some space and run it again", 1, as_json)
+        return _fail(f"no space left on the disk{name}", "free some space and run the command again", 1, as_json)
     except Exception:
         return _crash(as_json)
-    if result == INTERRUPTED:  # how typer ends on Ctrl-C
+    if result == INTERRUPTED:  # what typer returns on Ctrl-C
         return _fail("interrupted", "", INTERRUPTED, as_json)
     return result if isinstance(result, int) else 0
 
@@ -76,7 +76,7 @@ def _fail(message: str, hint: str, exit_code: int, as_json: bool) -> int:
 
 
 def _crash(as_json: bool) -> int:
-    """A bug: the traceback is what helps."""
+    """Prints the traceback of a bug."""
     traceback.print_exc()
     if as_json:
         kind, value, _ = sys.exc_info()

@@ -1,4 +1,4 @@
-"""What a person hears while work goes on, all on stderr: a progress bar on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a progress bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -16,12 +16,12 @@ _LINE_EVERY_S = 10.0
 
 @contextmanager
 def listening(*, quiet: bool = False, verbose: bool = False, notes_only: bool = False) -> Iterator[Listener | None]:
-    """Gives the listener for this terminal, and takes its progress bar down at the end.
+    """Yields the listener for this terminal, and removes its progress bar at the end.
 
     Args:
-        quiet: Hear nothing: yields None.
-        verbose: Hear every logged step as well.
-        notes_only: Hear no progress, because the result itself streams to the terminal.
+        quiet: Whether to print nothing; then the listener is None.
+        verbose: Whether to print every logged step.
+        notes_only: Whether to print no progress, because the result streams to the terminal.
     """
     if quiet:
         yield None
@@ -36,7 +36,7 @@ def listening(*, quiet: bool = False, verbose: bool = False, notes_only: bool = 
 
 
 class PlainListener:
-    """Plain lines for logs and pipes: at most one progress line in ten seconds, and one when a task is done."""
+    """Plain lines for logs and pipes: at most one progress line per ten seconds, and one when a task is done."""
 
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
@@ -47,12 +47,12 @@ class PlainListener:
     def on_progress(
         self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
     ) -> None:
-        """Prints done, total, rate, time left and fields, if the last line is old enough."""
+        """Prints done, total, rate, time left and fields, unless a line was printed less than ten seconds ago."""
         now_s = time.monotonic()
         finished = total is not None and done >= total
         if finished and task in self._finished:
             return
-        if not finished and task in self._finished:  # it starts over
+        if not finished and task in self._finished:  # the task restarts
             self._finished.remove(task)
             del self._begun[task]
         first_done, first_s = self._begun.setdefault(task, (done, now_s))
@@ -90,7 +90,7 @@ class NotesListener(PlainListener):
 
 
 class BarListener:
-    """A rich progress bar per task, notes above it."""
+    """A progress bar per task, with notes above."""
 
     def __init__(self, console: Console, *, verbose: bool = False) -> None:
         self._verbose = verbose
@@ -115,7 +115,7 @@ class BarListener:
     def on_progress(
         self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
     ) -> None:
-        """Moves the task's bar; a task that starts over gets a new one."""
+        """Updates the task's bar; a restarted task gets a new one."""
         bar = self._progress
         if task not in self._tasks or bar.tasks[self._tasks[task]].completed > done:
             self._tasks[task] = bar.add_task(task, total=total, counts="", values="")

@@ -1,4 +1,4 @@
-"""A verb's run: made or resumed on the chosen device, and closed with the right status however it ends."""
+"""The run of a verb: created or resumed on the chosen device, and closed with the status of its outcome."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,16 +22,16 @@ def running(
     verbose: bool = False,
     notes_only: bool = False,
 ) -> Iterator[Run]:
-    """Gives the run to hand to an area function. Call `run.finish("done", report)` at the end of the block.
+    """Yields the run for an area function. Call `run.finish("done", report)` at the end of the block.
 
     Args:
-        cfg: The verb's config; with `resume` the one stored in that run.
-        out: The run directory, or None for runs/<verb>-<time>.
-        resume: A run directory to go on with, instead of a new one.
-        device: As typed after --device.
-        quiet: No progress, no notes.
-        verbose: Every logged step as well.
-        notes_only: No progress, because the result itself streams to the terminal.
+        cfg: Config of the verb; with `resume`, the config stored in that run.
+        out: Run directory, or None for runs/<verb>-<time>.
+        resume: Run directory to continue, instead of a new one.
+        device: Value of --device.
+        quiet: Whether to print neither progress nor notes.
+        verbose: Whether to print every logged step.
+        notes_only: Whether to print no progress, because the result streams to the terminal.
     """
     from edgeai.core.library.recorded_run import recorded_run  # imports torch
 
@@ -44,7 +44,7 @@ def running(
 
 
 def without_secrets(argv: Sequence[str]) -> list[str]:
-    """The command line as it may be written down: with stars in place of an API key."""
+    """Returns the command line with stars in place of an API key."""
     shown: list[str] = []
     for word in argv:
         name, _, value = word.partition("=")
@@ -57,10 +57,10 @@ def without_secrets(argv: Sequence[str]) -> list[str]:
 
 
 def refuse_with_resume(resume: object, *others: object, leave_out: str = "-c, -s and --out") -> None:
-    """Says so where --resume stands beside what the run to resume has already.
+    """Refuses --resume together with options that the resumed run determines.
 
     Raises:
-        UsageError: It does.
+        UsageError: Both are given.
     """
     if resume is not None and any(others):
         raise UsageError("--resume takes its config and folder from the run", hint=f"leave out {leave_out}")

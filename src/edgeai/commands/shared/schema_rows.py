@@ -1,4 +1,4 @@
-"""A JSON schema as rows for people: key, type, default, meaning."""
+"""A JSON schema as table rows: key, type, default, meaning."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ def key_rows(document: Node) -> list[list[str]]:
     """Flattens a config's JSON schema.
 
     Args:
-        document: What `model_json_schema` returns.
+        document: JSON schema from `model_json_schema`.
 
     Returns:
         One row per key, groups before their keys. The keys of one variant of several are written "draft(ngram).key".
@@ -69,5 +69,5 @@ def _group_name(field: Node) -> str:
 
 
 def _tag(group: Node) -> str:
-    """Returns the literal that tells this variant from its siblings; "" for a plain group."""
+    """Returns the literal that identifies this variant of a union; "" for a plain group."""
     return next((str(field["const"]) for field in group["properties"].values() if "const" in field), "")

@@ -1,4 +1,4 @@
-"""One training run in one process, or in several that torchrun started together."""
+"""A training run in one process, or in several processes started by torchrun."""
 
 import os
 from pathlib import Path
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 def train_everywhere(
     cfg: TrainConfig, *, out: Path | None, resume: Path | None, device: str, quiet: bool, verbose: bool
 ) -> "tuple[Path, TrainReport] | None":
-    """Trains; the first process alone has the run directory's files and the person's ear.
+    """Trains; only the first process writes files and prints.
 
     Returns:
-        Run directory and report; None in every other process.
+        Run directory and report; None in all other processes.
     """
     from edgeai.core.device import choose_device  # imports torch
     from edgeai.core.metrics import Metrics

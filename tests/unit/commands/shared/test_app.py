@@ -19,7 +19,7 @@ FAILURES = {
         OSError(errno.ENOSPC, "No space left on device", "shard-1"),
         1,
         "no space left on the disk (shard-1)",
-        "free some space and run it again",
+        "free some space and run the command again",
     ),
     "bug": (ZeroDivisionError("division by zero"), 1, "bug: ZeroDivisionError: division by zero", ""),
 }
