@@ -43,9 +43,7 @@ def show(source: SourceArgument, overrides: SetOption = None, as_json: JsonOptio
 
 @app.command(epilog="Example: edgeai config check my.yaml spec/smollm2")
 def check(
-    sources: Annotated[
-        list[str], typer.Argument(metavar="FILE|NAME...", help="YAML files or names of shipped configs.")
-    ],
+    sources: Annotated[list[str], typer.Argument(metavar="FILE|NAME...", help="YAML files or shipped names.")],
     as_json: JsonOption = False,
 ) -> None:
     """Validate configs; exit 1 if one is invalid."""

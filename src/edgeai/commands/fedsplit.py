@@ -165,9 +165,7 @@ def partition(
 @app.command(epilog="Example: edgeai fedsplit up --nodes 5")
 def up(
     home: Annotated[Path, typer.Argument(help="Folder for logs and state.")] = Path("runs/flower"),
-    nodes: Annotated[
-        int, typer.Option("--nodes", min=0, help="Number of SuperNodes on this machine, one per client.")
-    ] = 5,
+    nodes: Annotated[int, typer.Option("--nodes", min=0, help="SuperNodes on this machine, one per client.")] = 5,
     superlink: Annotated[
         str | None,
         typer.Option(
@@ -186,15 +184,13 @@ def up(
     first: Annotated[int, typer.Option("--first", min=0, help="Number of the first client.")] = 0,
     certificate: Annotated[Path | None, typer.Option("--ssl-certfile", help="TLS certificate.")] = None,
     key: Annotated[Path | None, typer.Option("--ssl-keyfile", help="Private key of the TLS certificate.")] = None,
-    root: Annotated[
-        Path | None, typer.Option("--ssl-ca-certfile", help="Certificate of the trusted authority.")
-    ] = None,
+    root: Annotated[Path | None, typer.Option("--ssl-ca-certfile", help="Certificate of the authority.")] = None,
     node_key: Annotated[
         list[Path] | None, typer.Option("--node-key", help="Private key of a SuperNode; once per SuperNode.")
     ] = None,
     trust: Annotated[
         list[Path] | None,
-        typer.Option("--trust", help="Public key of a SuperNode on another machine; once per SuperNode."),
+        typer.Option("--trust", help="Public key of a remote SuperNode; once per SuperNode."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

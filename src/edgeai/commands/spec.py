@@ -88,7 +88,7 @@ def generate(
     ] = None,
     file: Annotated[
         str | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Prompt file; the first user turn of each entry is used."),
+        typer.Option("--file", "-f", metavar="FILE", help="Prompt file; its first user turns are used."),
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -330,7 +330,7 @@ app.command(epilog="Example: edgeai spec load -s requests=24 -s serve.draft.kind
 
 
 def _given(config: str | None, set_: Sequence[str] | None, example: str, **short: str | None) -> list[str]:
-    """Returns the overrides of a verb: those of its arguments, then those of -s; a required key must be set somewhere."""
+    """Returns the overrides of a verb: its arguments, each of which must be set somewhere, then those of -s."""
     overrides = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
     overrides += set_ or ()
     for key in short:

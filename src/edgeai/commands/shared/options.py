@@ -7,9 +7,7 @@ import typer
 
 ConfigOption = Annotated[
     str | None,
-    typer.Option(
-        "--config", "-c", metavar="FILE|NAME", help="YAML file or name of a shipped config; see edgeai config list."
-    ),
+    typer.Option("--config", "-c", metavar="FILE|NAME", help="YAML file or shipped name; see edgeai config list."),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -17,13 +15,9 @@ SetOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option(
-        "--out", metavar="DIR", help="Run directory to create; by default runs/VERB-TIME.", show_default=False
-    ),
+    typer.Option("--out", metavar="DIR", help="Run directory; by default runs/VERB-TIME.", show_default=False),
 ]
-DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="D", help="Compute device: auto, cpu, cuda, cuda:1 or mps.")
-]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="D", help="Device: auto, cpu, cuda, cuda:1 or mps.")]
 ResumeOption = Annotated[
     Path | None,
     typer.Option("--resume", metavar="RUN", help="Continue the interrupted run in this directory.", show_default=False),
