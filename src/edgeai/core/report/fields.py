@@ -154,7 +154,7 @@ def records_table(
     notes = [caption] if caption else []
     if explained:
         meanings = [f"{leaf.label}: {leaf.meaning}." for leaf in columns.values() if leaf.meaning]
-        notes += [text[:1].upper() + text[1:] for text in meanings]
+        notes += [text[:1].upper() + text[1:] if text[:2].islower() else text for text in meanings]
     if len(documents) > max_rows:
         notes.append(f"{len(documents) - max_rows} more in report.json.")
     best = {leaf.label: leaf.best for leaf in columns.values() if leaf.best and explained}
