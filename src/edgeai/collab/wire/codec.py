@@ -1,7 +1,6 @@
-"""Encoding of frames, label maps and class probabilities. Model updates are in model_push.py.
+"""Encoding of frames and label maps. Model updates are in model_push.py.
 
-[H, W]     height and width of a frame in pixels
-[C, H, W]  one plane per class
+Shapes: H rows and W columns of a frame.
 """
 
 import io
@@ -9,11 +8,8 @@ import math
 import zlib
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
-from torch.nn import functional
 
 from edgeai.core.errors import EdgeAIError
 
@@ -21,10 +17,6 @@ HEADER_BYTES = 64
 """Size of every message's header (ours). It contains the frame's id and capture time (8 + 8), the time left until the
 deadline, the score and the threshold (3 x 4), the model version (4), digests of edge model, cloud model and label map
 (3 x 8), kind, codec and image scale (3 x 1), a reserved byte, and the length of the body (4)."""
-
-PROBS_STEP = 4
-"""Probabilities are sent at a quarter of the frame's height and width: 18.7 instead of 244 kB at 480x360 (reference
-measurement), which lets the cloud skip the edge model."""
 
 _ZLIB_LEVEL = 6
 
@@ -84,46 +76,20 @@ def decode_labels(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
     Raises:
         EdgeAIError: The bytes are damaged, or contain a map of another size.
     """
-    return np.frombuffer(_inflate(data, math.prod(size), "label map"), np.uint8).reshape(size).copy()
+    return np.frombuffer(_inflate(data, math.prod(size)), np.uint8).reshape(size).copy()
 
 
-def encode_probs(probs: Tensor) -> bytes:
-    """Compress class probabilities: means over blocks of 4x4 pixels, in steps of 1/255.
-
-    Args:
-        probs: Class probabilities [C, H, W] float, in [0, 1].
-    """
-    # padding is not counted, so border blocks are means of their inner pixels
-    small = functional.avg_pool2d(probs[None].float(), PROBS_STEP, ceil_mode=True, count_include_pad=False)[0]
-    return zlib.compress((small * 255).round().clamp(0, 255).to(torch.uint8).numpy().tobytes(), _ZLIB_LEVEL)
-
-
-def decode_probs(data: bytes, num_classes: int, size: tuple[int, int]) -> Tensor:
-    """Decompress class probabilities [C, H, W] float32, interpolated between block centers, with sum 1 at each pixel.
-
-    Raises:
-        EdgeAIError: The bytes are damaged, or contain another number of classes or another size.
-    """
-    small_size = [math.ceil(length / PROBS_STEP) for length in size]
-    raw = _inflate(data, num_classes * math.prod(small_size), "class probabilities")
-    small = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape(1, num_classes, *small_size).float()
-    full_size = [length * PROBS_STEP for length in small_size]
-    full = functional.interpolate(small, full_size, mode="bilinear", align_corners=False)[0]
-    full = full[:, : size[0], : size[1]]
-    return full / full.sum(0, keepdim=True).clamp_min(1e-6)
-
-
-def _inflate(data: bytes, num_bytes: int, what: str) -> bytes:
+def _inflate(data: bytes, num_bytes: int) -> bytes:
     """Decompress exactly `num_bytes`; at most one byte more is decompressed to detect larger data."""
     inflater = zlib.decompressobj()
     try:
         raw = inflater.decompress(data, num_bytes + 1)
     except zlib.error as error:
-        raise EdgeAIError(f"damaged {what} ({len(data)} bytes): {error}") from None
+        raise EdgeAIError(f"damaged label map ({len(data)} bytes): {error}") from None
     if len(raw) > num_bytes:
-        raise EdgeAIError(f"{what} of another size: more than {num_bytes} values")
+        raise EdgeAIError(f"label map of another size: more than {num_bytes} values")
     if not inflater.eof:
-        raise EdgeAIError(f"damaged {what} ({len(data)} bytes): it ends early")
+        raise EdgeAIError(f"damaged label map ({len(data)} bytes): it ends early")
     if len(raw) < num_bytes:
-        raise EdgeAIError(f"{what} of another size: {len(raw)} values instead of {num_bytes}")
+        raise EdgeAIError(f"label map of another size: {len(raw)} values instead of {num_bytes}")
     return raw

@@ -5,17 +5,14 @@ import zlib
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from edgeai.collab.wire.codec import (
     HEADER_BYTES,
     decode_image,
     decode_labels,
-    decode_probs,
     encode_image,
     encode_labels,
-    encode_probs,
 )
 from edgeai.core.errors import EdgeAIError
 
@@ -92,38 +89,6 @@ def test_damaged_or_foreign_labels_are_one_line():
     bomb = zlib.compress(bytes(50_000_000), 9)
     with pytest.raises(EdgeAIError, match=r"^label map of another size: more than 4 values$"):
         decode_labels(bomb, (2, 2))
-
-
-def test_even_probs_come_back_within_the_steps_of_one_byte():
-    """Rounding strays by 1/510 in each class; making them sum to 1 again moves them by as much at most."""
-    even = torch.tensor([0.7, 0.21, 0.09])[:, None, None].expand(3, H, W)
-    back = decode_probs(encode_probs(even), 3, (H, W))
-    assert back.shape == (3, H, W)
-    assert (back - even).abs().max() <= 2 / 510 + 1e-6
-
-
-def test_probs_are_block_means_where_the_frame_does_not_divide_by_four():
-    """3x5 pixels: blocks of 3x4 and 3x1. Pixel 4 lies 5/8 of the way between their centers 1.5 and 5.5."""
-    top = torch.rand(3, 5, generator=torch.Generator().manual_seed(0))
-    back = decode_probs(encode_probs(torch.stack([top, 1 - top])), 2, (3, 5))
-    left, right = float(top[:, :4].mean()), float(top[:, 4].mean())
-    expected = torch.tensor([left, left, 7 / 8 * left + 1 / 8 * right, 5 / 8 * left + 3 / 8 * right])
-    expected = torch.cat([expected, torch.tensor([3 / 8 * left + 5 / 8 * right])])
-    assert (back[0] - expected).abs().max() <= 2 / 510 + 1e-6  # rounding, as above
-    assert torch.allclose(back.sum(0), torch.ones(3, 5))
-
-
-def test_probs_keep_the_order_of_regions_and_are_small():
-    probs = torch.full((8, 128, 192), 0.02)
-    probs[3, :, :96] = 0.86
-    probs[5, :, 96:] = 0.86
-    data = encode_probs(probs)
-    winner = decode_probs(data, 8, (128, 192)).argmax(0)
-    assert (winner[:, :96] == 3).all()
-    assert (winner[:, 96:] == 5).all()
-    assert len(data) < 8 * 128 * 192 / 16
-    with pytest.raises(EdgeAIError, match=r"^class probabilities of another size: 12288 values instead of 13824$"):
-        decode_probs(data, 9, (128, 192))
 
 
 def test_header_size_equals_the_sum_of_its_fields():
