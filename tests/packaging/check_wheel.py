@@ -104,7 +104,7 @@ def use(python: Path, folder: Path) -> None:
     assert missing == {"ray", "vision"}, missing
     step("edgeai doctor")
     output([python, "-m", "edgeai.spec.tiny", "model"], folder)
-    target = ["-s", "target.model=model", "-s", "target.dtype=float32", "-s", "max_tokens=16"]
+    target = ["-s", "target.model=model", "-s", "target.dtype=float32", "-s", "max_tokens=16", "-s", "tree.nodes=4"]
     answer = json.loads(
         output([edgeai, "spec", "generate", *target, "-s", "draft.kind=ngram", "--json", "Hello"], folder)
     )
