@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgeai.spec.config.train import TrainConfig
     from edgeai.spec.decoding.generation import GenerateReport, Generation
     from edgeai.spec.draft.drafter import Drafter
-    from edgeai.spec.evaluation.bench_report import BenchReport
+    from edgeai.spec.evaluation.bench.report import BenchReport
     from edgeai.spec.target.protocol import Target
     from edgeai.spec.training.train_report import TrainReport
 else:

@@ -16,7 +16,7 @@ from edgeai.spec.config.train import GtoConfig, TrainConfig
 from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.decoding import decode
 from edgeai.spec.decoding.verify import Accepted
-from edgeai.spec.evaluation.compare_report import Cell, CompareReport, Ratio, TrainingCost, TreeShape
+from edgeai.spec.evaluation.compare.report import Cell, CompareReport, Ratio, TrainingCost, TreeShape
 from edgeai.spec.evaluation.diagnose_report import DiagnoseReport
 from edgeai.spec.tiny import write_tiny_model
 from edgeai.spec.training.plan import plan_trees

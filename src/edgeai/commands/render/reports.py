@@ -77,12 +77,12 @@ def _spec_view(name: str) -> View | None:
 
             return View(GenerateReport)
         case "bench":
-            from edgeai.spec.evaluation.bench_report import BenchReport
+            from edgeai.spec.evaluation.bench.report import BenchReport
             from edgeai.spec.reports.bench_page import bench_details, bench_summary
 
             return View(BenchReport, bench_summary, bench_details)
         case "compare":
-            from edgeai.spec.evaluation.compare_report import CompareReport
+            from edgeai.spec.evaluation.compare.report import CompareReport
             from edgeai.spec.reports.compare_page import compare_details, compare_summary
 
             return View(CompareReport, compare_summary, compare_details)

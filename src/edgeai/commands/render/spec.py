@@ -14,7 +14,7 @@ from edgeai.spec.formats.reports import ExportReport, TensorRow
 
 if TYPE_CHECKING:
     from edgeai.spec.decoding.generation import GenerateReport
-    from edgeai.spec.evaluation.bench_report import BenchReport
+    from edgeai.spec.evaluation.bench.report import BenchReport
     from edgeai.spec.formats.reports import ExportPlan
     from edgeai.spec.training.train_report import TrainPlan
 

@@ -1,4 +1,4 @@
-"""What `spec export` and `spec import` report. Imports no torch."""
+"""Records of `edgeai spec export` and `spec import`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeai.core.report.fields import about, described
 
 @dataclass(frozen=True)
 class TensorRow:
-    """One tensor of the file."""
+    """One tensor of an exported file."""
 
     name: str = field(metadata=about("tensor"))
     shape: tuple[int, ...] = field(metadata=about("shape"))
@@ -20,7 +20,7 @@ class TensorRow:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What is written."""
+    """Content of an export."""
 
     head: Path = field(metadata=about("head"))
     format: str = field(metadata=about("written as"))
@@ -32,32 +32,32 @@ class ExportPlan:
     """Notes for the operator of the server."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `--json`."""
+        """Return plain data for JSON."""
         return {**asdict(self), "head": str(self.head)}
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the second reader found."""
+    """Result of checking an export with the independent reader."""
 
     problems: tuple[str, ...] = field(metadata=about("problems"))
-    """Missing layers and tensors that differ from the format's table; nothing was compared then."""
+    """Missing layers and tensors that differ from the format's table; if there are any, no logits are compared."""
     max_difference: float = field(
         metadata=about("largest logit difference", meaning="draft logits of the head and of the files read back")
     )
-    """Infinite where one of the two is NaN or infinite, or drafts other tokens."""
+    """Infinite if a logit is NaN, or if the two can draft different tokens."""
     tolerance: float = field(metadata=about("tolerance", meaning="a share of the largest logit"))
     num_steps: int = field(metadata=about("draft steps compared"))
 
     @property
     def is_ok(self) -> bool:
-        """Whether the export can be trusted."""
+        """True if the export agrees with the head."""
         return not self.problems and self.max_difference <= self.tolerance
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and whether it says there what it says here."""
+    """Written export and the result of its check."""
 
     COMPUTED: ClassVar = {
         **{name: described(ExportPlan, name) for name in ("head", "format", "target", "num_bytes")},
@@ -70,7 +70,7 @@ class ExportReport:
     serve: str = field(metadata=about("command that serves it"))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `--json`."""
+        """Return plain data for JSON."""
         return {
             "path": str(self.path),
             **self.plan.to_json(),
@@ -82,7 +82,7 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was read, and as what."""
+    """Imported head and how it was read."""
 
     path: Path | None = field(metadata=about("written to"))
     """None with --dry-run."""
@@ -102,5 +102,5 @@ class ImportReport:
     )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `--json`."""
+        """Return plain data for JSON."""
         return {**asdict(self), "path": str(self.path) if self.path else None, "source": str(self.source)}

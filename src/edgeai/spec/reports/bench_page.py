@@ -10,7 +10,7 @@ from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Para
 from edgeai.core.report.fields import cell_of, fields_table, leaves, records_table
 from edgeai.core.report.plot import Line, line_figure
 from edgeai.core.units import duration
-from edgeai.spec.evaluation.bench_report import AnswerDifference, BenchReport
+from edgeai.spec.evaluation.bench.report import AnswerDifference, BenchReport
 
 Document = Mapping[str, Any]
 

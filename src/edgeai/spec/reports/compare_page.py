@@ -9,7 +9,7 @@ from typing import Any
 from edgeai.core.report.blocks import Block, Cell, Heading, Number, Table
 from edgeai.core.report.fields import fields_table, leaves, records_table
 from edgeai.core.report.plot import Line, line_figure
-from edgeai.spec.evaluation.compare_report import CompareReport, TrainingCost
+from edgeai.spec.evaluation.compare.report import CompareReport, TrainingCost
 
 Document = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""Reports of `spec serve` and `spec load`. Imports no torch."""
+"""Records of `edgeai spec serve` and `spec load`. Imports no torch."""
 
 from __future__ import annotations
 

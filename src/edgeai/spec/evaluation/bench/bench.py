@@ -1,6 +1,6 @@
 """`edgeai spec bench`: speed of speculative decoding relative to plain decoding, on the same engine and prompts.
 
-The records and the definitions of all numbers are in `bench_report.py`.
+The records and the definitions of all numbers are in `report.py`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from edgeai.spec.evaluation.bench.lossless import compare_answers
 from edgeai.spec.evaluation.bench.machine import hardware, peak_bytes
 from edgeai.spec.evaluation.bench.peers import Peers
 from edgeai.spec.evaluation.bench.repeats import BenchDecoders
-from edgeai.spec.evaluation.bench.summary import acceptance_by_depth, coverage_frac, cycle_times, peer_result
-from edgeai.spec.evaluation.bench_report import (
+from edgeai.spec.evaluation.bench.report import (
     BenchPlan,
     BenchReport,
     Cost,
 )
+from edgeai.spec.evaluation.bench.summary import acceptance_by_depth, coverage_frac, cycle_times, peer_result
 from edgeai.spec.target.loading import load_target
 
 

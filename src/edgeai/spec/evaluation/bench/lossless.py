@@ -10,7 +10,7 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.decoding.lossless import differences
 from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.evaluation.bench.repeats import Repeat
-from edgeai.spec.evaluation.bench_report import AnswerDifference, Lossless
+from edgeai.spec.evaluation.bench.report import AnswerDifference, Lossless
 from edgeai.spec.target.protocol import Target
 
 

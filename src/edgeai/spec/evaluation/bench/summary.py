@@ -10,7 +10,7 @@ from edgeai.core.stats import Spread
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.evaluation.bench.repeats import DecoderAnswers, Repeat
-from edgeai.spec.evaluation.bench_report import CycleTimes, PeerResult
+from edgeai.spec.evaluation.bench.report import CycleTimes, PeerResult
 
 
 def acceptance_by_depth(answers: DecoderAnswers) -> tuple[float, ...]:

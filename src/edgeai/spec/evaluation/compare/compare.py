@@ -25,9 +25,9 @@ from edgeai.spec.data.answers import write_conversations
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.evaluation.compare.heads import ComparedHead, compared_heads, train_missing
 from edgeai.spec.evaluation.compare.measure_heads import measure_heads
+from edgeai.spec.evaluation.compare.report import ComparePlan, CompareReport, PlannedHead, TreeShape
 from edgeai.spec.evaluation.compare.statistics import cells, costs, curve_of
 from edgeai.spec.evaluation.compare.texts import benchmarks, num_samples, write_texts
-from edgeai.spec.evaluation.compare_report import ComparePlan, CompareReport, PlannedHead, TreeShape
 from edgeai.spec.target.loading import load_target
 from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.distributed import ALONE

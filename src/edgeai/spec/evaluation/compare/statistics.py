@@ -1,4 +1,4 @@
-"""Statistics of a comparison from emitted tokens and cycles per prompt; definitions in `compare_report.py`."""
+"""Statistics of a comparison from emitted tokens and cycles per prompt; definitions in `report.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from edgeai.core.report.plot import Line
 from edgeai.spec.draft.tree import Array
 from edgeai.spec.evaluation.compare.heads import ComparedHead
-from edgeai.spec.evaluation.compare_report import Cell, Ratio, TrainingCost, TreeShape
+from edgeai.spec.evaluation.compare.report import Cell, Ratio, TrainingCost, TreeShape
 
 NUM_DRAWS = 2000
 COVERAGE_FRAC = 0.95

@@ -21,7 +21,7 @@ from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.evaluation.bench import bench as bench_module
 from edgeai.spec.evaluation.bench import repeats as bench_repeats
 from edgeai.spec.evaluation.bench.bench import plan_bench, run_bench
-from edgeai.spec.evaluation.bench_report import BenchReport
+from edgeai.spec.evaluation.bench.report import BenchReport
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 PROMPTS = "abcabcabcabc\nto be or not to be, to be or not\n1 2 3 1 2 3 1 2 3\n"

@@ -8,8 +8,8 @@ import pytest
 from edgeai.core.metrics import Metrics
 from edgeai.core.report.plot import Line
 from edgeai.spec.evaluation.compare.heads import ComparedHead
+from edgeai.spec.evaluation.compare.report import TrainingCost, TreeShape
 from edgeai.spec.evaluation.compare.statistics import Counts, cells, costs, curve_of, ratio_of, step_times_s
-from edgeai.spec.evaluation.compare_report import TrainingCost, TreeShape
 
 TREE = TreeShape(5, 3, 4)
 

@@ -1,4 +1,4 @@
-"""The outcome of `edgeai spec bench`. Imports no torch."""
+"""Records of `edgeai spec bench`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeai.spec.decoding.difference import Difference
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """The work of a benchmark."""
+    """Amount of work of a benchmark."""
 
     num_prompts: int = field(metadata=about("prompts"))
     num_turns: int = field(metadata=about("user turns", meaning="answered per repeat and decoder"))
@@ -20,7 +20,7 @@ class BenchPlan:
     max_tokens: int = field(metadata=about("tokens, at most", meaning="decoded in all"))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain data for JSON."""
         return asdict(self)
 
 
@@ -46,7 +46,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class AnswerDifference:
-    """A difference and the answer it is in."""
+    """Difference between plain and speculative decoding, and the answer that contains it."""
 
     prompt: str = field(metadata=about("prompt"))
     turn: int = field(metadata=about("turn"))
@@ -56,7 +56,7 @@ class AnswerDifference:
 
 @dataclass(frozen=True)
 class Lossless:
-    """Comparison of the speculative answers with the plain ones, all repeats; see `lossless.py`."""
+    """Comparison of the speculative answers of all repeats with the plain ones; see `decoding/lossless.py`."""
 
     ok: bool = field(metadata=about("lossless", meaning="no difference but ties within rounding noise"))
     """float32 allows no difference at all."""
@@ -74,19 +74,19 @@ class Lossless:
 
 @dataclass(frozen=True)
 class PeerResult:
-    """Another implementation on the same prompts, number format and threads, interleaved with ours."""
+    """Another implementation on the same prompts, number format and threads, interleaved with edgeai."""
 
     name: str = field(metadata=about("decoder"))
     tokens_per_s: Spread = field(metadata=about("tokens/s", best="max"))
-    """New tokens after the first delivery / time since it, which excludes the prefill as ours does."""
+    """New tokens after the first delivery / time since it, which excludes the prefill as for edgeai."""
     num_equal: int = field(metadata=about("equal answers"))
-    """Answers equal to our plain decoding's token for token."""
+    """Answers equal to edgeai's plain decoding token for token."""
     num_answers: int = field(metadata=about("answers"))
 
 
 @dataclass(frozen=True)
 class BenchReport:
-    """Plain against speculative decoding."""
+    """Comparison of plain and speculative decoding."""
 
     target: str = field(metadata=about("target"))
     draft: str = field(metadata=about("draft", meaning="kind of drafter, with the head's folder"))
@@ -118,7 +118,7 @@ class BenchReport:
         )
     )
     speculative_tokens_per_s: Spread = field(metadata=about("speculative tokens/s", best="max"))
-    """Equal to plain where the mode is plain."""
+    """Equal to `plain_tokens_per_s` in plain mode."""
     ratio: Spread = field(
         metadata=about("ratio", unit="1", best="max", meaning="speculative / plain tokens per second of each repeat")
     )
@@ -155,11 +155,11 @@ class BenchReport:
         metadata=about("peak memory", best="min", meaning="of this process, peers included; on a GPU of torch there")
     )
     lossless: Lossless | None = field(metadata=about(""))
-    """None where the mode is plain: nothing was compared."""
+    """None in plain mode, where nothing is compared."""
     peers: tuple[PeerResult, ...] = field(metadata=about("peers"))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with the definition of each measure beside it."""
+        """Return plain data for JSON, with the definition of each measure next to it."""
         spread_keys = {"minimum": "minimum", "median": "median", "maximum": "maximum"}
         document: dict[str, Any] = {}
         for name, value in plain(self, spread_keys).items():

@@ -1,12 +1,12 @@
-"""What a comparison finds out, and how it is worked out from cycles per prompt.
+"""Records of `edgeai spec compare`. Imports no torch.
 
 Definitions:
 - accept_len of a head: tokens / cycles over all texts, as in `decode.py`;
-- ratio to the baseline: accept_len / the baseline's, of heads trained with the same seed; a head that has no seed is
-  paired with all of the other variant;
-- interval: prompts are drawn anew, with repeats, many times; 95 % of the mean ratios over the pairs lie inside. It says
-  what other prompts would change, minimum and maximum over the seeds what other trainings would;
-- step_s: median time between optimiser steps, validations left out.
+- ratio to the baseline: accept_len / the baseline's accept_len, for heads trained with the same seed; a head without a
+  seed is paired with all heads of the other variant;
+- interval: bootstrap over prompts; contains 95 % of the mean ratios over the pairs. It shows the effect of other
+  prompts; minimum and maximum over the seeds show the effect of other trainings;
+- step_s: median time between optimizer steps, without validations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PlannedHead:
     path: str = field(metadata=about("folder"))
     is_done: bool = field(metadata=about("trained already"))
     num_steps: int | None = field(metadata=about("optimizer steps"))
-    """None where the text is not written yet, 0 for a given head."""
+    """None if the text is not written yet, 0 for a given head."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class ComparePlan:
     num_replays: int = field(metadata=about("replays", meaning="one for each text, head and tree"))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain data for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class TreeShape:
-    """A tree, in words."""
+    """Size of a draft tree."""
 
     nodes: int
     depth: int
@@ -57,7 +57,7 @@ class TreeShape:
 
     @classmethod
     def of(cls, tree: TreeConfig) -> TreeShape:
-        """Of a config."""
+        """Return the size of a configured tree."""
         return cls(tree.nodes, tree.depth, tree.top_k)
 
     def __str__(self) -> str:
@@ -84,12 +84,12 @@ class Cell:
     tree: TreeShape = field(metadata=about("tree"))
     variant: str = field(metadata=about("variant"))
     accept_len: dict[str, float] = field(metadata=about("accept_len of seed", unit="1"))
-    """By seed; "-" is a given head."""
+    """By seed; "-" for a given head."""
     mean: float = field(metadata=about("accept_len", unit="1", best="max", meaning="tokens per cycle"))
     minimum: float = field(metadata=about("accept_len, lowest seed", unit="1"))
     maximum: float = field(metadata=about("accept_len, highest seed", unit="1"))
     ratio: Ratio | None = field(metadata=about(""))
-    """None for the baseline itself, and where no head of it can be paired."""
+    """None for the baseline, and if no head of the baseline can be paired."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ class CompareReport:
     cells: tuple[Cell, ...] = field(metadata=about("accept_len"))
     costs: tuple[TrainingCost, ...] = field(metadata=about("training"))
     curves: tuple[Line, ...] = field(metadata=about("curves"))
-    """accept_len of validation text over optimizer steps, mean over seeds with lowest and highest."""
+    """accept_len on validation text over optimizer steps: mean, minimum and maximum over seeds."""
     failures: dict[str, str] = field(metadata=about("failed"))
-    """Reason by training that failed."""
+    """Error messages of failed trainings, by name."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain data for JSON."""
         return asdict(self)
