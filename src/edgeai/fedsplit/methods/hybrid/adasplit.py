@@ -33,6 +33,8 @@ from edgeai.fedsplit.config.hybrid import AdaSplitConfig
 from edgeai.fedsplit.cuts.split_model import SplitModel
 from edgeai.fedsplit.cuts.weights import Weights
 from edgeai.fedsplit.methods.auxiliary_nets import build_auxiliary, copy_part
+from edgeai.fedsplit.methods.hybrid.contrastive_loss import contrastive_loss
+from edgeai.fedsplit.methods.hybrid.orchestrator import Orchestrator
 from edgeai.fedsplit.methods.method import Evaluated, Kept, Method, Signature
 from edgeai.fedsplit.methods.personal_models import personal_model
 from edgeai.fedsplit.methods.setup import Setup
@@ -214,71 +216,6 @@ class AdaSplit(Method):
     def model_of(self, client: int, kept: Kept) -> SplitModel | None:
         """Return a client's masked model."""
         return self.masked_model(client, kept)
-
-
-class Orchestrator:
-    """Selects clients by an upper confidence bound (UCB) on the server's loss.
-
-    Args:
-        discount: Factor on past losses per selection.
-    """
-
-    def __init__(self, discount: float) -> None:
-        self._discount = discount
-        self._num_choices = 0
-        self._known: dict[int, list[float]] = {}  # by client: discounted sums of losses and of weights, pulls
-
-    def choose(self, clients: Sequence[int], num: int) -> list[int]:
-        """Select `num` of the clients, in ascending order."""
-        self._num_choices += 1
-        for known in self._known.values():
-            known[0] *= self._discount
-            known[1] *= self._discount
-        best = sorted(clients, key=lambda client: (-self.score(client), client))
-        return sorted(best[:num])
-
-    def score(self, client: int) -> float:
-        """Return the discounted mean loss plus sqrt(2 log t / pulls); infinite before the first pull."""
-        if client not in self._known:
-            return math.inf
-        loss, weight, num_pulls = self._known[client]
-        return loss / weight + math.sqrt(2 * math.log(self._num_choices) / num_pulls)
-
-    def saw(self, client: int, loss: float) -> None:
-        """Record the server's loss on a selected client."""
-        known = self._known.setdefault(client, [0.0, 0.0, 0.0])
-        known[0] += loss
-        known[1] += 1
-        known[2] += 1
-
-    def state(self) -> dict[str, Any]:
-        """Return the statistics as plain numbers."""
-        return {"num_choices": self._num_choices, "known": {client: list(one) for client, one in self._known.items()}}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state` returned."""
-        self._num_choices = state["num_choices"]
-        self._known = {client: list(one) for client, one in state["known"].items()}
-
-
-def contrastive_loss(features: Tensor, y: Tensor, temperature: float) -> Tensor:
-    """Return the supervised contrastive loss: mean over samples with another one of their class in the batch.
-
-    Args:
-        features: Features [b, d], of any norm.
-        y: Labels, [b].
-        temperature: Divisor of the cosine similarities.
-    """
-    unit = F.normalize(features)
-    is_self = torch.eye(len(y), dtype=torch.bool, device=y.device)
-    logits = (unit @ unit.T / temperature).masked_fill(is_self, -math.inf)
-    positive_mask = (y[:, None] == y[None, :]) & ~is_self
-    log_share = (logits - logits.logsumexp(1, keepdim=True)).masked_fill(~positive_mask, 0.0)
-    num_positives = positive_mask.sum(1)
-    anchor_mask = num_positives > 0
-    if not anchor_mask.any():
-        return features.sum() * 0.0
-    return -(log_share.sum(1)[anchor_mask] / num_positives[anchor_mask]).mean()
 
 
 def _build_projection(setup: Setup, position: int) -> nn.Module:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeai.core.errors import UsageError
-from edgeai.fedsplit.methods.hybrid.adasplit import Orchestrator, contrastive_loss
+from edgeai.fedsplit.methods.hybrid.contrastive_loss import contrastive_loss
+from edgeai.fedsplit.methods.hybrid.orchestrator import Orchestrator
 
 SIZES = (40, 56, 33)
 LR = 0.05
