@@ -14,7 +14,7 @@ from torch import Tensor
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.draft.tree import DraftTree, build_tree
-from edgeai.spec.target.loading import _to_decoder
+from edgeai.spec.target.conversion import to_decoder
 from edgeai.spec.target.protocol import Message
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
@@ -88,7 +88,7 @@ def make_target() -> Callable[..., DecoderTarget]:
     """make_target(hf): the same weights behind the `Target` protocol."""
 
     def make(hf: Any, *, dtype: torch.dtype = torch.float32) -> DecoderTarget:
-        decoder, lm_head = _to_decoder(hf.to(dtype), "cpu")
+        decoder, lm_head = to_decoder(hf.to(dtype), "cpu")
         return DecoderTarget(
             decoder=decoder,
             lm_head=lm_head,

@@ -23,7 +23,7 @@ from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.decoding.verify import Accepted, accept
 from edgeai.spec.draft.drafter import Drafter, limit_depth
 from edgeai.spec.draft.tree import DraftTree, root_only
-from edgeai.spec.target.protocol import Target
+from edgeai.spec.target.protocol import Target, Tokenizer
 from edgeai.spec.target.sampling import Sampler
 
 OnTokens = Callable[[Sequence[int]], None]
@@ -88,20 +88,7 @@ def generate_ids(
         if on_tokens:
             on_tokens(accepted.tokens)
             watch.lap()
-    return Generation(
-        ids=tuple(ids),
-        text=target.tokenizer.decode(ids),
-        finish_reason="stop" if ids[-1] in eos_ids else "length",
-        num_prompt_tokens=len(prompt_ids),
-        accept_counts=tuple(tally.accept_counts),
-        accepted_at=tuple(tally.accepted_at),
-        accepted_ranks=tuple(tally.accepted_ranks),
-        num_draft_nodes=tally.num_draft_nodes,
-        prefill_s=prefill_s,
-        draft_s=tally.draft_s,
-        verify_s=tally.verify_s,
-        commit_s=tally.commit_s,
-    )
+    return tally.generation(target.tokenizer, ids, num_prompt=len(prompt_ids), prefill_s=prefill_s)
 
 
 def check_room(target: Target, num_prompt: int, context: int) -> int:
@@ -152,6 +139,23 @@ class _Tally:
         ranks = draft.ranks()
         _increment(self.accepted_at, range(accepted.num_accepted))
         _increment(self.accepted_ranks, [ranks[node] - 1 for node in accepted.path[1:]])
+
+    def generation(self, tokenizer: Tokenizer, ids: Sequence[int], *, num_prompt: int, prefill_s: float) -> Generation:
+        """Return the answer with these sums."""
+        return Generation(
+            ids=tuple(ids),
+            text=tokenizer.decode(ids),
+            finish_reason="stop" if ids[-1] in tokenizer.eos_ids else "length",
+            num_prompt_tokens=num_prompt,
+            accept_counts=tuple(self.accept_counts),
+            accepted_at=tuple(self.accepted_at),
+            accepted_ranks=tuple(self.accepted_ranks),
+            num_draft_nodes=self.num_draft_nodes,
+            prefill_s=prefill_s,
+            draft_s=self.draft_s,
+            verify_s=self.verify_s,
+            commit_s=self.commit_s,
+        )
 
 
 def _increment(counts: list[int], places: Sequence[int]) -> None:

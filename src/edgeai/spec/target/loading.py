@@ -10,17 +10,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from edgeai.core import assets
 from edgeai.core.device import choose_dtype
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.target import TargetConfig
-from edgeai.spec.target.attention import rotary_table
-from edgeai.spec.target.decoder import Decoder, Layer
-from edgeai.spec.target.packed_linear import PackedLinear
-from edgeai.spec.target.protocol import Message, Shape
+from edgeai.spec.target.conversion import to_decoder
+from edgeai.spec.target.protocol import Message
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -70,7 +67,7 @@ def load_target(
     folder = model_folder(config.model, metrics)
     dtype = choose_dtype(config.dtype, device)
     hf_model = _read_checkpoint(folder, dtype, config.model)
-    decoder, lm_head = _to_decoder(hf_model, device)
+    decoder, lm_head = to_decoder(hf_model, device)
     return DecoderTarget(
         decoder=decoder,
         lm_head=lm_head,
@@ -192,74 +189,6 @@ def _read_tokenizer(folder: str, hf_model: Any, name: str) -> ChatTokenizer:
     ):
         eos.update(value if isinstance(value, list) else [] if value is None else [value])
     return ChatTokenizer(tokenizer, frozenset(eos))
-
-
-def _to_decoder(hf_model: Any, device: str) -> tuple[Decoder, Tensor]:
-    """Convert a transformers model to a `Decoder`; also returns the unpacked output matrix [V, H]."""
-    config = hf_model.config
-    weights: dict[str, Tensor] = dict(hf_model.state_dict())
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    max_positions = config.max_position_embeddings
-    window = getattr(config, "sliding_window", None)
-    if window and getattr(config, "use_sliding_window", True):
-        max_positions = min(max_positions, window)  # within the window, sliding attention equals full attention
-
-    def take(name: str) -> Tensor:
-        return weights.pop(name).to(device)
-
-    def fuse(*names: str) -> Tensor:
-        return torch.cat([weights.pop(name) for name in names]).to(device)
-
-    def optional(name: str) -> Tensor | None:
-        return take(name) if name in weights else None
-
-    layers = []
-    for index in range(config.num_hidden_layers):
-        at, mlp = f"model.layers.{index}.self_attn", f"model.layers.{index}.mlp"
-        has_bias = f"{at}.q_proj.bias" in weights
-        layers.append(
-            Layer(
-                input_norm=take(f"model.layers.{index}.input_layernorm.weight"),
-                qkv=PackedLinear(
-                    fuse(f"{at}.q_proj.weight", f"{at}.k_proj.weight", f"{at}.v_proj.weight"),
-                    fuse(f"{at}.q_proj.bias", f"{at}.k_proj.bias", f"{at}.v_proj.bias") if has_bias else None,
-                ),
-                q_norm=optional(f"{at}.q_norm.weight"),
-                k_norm=optional(f"{at}.k_norm.weight"),
-                out=PackedLinear(take(f"{at}.o_proj.weight")),
-                post_norm=take(f"model.layers.{index}.post_attention_layernorm.weight"),
-                gate_up=PackedLinear(fuse(f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight")),
-                down=PackedLinear(take(f"{mlp}.down_proj.weight")),
-            )
-        )
-    embedding = take("model.embed_tokens.weight")
-    lm_head = embedding if config.tie_word_embeddings else take("lm_head.weight")
-    final_norm = take("model.norm.weight")
-    weights.pop("lm_head.weight", None)
-    if weights:
-        raise EdgeAIError(f"the model has unsupported weights: {', '.join(sorted(weights)[:3])}")
-    rotary = hf_model.model.rotary_emb
-    cos, sin = rotary_table(rotary.inv_freq.to(device), float(rotary.attention_scaling), max_positions, embedding.dtype)
-    decoder = Decoder(
-        shape=Shape(
-            vocab_size=embedding.shape[0],
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            num_layers=config.num_hidden_layers,
-            num_heads=config.num_attention_heads,
-            num_kv_heads=config.num_key_value_heads,
-            head_dim=head_dim,
-            rms_norm_eps=config.rms_norm_eps,
-            max_positions=max_positions,
-        ),
-        embedding=embedding,
-        layers=layers,
-        final_norm=final_norm,
-        lm_head=PackedLinear(lm_head),
-        cos=cos,
-        sin=sin,
-    )
-    return decoder, lm_head
 
 
 def _fingerprint(hf_model: Any) -> str:

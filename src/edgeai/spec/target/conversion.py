@@ -1,0 +1,104 @@
+"""Converting the weights of a transformers model to a `Decoder`, with fused and packed projections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgeai.core.errors import EdgeAIError
+from edgeai.spec.target.attention import rotary_table
+from edgeai.spec.target.decoder import Decoder, Layer
+from edgeai.spec.target.packed_linear import PackedLinear
+from edgeai.spec.target.protocol import Shape
+
+
+def to_decoder(hf_model: Any, device: str) -> tuple[Decoder, Tensor]:
+    """Convert a transformers model to a `Decoder`; also returns the unpacked output matrix [V, H].
+
+    Args:
+        hf_model: Causal language model of transformers.
+        device: Torch device of the decoder.
+
+    Raises:
+        EdgeAIError: The model has weights that the decoder does not support.
+    """
+    config, weights = hf_model.config, _Weights(dict(hf_model.state_dict()), device)
+    layers = [_layer(weights, index) for index in range(config.num_hidden_layers)]
+    embedding = weights.take("model.embed_tokens.weight")
+    lm_head = embedding if config.tie_word_embeddings else weights.take("lm_head.weight")
+    final_norm = weights.take("model.norm.weight")
+    weights.check_empty(ignored="lm_head.weight")
+    rotary, shape = hf_model.model.rotary_emb, _shape(config, vocab_size=embedding.shape[0])
+    cos, sin = rotary_table(
+        rotary.inv_freq.to(device), float(rotary.attention_scaling), shape.max_positions, embedding.dtype
+    )
+    decoder = Decoder(
+        shape=shape,
+        embedding=embedding,
+        layers=layers,
+        final_norm=final_norm,
+        lm_head=PackedLinear(lm_head),
+        cos=cos,
+        sin=sin,
+    )
+    return decoder, lm_head
+
+
+class _Weights:
+    """Weights by name, removed as they are used."""
+
+    def __init__(self, tensors: dict[str, Tensor], device: str) -> None:
+        self._tensors, self._device = tensors, device
+
+    def take(self, *names: str) -> Tensor:
+        """Return the weights, concatenated along the output axis if there are several."""
+        parts = [self._tensors.pop(name) for name in names]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(self._device)
+
+    def optional(self, *names: str) -> Tensor | None:
+        """Return the weights as `take` does; None if the model has none."""
+        return self.take(*names) if names[0] in self._tensors else None
+
+    def check_empty(self, *, ignored: str) -> None:
+        """Check that all weights except this one were used."""
+        rest = sorted(name for name in self._tensors if name != ignored)
+        if rest:
+            raise EdgeAIError(f"the model has unsupported weights: {', '.join(rest[:3])}")
+
+
+def _layer(weights: _Weights, index: int) -> Layer:
+    layer = f"model.layers.{index}"
+    at, mlp = f"{layer}.self_attn", f"{layer}.mlp"
+    return Layer(
+        input_norm=weights.take(f"{layer}.input_layernorm.weight"),
+        qkv=PackedLinear(
+            weights.take(f"{at}.q_proj.weight", f"{at}.k_proj.weight", f"{at}.v_proj.weight"),
+            weights.optional(f"{at}.q_proj.bias", f"{at}.k_proj.bias", f"{at}.v_proj.bias"),
+        ),
+        q_norm=weights.optional(f"{at}.q_norm.weight"),
+        k_norm=weights.optional(f"{at}.k_norm.weight"),
+        out=PackedLinear(weights.take(f"{at}.o_proj.weight")),
+        post_norm=weights.take(f"{layer}.post_attention_layernorm.weight"),
+        gate_up=PackedLinear(weights.take(f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight")),
+        down=PackedLinear(weights.take(f"{mlp}.down_proj.weight")),
+    )
+
+
+def _shape(config: Any, *, vocab_size: int) -> Shape:
+    max_positions = config.max_position_embeddings
+    window = getattr(config, "sliding_window", None)
+    if window and getattr(config, "use_sliding_window", True):
+        max_positions = min(max_positions, window)  # within the window, sliding attention equals full attention
+    return Shape(
+        vocab_size=vocab_size,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        num_kv_heads=config.num_key_value_heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        rms_norm_eps=config.rms_norm_eps,
+        max_positions=max_positions,
+    )
