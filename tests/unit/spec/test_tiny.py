@@ -7,9 +7,8 @@ import sys
 import torch
 from safetensors.torch import load_file
 
-from edgeai.spec.data.batch_decoding import decode_jobs
+from edgeai.spec.data.batch_decoding import DecodeJob, decode_jobs
 from edgeai.spec.data.conversation import load_conversations
-from edgeai.spec.serve.engine.jobs import Job
 from edgeai.spec.tiny import write_tiny_model
 
 
@@ -34,7 +33,7 @@ def test_greedy_text_is_varied_and_sometimes_ends(tiny_target):
     jobs = []
     for n, text in enumerate(prompts):
         rendered = tiny_target.tokenizer.render([{"role": "user", "content": text}], open_answer=True)
-        jobs.append(Job(n, tuple(tiny_target.tokenizer.encode(rendered)), 64, 0.0, (n,)))
+        jobs.append(DecodeJob(n, tuple(tiny_target.tokenizer.encode(rendered)), 64, 0.0, (n,)))
     decode_jobs(tiny_target, jobs, batch=8, on_done=lambda _, new: found.append(tuple(new)))
     assert len(set(found)) >= 3
     assert all(len(set(new)) >= 10 for new in found if len(new) == 64)
