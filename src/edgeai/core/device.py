@@ -1,4 +1,4 @@
-"""Which device, number format and thread count this machine should use, and why."""
+"""Choice of device, number format and thread count, with the reason."""
 
 import ctypes
 import functools
@@ -22,21 +22,21 @@ class Device:
     """A chosen device."""
 
     torch_device: str
-    """What torch calls it: "cpu", "cuda:0", "mps"."""
+    """torch device: "cpu", "cuda:0" or "mps"."""
     why: str
     threads: int
-    """CPU threads torch uses."""
+    """Number of CPU threads of torch."""
 
 
 def choose_device(name: str) -> Device:
-    """Chooses the device, and keeps torch from using more threads than this process may use cores.
+    """Chooses the device, and limits torch's threads to the cores of this process.
 
     Args:
         name: "auto", "cpu", "cuda", "cuda:1" or "mps". Auto takes CUDA, then MPS, then the CPU.
 
     Raises:
-        UsageError: No such name.
-        EdgeAIError: This machine or this build of torch has no such device.
+        UsageError: The name is unknown.
+        EdgeAIError: This machine or this build of torch does not have the device.
     """
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
@@ -69,10 +69,10 @@ def choose_dtype(name: str, device: str) -> str:
 
     Returns:
         The format. Auto takes bfloat16 where it is faster than float32: on a GPU that has it, and on a CPU only if a
-        timing says so, which may differ between machines: store the answer with what depends on it.
+        timing says so, which may differ between machines: store the result with everything that depends on it.
 
     Raises:
-        UsageError: No such format.
+        UsageError: The format is unknown.
     """
     if name in DTYPES:
         return name
@@ -88,7 +88,7 @@ def choose_dtype(name: str, device: str) -> str:
 
 @functools.cache
 def bf16_gain() -> float:
-    """Times a matrix product the size of a small model's on the CPU.
+    """Times a matrix product of the size in a small model on the CPU.
 
     Returns:
         The time in float32 divided by the time in bfloat16, each the best of several; above 1 bfloat16 is faster.
@@ -106,7 +106,7 @@ def bf16_gain() -> float:
 
 
 def num_cores() -> int:
-    """Returns how many cores this process may use: its affinity, and a container's CPU quota."""
+    """Returns the number of usable cores: the affinity of this process, limited by a container's CPU quota."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -116,7 +116,7 @@ def num_cores() -> int:
 
 
 def peak_memory_bytes() -> int:
-    """Returns the most memory this process has had resident so far."""
+    """Returns the peak resident memory of this process."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -129,8 +129,10 @@ def peak_memory_bytes() -> int:
 
 
 def release_memory() -> None:
-    """Gives pages that freed tensors left behind back to the system; glibc keeps them, tensors of ever new sizes do not
-    fit into the gaps, and the process grows several times beyond what it uses. Elsewhere does nothing.
+    """Returns freed pages to the system on Linux; does nothing elsewhere.
+
+    glibc keeps the pages of freed tensors. Tensors of changing sizes do not fit into the gaps, so that the process
+    would grow to several times the memory in use.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, their checksums, and JSON that any parser reads."""
+"""Atomic file writes, checksums and strict JSON."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes `text` beside `path` and renames it, so that a kill leaves the old file or the new one."""
+    """Writes a file atomically: a kill leaves the old file or the new one."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8", newline="\n") as stream:
@@ -34,7 +34,7 @@ def sha256_of(path: Path) -> str:
 
 
 def num_bytes_below(folder: Path) -> int:
-    """Returns the size of all files below `folder`; files that vanish meanwhile count as nothing."""
+    """Returns the size of all files below `folder`; files deleted in the meantime are skipped."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -45,7 +45,7 @@ def num_bytes_below(folder: Path) -> int:
 
 
 def json_text(document: Any, *, indent: int | None = 2) -> str:
-    """Renders plain Python data as JSON. NaN and infinities become null: JSON has no name for them."""
+    """Renders plain Python data as JSON. NaN and infinities become null, since JSON cannot express them."""
     return json.dumps(_plain(document), indent=indent, ensure_ascii=False, allow_nan=False)
 
 

@@ -32,7 +32,7 @@ _NUM_REMEMBERED = 256
 
 
 def _min_burst_len(loss_frac: float) -> float:
-    """The mean burst from which on this loss is possible: the good state lasts one packet or more."""
+    """Returns the smallest mean burst that allows this loss: the good state lasts at least one packet."""
     return loss_frac / (1 - loss_frac)
 
 
@@ -91,22 +91,22 @@ LinkChoice = Preset | LinkConfig
 
 
 def find_link(choice: LinkChoice) -> LinkConfig:
-    """Returns the link that a name stands for, or the link itself."""
+    """Returns the preset of a name, or the given link."""
     return choice if isinstance(choice, LinkConfig) else PRESETS[choice]
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What became of one message.
+    """The transfer of one message.
 
     Args:
-        start_s: It was handed to the link.
-        begin_s: Its first byte left, after the bytes before it.
-        sent_s: Its last byte left, resent ones included.
-        end_s: It was delivered whole.
-        num_bytes: Its size.
-        num_packets: Its packets, resent ones not counted.
-        num_lost: Packets lost on the way, each of which was sent again.
+        start_s: Time at which the message was handed to the link.
+        begin_s: Time at which its first byte was sent, after the bytes queued before.
+        sent_s: Time at which its last byte was sent, resent ones included.
+        end_s: Time of complete delivery.
+        num_bytes: Size of the message.
+        num_packets: Number of packets, resent ones not counted.
+        num_lost: Number of lost packets, each of which was sent again.
     """
 
     start_s: float
@@ -119,11 +119,11 @@ class Transfer:
 
 
 class Link:
-    """One link with both directions.
+    """A link with both directions.
 
     Args:
-        config: What the link is like.
-        seed: Of jitter and loss. The directions draw independently of each other.
+        config: Properties of the link.
+        seed: Seed of jitter and loss; the directions are independent.
 
     Raises:
         UsageError: The trace file cannot be used.
@@ -137,34 +137,34 @@ class Link:
         }
 
     def transfer(self, direction: Direction, num_bytes: int, start_s: float) -> Transfer:
-        """Sends a message behind all that this direction was given before.
+        """Sends a message, queued behind the earlier messages of its direction.
 
         Args:
-            direction: Which way.
+            direction: Direction of the message.
             num_bytes: Size of the message with its header.
-            start_s: When it is handed over.
+            start_s: Time at which it is handed over.
 
         Returns:
-            Its times. The result depends only on the config, the seed and the calls for this direction before.
+            Times of the transfer, which depend only on the config, the seed and the earlier calls for the direction.
         """
         if num_bytes < 1 or start_s < 0:
             raise ValueError(f"cannot send {num_bytes} bytes at {start_s} s")
         return self._lines[direction].transfer(num_bytes, start_s)
 
     def busy_until(self, direction: Direction) -> float:
-        """Returns when the line is free of everything it was given so far."""
+        """Returns the time at which all queued messages have been sent."""
         return self._lines[direction].free_s
 
     def goodput_bps(self, direction: Direction, *, now_s: float, window_s: float) -> float | None:
-        """Measures the link as a sender can: by what arrived.
+        """Measures the goodput as a sender can, from delivered messages.
 
         Args:
-            direction: Which way.
-            now_s: Only messages delivered by now are known.
-            window_s: Only messages delivered this recently count (and of them the last 256).
+            direction: Direction to measure.
+            now_s: Current time; later deliveries are not known.
+            window_s: Length of the window before `now_s`; of the deliveries in it, the last 256 count.
 
         Returns:
-            Bits of the messages per second that the line was busy with them; None if none arrived, or in no time.
+            Message bits per second of transmit time; None without deliveries or transmit time.
         """
         known = [t for t in self._lines[direction].recent if now_s - window_s <= t.end_s <= now_s]
         busy_s = sum(t.sent_s - t.begin_s for t in known)
@@ -223,7 +223,7 @@ class _Line:
         return rounds
 
     def _num_lost(self, num_packets: int, loss_frac: float) -> int:
-        """Runs the two-state chain over packets, in stretches of one state instead of packet by packet."""
+        """Runs the two-state chain over packets, one stretch of a state at a time."""
         if loss_frac != self._state_loss_frac:  # the trace moved on
             self._state_loss_frac, self._left_in_state = loss_frac, 0
             self._is_bad = bool(loss_frac) and self._random.random() >= loss_frac  # turned over below
@@ -243,7 +243,7 @@ class _Line:
         return lost
 
     def _step(self, time_s: float) -> int:
-        """Returns the number of the trace's step that holds at a time, counted on over repeats."""
+        """Returns the index of the trace step at a time, counted over repeats."""
         number = math.floor(time_s / self._trace.step_s)
         return number + 1 if (number + 1) * self._trace.step_s <= time_s else number  # the division rounded down
 
@@ -267,7 +267,7 @@ class _Line:
         return time_s
 
     def _end_of(self, bits: float, time_s: float) -> float:
-        """Returns when `bits` have left, if the line starts on them at `time_s`."""
+        """Returns the time at which `bits` have been sent, if the line starts at `time_s`."""
         while True:
             rate_bps, until_s = self._rate_until(time_s)
             if bits <= rate_bps * (until_s - time_s):

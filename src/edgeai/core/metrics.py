@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard, log.txt, and a listener that talks to the person.
+"""The metrics sink of a run: metrics.jsonl, TensorBoard, log.txt, and a listener for the terminal.
 
 Area code only ever calls `run.metrics`; it never prints.
 """
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """Someone to tell while work goes on."""
+    """Receives progress, notes and metrics of a run."""
 
     def on_progress(
         self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
     ) -> None:
-        """Hears that `done` of `total` units of `task` are done (total None: nobody knows)."""
+        """Called when `done` of `total` units of `task` are done; total is None if unknown."""
 
     def on_note(self, text: str) -> None:
-        """Hears one line meant for the person."""
+        """Called with one line for the user."""
 
     def on_log(self, step: int, values: Mapping[str, float]) -> None:
-        """Hears what was logged at `step`."""
+        """Called with the metrics logged at `step`."""
 
 
 class Metrics:
-    """The sink of one run.
+    """The metrics sink of one run.
 
     Args:
-        folder: The run directory, or None to write nothing (tests, processes of rank > 0).
-        listener: Told about everything as well.
+        folder: Run directory, or None to write nothing (tests, processes of rank > 0).
+        listener: Receives progress, notes and metrics.
     """
 
     def __init__(self, folder: Path | None, *, listener: Listener | None = None) -> None:
@@ -58,12 +58,12 @@ class Metrics:
             self.listener.on_log(step, plain)
 
     def progress(self, task: str, done: float, total: float | None, *, unit: str = "", **fields: float) -> None:
-        """Tells the listener how far `task` is; stores nothing."""
+        """Reports the progress of `task` to the listener; stores nothing."""
         if self.listener is not None:
             self.listener.on_progress(task, done, total, unit=unit, fields=fields)
 
     def note(self, text: str) -> None:
-        """Tells the person one line and keeps it in log.txt."""
+        """Reports one line to the listener and appends it to log.txt."""
         if self._folder is not None:
             with (self._folder / "log.txt").open("a", encoding="utf-8") as log:
                 log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
@@ -71,7 +71,7 @@ class Metrics:
             self.listener.on_note(text)
 
     def rewind(self, step: int) -> None:
-        """Forgets what was logged after `step`, so that a resumed run logs it once."""
+        """Deletes what was logged after `step`, so that a resumed run logs it once."""
         self.close()
         if self._folder is None:
             return
@@ -82,7 +82,7 @@ class Metrics:
             self._write_event(step + 1, None)
 
     def close(self) -> None:
-        """Flushes and closes the files; logging again opens them again."""
+        """Flushes and closes the files; the next log call reopens them."""
         if self._lines is not None:
             self._lines.close()
             self._lines = None
@@ -91,7 +91,7 @@ class Metrics:
             self._events = None
 
     def _write_event(self, step: int, values: Mapping[str, float] | None) -> None:
-        """Writes TensorBoard scalars, or with None the mark that events from `step` on are void."""
+        """Writes TensorBoard scalars, or, for None, the mark that events from `step` on are void."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -108,10 +108,10 @@ class Metrics:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Reads a run's metrics.jsonl; a last line torn by a kill is left out, a missing file is empty.
+    """Reads a run's metrics.jsonl; an incomplete last line is left out, a missing file is empty.
 
     Args:
-        folder: The run directory.
+        folder: Run directory.
 
     Returns:
         One dict per logged step; a value that was not finite is None.

@@ -1,4 +1,4 @@
-"""Run directories: what was asked, on what, with what outcome.
+"""Run directories: config, environment, metrics and outcome of a run.
 
 config.yaml    the resolved config; reads back identical
 run.json       argv, versions, device and why, threads, seed, git SHA, status, times
@@ -30,7 +30,7 @@ PACKAGES = ("torch", "transformers", "flwr", "numpy", "safetensors", "pydantic")
 
 
 class Run:
-    """One run directory and its metrics. Build it with `Run.create` or `Run.open`."""
+    """A run directory and its metrics. Construct it with `Run.create` or `Run.open`."""
 
     def __init__(self, path: Path, info: dict[str, Any], metrics: Metrics) -> None:
         self.path = path
@@ -49,16 +49,16 @@ class Run:
         threads: int | None = None,
         listener: Listener | None = None,
     ) -> "Run":
-        """Makes a run directory and writes down what is about to run.
+        """Creates a run directory with config.yaml and run.json.
 
         Args:
-            cfg: A verb's config.
-            out: The directory, or None for runs/<verb>-<time>.
-            argv: The command line as typed.
-            device: The torch device, such as "cpu" or "cuda:0".
-            device_why: Why that one.
-            threads: CPU threads in use.
-            listener: Told about progress, notes and metrics.
+            cfg: Config of a verb.
+            out: Run directory, or None for runs/<verb>-<time>.
+            argv: Command line.
+            device: torch device, such as "cpu" or "cuda:0".
+            device_why: Reason for the choice of the device.
+            threads: Number of CPU threads in use.
+            listener: Receives progress, notes and metrics.
 
         Raises:
             UsageError: `out` already holds a run, or cannot be made.
@@ -87,16 +87,16 @@ class Run:
 
     @classmethod
     def open(cls, path: Path, *, listener: Listener | None = None) -> "Run":
-        """Opens a run directory, to look at it or to go on with it.
+        """Opens an existing run directory, to read it or to continue the run.
 
         Raises:
-            UsageError: It is no run directory.
+            UsageError: The folder is not a run directory.
         """
         try:
             info = json.loads((path / "run.json").read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
             raise UsageError(
-                f"{path} is no run directory: it has no readable run.json", hint="list them: edgeai runs list"
+                f"{path} is not a run directory: it has no readable run.json", hint="list them: edgeai runs list"
             ) from None
         return cls(path, info, Metrics(path, listener=listener))
 
@@ -107,25 +107,25 @@ class Run:
 
     @property
     def device(self) -> str:
-        """The torch device the run was created for."""
+        """Torch device of the run."""
         return str(self.info["device"])
 
     @property
     def status(self) -> str:
-        """running, done, failed, interrupted, or killed (says running, but its process on this host is gone)."""
+        """running, done, failed, interrupted, or killed (recorded as running, but its process here is gone)."""
         status = str(self.info["status"])
         here = self.info["host"] == socket.gethostname()
         return "killed" if status == "running" and here and not is_alive(self.info["pid"]) else status
 
     def go_on(self, argv: Sequence[str], *, device: str, device_why: str, threads: int | None = None) -> None:
-        """Marks an opened run as running again, by this process, on a device that may be another one.
+        """Marks an opened run as running again in this process, possibly on another device.
 
         Raises:
-            UsageError: Another process of this host is still at it; two would spoil each other's files.
+            UsageError: Another process on this host is still running it; both would write the same files.
         """
         if self.status == "running" and self.info["host"] == socket.gethostname() and self.info["pid"] != os.getpid():
             raise UsageError(
-                f"{self.path} is still running, as process {self.info['pid']}", hint="wait for it, or end it first"
+                f"{self.path} is still running, as process {self.info['pid']}", hint="wait for it, or stop it first"
             )
         self.info.setdefault("resumed", []).append({"argv": list(argv), "at": _now()})
         self._update(
@@ -156,7 +156,7 @@ class Run:
 
 
 def find_runs(root: Path) -> list[Run]:
-    """Returns the runs directly below `root`, newest first; other folders are passed over."""
+    """Returns the runs directly below `root`, newest first; other folders are skipped."""
     runs = []
     for path in root.glob("*/run.json"):
         try:
@@ -168,7 +168,7 @@ def find_runs(root: Path) -> list[Run]:
 
 def _new_folder(out: Path | None, verb: str) -> Path:
     if out is not None and (out / "run.json").exists():
-        raise UsageError(f"{out} already holds a run", hint=f"go on with it: --resume {out}, or choose another --out")
+        raise UsageError(f"{out} already holds a run", hint=f"continue it with --resume {out}, or choose another --out")
     stem = Path("runs") / f"{verb.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = out or stem, 1
     while True:
@@ -181,7 +181,7 @@ def _new_folder(out: Path | None, verb: str) -> Path:
             number += 1
             path = stem.with_name(f"{stem.name}-{number}")
         except OSError as error:
-            raise UsageError(f"cannot make the folder {path}: {error.strerror}", hint="choose another --out") from None
+            raise UsageError(f"cannot create {path}: {error.strerror}", hint="choose another --out") from None
 
 
 def _now() -> str:
@@ -212,7 +212,7 @@ def _git_sha() -> str | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this host exists; where asking would end it (Windows), says yes."""
+    """Returns whether a process of this host exists; on Windows, where the check would end it, returns True."""
     if os.name != "posix":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Random state of Python, NumPy and torch: set once, saved, and put back on resume."""
+"""Random state of Python, NumPy and torch: seeded, saved and restored."""
 
 import random
 from typing import Any
@@ -33,7 +33,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Puts back a state taken by `rng_state`. CUDA states are put back as far as there are devices."""
+    """Restores a state from `rng_state`; CUDA states only for devices that exist."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     numpy = state["numpy"]

@@ -18,13 +18,13 @@ _LIMITS = {"up_kbps": math.inf, "down_kbps": math.inf, "rtt_ms": math.inf, "loss
 
 @dataclass(frozen=True)
 class LinkTrace:
-    """One value of each kind per step of time.
+    """A link trace with constant steps.
 
     Args:
-        step_s: How long each holds.
+        step_s: Duration of a step.
         up_bps: Rate from edge to cloud; 0 is an outage.
         down_bps: Rate from cloud to edge; 0 is an outage.
-        delay_s: One way: half the recorded round trip.
+        delay_s: One-way delay: half the recorded round trip.
         loss_frac: Share of packets lost.
     """
 
@@ -36,7 +36,7 @@ class LinkTrace:
 
 
 def read_trace(path: Path) -> LinkTrace:
-    """Reads a trace and refuses one that leaves any moment open.
+    """Reads a trace, which must define the link at every time.
 
     Raises:
         UsageError: No such file, other columns, an empty or wrong value, a line missing from the equal steps, or a

@@ -54,7 +54,7 @@ def test_show(run, capsys):
 def test_show_what_is_no_run(tmp_path, capsys):
     assert main(["runs", "show", str(tmp_path), "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"] == {
-        "message": f"{tmp_path} is no run directory: it has no readable run.json",
+        "message": f"{tmp_path} is not a run directory: it has no readable run.json",
         "hint": "list them: edgeai runs list",
         "exit_code": 2,
     }
@@ -228,7 +228,7 @@ def test_compare_needs_two_runs_that_are_runs(pair, tmp_path, capsys):
         f"edgeai: a comparison needs two runs or more\n  hint: show it: edgeai runs show {pair[0]}\n"
     )
     assert main(["runs", "compare", pair[0], str(tmp_path)]) == 2
-    assert "is no run directory" in capsys.readouterr().err
+    assert "is not a run directory" in capsys.readouterr().err
 
 
 def test_compare_of_equal_configs_says_so(pair, capsys):

@@ -271,7 +271,7 @@ def test_resume_of_no_run(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["spec", "train", "--resume", "gone"]) == 2
     assert capsys.readouterr().err == (
-        "edgeai: gone is no run directory: it has no readable run.json\n  hint: list them: edgeai runs list\n"
+        "edgeai: gone is not a run directory: it has no readable run.json\n  hint: list them: edgeai runs list\n"
     )
 
 

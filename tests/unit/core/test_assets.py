@@ -104,7 +104,7 @@ def test_changed_wheel_is_thrown_away(shop):
     error = refusal()
     assert str(error) == f"thing-1.0-py3-none-any.whl: SHA-256 is {found}, expected {expected}"
     assert error.hint == (
-        "it was damaged or changed on its way and was thrown away; try again: edgeai assets fetch thing"
+        "the download was damaged or modified and has been deleted; try again: edgeai assets fetch thing"
     )
     assert left_in_cache() == []
 
@@ -124,7 +124,7 @@ def test_offline(shop):
 def test_disk_with_too_little_room(shop, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
     error = refusal()
-    assert str(error).startswith(f"{cache_dir()} has 0 MB free, fetching thing takes ")
+    assert str(error).startswith(f"{cache_dir()} has 1 B free, fetching thing needs ")
     assert error.hint == "free some space, or set EDGEAI_CACHE to a folder on a larger disk"
 
 

@@ -85,7 +85,7 @@ def test_second_run_in_a_folder_is_refused(tmp_path):
     with pytest.raises(UsageError) as caught:
         create(tmp_path / "r")
     assert str(caught.value) == f"{tmp_path / 'r'} already holds a run"
-    assert caught.value.hint == f"go on with it: --resume {tmp_path / 'r'}, or choose another --out"
+    assert caught.value.hint == f"continue it with --resume {tmp_path / 'r'}, or choose another --out"
 
 
 def test_folder_that_is_a_file(tmp_path):
@@ -101,7 +101,7 @@ def test_open_what_is_no_run(tmp_path, text):
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(UsageError) as caught:
         Run.open(tmp_path)
-    assert str(caught.value) == f"{tmp_path} is no run directory: it has no readable run.json"
+    assert str(caught.value) == f"{tmp_path} is not a run directory: it has no readable run.json"
 
 
 def test_find_runs_newest_first(tmp_path):

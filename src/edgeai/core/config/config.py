@@ -18,7 +18,7 @@ from edgeai.core.errors import UsageError
 
 
 class Config(pydantic.BaseModel):
-    """Base of every schema: frozen, unknown keys refused, the docstring under a field is its help."""
+    """Base of every schema: frozen, without unknown keys; the docstring below a field is its help text."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -32,13 +32,13 @@ def load_config(schema: type[C], source: str | Path | None, overrides: Sequence[
     Args:
         schema: The verb's schema; all defaults live there.
         source: A YAML file, a shipped name such as "spec/smollm2", or None for the defaults alone.
-        overrides: "a.b=c" each; the value is read as YAML. Later ones win.
+        overrides: Overrides such as "a.b=c", with YAML values; later ones win.
 
     Returns:
         The validated config.
 
     Raises:
-        UsageError: With every problem of the file and of the overrides, one a line.
+        UsageError: The file or an override is invalid; the message has one line per problem.
     """
     tree: dict[str, Any] = {}
     lines: dict[Keys, int] = {}
@@ -62,7 +62,7 @@ def read_tree(path: Path) -> tuple[dict[str, Any], dict[Keys, int]]:
     """Reads a YAML mapping and the line number of each of its keys.
 
     Raises:
-        UsageError: The file is missing, no YAML, has a duplicate key, or is no mapping.
+        UsageError: The file is missing, is not valid YAML, has a duplicate key, or is not a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -110,7 +110,7 @@ def find_config(source: str | Path) -> Path:
     """Returns the file that `source` names: a path first, then a shipped name.
 
     Raises:
-        UsageError: There is neither.
+        UsageError: There is no such file and no such shipped config.
     """
     if Path(source).is_file():
         return Path(source)
@@ -183,7 +183,7 @@ def _override(tree: dict[str, Any], schema: type[Config], item: str) -> Keys:
 
 
 def _place(tree: dict[str, Any], schema: type[Config], keys: tuple[str, ...], value: Any) -> None:
-    """Sets one value in the tree; a missing parent starts from the schema's default, not from nothing."""
+    """Sets one value in the tree; a missing parent starts from the schema's default."""
     at = tree
     fields, tag = schema.model_fields, None
     for key in keys[:-1]:
@@ -194,7 +194,7 @@ def _place(tree: dict[str, Any], schema: type[Config], keys: tuple[str, ...], va
         at = at[key]
         fields = type(default).model_fields if isinstance(default, Config) else {}
     if keys[-1] == tag and at.get(keys[-1]) != value:
-        at.clear()  # another variant: the keys of the one before mean nothing to it
+        at.clear()  # another variant has other keys
     at[keys[-1]] = value
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a config, told by the file, line and key that a person wrote."""
+"""Problems of a config, located by file, line and key."""
 
 import difflib
 import types
@@ -17,14 +17,14 @@ Model = type[pydantic.BaseModel]
 def describe(
     schema: Model, error: pydantic.ValidationError, label: str, lines: Mapping[Keys, int], overridden: Sequence[Keys]
 ) -> list[str]:
-    """Turns a pydantic error into one "file:line: key: what is wrong" per key.
+    """Turns a pydantic error into one "file:line: key: problem" per key.
 
     Args:
-        schema: The model that refused the data.
-        error: Its error.
-        label: The file's name.
-        lines: The line of each key in the file.
-        overridden: The keys that came from --set instead.
+        schema: Model that rejected the data.
+        error: Validation error of the model.
+        label: Name of the file.
+        lines: Line of each key in the file.
+        overridden: Keys set by --set.
 
     Returns:
         The problems in the schema's order; a key that fits no member of a union is one problem.
@@ -46,25 +46,25 @@ def describe(
 
 
 def as_one_message(label: str, problems: Sequence[str]) -> str:
-    """Joins problems: one stands alone, several get a heading and a line each."""
+    """Joins problems into one message: a single line, or a heading and one line each."""
     if len(problems) == 1:
         return problems[0]
     return "\n  ".join([f"{label} has {len(problems)} problems:", *problems])
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Returns the known name that `word` was most likely meant to be, if any is close."""
+    """Returns the known name closest to `word`, or None if none is similar."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return found[0] if found else None
 
 
 def dotted(keys: Keys) -> str:
-    """Writes keys the way --set takes them."""
+    """Returns keys in the notation of --set."""
     return ".".join(str(key) for key in keys)
 
 
 def _where(keys: Keys, label: str, lines: Mapping[Keys, int], overridden: Sequence[Keys]) -> str:
-    """Says where the nearest enclosing key that a person wrote is."""
+    """Returns the location of the nearest enclosing key in the file, or --set."""
     if keys and any(keys[: len(item)] == item[: len(keys)] for item in overridden):
         return "--set"
     marked = [lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in lines]
@@ -87,7 +87,7 @@ def _reason(error: ErrorDetails, models: Sequence[Model]) -> str:
 
 
 def _wrong_tag(discriminator: str, tag: str, expected_tags: str) -> str:
-    """Says which member of a union was meant, or which there are."""
+    """Suggests the closest member of a union, or lists all."""
     near = nearest(tag, [known.strip("' ") for known in expected_tags.split(",")])
     if near:
         return f"{discriminator} cannot be '{tag}'; did you mean \"{near}\"?"

@@ -40,7 +40,7 @@ for _tag, _pattern, _first in _RULES:
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
 
 Keys = tuple[str | int, ...]
-"""The way from the top of a document to one value."""
+"""Path from the top of a document to one value."""
 
 
 def parse(text: str) -> tuple[Any, dict[Keys, int], list[tuple[Keys, int]]]:

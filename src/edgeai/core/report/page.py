@@ -85,7 +85,13 @@ def _table(block: Table) -> dict[str, object]:
         cells.append(
             [{"text": _text(cell, decimals), "is_best": best is not None and _value(cell) == best} for cell in column]
         )
-    return {"caption": block.caption, "columns": columns, "rows": list(zip(*cells, strict=True))}
+    is_fields = not block.columns[0] and block.columns[1:2] == ("value",)
+    return {
+        "caption": block.caption,
+        "columns": columns,
+        "rows": list(zip(*cells, strict=True)),
+        "is_fields": is_fields,  # label, value and meaning are stacked on a phone
+    }
 
 
 def _decimals(values: Sequence[float]) -> int | None:
