@@ -9,7 +9,7 @@ from .tutorial_runner import ROOT, run_steps
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 MACHINE = re.compile(
-    r"^(machine|peak memory|time|training time|simulator|tokens/s|plain|speculative|draft(?= +[\d.]+ )|verify"
+    r"^(machine|peak memory|time|training time|simulator|tokens/s|plain|speculative|mean cycle|draft(?= +[\d.]+ )|verify"
     r"|accept and commit|outside of cycles|ratio|T\(n\))"
 )
 """Lines whose numbers are times, speeds or memory of the machine: their words are compared, not their numbers."""
