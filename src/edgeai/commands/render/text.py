@@ -22,13 +22,14 @@ def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
 def print_blocks(blocks: Iterable[Block]) -> None:
     """Prints headings, paragraphs and tables with blank lines between them; pictures are left out."""
     gap = ""
+    last: Block | None = None
     for block in blocks:
         if isinstance(block, Heading):
             print(f"{gap}{block.text}")
-            gap = ""
+            gap, last = "", block
             continue
         if isinstance(block, Paragraph):
-            print(f"{gap}{_wrapped(block.text)}")
+            print(f"{'' if isinstance(last, Paragraph) else gap}{_wrapped(block.text)}")
         elif isinstance(block, Table):
             print(gap, end="")
             print_table(block.columns, block.rows)
@@ -36,7 +37,7 @@ def print_blocks(blocks: Iterable[Block]) -> None:
                 print(_wrapped(block.caption))
         else:
             continue
-        gap = "\n"
+        gap, last = "\n", block
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

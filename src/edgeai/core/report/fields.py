@@ -154,7 +154,7 @@ def records_table(
     notes = [caption] if caption else []
     if explained:
         meanings = [f"{leaf.label}: {leaf.meaning}." for leaf in columns.values() if leaf.meaning]
-        notes += [text[:1].upper() + text[1:] if text[:2].islower() else text for text in meanings]
+        notes += [_sentence(text) for text in meanings]
     if len(documents) > max_rows:
         notes.append(f"{len(documents) - max_rows} more in report.json.")
     best = {leaf.label: leaf.best for leaf in columns.values() if leaf.best and explained}
@@ -253,6 +253,12 @@ def _spread_cell(value: Document, unit: str) -> Number:
     low, high = value.get("minimum", value.get("least")), value.get("maximum", value.get("largest"))
     text, least, largest = (_text(part, unit) for part in (centre, low, high))
     return Number(centre, text if least == largest else f"{text} ({least} to {largest})")
+
+
+def _sentence(text: str) -> str:
+    """Begins a word with a capital: "Uplink: ...", but "mIoU: ..." and "q: ..." stay."""
+    is_word = text[:2].isalpha() and text[:2].islower()
+    return text[0].upper() + text[1:] if is_word else text
 
 
 def _alone(cell: Cell) -> Cell:

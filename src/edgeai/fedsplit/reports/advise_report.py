@@ -37,7 +37,7 @@ class Choice:
     """Whether the server sees labels."""
     averages_clients: bool = field(metadata=about("one model"))
     """Whether client parts are averaged after the round; otherwise each client keeps its own."""
-    client_params_frac: float = field(metadata=about("client's share of parameters"))
+    client_params_frac: float = field(metadata=about("client share", meaning="of the parameters"))
     client_flops_frac: float = field(metadata=about("client's share of FLOPs"))
     """Share of the forward FLOPs before the cut. At 0, inputs can be read from the values sent."""
     cut_per_input: float = field(metadata=about("values sent per input value"))
