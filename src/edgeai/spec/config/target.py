@@ -7,6 +7,7 @@ from typing import Literal
 from edgeai.core.config import Config
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+Runtime = Literal["torch", "native"]
 
 
 class TargetConfig(Config):
@@ -16,3 +17,6 @@ class TargetConfig(Config):
     """Asset name, local folder, GGUF file or Hugging Face id of a Llama, Mistral, Qwen2 or Qwen3 causal LM."""
     dtype: DType = "auto"
     """Number format of the target; auto selects bfloat16 where this machine multiplies it faster than float32."""
+    runtime: Runtime = "torch"
+    """Code that computes the target: torch dequantizes the weights; native computes with those of a GGUF file as they
+    are, in `spec generate`, `spec bench` and the Python API."""

@@ -15,7 +15,7 @@ from edgeai.spec.decoding.generation import GenerateReport, TreeChoice
 from edgeai.spec.decoding.tree_tuning import WIDE, tune
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.drafter import Drafter
-from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.build import build_target
 from edgeai.spec.target.protocol import Target, Tokenizer
 
 OnText = Callable[[int, str], None]
@@ -36,7 +36,7 @@ def run_generate(
         EdgeAIError: The model or the head cannot be loaded.
         UsageError: A prompt does not fit the context; this is checked before anything is generated.
     """
-    target = load_target(cfg.target, device=run.device, metrics=run.metrics)
+    target = build_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter = build_drafter(cfg.draft, target)
     return answer_prompts(cfg, target, drafter, prompts, metrics=run.metrics, on_text=on_text)
 

@@ -64,6 +64,11 @@ def load_target(
     Raises:
         EdgeAIError: The model cannot be found or is not a supported causal LM.
     """
+    if config.runtime != "torch":
+        raise UsageError(
+            f"target.runtime={config.runtime} works in `spec generate` and `spec bench` only",
+            hint="use -s target.runtime=torch",
+        )
     folder = model_folder(config.model, metrics)
     dtype = choose_dtype(config.dtype, device)
     hf_model = _read_checkpoint(folder, dtype, config.model)
@@ -107,9 +112,7 @@ def model_folder(model: str, metrics: Metrics) -> str:
 
 def _convert_gguf(path: Path, metrics: Metrics) -> Path:
     """Dequantize a GGUF file to a bfloat16 safetensors folder in the cache, once."""
-    stat = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:12]
-    folder = assets.cache_dir() / "models" / f"{path.stem}-{key}"
+    folder = assets.cache_dir() / "models" / f"{path.stem}-{_file_key(path)}"
     if (folder / "config.json").is_file():
         return folder
     metrics.note(f"converting {path.name} to safetensors (once)")
@@ -129,6 +132,33 @@ def _convert_gguf(path: Path, metrics: Metrics) -> Path:
     tokenizer.save_pretrained(partial)
     partial.rename(folder)
     return folder
+
+
+def gguf_tokenizer(path: Path) -> ChatTokenizer:
+    """Read the tokenizer of a GGUF file, converted once into the cache.
+
+    Raises:
+        EdgeAIError: The file has no tokenizer that transformers can read.
+    """
+    from transformers import AutoTokenizer
+
+    folder = assets.cache_dir() / "tokenizers" / f"{path.stem}-{_file_key(path)}"
+    _quiet_transformers()
+    try:
+        if not folder.is_dir():
+            partial = folder.with_name(folder.name + ".partial")
+            AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(partial)
+            partial.rename(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise EdgeAIError(f"cannot load the tokenizer of '{path}': {_first_line(error)}") from error
+    return ChatTokenizer(tokenizer, frozenset(() if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)))
+
+
+def _file_key(path: Path) -> str:
+    """Return a short hash that changes when the file does."""
+    stat = path.stat()
+    return hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:12]
 
 
 def model_config(model: str, metrics: Metrics) -> dict[str, Any]:

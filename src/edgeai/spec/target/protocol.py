@@ -1,4 +1,4 @@
-"""The frozen target model as seen by drafting, verification and training; `torch_runtime.py` implements it.
+"""The frozen target as seen by drafting, verification and training; implemented by `torch_runtime.py` and `native/`.
 
 Shapes: N new tokens of one sequence, B sequences, T tokens, V vocabulary, H hidden, F = 3 H features.
 """
@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor
 
 from edgeai.spec.draft.tree import DraftTree
-from edgeai.spec.target.kv_cache import KVCache
 
 Message = Mapping[str, str]
+Cache: TypeAlias = Any
+"""Keys and values of several sequences, as a runtime keeps them.
+
+`lengths` tokens of each are committed, `capacity` fit, and `shrink(rows)` drops the other sequences.
+"""
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,15 @@ class Target(Protocol):
     tokenizer: Tokenizer
     dtype: torch.dtype
     device: torch.device
-    embedding: Tensor  # [V, H]
-    lm_head: Tensor  # [V, H]
     rotary: tuple[Tensor, Tensor]  # cosine and sine tables of `attention.rotary_table`, for the draft head
+
+    @property
+    def embedding(self) -> Tensor:
+        """Embedding of every token [V, H]."""
+
+    @property
+    def lm_head(self) -> Tensor:
+        """Output matrix [V, H]."""
 
     @property
     def aux_layers(self) -> tuple[int, ...]:
@@ -84,13 +94,13 @@ class Target(Protocol):
     def with_aux_layers(self, aux_layers: tuple[int, ...]) -> Self:
         """Return the same model with other feature layers, sharing weights; this one keeps its own."""
 
-    def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
+    def new_cache(self, capacity: int, batch: int = 1) -> Cache:
         """Reserve memory for `batch` sequences of up to `capacity` tokens."""
 
-    def prefill(self, ids: Sequence[int], cache: KVCache, row: int = 0) -> Forward:
+    def prefill(self, ids: Sequence[int], cache: Cache, row: int = 0) -> Forward:
         """Append a prompt to a sequence and commit it. Returns logits of the last token [1, V] and features of all."""
 
-    def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: KVCache, row: int = 0) -> Forward:
+    def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: Cache, row: int = 0) -> Forward:
         """Compute logits and features of a tree after the committed prefix, without committing it.
 
         Args:
@@ -101,17 +111,17 @@ class Target(Protocol):
             row: Sequence in the cache.
         """
 
-    def commit(self, cache: KVCache, path: Tensor, row: int = 0) -> None:
+    def commit(self, cache: Cache, path: Tensor, row: int = 0) -> None:
         """Commit the accepted rows of the last verified tree (ascending, root first) and drop the rest."""
 
-    def decode(self, tokens: Tensor, cache: KVCache, active: Sequence[bool]) -> Tensor:
+    def decode(self, tokens: Tensor, cache: Cache, active: Sequence[bool]) -> Tensor:
         """Run one token per sequence of a batch [B] and commit the active ones. Returns logits [B, V]."""
 
     def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, T, F] and final hidden states [B, T, H] of right-padded sequences [B, T]."""
 
     def score_trees(
-        self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: KVCache, *, temperature: float = 1.0
+        self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: Cache, *, temperature: float = 1.0
     ) -> list[TreeScores]:
         """Score many trees of one committed text, each like `verify` after the first `prefixes[i]` tokens.
 

@@ -25,7 +25,7 @@ from edgeai.spec.evaluation.bench.report import (
     Cost,
 )
 from edgeai.spec.evaluation.bench.summary import acceptance_by_depth, coverage_frac, cycle_times, peer_result
-from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.build import build_target
 
 
 def plan_bench(cfg: BenchConfig) -> BenchPlan:
@@ -53,7 +53,7 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         EdgeAIError: Every answer ended with its first token, so there is no speed to measure.
     """
     prompts = _prompts(cfg)
-    target = load_target(cfg.target, device=run.device, metrics=run.metrics)
+    target = build_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter = build_drafter(cfg.draft, target)
     dialogues = Dialogues(cfg, target, prompts)
     drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, run.metrics)

@@ -34,7 +34,7 @@ def bench(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, target: DecoderTarget)
     path.write_text(PROMPTS)
 
     def run(target: DecoderTarget = target, **options: Any) -> BenchReport:
-        monkeypatch.setattr(bench_module, "load_target", lambda *_, **__: target)
+        monkeypatch.setattr(bench_module, "build_target", lambda *_, **__: target)
         monkeypatch.setattr(bench_module, "measure_verify", lambda *_, **__: {1: 1e-3, 2: 2e-3})
         defaults = {
             "draft": NgramDraft(),

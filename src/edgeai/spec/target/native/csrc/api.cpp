@@ -1,0 +1,122 @@
+// The C interface: choosing a variant, the threads of a pass, and the cache's commit.
+#include <condition_variable>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <vector>
+#include "workspace.h"
+
+using namespace edgeai;
+
+namespace {
+
+class Pool {  // threads of one engine; they sleep between passes after a short spin
+public:
+    explicit Pool(int threads) : barrier(threads), threads_(threads) {
+        for (int t = 1; t < threads; t++) workers_.emplace_back([this, t] { serve(t); });
+    }
+    ~Pool() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stop_ = true;
+            round_.fetch_add(1, std::memory_order_release);
+        }
+        wake_.notify_all();
+        for (std::thread& worker : workers_) worker.join();
+    }
+    void run(const Variant& variant, const Pass& pass, Workspace& workspace) {
+        variant_ = &variant, pass_ = &pass, workspace_ = &workspace;
+        if (threads_ > 1) {
+            std::lock_guard<std::mutex> lock(mutex_);
+            round_.fetch_add(1, std::memory_order_release);
+        }
+        wake_.notify_all();
+        variant.run(pass, workspace, 0, barrier);
+        barrier.wait();
+    }
+    Barrier barrier;
+
+private:
+    void serve(int thread) {
+        for (int seen = 0;;) {
+            for (int spins = 0; spins < 20000 && round_.load(std::memory_order_acquire) == seen; spins++) relax();
+            if (round_.load(std::memory_order_acquire) == seen) {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != seen; });
+            }
+            seen = round_.load(std::memory_order_acquire);
+            if (stop_) return;
+            variant_->run(*pass_, *workspace_, thread, barrier);
+            barrier.wait();
+        }
+    }
+    const int threads_;
+    std::vector<std::thread> workers_;
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::atomic<int> round_{0};
+    std::atomic<bool> stop_{false};
+    const Variant* variant_ = nullptr;
+    const Pass* pass_ = nullptr;
+    Workspace* workspace_ = nullptr;
+};
+
+struct Engine {
+    Engine(const Variant* chosen, int threads) : variant(chosen), pool(threads), num_threads(threads) {}
+    const Variant* variant;
+    Pool pool;
+    Workspace workspace;
+    const int num_threads;
+};
+
+std::vector<const Variant*> usable() {  // the fastest last
+    std::vector<const Variant*> found{variant_portable()};
+#if defined(EDGEAI_HAS_AVX2)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) found.push_back(variant_avx2());
+#if defined(EDGEAI_HAS_AVX512VNNI)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
+        found.push_back(variant_avx512vnni());
+#endif
+#endif
+#if defined(EDGEAI_HAS_NEON)
+    found.push_back(variant_neon());
+#endif
+    return found;
+}
+
+}  // namespace
+
+extern "C" {
+
+int edgeai_num_variants() { return static_cast<int>(usable().size()); }
+const char* edgeai_variant(int index) { return usable()[index]->name; }
+void edgeai_multiply(int variant, const Matrix* matrix, const float* x, int rows, float* y) { usable()[variant]->multiply(*matrix, x, rows, y); }
+
+Engine* edgeai_engine(int variant, int threads) { return new Engine(usable()[variant], threads); }
+void edgeai_free(Engine* engine) { delete engine; }
+
+void edgeai_run(Engine* engine, Pass* pass) {
+    pass->threads = engine->num_threads;
+    engine->variant->reserve(*pass, engine->workspace);
+    engine->pool.run(*engine->variant, *pass, engine->workspace);
+}
+
+// Keeps the new tokens at `path` (ascending offsets from the committed end) and closes the gaps between them.
+void edgeai_keep(const Model* model, const Cache* cache, int row, int committed, const int32_t* path, int count) {
+    const int hd = model->head_dim;
+    for (int layer = 0; layer < model->num_layers; layer++)
+        for (int kv = 0; kv < model->num_kv_heads; kv++) {
+            const size_t head = static_cast<size_t>(kv) * cache->capacity * hd;
+            float *keys = cache_keys(*model, *cache, row, layer) + head, *values = cache_values(*model, *cache, row, layer) + head;
+            for (int i = 0; i < count; i++) {
+                const size_t from = committed + path[i], to = committed + i;
+                if (from == to) continue;
+                for (int d = 0; d < hd; d++) keys[to / 16 * hd * 16 + d * 16 + to % 16] = keys[from / 16 * hd * 16 + d * 16 + from % 16];
+                memmove(values + to * hd, values + from * hd, sizeof(float) * hd);
+            }
+        }
+}
+
+}

@@ -1,0 +1,137 @@
+// Plain structures that Python fills by ctypes and every variant of the forward pass reads.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <thread>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace edgeai {
+
+// Packed formats. Sixteen outputs form a block; within it, the data of one group (32 weights) or super-block (256) are
+// contiguous. All but the float formats hold bytes as [8 quarters of 4 inputs][16 outputs][4 inputs].
+enum Kind : int32_t {
+    Q4 = 0,    // nibbles, scale and minimum in half precision per group
+    Q8 = 1,    // bytes, scale per group
+    Q8M = 2,   // bytes, scale and minimum per group
+    Q4K = 3,   // nibbles, 8-bit scale and minimum per group, both in half precision per super-block
+    Q8K = 4,   // bytes, the same
+    Q6K = 5,   // bytes, signed 8-bit scale per 16 weights, scale in half precision per super-block
+    F16 = 6,
+    BF16 = 7,
+    F32 = 8,
+    NUM_KINDS = 9
+};
+
+struct Matrix {  // [n, k], row-major in the model's terms: y = W x + bias
+    int32_t kind, n, k;
+    const uint8_t* data;
+    const float* bias;  // [n] or null
+};
+
+struct Layer {
+    const float* attention_norm;  // [hidden]
+    const float* q_norm;          // [head_dim] or null
+    const float* k_norm;
+    const float* mlp_norm;  // [hidden]
+    Matrix q, k, v, out, gate, up, down;
+};
+
+struct Model {
+    int32_t hidden, intermediate, vocab, num_layers, num_heads, num_kv_heads, head_dim;
+    int32_t interleaved;  // rotary pairs are (2 i, 2 i + 1) instead of (i, i + head_dim / 2)
+    float eps;
+    const float* cos;  // [positions, head_dim / 2]
+    const float* sin;
+    const float* final_norm;
+    Matrix lm_head;
+    const Layer* layers;
+};
+
+// Keys lie as [kv head][capacity / 16][head_dim][16], values as [kv head][capacity][head_dim], per layer and sequence.
+struct Cache {
+    float* base;
+    int32_t capacity;  // multiple of 16
+    int32_t batch;
+};
+
+// New tokens that see the first `visible` tokens of a sequence and their own ancestors. Their keys and values are written
+// to the slots from `start`; `first` is the first of them among all tokens of the pass.
+struct Segment {
+    int32_t row, visible, start, first, size;
+    const uint8_t* ancestors;  // [size, size], 1 = token i sees token j; parents before children
+};
+
+struct Pass {
+    const Model* model;
+    const Cache* cache;
+    const Segment* segments;
+    int32_t num_segments, num_tokens, num_logits, num_features, threads;
+    const int32_t* positions;    // [num_tokens]
+    const int32_t* logit_rows;   // [num_logits]
+    const int32_t* aux_layers;   // [num_features], ascending
+    float* x;                    // [num_tokens, hidden], embeddings on entry, used as scratch
+    float* logits;               // [num_logits, vocab]
+    float* hidden;               // [num_tokens, hidden], after the final norm
+    float* features;             // [num_tokens, num_features * hidden]
+};
+
+static inline size_t cache_layer_floats(const Model& m, const Cache& c) {
+    return 2 * static_cast<size_t>(m.num_kv_heads) * c.capacity * m.head_dim;
+}
+static inline float* cache_keys(const Model& m, const Cache& c, int row, int layer) {
+    return c.base + (static_cast<size_t>(row) * m.num_layers + layer) * cache_layer_floats(m, c);
+}
+static inline float* cache_values(const Model& m, const Cache& c, int row, int layer) {
+    return cache_keys(m, c, row, layer) + cache_layer_floats(m, c) / 2;
+}
+
+static inline void relax() {
+#if defined(__x86_64__)
+    _mm_pause();
+#else
+    std::this_thread::yield();
+#endif
+}
+
+class Barrier {  // spins first: two threads meet some 200 times a pass, a few microseconds apart
+public:
+    explicit Barrier(int count) : count_(count) {}
+    void wait() {
+        const int round = round_.load(std::memory_order_acquire);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
+            arrived_.store(0, std::memory_order_relaxed);
+            round_.store(round + 1, std::memory_order_release);
+            return;
+        }
+        for (int spins = 0; round_.load(std::memory_order_acquire) == round; spins++)
+            if (spins < 4000) relax(); else std::this_thread::yield();  // the other thread may not be running
+    }
+
+private:
+    const int count_;
+    std::atomic<int> arrived_{0}, round_{0};
+};
+
+struct Workspace;
+Workspace* new_workspace();
+void free_workspace(Workspace*);
+
+struct Variant {
+    const char* name;
+    void (*run)(const Pass&, Workspace&, int thread, Barrier&);
+    void (*reserve)(const Pass&, Workspace&);
+    // y [rows, n] = W x, for tests and the start-up check
+    void (*multiply)(const Matrix&, const float* x, int rows, float* y);
+};
+const Variant* variant_portable();
+const Variant* variant_avx2();
+const Variant* variant_avx512vnni();
+const Variant* variant_neon();
+
+size_t packed_bytes(int kind, int n, int k);
+
+}  // namespace edgeai

@@ -1,0 +1,149 @@
+"""Packed weights and forward passes of the native runtime, without torch.
+
+Shapes: N new tokens, V vocabulary, H hidden, A feature layers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeai.spec.target.native import structures
+from edgeai.spec.target.native.library import Library
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class NewTokens:
+    """New tokens of one sequence."""
+
+    row: int
+    """Sequence in the cache."""
+    visible: int
+    """Tokens of the sequence that all of them see."""
+    start: int
+    """Slot in the cache of the first one."""
+    tokens: Array  # [n] int64
+    depths: Array  # [n] positions counted from `visible`
+    ancestors: Array  # [n, n] uint8, 1 = token i sees token j; parents before children
+    logits: Sequence[int]
+    """Tokens after which the next one is wanted."""
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """Results of one pass over N tokens, in the order of the segments."""
+
+    logits: Array  # [tokens asked for, V] float32
+    hidden: Array  # [N, H] float32, after the final norm
+    features: Array  # [N, A * H] float32
+
+
+class PackedCache:
+    """Keys and values of `batch` sequences of up to `capacity` tokens; `lengths` of each are committed."""
+
+    def __init__(self, model: structures.Model, handle: ctypes.CDLL, capacity: int, batch: int) -> None:
+        self.capacity = -(-capacity // 16) * 16
+        self.lengths = [0] * batch
+        floats = batch * model.num_layers * 2 * model.num_kv_heads * self.capacity * model.head_dim
+        self._data = np.zeros(floats, dtype=np.float32)
+        self._model, self._handle = model, handle
+        self.structure = structures.Cache(self._data.ctypes.data, self.capacity, batch)
+
+    def keep(self, row: int, path: Sequence[int]) -> None:
+        """Commit a path of the tokens written last.
+
+        Args:
+            row: Sequence in the batch.
+            path: Ascending offsets from the committed end. [A]
+        """
+        offsets = np.asarray(path, dtype=np.int32)
+        self._handle.edgeai_keep(
+            ctypes.byref(self._model),
+            ctypes.byref(self.structure),
+            row,
+            self.lengths[row],
+            ctypes.c_void_p(offsets.ctypes.data),
+            len(offsets),
+        )
+        self.lengths[row] += len(offsets)
+
+    def shrink(self, rows: list[int]) -> None:
+        """Keep only these sequences of the batch."""
+        parts = self._data.reshape(len(self.lengths), -1)[rows]
+        self._data = np.ascontiguousarray(parts).reshape(-1)
+        self.lengths = [self.lengths[row] for row in rows]
+        self.structure = structures.Cache(self._data.ctypes.data, self.capacity, len(rows))
+
+
+class Engine:
+    """Threads and buffers that run passes of one model.
+
+    Args:
+        library: The compiled library.
+        threads: Number of threads.
+    """
+
+    def __init__(self, library: Library, threads: int) -> None:
+        self._handle = library.handle
+        self._engine = ctypes.c_void_p(self._handle.edgeai_engine(library.variant, threads))
+
+    def __del__(self) -> None:
+        if hasattr(self, "_engine"):
+            self._handle.edgeai_free(self._engine)
+
+    def run(
+        self,
+        model: structures.Model,
+        embedded: Array,
+        segments: Sequence[NewTokens],
+        cache: PackedCache,
+        aux_layers: Sequence[int],
+    ) -> PassResult:
+        """Run new tokens and write their keys and values without committing them.
+
+        Args:
+            model: Packed weights.
+            embedded: Embeddings of all new tokens, overwritten. [N, H] float32
+            segments: New tokens by sequence.
+            cache: Keys and values.
+            aux_layers: Ascending layers whose input states are the features.
+        """
+        num_tokens = len(embedded)
+        firsts = np.concatenate([[0], np.cumsum([len(part.tokens) for part in segments])])
+        positions = np.concatenate([part.visible + part.depths for part in segments]).astype(np.int32)
+        wanted = [first + np.asarray(part.logits, np.int32) for first, part in zip(firsts, segments, strict=False)]
+        rows = np.concatenate(wanted).astype(np.int32)
+        layers = np.asarray(aux_layers, dtype=np.int32)
+        ancestors = [np.ascontiguousarray(part.ancestors, dtype=np.uint8) for part in segments]
+        described = (structures.Segment * len(segments))(
+            *(
+                structures.Segment(part.row, part.visible, part.start, int(first), len(part.tokens), seen.ctypes.data)
+                for part, first, seen in zip(segments, firsts, ancestors, strict=False)
+            )
+        )
+        result = PassResult(
+            np.empty((len(rows), model.vocab), np.float32),
+            np.empty((num_tokens, model.hidden), np.float32),
+            np.empty((num_tokens, len(layers) * model.hidden), np.float32),
+        )
+        call = structures.Pass(
+            ctypes.pointer(model),
+            ctypes.pointer(cache.structure),
+            described,
+            len(segments),
+            num_tokens,
+            len(rows),
+            len(layers),
+            0,
+            *(
+                array.ctypes.data
+                for array in (positions, rows, layers, embedded, result.logits, result.hidden, result.features)
+            ),
+        )
+        self._handle.edgeai_run(self._engine, ctypes.byref(call))
+        return result

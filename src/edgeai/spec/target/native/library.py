@@ -1,0 +1,151 @@
+"""The compiled library: built once for this machine from csrc/ with the system's C++ compiler, and loaded by ctypes.
+
+Every instruction set is compiled from the same source with its own flags; which one runs is chosen when it is loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from edgeai.core import assets
+from edgeai.spec.target.native import structures
+
+SOURCE = Path(__file__).parent / "csrc"
+COMPILERS = ("c++", "g++", "clang++")
+# -ffp-contract=off: only written fused multiply-adds, so that every variant rounds alike
+FLAGS = ("-O3", "-std=c++17", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-math-errno")
+X86_VARIANTS = {
+    "portable": (),
+    "avx2": ("-DEDGEAI_AVX2", "-mavx2", "-mfma", "-mf16c"),
+    "avx512vnni": (
+        "-DEDGEAI_AVX512VNNI",
+        *(f"-mavx512{part}" for part in ("f", "vl", "bw", "dq", "vnni")),
+        "-mavx2",
+        "-mfma",
+        "-mf16c",
+    ),
+}
+ARM_VARIANTS = {"portable": (), "neon": ("-DEDGEAI_NEON", "-march=armv8.2-a+dotprod+fp16")}
+
+
+class Unavailable(Exception):
+    """The native runtime cannot run here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """The loaded library and the instruction set it runs on."""
+
+    handle: ctypes.CDLL
+    variant: int
+    """Index of the variant among the usable ones."""
+    name: str
+    """Instruction set, such as "avx2"."""
+
+
+@lru_cache(maxsize=1)
+def load_library() -> Library:
+    """Return the library, compiled if this machine has not done so yet.
+
+    Raises:
+        Unavailable: There is no compiler, or the compiler fails.
+    """
+    handle = ctypes.CDLL(str(_build()))
+    handle.edgeai_packed_bytes.restype = ctypes.c_size_t
+    handle.edgeai_variant.restype = ctypes.c_char_p
+    handle.edgeai_engine.restype = ctypes.c_void_p
+    for name in ("edgeai_run", "edgeai_free"):
+        getattr(handle, name).argtypes = (ctypes.c_void_p,) * (2 if name == "edgeai_run" else 1)
+        getattr(handle, name).restype = None
+    for variant in reversed(range(handle.edgeai_num_variants())):
+        if variant == 0 or _agrees(handle, variant):
+            return Library(handle, variant, handle.edgeai_variant(variant).decode())
+    raise AssertionError("the portable variant is always there")
+
+
+def variants_of(machine: str) -> dict[str, tuple[str, ...]]:
+    """Return the compiler flags of every variant for a processor family as `platform.machine` names it."""
+    if machine in ("x86_64", "AMD64"):
+        return X86_VARIANTS
+    return ARM_VARIANTS if machine in ("aarch64", "arm64") else {"portable": ()}
+
+
+def _build() -> Path:
+    variants = variants_of(platform.machine())
+    key = hashlib.sha256(repr((FLAGS, variants)).encode())
+    for path in sorted(SOURCE.iterdir()):
+        key.update(path.read_bytes())
+    target = assets.cache_dir() / "native" / f"edgeai-{key.hexdigest()[:16]}.so"
+    if target.is_file():
+        return target
+    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
+    if compiler is None:
+        raise Unavailable("there is no C++ compiler (looked for c++, g++ and clang++)")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        compile_library(compiler, variants, Path(scratch), Path(scratch) / target.name)
+        (Path(scratch) / target.name).replace(target)
+    return target
+
+
+def compile_library(
+    compiler: str, variants: dict[str, tuple[str, ...]], scratch: Path, out: Path, extra: tuple[str, ...] = ()
+) -> None:
+    """Compile and link the library.
+
+    Args:
+        compiler: Path of the C++ compiler.
+        variants: Flags by instruction set.
+        scratch: Folder of the object files.
+        out: The shared library to write.
+        extra: More flags, such as those of a sanitizer.
+
+    Raises:
+        Unavailable: The compiler fails.
+    """
+    has = tuple(f"-DEDGEAI_HAS_{name.upper()}" for name in variants)
+    jobs = [(scratch / f"{name}.o", "variant.cpp", flags) for name, flags in variants.items()]
+    jobs += [(scratch / "pack.o", "pack.cpp", ()), (scratch / "api.o", "api.cpp", has)]
+    commands = [
+        [compiler, *FLAGS, *extra, *flags, "-c", str(SOURCE / source), "-o", str(to)] for to, source, flags in jobs
+    ]
+    commands.append([compiler, "-shared", "-pthread", *extra, *(str(to) for to, *_ in jobs), "-o", str(out)])
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
+            raise Unavailable(f"{command[0]} cannot compile the native runtime: {lines[0]}")
+
+
+def _agrees(handle: ctypes.CDLL, variant: int) -> bool:
+    """Whether a variant gives the bits of the portable one: a wrong kernel must never be chosen silently."""
+    rng = np.random.default_rng(0)
+    n, k, rows = 16, 256, 9
+    x = rng.standard_normal((rows, k), dtype=np.float32)
+    for kind in range(9):
+        data = rng.integers(0, 60, handle.edgeai_packed_bytes(kind, n, k) + 64, dtype=np.uint8)  # halves stay finite
+        matrix = structures.Matrix(kind, n, k, data.ctypes.data, None)
+        found = []
+        for index in (0, variant):
+            y = np.empty((rows, n), dtype=np.float32)
+            handle.edgeai_multiply(
+                index,
+                ctypes.byref(matrix),
+                ctypes.c_void_p(x.ctypes.data),
+                rows,
+                ctypes.c_void_p(y.ctypes.data),
+            )
+            found.append(y)
+        if not np.array_equal(found[0], found[1]):
+            return False
+    return True

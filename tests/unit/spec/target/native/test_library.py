@@ -1,0 +1,98 @@
+"""Products of packed matrices: every format against gguf's own dequantization, every variant to the bit."""
+
+import ctypes
+
+import gguf
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, quants
+
+from edgeai.spec.target.native import library as module
+from edgeai.spec.target.native.library import Unavailable, variants_of
+from edgeai.spec.target.native.structures import Matrix
+
+N, K, ROWS = 40, 512, 13
+FLOATS = ("F32", "F16", "BF16")
+QUANTIZED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
+
+
+def weights(name):
+    """A matrix in a file's type, as the file holds it and dequantized."""
+    rng = np.random.default_rng(0)
+    kind = GGMLQuantizationType[name]
+    exact = rng.normal(size=(N, K)).astype(np.float32)
+    if name == "F32":
+        return kind, exact, exact
+    if name == "F16":
+        return kind, exact.astype(np.float16), exact.astype(np.float16).astype(np.float32)
+    if not name.endswith("_K"):
+        raw = quants.quantize(exact, kind)
+        return kind, raw, quants.dequantize(raw, kind)
+    block, size = gguf.GGML_QUANT_SIZES[kind]  # gguf cannot quantize these: random bytes with sane scales
+    raw = rng.integers(0, 256, (N, K // block, size), dtype=np.uint8)
+    scales = rng.uniform(0.001, 0.01, (N, K // block, 2)).astype(np.float16).view(np.uint8)
+    if name == "Q6_K":
+        raw[..., 208:] = scales[..., :2]
+    else:
+        raw[..., :4] = scales
+    raw = raw.reshape(N, -1)
+    return kind, raw, quants.dequantize(raw, kind)
+
+
+def packed(library, kind, raw):
+    raw = np.ascontiguousarray(raw)
+    packed_kind = library.handle.edgeai_kind(int(kind))
+    data = np.zeros(library.handle.edgeai_packed_bytes(packed_kind, N, K), np.uint8)
+    pointers = (ctypes.c_void_p(raw.ctypes.data), N, K, ctypes.c_void_p(data.ctypes.data))
+    library.handle.edgeai_pack(int(kind), *pointers)
+    return Matrix(packed_kind, N, K, data.ctypes.data, None), data
+
+
+def multiply(library, variant, matrix, x):
+    x, y = np.ascontiguousarray(x), np.empty((len(x), N), np.float32)
+    library.handle.edgeai_multiply(
+        variant, ctypes.byref(matrix), ctypes.c_void_p(x.ctypes.data), len(x), ctypes.c_void_p(y.ctypes.data)
+    )
+    return y
+
+
+@pytest.mark.parametrize("name", FLOATS + QUANTIZED)
+def test_products_of_every_type(library, name):
+    """int8 activations in groups of 32 are off by at most 1/254 of the largest of their group."""
+    kind, raw, dequantized = weights(name)
+    matrix, _data = packed(library, kind, raw)
+    x = np.random.default_rng(1).normal(size=(ROWS, K)).astype(np.float32)
+    y = multiply(library, library.variant, matrix, x)
+    exact = x.astype(np.float64) @ dequantized.T.astype(np.float64)
+    if name in FLOATS:
+        bound = 1e-5 * np.abs(x) @ np.abs(dequantized.T)
+    else:
+        steps = np.abs(x).reshape(ROWS, -1, 32).max(2).repeat(32, 1) / 254
+        bound = 1.001 * steps @ np.abs(dequantized.T) + 1e-5
+    assert (np.abs(y - exact) <= bound).all()
+
+
+@pytest.mark.parametrize("name", FLOATS + QUANTIZED)
+def test_variants_agree_and_rows_are_independent_to_the_bit(library, name):
+    kind, raw, _ = weights(name)
+    matrix, _data = packed(library, kind, raw)
+    x = np.random.default_rng(2).normal(size=(ROWS, K)).astype(np.float32)
+    portable = multiply(library, 0, matrix, x)
+    for variant in range(library.handle.edgeai_num_variants()):
+        together = multiply(library, variant, matrix, x)
+        assert np.array_equal(together, portable)
+        for size in (1, 2, 3, 5, 8, 12):
+            assert np.array_equal(multiply(library, variant, matrix, x[:size]), portable[:size])
+
+
+def test_without_a_compiler_the_reason_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEAI_CACHE", str(tmp_path))
+    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    with pytest.raises(Unavailable, match="there is no C\\+\\+ compiler"):
+        module._build()
+
+
+def test_every_processor_has_a_portable_variant():
+    assert all("portable" in variants_of(machine) for machine in ("x86_64", "aarch64", "riscv64"))
+    assert "avx512vnni" in variants_of("x86_64")
+    assert "neon" in variants_of("arm64")

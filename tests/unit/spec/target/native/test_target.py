@@ -1,0 +1,211 @@
+"""The native target: equal to torch within float32, and equal to itself to the bit however it is asked."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.metrics import Metrics
+from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.target import TargetConfig
+from edgeai.spec.decoding.decode import generate_ids
+from edgeai.spec.draft.ngram import Ngram
+from edgeai.spec.draft.tree import build_tree
+from edgeai.spec.target import build
+from edgeai.spec.target.build import build_target
+from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.native import library as library_module
+from edgeai.spec.target.native.library import Library
+from edgeai.spec.target.native.target import NativeTarget
+
+KINDS = ("F32", "Q4_0", "Q4_1", "Q8_0")
+
+
+@pytest.fixture(scope="module")
+def torch_target(tiny_folder):
+    return load_target(TargetConfig(model=str(tiny_folder), dtype="float32"), device="cpu", metrics=Metrics(None))
+
+
+@pytest.fixture
+def native(library, write_gguf, torch_target, monkeypatch):
+    """native(kind, threads=1, variant=None): the tiny model on the native runtime, with torch's tokenizer."""
+    files = {}
+
+    def load(kind, threads=1, variant=None, arch="llama"):
+        path = files.setdefault((kind, arch), write_gguf(kind, arch))
+        found = library if variant is None else Library(library.handle, variant, "test")
+        monkeypatch.setattr(build, "load_library", lambda: found)
+        monkeypatch.setattr(build, "gguf_tokenizer", lambda _: torch_target.tokenizer)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        config = TargetConfig(model=str(path), dtype="float32", runtime="native")
+        target = build_target(config, device="cpu", metrics=Metrics(None))
+        assert isinstance(target, NativeTarget)
+        return target
+
+    return load
+
+
+def random_tree(rng, size):
+    parents = [-1, *(int(rng.integers(0, node)) for node in range(1, size))]
+    return build_tree(rng.integers(0, 256, size).tolist(), parents, [0.0] * size)
+
+
+def answer(target, drafter, *, temperature=0.0, seed=0):
+    prompt = target.tokenizer.encode("abcabcabcabc")
+    found = generate_ids(
+        target,
+        drafter,
+        prompt,
+        tree=TreeConfig(nodes=6, depth=4, top_k=2),
+        sampling=SamplingConfig(temperature=temperature, seed=seed),
+        max_tokens=48,
+        context=128,
+    )
+    return found.ids
+
+
+def test_float32_weights_give_what_torch_gives(native, torch_target):
+    """The same sums in another order: float32 rounding of 8 layers of width 64 stays far below 1e-3."""
+    ours, ids = native("F32"), list(range(40, 90))
+    assert ours.fingerprint == torch_target.fingerprint
+    assert replace(ours.shape, rms_norm_eps=1e-5) == torch_target.shape  # the file holds it in float32
+    a, b = (target.prefill(ids, target.new_cache(64)) for target in (ours, torch_target))
+    torch.testing.assert_close(a.logits, b.logits, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(a.features, b.features, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(ours.embedding, torch_target.embedding)
+    torch.testing.assert_close(ours.lm_head, torch_target.lm_head)
+    features, hidden = ours.features(torch.tensor([ids, ids[::-1]]))
+    theirs, their_hidden = torch_target.features(torch.tensor([ids, ids[::-1]]))
+    torch.testing.assert_close(features, theirs, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(hidden, their_hidden, atol=1e-3, rtol=1e-3)
+
+
+def test_trees_are_scored_as_torch_scores_them(native, torch_target):
+    rng, ids = np.random.default_rng(0), list(range(40, 90))
+    trees, prefixes = [random_tree(rng, 6), random_tree(rng, 9)], [20, 33]
+    found = []
+    for target in (native("F32"), torch_target):
+        cache = target.new_cache(160)
+        target.prefill(ids, cache)
+        found.append(target.score_trees(trees, prefixes, cache, temperature=0.7))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours.log_probs, theirs.log_probs, atol=1e-3, rtol=1e-3)
+        assert torch.equal(ours.best, theirs.best)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_node_of_a_tree_is_what_it_is_alone_to_the_bit(native, kind):
+    rng, ids = np.random.default_rng(1), list(range(50, 73))
+    target = native(kind)
+    for size in (1, 2, 5, 9, 17):
+        tree = random_tree(rng, size)
+        cache = target.new_cache(96)
+        target.prefill(ids, cache)
+        together = target.verify(tree.tokens, tree.depths, tree.ancestors, cache)
+        node = int(rng.integers(0, size))
+        path = [at for at in range(size) if tree.ancestors[node, at]]
+        alone = target.new_cache(96)
+        target.prefill(ids, alone)
+        for at in path:
+            one = torch.tensor([0])
+            step = target.verify(tree.tokens[at : at + 1], one, torch.ones(1, 1, dtype=torch.bool), alone)
+            target.commit(alone, one)
+        assert torch.equal(step.logits[0], together.logits[node])
+        assert torch.equal(step.features[0], together.features[node])
+        target.commit(cache, torch.tensor(path))  # and after the path is committed, the caches go on alike
+        after = [
+            target.verify(tree.tokens[:1], torch.tensor([0]), torch.ones(1, 1, dtype=torch.bool), c)
+            for c in (cache, alone)
+        ]
+        assert torch.equal(after[0].logits, after[1].logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_variants_and_chunks_change_no_bit(native, library, kind, monkeypatch):
+    ids, rng = list(range(30, 110)), np.random.default_rng(2)
+    tree = random_tree(rng, 11)
+
+    def outcome(target, chunk=64):
+        monkeypatch.setattr("edgeai.spec.target.native.target.PROMPT_CHUNK", chunk)
+        cache = target.new_cache(128)
+        prompt = target.prefill(ids, cache)
+        found = target.verify(tree.tokens, tree.depths, tree.ancestors, cache)
+        return torch.cat([prompt.logits.flatten(), prompt.features.flatten(), found.logits.flatten()])
+
+    first = outcome(native(kind))
+    for chunk in (1, 7, 33):
+        assert torch.equal(outcome(native(kind), chunk), first)
+    for threads in (2, 3):
+        assert torch.equal(outcome(native(kind, threads)), first)
+    for variant in range(library.handle.edgeai_num_variants()):
+        assert torch.equal(outcome(native(kind, 2, variant)), first)
+
+
+def test_a_batch_decodes_as_each_sequence_alone(native):
+    target, texts = native("Q4_1", 2), [list(range(40, 47)), list(range(60, 85))]
+    batch = target.new_cache(64, 2)
+    for row, ids in enumerate(texts):
+        target.prefill(ids, batch, row)
+    together = [target.decode(torch.tensor([5, 9]), batch, [True, True]) for _ in range(3)]
+    for row, (ids, token) in enumerate(zip(texts, (5, 9), strict=True)):
+        alone = target.new_cache(64)
+        target.prefill(ids, alone)
+        for step in together:
+            assert torch.equal(target.decode(torch.tensor([token]), alone, [True])[0], step[row])
+    batch.shrink([1])
+    assert batch.lengths == [28]
+    assert torch.equal(
+        target.decode(torch.tensor([9]), batch, [True])[0], target.decode(torch.tensor([9]), alone, [True])[0]
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_speculation_writes_the_same_tokens(native, temperature):
+    for seed in range(3):
+        plain = answer(native("Q4_1"), None, temperature=temperature, seed=seed)
+        drafted = answer(native("Q4_1", 2), Ngram(max_ngram=3, min_ngram=1), temperature=temperature, seed=seed)
+        assert drafted == plain
+        assert len(plain) > 5
+
+
+def test_the_other_rotary_layout(native, torch_target):
+    """qwen2 files keep the pairs (i, i + hd / 2) that torch has."""
+    ids = list(range(40, 60))
+    a, b = (target.prefill(ids, target.new_cache(32)) for target in (native("F32", arch="qwen2"), torch_target))
+    torch.testing.assert_close(a.logits, b.logits, atol=1e-3, rtol=1e-3)
+
+
+def test_files_that_cannot_be_run_are_refused_with_the_reason(write_gguf, library, tmp_path):
+    def refused(path, error=UsageError):
+        with pytest.raises(error) as caught:
+            build_target(TargetConfig(model=str(path), runtime="native"), device="cpu", metrics=Metrics(None))
+        return str(caught.value)
+
+    assert "is not one" in refused(tmp_path / "none.gguf")
+    assert "has the architecture 'gemma', not llama" in refused(write_gguf("F32", "gemma"))
+    assert "rotary scaling of the type 'yarn'" in refused(write_gguf("F32", rope__scaling__type="yarn"))
+    assert "has no tensor 'blk.3.ffn_up.weight'" in refused(
+        write_gguf("F32", drop=("blk.3.ffn_up.weight",)), EdgeAIError
+    )
+    whole = write_gguf("Q8_0").read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    assert "is not a readable GGUF file" in refused(tmp_path / "cut.gguf", EdgeAIError)
+
+
+def test_without_a_compiler_the_hint_names_torch(write_gguf, monkeypatch):
+    def unavailable():
+        raise library_module.Unavailable("there is no C++ compiler")
+
+    monkeypatch.setattr(build, "load_library", unavailable)
+    with pytest.raises(UsageError, match="there is no C\\+\\+ compiler") as caught:
+        build_target(TargetConfig(model=str(write_gguf("F32")), runtime="native"), device="cpu", metrics=Metrics(None))
+    assert caught.value.hint == "use -s target.runtime=torch"
+
+
+def test_verbs_that_do_not_run_it_say_so(tiny_folder):
+    config = TargetConfig(model=str(tiny_folder), runtime="native")
+    with pytest.raises(UsageError, match="works in `spec generate` and `spec bench` only"):
+        load_target(config, device="cpu", metrics=Metrics(None))
