@@ -39,21 +39,21 @@ def _min_burst_len(loss_frac: float) -> float:
 class LinkConfig(Config):
     """A network link between an edge or client and a cloud or server."""
 
-    up_bps: float = Field(8e6, gt=0, allow_inf_nan=False)
+    up_bps: float = Field(default=8e6, gt=0, allow_inf_nan=False)
     """Rate from edge to cloud, in bit/s."""
-    down_bps: float = Field(8e6, gt=0, allow_inf_nan=False)
+    down_bps: float = Field(default=8e6, gt=0, allow_inf_nan=False)
     """Rate from cloud to edge, in bit/s."""
-    delay_s: float = Field(0.02, ge=0, allow_inf_nan=False)
+    delay_s: float = Field(default=0.02, ge=0, allow_inf_nan=False)
     """Time from the last byte sent to its arrival, one way."""
-    jitter_s: float = Field(0.0, ge=0, allow_inf_nan=False)
+    jitter_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Standard deviation of a message's delay (normal, never below 0). Messages never overtake each other."""
-    loss_frac: float = Field(0.0, ge=0, le=0.9)
+    loss_frac: float = Field(default=0.0, ge=0, le=0.9)
     """Share of packets lost. A lost packet is sent again one round trip later and takes its time on the line again."""
-    burst_len: float = Field(3.0, ge=1)
+    burst_len: float = Field(default=3.0, ge=1)
     """Mean number of packets lost in a row (Gilbert-Elliott: all are lost in the bad state, none in the good one)."""
-    packet_bytes: int = Field(1400, ge=1)
+    packet_bytes: int = Field(default=1400, ge=1)
     """What one packet carries."""
-    burst_bytes: int = Field(0, ge=0)
+    burst_bytes: int = Field(default=0, ge=0)
     """Token bucket: this many bytes pass at once after a pause long enough to save them up."""
     outages: tuple[tuple[float, float], ...] = ()
     """Times (start, end) in seconds at which no byte leaves the sender; what is under way still arrives."""

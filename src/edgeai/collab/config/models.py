@@ -104,23 +104,23 @@ class SamMasksConfig(Config):
     prompts: Literal["grid", "guided", "both"] = "guided"
     """grid: a regular grid of points over the image; guided: one prompt for each uncertain region of the semantics
     (ours); both."""
-    points_per_side: int = Field(8, ge=1)
+    points_per_side: int = Field(default=8, ge=1)
     """Grid points in each direction; the original code uses 32."""
     guide: Literal["point", "box"] = "box"
     """Form of a guided prompt: a point inside its region, or the box around it."""
-    max_guided: int = Field(16, ge=1)
+    max_guided: int = Field(default=16, ge=1)
     """Maximum number of guided prompts per frame; the most uncertain regions come first."""
-    uncertain_below: float = Field(0.95, ge=0.0, le=1.0)
+    uncertain_below: float = Field(default=0.95, ge=0.0, le=1.0)
     """Mean class probability below which a region is prompted."""
-    min_region_px: int = Field(16, ge=1)
+    min_region_px: int = Field(default=16, ge=1)
     """Minimum area of a prompted region."""
-    points_per_batch: int = Field(64, ge=1)
+    points_per_batch: int = Field(default=64, ge=1)
     """Number of prompts decoded together; fewer need less memory."""
-    iou_min: float = Field(0.7, ge=0.0, le=1.0)
+    iou_min: float = Field(default=0.7, ge=0.0, le=1.0)
     """Minimum IoU that SAM predicts for a mask; its everything mode uses 0.88."""
-    stability_min: float = Field(0.8, ge=0.0, le=1.0)
+    stability_min: float = Field(default=0.8, ge=0.0, le=1.0)
     """Minimum IoU of a mask's binarizations at logits +1 and -1; the everything mode uses 0.95."""
-    nms_iou_max: float = Field(0.7, gt=0.0, le=1.0)
+    nms_iou_max: float = Field(default=0.7, gt=0.0, le=1.0)
     """Maximum IoU of two mask boxes; above it only the mask with the higher predicted IoU is kept."""
 
     @model_validator(mode="after")
@@ -150,9 +150,9 @@ class FusionConfig(Config):
 
     vote: Literal["logits", "majority"] = "logits"
     """Class of a mask: the class with the largest sum of logits, or the most frequent class."""
-    purity_min: float = Field(0.5, ge=0.0, le=1.0)
+    purity_min: float = Field(default=0.5, ge=0.0, le=1.0)
     """Minimum share of a mask's pixels that already have its class."""
-    iou_min: float = Field(0.7, ge=0.0, le=1.0)
+    iou_min: float = Field(default=0.7, ge=0.0, le=1.0)
     """Minimum predicted IoU of a painted mask."""
 
 

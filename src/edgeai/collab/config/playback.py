@@ -10,11 +10,11 @@ from edgeai.core.config import Config
 class EvaluateConfig(Config):
     """Deadline and time windows of the evaluation."""
 
-    deadline_s: float = Field(0.5, gt=0.0)
+    deadline_s: float = Field(default=0.5, gt=0.0)
     """Time from capture to the deadline; a cloud answer that arrives later is not counted."""
-    window_s: float = Field(10.0, gt=0.0)
+    window_s: float = Field(default=10.0, gt=0.0)
     """Length of a time window of the curves; doubled when more than max_windows would be needed."""
-    max_windows: int = Field(64, ge=2)
+    max_windows: int = Field(default=64, ge=2)
 
 
 class ComputeConfig(Config):
@@ -22,28 +22,28 @@ class ComputeConfig(Config):
     this machine, before the first frame.
     """
 
-    edge_s: float | None = Field(0.03, gt=0.0)
+    edge_s: float | None = Field(default=0.03, gt=0.0)
     """One pass of the edge model and the miner."""
-    encode_s: float = Field(0.002, ge=0.0)
+    encode_s: float = Field(default=0.002, ge=0.0)
     """Compression of a frame at the edge, in parallel with the next pass."""
-    cloud_s: float | None = Field(0.12, gt=0.0)
+    cloud_s: float | None = Field(default=0.12, gt=0.0)
     """Semantics, masks and fusion of one frame."""
 
 
 class UploadConfig(Config):
     """Upload of frames."""
 
-    quality: int = Field(90, ge=1, le=95)
+    quality: int = Field(default=90, ge=1, le=95)
     """JPEG quality; 90 does not reduce segmentation quality."""
     adapt: bool = True
     """On a slow link, reduce quality to 75, then also height and width to half."""
-    max_in_flight: int = Field(4, ge=1)
+    max_in_flight: int = Field(default=4, ge=1)
     """Maximum number of frames sent and not yet answered."""
-    queue_frames: int = Field(2, ge=1)
+    queue_frames: int = Field(default=2, ge=1)
     """Maximum number of frames waiting to be sent; the newest is sent first, the oldest is dropped."""
-    spool_frames: int = Field(64, ge=0)
+    spool_frames: int = Field(default=64, ge=0)
     """Maximum number of frames stored for training until the link is idle; the oldest is dropped."""
-    breaker_failures: int = Field(5, ge=1)
+    breaker_failures: int = Field(default=5, ge=1)
     """Number of consecutive late or missing answers that stops requests."""
-    breaker_probe_s: float = Field(2.0, gt=0.0)
+    breaker_probe_s: float = Field(default=2.0, gt=0.0)
     """Time between single probe requests while requests are stopped."""

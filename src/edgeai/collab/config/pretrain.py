@@ -14,9 +14,9 @@ from edgeai.core.config import Config
 class StreetNetConfig(Config):
     """Architecture sizes of a street net."""
 
-    width: int = Field(128, ge=8, multiple_of=4)
+    width: int = Field(default=128, ge=8, multiple_of=4)
     """Channels at stride 8; half of them at stride 4, a quarter at stride 2."""
-    depth: int = Field(8, ge=1)
+    depth: int = Field(default=8, ge=1)
     """Residual blocks at stride 8."""
     separable: bool = True
     """Use depthwise-separable instead of full convolutions."""
@@ -32,11 +32,11 @@ class EdgePart(Config):
 class WideScenes(Config):
     """Drift and new looks in the training scenes of the large models."""
 
-    drift_frac: float = Field(0.5, ge=0.0, le=1.0)
+    drift_frac: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of scenes with random drift."""
-    max_level: float = Field(3.0, ge=0.0, le=3.0)
+    max_level: float = Field(default=3.0, ge=0.0, le=3.0)
     """Maximum drift level."""
-    new_looks_frac: float = Field(0.5, ge=0.0, le=1.0)
+    new_looks_frac: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of generated scenes with new houses, cars and clothes."""
 
 
@@ -50,16 +50,16 @@ class CloudPart(WideScenes):
 class SamShapeConfig(Config):
     """Architecture sizes of sam-tiny, named as in the segment_anything package."""
 
-    image_px: int = Field(192, ge=32)
+    image_px: int = Field(default=192, ge=32)
     """Longer side of the input, to which frames are scaled; the shorter side is padded."""
-    patch_px: int = Field(8, ge=4)
-    encoder_width: int = Field(160, ge=8)
-    encoder_depth: int = Field(8, ge=1)
-    encoder_heads: int = Field(5, ge=1)
-    window: int = Field(8, ge=1)
+    patch_px: int = Field(default=8, ge=4)
+    encoder_width: int = Field(default=160, ge=8)
+    encoder_depth: int = Field(default=8, ge=1)
+    encoder_heads: int = Field(default=5, ge=1)
+    window: int = Field(default=8, ge=1)
     """Side of the attention windows, in patches; every fourth block attends to the whole image."""
-    decoder_width: int = Field(96, ge=8, multiple_of=8)
-    decoder_heads: int = Field(8, ge=1)
+    decoder_width: int = Field(default=96, ge=8, multiple_of=8)
+    decoder_heads: int = Field(default=8, ge=1)
 
 
 class SamPart(WideScenes):
@@ -67,26 +67,26 @@ class SamPart(WideScenes):
 
     kind: Literal["sam"] = "sam"
     net: SamShapeConfig = SamShapeConfig()
-    prompts: int = Field(8, ge=1)
+    prompts: int = Field(default=8, ge=1)
     """Number of prompted regions per image, half by a point, half by a box."""
-    min_region_px: int = Field(16, ge=1)
+    min_region_px: int = Field(default=16, ge=1)
     """Minimum area of a prompted region."""
-    box_noise_frac: float = Field(0.1, ge=0.0)
+    box_noise_frac: float = Field(default=0.1, ge=0.0)
     """Standard deviation of a box corner as a share of the box side (value of the paper), at most 20 px."""
-    focal_weight: float = Field(20.0, ge=0.0)
+    focal_weight: float = Field(default=20.0, ge=0.0)
     """Weight of the focal loss relative to the dice loss (20:1 in the paper)."""
-    naming_weight: float = Field(1.0, ge=0.0)
+    naming_weight: float = Field(default=1.0, ge=0.0)
     """Weight of the encoder's classification loss (ours; 0 disables it)."""
 
 
 class PretrainOptimConfig(Config):
     """AdamW with linear warm-up, then cosine decay to zero."""
 
-    lr: float = Field(1e-3, gt=0.0)
-    warmup_frac: float = Field(0.05, ge=0.0, lt=1.0)
-    weight_decay: float = Field(0.01, ge=0.0)
-    clip_norm: float = Field(1.0, gt=0.0)
-    batch: int = Field(8, ge=1)
+    lr: float = Field(default=1e-3, gt=0.0)
+    warmup_frac: float = Field(default=0.05, ge=0.0, lt=1.0)
+    weight_decay: float = Field(default=0.01, ge=0.0)
+    clip_norm: float = Field(default=1.0, gt=0.0)
+    batch: int = Field(default=8, ge=1)
     """Number of scenes per step."""
 
 
@@ -98,10 +98,10 @@ class PretrainConfig(Config):
     source: StreamSource = StreetConfig()
     """Source of the scenes: the generated street, or any labeled source."""
     optim: PretrainOptimConfig = PretrainOptimConfig()
-    steps: int = Field(3000, ge=1)
-    val_scenes: int = Field(64, ge=1)
+    steps: int = Field(default=3000, ge=1)
+    val_scenes: int = Field(default=64, ge=1)
     """Number of validation scenes; their seeds are disjoint from those of the training scenes."""
-    val_every: int = Field(250, ge=1)
+    val_every: int = Field(default=250, ge=1)
     """Steps between validations (and checkpoints)."""
     init_from: Literal["shipped"] | Path | None = None
     """Checkpoint folder or run with the initial weights; shipped: the weights shipped with edgeai."""

@@ -55,7 +55,7 @@ class CollabRunConfig(Config):
     """Preset name, or rates, delay, loss, outages and trace."""
     threshold: ThresholdConfig = QuantileThreshold()
     """Threshold policy of all strategies that score frames."""
-    upload_rate: float = Field(0.3, ge=0.0, le=1.0)
+    upload_rate: float = Field(default=0.3, ge=0.0, le=1.0)
     """Share of frames uploaded by random, and maximum share for ams, shoggoth and cema."""
     miner: MinerConfig = MinerConfig()
     explore: ExploreConfig = ExploreConfig()
@@ -64,11 +64,11 @@ class CollabRunConfig(Config):
     upload: UploadConfig = UploadConfig()
     compute: ComputeConfig = ComputeConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
-    edge_queue_frames: int = Field(2, ge=1)
+    edge_queue_frames: int = Field(default=2, ge=1)
     """Maximum number of frames waiting for the edge; the newest is processed first, the oldest is dropped."""
     shadow_cloud: bool = True
     """For the report, also compute the cloud's answer to frames that were not uploaded, outside virtual time."""
-    probe_frames: int = Field(8, ge=0)
+    probe_frames: int = Field(default=8, ge=0)
     """Number of frames of each drift segment on which forgetting is measured after the run; 0 disables it."""
     overlays: tuple[int, ...] = ()
     """Numbers of the frames whose images are saved for the report."""
@@ -84,10 +84,10 @@ class CollabCompareConfig(Config):
     run: CollabRunConfig = CollabRunConfig()
     """Config of all runs; strategy and seed are replaced."""
     strategies: tuple[StrategyName, ...] = Field(
-        ("edge-only", "bn-adapt", "random", "ams", "shoggoth", "laecips", "cloud-only"), min_length=1
+        default=("edge-only", "bn-adapt", "random", "ams", "shoggoth", "laecips", "cloud-only"), min_length=1
     )
     """Strategies to compare, in the order of the table."""
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """Seeds of stream, link and learning; each generates another street."""
     against: tuple[StrategyName, ...] = ("laecips", "cloud-only")
     """Reference strategies for paired differences per seed; strategies that are not run are ignored."""

@@ -14,12 +14,12 @@ class StreetConfig(Config):
     """The generated street; needs no download."""
 
     kind: Literal["street"] = "street"
-    height: int = Field(128, ge=32, le=1024)
-    width: int = Field(192, ge=32, le=2048)
-    rate_hz: float = Field(5.0, gt=0.0)
-    num_frames: int | None = Field(900, ge=1)
+    height: int = Field(default=128, ge=32, le=1024)
+    width: int = Field(default=192, ge=32, le=2048)
+    rate_hz: float = Field(default=5.0, gt=0.0)
+    num_frames: int | None = Field(default=900, ge=1)
     """Length of the drive in frames; null: endless."""
-    speed_mps: float = Field(8.0, gt=0.0, le=40.0)
+    speed_mps: float = Field(default=8.0, gt=0.0, le=40.0)
     looks: Literal["base", "new"] = "base"
     """Set of houses, cars and clothes; the shipped edge net was not trained on new ones."""
     light: Literal["auto", "sun", "overcast", "evening", "milky"] = "auto"
@@ -38,10 +38,10 @@ class CamvidConfig(Config):
     sequence from one split only."""
     as_street: bool = False
     """Map the labels to the eight classes of the generated street."""
-    height: int | None = Field(None, ge=32)
+    height: int | None = Field(default=None, ge=32)
     """Frame height, set together with width; null takes the size of the first image."""
-    width: int | None = Field(None, ge=32)
-    rate_hz: float = Field(1.0, gt=0.0)
+    width: int | None = Field(default=None, ge=32)
+    rate_hz: float = Field(default=1.0, gt=0.0)
 
 
 class CityscapesConfig(Config):
@@ -53,10 +53,10 @@ class CityscapesConfig(Config):
     splits: tuple[str, ...] = ("val",)
     as_street: bool = False
     """Map the labels to the eight classes of the generated street."""
-    height: int | None = Field(None, ge=32)
+    height: int | None = Field(default=None, ge=32)
     """Frame height, set together with width; null takes the size of the first image."""
-    width: int | None = Field(None, ge=32)
-    rate_hz: float = Field(1.0, gt=0.0)
+    width: int | None = Field(default=None, ge=32)
+    rate_hz: float = Field(default=1.0, gt=0.0)
 
 
 class VocConfig(Config):
@@ -66,10 +66,10 @@ class VocConfig(Config):
     path: str
     """Folder VOC2012, absolute or relative to EDGEAI_DATA."""
     splits: tuple[str, ...] = ("val",)
-    height: int = Field(256, ge=32)
+    height: int = Field(default=256, ge=32)
     """VOC images differ in size; all are resized to height and width."""
-    width: int = Field(256, ge=32)
-    rate_hz: float = Field(1.0, gt=0.0)
+    width: int = Field(default=256, ge=32)
+    rate_hz: float = Field(default=1.0, gt=0.0)
 
 
 class MaskFolderConfig(Config):
@@ -84,10 +84,10 @@ class MaskFolderConfig(Config):
     """Names of the classes."""
     label_map: dict[int, str | None] = Field(default_factory=dict)
     """Label value to class; null ignores a value. Empty: value n is class n, and 255 is ignored."""
-    height: int | None = Field(None, ge=32)
+    height: int | None = Field(default=None, ge=32)
     """Frame height, set together with width; null takes the size of the first image."""
-    width: int | None = Field(None, ge=32)
-    rate_hz: float = Field(1.0, gt=0.0)
+    width: int | None = Field(default=None, ge=32)
+    rate_hz: float = Field(default=1.0, gt=0.0)
 
 
 class ImageFolderConfig(Config):
@@ -98,10 +98,10 @@ class ImageFolderConfig(Config):
     """Folder, absolute or relative to EDGEAI_DATA."""
     classes: tuple[str, ...] = STREET
     """Names of the classes that the models predict."""
-    height: int | None = Field(None, ge=32)
+    height: int | None = Field(default=None, ge=32)
     """Frame height, set together with width; null takes the size of the first image."""
-    width: int | None = Field(None, ge=32)
-    rate_hz: float = Field(1.0, gt=0.0)
+    width: int | None = Field(default=None, ge=32)
+    rate_hz: float = Field(default=1.0, gt=0.0)
 
 
 class VideoConfig(Config):
@@ -112,11 +112,11 @@ class VideoConfig(Config):
     """File, absolute or relative to EDGEAI_DATA."""
     classes: tuple[str, ...] = STREET
     """Names of the classes that the models predict."""
-    stride: int = Field(1, ge=1)
+    stride: int = Field(default=1, ge=1)
     """Use every stride-th frame of the file."""
-    height: int | None = Field(None, ge=32)
+    height: int | None = Field(default=None, ge=32)
     """Frame height, set together with width; null takes the size of the first image."""
-    width: int | None = Field(None, ge=32)
+    width: int | None = Field(default=None, ge=32)
 
 
 FolderSource = CamvidConfig | CityscapesConfig | VocConfig | MaskFolderConfig | ImageFolderConfig
@@ -129,12 +129,12 @@ class DriftSegment(Config):
 
     kind: DriftKind = "clear"
     """Kind of drift; looks: houses, cars and people of the generated street that the edge net was not trained on."""
-    level: float = Field(2.0, ge=0.0, le=3.0)
+    level: float = Field(default=2.0, ge=0.0, le=3.0)
     """Strength; for looks, the share of new objects in thirds."""
-    num_frames: int | None = Field(None, ge=1)
-    until_s: float | None = Field(None, gt=0.0)
+    num_frames: int | None = Field(default=None, ge=1)
+    until_s: float | None = Field(default=None, gt=0.0)
     """Stream time at which the segment ends."""
-    ramp_frames: int = Field(0, ge=0)
+    ramp_frames: int = Field(default=0, ge=0)
     """Number of frames of the transition from the previous segment."""
     name: str = ""
     """Name in the report; empty: kind and level."""

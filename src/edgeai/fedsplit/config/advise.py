@@ -29,14 +29,14 @@ class TransformerShapeConfig(Config):
     """Llama model given by its shape, without weights; the default is Llama 2 with 7B parameters."""
 
     kind: Literal["transformer-shape"] = "transformer-shape"
-    layers: int = Field(32, ge=1)
-    width: int = Field(4096, ge=2)
-    heads: int = Field(32, ge=1)
-    kv_heads: int = Field(32, ge=1)
+    layers: int = Field(default=32, ge=1)
+    width: int = Field(default=4096, ge=2)
+    heads: int = Field(default=32, ge=1)
+    kv_heads: int = Field(default=32, ge=1)
     """Key/value heads; fewer than heads with grouped-query attention."""
-    ffn: int = Field(11008, ge=1)
-    vocab: int = Field(32000, ge=2)
-    seq: int = Field(2048, ge=1)
+    ffn: int = Field(default=11008, ge=1)
+    vocab: int = Field(default=32000, ge=2)
+    seq: int = Field(default=2048, ge=1)
     """Tokens per sample."""
 
     @model_validator(mode="after")
@@ -88,22 +88,22 @@ class AdviseConfig(Config):
     """Comparison of all cuts of a model and many methods for given devices and links, without training."""
 
     verb: Literal["fedsplit advise"] = "fedsplit advise"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of the spread of device speeds."""
     model: AdviseModel = LeNet5Config()
     sample_shape: tuple[Annotated[int, Field(ge=1)], ...] = (1, 28, 28)
     """Shape of one input sample; not used by transformer-shape."""
     tokens: bool = False
     """Inputs are tokens. Models with a vocabulary set this themselves."""
-    num_classes: int = Field(10, ge=2)
+    num_classes: int = Field(default=10, ge=2)
     """Number of outputs; not used by transformer-shape."""
-    num_clients: int = Field(5, ge=1, le=100_000)
-    samples_per_client: int = Field(600, ge=1)
-    local_epochs: int = Field(1, ge=1)
-    batch: int = Field(64, ge=1)
+    num_clients: int = Field(default=5, ge=1, le=100_000)
+    samples_per_client: int = Field(default=600, ge=1)
+    local_epochs: int = Field(default=1, ge=1)
+    batch: int = Field(default=64, ge=1)
     optim: OptimConfig = OptimConfig()
     """Optimizer, for the memory of its state."""
-    methods: tuple[AdviseMethod, ...] = Field(DEFAULT_METHODS, min_length=1)
+    methods: tuple[AdviseMethod, ...] = Field(default=DEFAULT_METHODS, min_length=1)
     """Methods by name, or as configs with options."""
     count_samples: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Sample counts for a check of the crossover formulas: simulate a round of one client with so many random samples,

@@ -25,7 +25,7 @@ class UniformConfig(Config):
     """Uniform quantization between minimum and maximum, with `bits` per value."""
 
     kind: Literal["uniform"] = "uniform"
-    bits: int = Field(8, ge=1, le=16)
+    bits: int = Field(default=8, ge=1, le=16)
     per: Literal["tensor", "channel"] = "tensor"
     """One range for the whole tensor, or one per index of dimension 1; each range costs 8 bytes."""
     stochastic: bool = True
@@ -36,9 +36,9 @@ class TopkConfig(Config):
     """The k values of each sample with the largest magnitude, and their indices."""
 
     kind: Literal["topk"] = "topk"
-    frac: float = Field(0.1, gt=0.0, le=1.0)
+    frac: float = Field(default=0.1, gt=0.0, le=1.0)
     """Share of values kept per sample, at least one value."""
-    k: int | None = Field(None, ge=1)
+    k: int | None = Field(default=None, ge=1)
     """Number of values kept per sample; empty uses frac."""
 
 
@@ -46,11 +46,11 @@ class RandtopkConfig(Config):
     """Randomized top-k: each kept value is one of the smaller values with probability alpha."""
 
     kind: Literal["randtopk"] = "randtopk"
-    frac: float = Field(0.1, gt=0.0, le=1.0)
+    frac: float = Field(default=0.1, gt=0.0, le=1.0)
     """Share of values kept per sample, at least one value."""
-    k: int | None = Field(None, ge=1)
+    k: int | None = Field(default=None, ge=1)
     """Number of values kept per sample; empty uses frac."""
-    alpha: float = Field(0.1, ge=0.0, le=1.0)
+    alpha: float = Field(default=0.1, ge=0.0, le=1.0)
 
 
 class FedliteConfig(Config):
@@ -59,13 +59,13 @@ class FedliteConfig(Config):
     kind: Literal["fedlite"] = "fedlite"
     num_subvectors: int = Field(ge=1)
     """Number of equal sub-vectors per sample."""
-    groups: int = Field(1, ge=1)
+    groups: int = Field(default=1, ge=1)
     """Number of codebooks per batch; adjacent sub-vectors share one."""
-    centroids: int = Field(16, ge=1, le=65536)
+    centroids: int = Field(default=16, ge=1, le=65536)
     """Number of entries per codebook."""
-    iterations: int = Field(5, ge=1, le=100)
+    iterations: int = Field(default=5, ge=1, le=100)
     """Iterations of k-means."""
-    lam: float = Field(0.005, ge=0.0)
+    lam: float = Field(default=0.005, ge=0.0)
     """Gradient correction: the sender of z adds lam * (z - decoded z) to the gradient it receives."""
 
 

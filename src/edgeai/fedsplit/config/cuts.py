@@ -16,7 +16,7 @@ class AresCut(Config):
     """Choose each client's cut by its expected time and energy before every round (ARES)."""
 
     kind: Literal["ares"] = "ares"
-    time_weight: float = Field(1.0, ge=0, le=1)
+    time_weight: float = Field(default=1.0, ge=0, le=1)
     """lambda: weight of time; energy has weight 1 - lambda."""
 
 
@@ -24,9 +24,9 @@ class FedAdaptCut(Config):
     """Groups of similar clients learn their cut from measured round times (FedAdapt)."""
 
     kind: Literal["fedadapt"] = "fedadapt"
-    groups: int = Field(2, ge=1)
+    groups: int = Field(default=2, ge=1)
     """Number of client groups."""
-    explore_frac: float = Field(0.2, ge=0, le=1)
+    explore_frac: float = Field(default=0.2, ge=0, le=1)
     """Probability of a random cut once all cuts were tried."""
 
 

@@ -14,11 +14,11 @@ Level = float | tuple[float, ...] | Literal["auto"]
 class SourceConfig(Config):
     """Options of all data sets: number of samples and normalization of the inputs."""
 
-    num_train: int | None = Field(None, ge=1)
+    num_train: int | None = Field(default=None, ge=1)
     """Number of training samples, drawn with the class proportions of the data set; null uses all."""
-    num_test: int | None = Field(None, ge=1)
+    num_test: int | None = Field(default=None, ge=1)
     """Number of test samples, likewise; null uses all."""
-    pick_seed: int = Field(0, ge=0)
+    pick_seed: int = Field(default=0, ge=0)
     """Seed of that draw, and of the test split if the data set has none."""
     mean: Level = "auto"
     """Mean subtracted from the inputs (pixels scaled to 0..1): one value, or one per channel; auto computes it from the
@@ -57,7 +57,7 @@ class NpzConfig(SourceConfig):
     """Array with the natural client of each training sample."""
     channels: Literal["auto", "first", "last", "none"] = "auto"
     """Position of the channel axis of images; auto detects it for 8-bit images and leaves other arrays unchanged."""
-    test_frac: float = Field(0.2, gt=0, lt=1)
+    test_frac: float = Field(default=0.2, gt=0, lt=1)
     """Share of test samples if x_test is null."""
 
 
@@ -81,12 +81,12 @@ class ImagesConfig(SourceConfig):
     """Name of the split; empty if the class folders are directly below path."""
     test: str | None = "test"
     """null: a share of the training samples becomes the test set."""
-    height: int | None = Field(None, ge=4)
+    height: int | None = Field(default=None, ge=4)
     """Images are resized to height and width; null uses the size of the first image."""
-    width: int | None = Field(None, ge=4)
+    width: int | None = Field(default=None, ge=4)
     colour: Literal["auto", "grey", "rgb"] = "auto"
     """auto: as in the first image."""
-    test_frac: float = Field(0.2, gt=0, lt=1)
+    test_frac: float = Field(default=0.2, gt=0, lt=1)
     """Share of test samples if test is null."""
 
     @model_validator(mode="after")
@@ -116,10 +116,10 @@ class CsvConfig(SourceConfig):
     """Column with the natural client of each row; it is not used as an input."""
     label_end: str = ""
     """Suffix to remove from labels, such as the full stop in UCI's adult.test."""
-    delimiter: str = Field(",", min_length=1, max_length=1)
-    comment: str = Field("|", min_length=1)
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    comment: str = Field(default="|", min_length=1)
     """Prefix of lines to skip."""
-    test_frac: float = Field(0.2, gt=0, lt=1)
+    test_frac: float = Field(default=0.2, gt=0, lt=1)
     """Share of test rows if test_path is null."""
 
 
@@ -139,15 +139,15 @@ class AudioConfig(SourceConfig):
     """Array with the natural client of each clip; null for none."""
     take: str | None = "take"
     """Array with the take number of each recording; null: a share of the clips becomes the test set."""
-    num_test_takes: int = Field(5, ge=1)
+    num_test_takes: int = Field(default=5, ge=1)
     """Takes with a number below this one are test clips."""
-    test_frac: float = Field(0.2, gt=0, lt=1)
+    test_frac: float = Field(default=0.2, gt=0, lt=1)
     """Share of test clips if take is null."""
-    duration_s: float = Field(1.0, gt=0)
+    duration_s: float = Field(default=1.0, gt=0)
     """Duration of a sample: longer clips are truncated, shorter ones padded with silence."""
-    num_mels: int = Field(40, ge=4)
-    window_s: float = Field(0.025, gt=0)
-    hop_s: float = Field(0.01, gt=0)
+    num_mels: int = Field(default=40, ge=4)
+    window_s: float = Field(default=0.025, gt=0)
+    hop_s: float = Field(default=0.01, gt=0)
     layout: Literal["image", "channels", "steps"] = "image"
     """image: [1, mels, times]; channels: [mels, times], for cnn1d; steps: [times, mels], for gru and transformer."""
 
@@ -166,7 +166,7 @@ class HfConfig(SourceConfig):
     """null: a share of the training samples becomes the test set."""
     groups: str | None = None
     """Column with the natural client of each training sample."""
-    test_frac: float = Field(0.2, gt=0, lt=1)
+    test_frac: float = Field(default=0.2, gt=0, lt=1)
     """Share of test samples if test is null."""
 
 
@@ -186,9 +186,9 @@ class DirichletConfig(Config):
     """Each class is distributed over clients in shares from a Dirichlet distribution (Hsu et al. 2019)."""
 
     kind: Literal["dirichlet"] = "dirichlet"
-    alpha: float = Field(0.3, gt=0)
+    alpha: float = Field(default=0.3, gt=0)
     """Concentration: small values give few classes per client, large values are nearly IID."""
-    min_samples: int = Field(64, ge=1)
+    min_samples: int = Field(default=64, ge=1)
     """Minimum samples per client, or a quarter of an equal share if that is less; shares are redrawn until it holds."""
 
 
@@ -196,32 +196,32 @@ class ShardsConfig(Config):
     """Samples sorted by class are split into equal shards, distributed at random (McMahan et al. 2017)."""
 
     kind: Literal["shards"] = "shards"
-    shards_per_client: int = Field(2, ge=1)
+    shards_per_client: int = Field(default=2, ge=1)
 
 
 class LabelsConfig(Config):
     """Every client has samples of a fixed number of classes (Li et al. 2022)."""
 
     kind: Literal["labels"] = "labels"
-    classes_per_client: int = Field(2, ge=1)
+    classes_per_client: int = Field(default=2, ge=1)
 
 
 class QuantityConfig(Config):
     """Equal class proportions, with sizes by a power law: client k (from 1) has a share proportional to k^exponent."""
 
     kind: Literal["quantity"] = "quantity"
-    exponent: float = Field(1.0, ge=0)
+    exponent: float = Field(default=1.0, ge=0)
 
 
 class FeaturesConfig(Config):
     """IID samples with a feature shift that grows from none at the first client to the full one at the last."""
 
     kind: Literal["features"] = "features"
-    rotate_deg: float = Field(45.0, ge=-180, le=180)
+    rotate_deg: float = Field(default=45.0, ge=-180, le=180)
     """Largest rotation, images only."""
-    noise_std: float = Field(0.0, ge=0)
+    noise_std: float = Field(default=0.0, ge=0)
     """Standard deviation of noise on the normalized inputs."""
-    contrast: float = Field(1.0, gt=0)
+    contrast: float = Field(default=1.0, gt=0)
     """Factor on the distance of every input from its sample's mean."""
 
 

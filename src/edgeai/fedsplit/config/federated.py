@@ -19,7 +19,7 @@ class FedProxConfig(Config):
     """FedAvg with a proximal term (Li et al. 2020)."""
 
     kind: Literal["fedprox"] = "fedprox"
-    mu: float = Field(0.01, ge=0)
+    mu: float = Field(default=0.01, ge=0)
     """Weight of mu/2 ||w - w_global||^2 in the local loss."""
 
 
@@ -33,31 +33,31 @@ class ScaffoldConfig(Config):
     """FedAvg with control variates against client drift (Karimireddy et al. 2020)."""
 
     kind: Literal["scaffold"] = "scaffold"
-    server_lr: float = Field(1.0, gt=0)
+    server_lr: float = Field(default=1.0, gt=0)
 
 
 class FedAvgMConfig(Config):
     """FedAvg with momentum at the server (Hsu et al. 2019)."""
 
     kind: Literal["fedavgm"] = "fedavgm"
-    server_lr: float = Field(1.0, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    server_lr: float = Field(default=1.0, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
 
 
 class FedAdamConfig(Config):
     """FedAvg with Adam at the server (Reddi et al. 2021)."""
 
     kind: Literal["fedadam"] = "fedadam"
-    server_lr: float = Field(0.01, gt=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.99, ge=0, lt=1)
-    tau: float = Field(1e-3, gt=0)
+    server_lr: float = Field(default=0.01, gt=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    tau: float = Field(default=1e-3, gt=0)
 
 
 class FedAsyncConfig(Config):
     """Asynchronous averaging: updates are mixed in on arrival, weighted by staleness (Xie et al. 2019)."""
 
     kind: Literal["fedasync"] = "fedasync"
-    mixing: float = Field(0.6, gt=0, le=1)
-    staleness_power: float = Field(0.5, ge=0)
+    mixing: float = Field(default=0.6, gt=0, le=1)
+    staleness_power: float = Field(default=0.5, ge=0)
     """Exponent a in the weight (1 + staleness)^-a."""

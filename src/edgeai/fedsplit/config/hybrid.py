@@ -36,15 +36,15 @@ class SFLGConfig(Config):
     """Groups of clients share a server part, groups are averaged (Gao et al. 2021)."""
 
     kind: Literal["sflg"] = "sflg"
-    groups: int = Field(2, ge=1)
+    groups: int = Field(default=2, ge=1)
 
 
 class MergeSFLConfig(Config):
     """Merged batches, with batch sizes set by speed and clients selected for balanced labels (Liao et al. 2024)."""
 
     kind: Literal["mergesfl"] = "mergesfl"
-    select_frac: float = Field(0.6, gt=0, le=1)
-    max_batch_factor: float = Field(4.0, ge=1)
+    select_frac: float = Field(default=0.6, gt=0, le=1)
+    max_batch_factor: float = Field(default=4.0, ge=1)
     """Largest ratio of a client's batch size to the configured one, and of the configured one to it."""
 
 
@@ -61,7 +61,7 @@ class CSEFSLConfig(Config):
     """Local loss with smashed data of every h-th batch only (Mu & Shen 2023)."""
 
     kind: Literal["cse-fsl"] = "cse-fsl"
-    h: int = Field(5, ge=1)
+    h: int = Field(default=5, ge=1)
     server_order: Literal["arrival", "interleave"] = "arrival"
     """Order of server training: by arrival in virtual time, or batch i of every client in turn."""
 
@@ -70,17 +70,17 @@ class FSLSageConfig(Config):
     """Local heads fitted to estimate the server's gradient (Nair et al. 2025)."""
 
     kind: Literal["fsl-sage"] = "fsl-sage"
-    h: int = Field(5, ge=1)
+    h: int = Field(default=5, ge=1)
     """Interval of batches whose smashed data are sent."""
     server_order: Literal["arrival", "interleave"] = "arrival"
     """Order of server training: by arrival in virtual time, or batch i of every client in turn."""
-    align_every: int = Field(10, ge=1)
+    align_every: int = Field(default=10, ge=1)
     """Rounds between two fits of the heads (l); the first round ends with one."""
-    remember: int = Field(1000, ge=1)
+    remember: int = Field(default=1000, ge=1)
     """Number of newest samples of each client that its head is fitted on."""
-    align_steps: int = Field(10, ge=1)
+    align_steps: int = Field(default=10, ge=1)
     """Adam steps per fit, each over all stored samples."""
-    align_lr: float = Field(1e-3, gt=0)
+    align_lr: float = Field(default=1e-3, gt=0)
 
 
 class SFLGAConfig(LockStepConfig):
@@ -93,15 +93,15 @@ class CPSLConfig(LockStepConfig):
     """Clusters of clients: parallel within a cluster, one cluster after the other (Wu et al. 2023)."""
 
     kind: Literal["cpsl"] = "cpsl"
-    clusters: int = Field(2, ge=1)
+    clusters: int = Field(default=2, ge=1)
 
 
 class HierarchicalConfig(Config):
     """SplitFed with edge servers: averaged at each edge every round, in the cloud less often."""
 
     kind: Literal["hierarchical"] = "hierarchical"
-    edges: int = Field(2, ge=1)
-    cloud_every: int = Field(2, ge=1)
+    edges: int = Field(default=2, ge=1)
+    cloud_every: int = Field(default=2, ge=1)
     """Rounds between two cloud averages."""
 
 
@@ -109,7 +109,7 @@ class HSFLConfig(Config):
     """Some clients train the whole model, others split it (Liu et al. 2022)."""
 
     kind: Literal["hsfl"] = "hsfl"
-    split_frac: float = Field(0.5, ge=0, le=1)
+    split_frac: float = Field(default=0.5, ge=0, le=1)
     """Share of the clients that split the model: the slowest ones."""
 
 
@@ -117,9 +117,9 @@ class LocFedMixConfig(LockStepConfig):
     """Mixup of smashed data at the server, and a local reconstruction loss (Oh et al. 2022)."""
 
     kind: Literal["locfedmix-sl"] = "locfedmix-sl"
-    alpha: float = Field(0.4, gt=0)
+    alpha: float = Field(default=0.4, gt=0)
     """Parameter of the Beta distribution of mixing weights."""
-    reconstruct: float = Field(0.1, ge=0)
+    reconstruct: float = Field(default=0.1, ge=0)
     """Weight of the client's reconstruction loss, a mean squared error."""
 
 
@@ -127,11 +127,11 @@ class FedGKTConfig(Config):
     """Knowledge transfer in both directions by logits (He et al. 2020)."""
 
     kind: Literal["fedgkt"] = "fedgkt"
-    server_epochs: int = Field(1, ge=1)
+    server_epochs: int = Field(default=1, ge=1)
     """Server epochs over all features of a round."""
-    temperature: float = Field(3.0, gt=0)
+    temperature: float = Field(default=3.0, gt=0)
     """Temperature of the distillation loss, which divides the logits."""
-    alpha: float = Field(1.0, ge=0)
+    alpha: float = Field(default=1.0, ge=0)
     """Weight of the distillation loss on clients and server."""
 
 
@@ -139,13 +139,13 @@ class AdaSplitConfig(Config):
     """A local phase without traffic, then selected clients and sparse server masks (Chopra et al. 2023)."""
 
     kind: Literal["adasplit"] = "adasplit"
-    local_rounds: int = Field(1, ge=0)
+    local_rounds: int = Field(default=1, ge=0)
     """Rounds of the local phase, in which nothing is sent."""
-    select_frac: float = Field(0.6, gt=0, le=1)
+    select_frac: float = Field(default=0.6, gt=0, le=1)
     """eta: share of clients selected in each iteration of the global phase."""
-    temperature: float = Field(0.1, gt=0)
+    temperature: float = Field(default=0.1, gt=0)
     """Temperature of the contrastive loss."""
-    discount: float = Field(0.9, gt=0, lt=1)
+    discount: float = Field(default=0.9, gt=0, lt=1)
     """gamma: discount per iteration of the losses in the selection score."""
-    sparsity: float = Field(1e-4, ge=0)
+    sparsity: float = Field(default=1e-4, ge=0)
     """Weight of the masks' L1 norm."""

@@ -21,9 +21,9 @@ class CnnConfig(Config):
     """Small convolutional network: layers conv1 ..., fc, out."""
 
     kind: Literal["cnn"] = "cnn"
-    channels: tuple[int, ...] = Field((16, 32), min_length=1)
+    channels: tuple[int, ...] = Field(default=(16, 32), min_length=1)
     """Channels of each 3x3 convolution; each is followed by normalization, ReLU and 2x2 max-pooling."""
-    hidden: int = Field(64, ge=1)
+    hidden: int = Field(default=64, ge=1)
     """Width of the layer fc."""
     norm: Norm = "group"
     """batch keeps running statistics, which break the bitwise equality of methods."""
@@ -37,7 +37,7 @@ class ResNet18Config(Config):
     """batch keeps running statistics, which break the bitwise equality of methods."""
     stem: Literal["auto", "small", "large"] = "auto"
     """small: 3x3 convolution; large: 7x7 with stride 2 and pooling; auto uses large from 64 pixels on."""
-    width: int = Field(64, ge=4, multiple_of=4)
+    width: int = Field(default=64, ge=4, multiple_of=4)
     """Channels of the first blocks; 64 in the paper."""
 
 
@@ -45,17 +45,17 @@ class MlpConfig(Config):
     """Fully connected layers: fc1 ..., out."""
 
     kind: Literal["mlp"] = "mlp"
-    hidden: tuple[int, ...] = Field((128, 64), min_length=1)
+    hidden: tuple[int, ...] = Field(default=(128, 64), min_length=1)
 
 
 class Cnn1dConfig(Config):
     """Convolutions over time: layers conv1 ..., fc, out; inputs [C, T] or [T]."""
 
     kind: Literal["cnn1d"] = "cnn1d"
-    channels: tuple[int, ...] = Field((32, 64), min_length=1)
+    channels: tuple[int, ...] = Field(default=(32, 64), min_length=1)
     """Channels of each convolution; each is followed by normalization, ReLU and max-pooling by 2."""
-    kernel: int = Field(5, ge=1)
-    hidden: int = Field(64, ge=1)
+    kernel: int = Field(default=5, ge=1)
+    hidden: int = Field(default=64, ge=1)
     norm: Norm = "group"
 
 
@@ -63,7 +63,7 @@ class EcgConfig(Config):
     """1-D network for heartbeats (Abuadbba et al. 2020): layers conv1, conv2, pool2, conv3 ..., fc, out."""
 
     kind: Literal["ecg"] = "ecg"
-    num_convs: int = Field(2, ge=2, le=8)
+    num_convs: int = Field(default=2, ge=2, le=8)
 
 
 class NoPeekConfig(Config):
@@ -78,11 +78,11 @@ class GruConfig(Config):
     """Recurrent net: layers embed (tokens only), gru1 ..., last, out; inputs [T, F], images by row, or tokens [T]."""
 
     kind: Literal["gru"] = "gru"
-    hidden: int = Field(64, ge=1)
-    num_layers: int = Field(1, ge=1)
-    vocab: int | None = Field(None, ge=2)
+    hidden: int = Field(default=64, ge=1)
+    num_layers: int = Field(default=1, ge=1)
+    vocab: int | None = Field(default=None, ge=2)
     """Vocabulary size; null for numeric inputs."""
-    embed: int = Field(32, ge=1)
+    embed: int = Field(default=32, ge=1)
     """Width of a token embedding."""
 
 
@@ -90,13 +90,13 @@ class TransformerConfig(Config):
     """Transformer: layers embed, block1 ..., head; inputs are tokens [T], image patches, or steps [T, F]."""
 
     kind: Literal["transformer"] = "transformer"
-    width: int = Field(64, ge=2)
-    num_layers: int = Field(2, ge=1)
-    num_heads: int = Field(4, ge=1)
-    mlp_ratio: float = Field(4.0, gt=0)
-    vocab: int | None = Field(None, ge=2)
+    width: int = Field(default=64, ge=2)
+    num_layers: int = Field(default=2, ge=1)
+    num_heads: int = Field(default=4, ge=1)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    vocab: int | None = Field(default=None, ge=2)
     """Vocabulary size; null for numeric inputs."""
-    patch: int = Field(4, ge=1)
+    patch: int = Field(default=4, ge=1)
     """Images: edge length of a patch in pixels."""
     causal: bool = False
     """Use causal attention."""

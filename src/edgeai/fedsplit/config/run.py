@@ -24,26 +24,26 @@ class SimConfig(Config):
     """One simulated training run."""
 
     verb: Literal["fedsplit sim"] = "fedsplit sim"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     data: DataConfig = DigitsConfig()
     partition: PartitionConfig = IidConfig()
-    num_clients: int = Field(5, ge=1)
+    num_clients: int = Field(default=5, ge=1)
     model: ModelConfig = CnnConfig()
     cut: Cut | tuple[Cut, ...] | AdaptiveCut = 1
     """Layer that the cut follows, by name or number from 1; a list assigns cuts to the clients in turn."""
     method: MethodConfig = SplitFedV2Config()
-    rounds: int = Field(3, ge=1)
-    local_epochs: int = Field(1, ge=1)
-    batch: int = Field(64, ge=1)
+    rounds: int = Field(default=3, ge=1)
+    local_epochs: int = Field(default=1, ge=1)
+    batch: int = Field(default=64, ge=1)
     optim: OptimConfig = OptimConfig()
     codec: CodecConfig = CodecConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     leakage: LeakageConfig = LeakageConfig()
     world: WorldConfig = WorldConfig()
     backend: BackendConfig = InprocConfig()
-    eval_every: int = Field(1, ge=1)
+    eval_every: int = Field(default=1, ge=1)
     """Rounds between two evaluations."""
-    target_accuracy: float | None = Field(None, gt=0, le=1)
+    target_accuracy: float | None = Field(default=None, gt=0, le=1)
     """Test accuracy whose cost is reported: rounds, bytes, seconds and joules to reach it."""
 
     @model_validator(mode="after")
@@ -61,13 +61,13 @@ class CompareConfig(Config):
     verb: Literal["fedsplit compare"] = "fedsplit compare"
     sim: SimConfig = SimConfig()
     """Common config of all runs; its method, cut, partition and seed are replaced by the lists below."""
-    methods: tuple[MethodConfig, ...] = Field((FedAvgConfig(), SplitFedV2Config()), min_length=1)
+    methods: tuple[MethodConfig, ...] = Field(default=(FedAvgConfig(), SplitFedV2Config()), min_length=1)
     cuts: tuple[Cut, ...] = ()
     """Cuts to compare; empty uses the cut of `sim`. Methods without a cut run once."""
     partitions: tuple[PartitionConfig, ...] = ()
     """Partitions to compare; empty uses the partition of `sim`."""
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
-    processes: int = Field(0, ge=0)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    processes: int = Field(default=0, ge=0)
     """Number of parallel processes; 0 uses one per core."""
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ class MultiHopConfig(TurnsConfig):
     """Split learning over a chain of servers (Vepakomma et al. 2018)."""
 
     kind: Literal["multihop"] = "multihop"
-    hops: tuple[Cut, ...] = Field((-1,), min_length=1)
+    hops: tuple[Cut, ...] = Field(default=(-1,), min_length=1)
     """Further cuts behind the client's, in order, by name or number; -1 leaves the last layer to the last server."""
 
 
@@ -63,9 +63,9 @@ class SGLRConfig(LockStepConfig):
     """Split learning rate and averaged gradients without client sync (Pal et al. 2021)."""
 
     kind: Literal["sglr"] = "sglr"
-    lr_power: float = Field(0.5, ge=0, le=1)
+    lr_power: float = Field(default=0.5, ge=0, le=1)
     """alpha: the server's learning rate is the client's times K^alpha for K clients."""
-    average_frac: float = Field(0.5, ge=0, le=1)
+    average_frac: float = Field(default=0.5, ge=0, le=1)
     """phi: share of clients that receive one averaged gradient vector."""
 
 
@@ -73,7 +73,7 @@ class EPSLConfig(LockStepConfig):
     """Parallel split learning with averaged last-layer gradients for a share of each batch (Lin et al. 2023)."""
 
     kind: Literal["epsl"] = "epsl"
-    aggregate_frac: float = Field(0.5, ge=0, le=1)
+    aggregate_frac: float = Field(default=0.5, ge=0, le=1)
     """phi: share of each batch that is aggregated; 0 equals PSL, 1 aggregates all."""
 
 
@@ -81,9 +81,9 @@ class CycleSLConfig(Config):
     """The server trains on all smashed data first, then sends gradients of its frozen weights (CycleSL 2025)."""
 
     kind: Literal["cyclesl"] = "cyclesl"
-    server_epochs: int = Field(1, ge=1)
+    server_epochs: int = Field(default=1, ge=1)
     """Server epochs over all smashed data of a round."""
-    server_batch: int | None = Field(None, ge=1)
+    server_batch: int | None = Field(default=None, ge=1)
     """Batch size of the server; null uses that of the run."""
     sync: bool = True
     """Average the client parts after each round."""
@@ -93,7 +93,7 @@ class AsyncSLConfig(Config):
     """Asynchronous split learning: clients are not updated while the loss changes little (Chen et al. 2021)."""
 
     kind: Literal["async-sl"] = "async-sl"
-    threshold: float = Field(0.05, ge=0)
+    threshold: float = Field(default=0.05, ge=0)
     """delta: clients are updated again if a round's loss differs by more than this from that of their last update."""
-    max_reuse: int = Field(5, ge=0)
+    max_reuse: int = Field(default=5, ge=0)
     """Maximum number of consecutive rounds on cached smashed data before clients are updated again."""

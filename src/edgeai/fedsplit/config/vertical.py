@@ -20,5 +20,5 @@ class FedSLConfig(Config):
     """Recurrent network split in time: each client of a chain holds a sequence segment (Abedi & Khan 2020)."""
 
     kind: Literal["fedsl"] = "fedsl"
-    segments: int = Field(2, ge=2)
+    segments: int = Field(default=2, ge=2)
     """Clients per chain; num_clients must be a multiple of it."""

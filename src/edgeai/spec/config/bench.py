@@ -24,15 +24,15 @@ class BenchConfig(Config):
     sampling: SamplingConfig = SamplingConfig()
     prompts: str = ""
     """Prompt file (JSONL in MT-Bench, GSM8K or ShareGPT format, or text lines); empty selects the built-in prompts."""
-    max_prompts: int = Field(16, ge=1)
+    max_prompts: int = Field(default=16, ge=1)
     """Number of prompts used, evenly spaced over the file."""
-    max_turns: int = Field(1, ge=1)
+    max_turns: int = Field(default=1, ge=1)
     """Maximum number of user turns answered per conversation."""
-    max_tokens: int = Field(128, ge=1)
+    max_tokens: int = Field(default=128, ge=1)
     """Maximum number of tokens per answer."""
-    context: int = Field(2048, ge=8)
+    context: int = Field(default=2048, ge=8)
     """Maximum length of prompt plus answer, in tokens; capped at the model's own limit."""
-    repeats: int = Field(3, ge=1)
+    repeats: int = Field(default=3, ge=1)
     """Interleaved plain and speculative repetitions of the whole prompt set."""
     peers: bool = False
     """Also run transformers' generate and prompt lookup on the same prompts; greedy only."""

@@ -25,7 +25,7 @@ class ChatConfig(Config):
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.95)
     system: str = ""
     """System message; empty keeps the chat template's default."""
-    max_tokens: int = Field(512, ge=1)
+    max_tokens: int = Field(default=512, ge=1)
     """Maximum number of tokens per answer."""
-    context: int = Field(2048, ge=8)
+    context: int = Field(default=2048, ge=8)
     """Maximum length of the conversation, in tokens."""

@@ -43,21 +43,21 @@ class CompareConfig(Config):
     """Existing heads to measure as well; run directories whose configs differ only in the seed form one variant."""
     baseline: str | None = None
     """Variant that the others are compared with; empty selects the first."""
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """Training seeds of each variant."""
     trees: tuple[TreeConfig, ...] = Field(
-        (TreeConfig(nodes=5, depth=3, top_k=4), TreeConfig(nodes=59, depth=7, top_k=8)), min_length=1
+        default=(TreeConfig(nodes=5, depth=3, top_k=4), TreeConfig(nodes=59, depth=7, top_k=8)), min_length=1
     )
     """Trees whose accept_len is measured; the first is the one used in decoding."""
-    temperatures: tuple[Annotated[float, Field(ge=0.0)], ...] = Field((0.0, 1.0), min_length=1)
+    temperatures: tuple[Annotated[float, Field(ge=0.0)], ...] = Field(default=(0.0, 1.0), min_length=1)
     """Sampling temperatures of the answers; 0 is greedy."""
     prompts: dict[str, str] = Field(default_factory=dict)
     """Prompt file of each benchmark by name; empty selects the built-in prompts."""
-    max_prompts: int = Field(40, ge=1)
+    max_prompts: int = Field(default=40, ge=1)
     """Number of prompts used per benchmark, evenly spaced over the file; only first turns are answered."""
-    max_tokens: int = Field(128, ge=1)
+    max_tokens: int = Field(default=128, ge=1)
     """Maximum number of tokens per answer."""
-    samples: int = Field(1, ge=1)
+    samples: int = Field(default=1, ge=1)
     """Answers per prompt at temperatures above 0."""
 
     @model_validator(mode="after")

@@ -20,9 +20,9 @@ class NgramDraft(Config):
     """Prompt lookup: propose the tokens that followed an earlier occurrence of the last tokens. Needs no training."""
 
     kind: Literal["ngram"] = "ngram"
-    max_ngram: int = Field(3, ge=1)
+    max_ngram: int = Field(default=3, ge=1)
     """Longest suffix to look up, in tokens."""
-    min_ngram: int = Field(1, ge=1)
+    min_ngram: int = Field(default=1, ge=1)
     """Shortest suffix to look up, in tokens."""
 
 
@@ -41,9 +41,9 @@ Draft = Annotated[NoDraft | NgramDraft | Eagle3Draft, Field(discriminator="kind"
 class TreeConfig(Config):
     """The EAGLE-2 dynamic draft tree. Counts exclude the root, the newest token of the target."""
 
-    nodes: int = Field(7, ge=1, le=512)
+    nodes: int = Field(default=7, ge=1, le=512)
     """Draft nodes kept after re-ranking (EAGLE's `total_token` minus one)."""
-    depth: int = Field(3, ge=1, le=32)
+    depth: int = Field(default=3, ge=1, le=32)
     """Draft levels below the root (EAGLE's `depth` plus one)."""
-    top_k: int = Field(4, ge=1, le=64)
+    top_k: int = Field(default=4, ge=1, le=64)
     """Children proposed per node, and nodes expanded per level."""

@@ -22,7 +22,7 @@ class GenerateConfig(Config):
     """Tree shape; auto selects the tree with the highest predicted speed, from timings of this machine and the head's
     acceptance."""
     sampling: SamplingConfig = SamplingConfig()
-    max_tokens: int = Field(256, ge=1)
+    max_tokens: int = Field(default=256, ge=1)
     """Maximum number of tokens generated per prompt."""
-    context: int = Field(2048, ge=8)
+    context: int = Field(default=2048, ge=8)
     """Maximum length of prompt plus answer, in tokens; capped at the model's own limit."""
