@@ -6,7 +6,7 @@ goes to the callback `on_progress`, notes to the logger "edgeai". Errors that th
 """
 
 from edgeai.core.errors import EdgeAIError, UsageError
-from edgeai.core.library.progress import Progress
+from edgeai.core.python_api.progress import Progress
 
 __version__ = "0.2.0"
 __all__ = ["EdgeAIError", "Progress", "UsageError", "__version__"]

@@ -18,8 +18,8 @@ from edgeai.spec.data.prompts import builtin_prompts, select
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.head_files import SHIPPED
-from edgeai.spec.formats.export import export_head
-from edgeai.spec.formats.importing import import_head
+from edgeai.spec.formats.export_head import export_head
+from edgeai.spec.formats.import_head import import_head
 from edgeai.spec.target.loading import load_target, model_folder
 
 pytestmark = pytest.mark.network

@@ -103,7 +103,7 @@ class TestImport:
         package.mkdir()
         (package / "__init__.py").write_text(
             "from typing import TYPE_CHECKING\n"
-            "from edgeai.core.library.lazy_names import lazy_names\n"
+            "from edgeai.core.python_api.lazy_names import lazy_names\n"
             "if TYPE_CHECKING:\n    from somepackage.inner import value\n"
             "else:\n    __getattr__, __dir__ = lazy_names(__name__, __file__)\n"
         )
@@ -393,7 +393,7 @@ def test_user_program_type_checks(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "right.py").write_text(USER_PROGRAM)
     (tmp_path / "wrong.py").write_text(WRONG_PROGRAM)
-    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = true\nfollow_imports = silent\nplugins = pydantic.mypy\n")
+    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = true\nfollow_imports = silent\n")
     source = str(Path(edgeai.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "right.py", "wrong.py"],

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig
-from edgeai.core.library.configs import Overrides, settle_config
-from edgeai.core.library.library_run import library_run
-from edgeai.core.library.missing import names_missing_packages
-from edgeai.core.library.progress import OnProgress
+from edgeai.core.python_api.configs import Overrides, settle_config
+from edgeai.core.python_api.library_run import library_run
+from edgeai.core.python_api.missing import names_missing_packages
+from edgeai.core.python_api.progress import OnProgress
 from edgeai.core.run import Status
 
 if TYPE_CHECKING:

@@ -262,7 +262,7 @@ def export(
     example = "for example: edgeai spec export RUN --format sglang --out heads/sglang"
     cfg = load_config(ExportConfig, config, _given(config, set_, example, head=head, format=format))
     from edgeai.core.device import choose_device  # imports torch
-    from edgeai.spec.formats.export import export_head, plan_export
+    from edgeai.spec.formats.export_head import export_head, plan_export
 
     on = choose_device(device).torch_device
     with listening(quiet=quiet, verbose=verbose) as listener:
@@ -305,7 +305,7 @@ def import_(
     example = "for example: edgeai spec import DIR --out heads/mine -s target.model=org/model"
     cfg = load_config(ImportConfig, config, _given(config, set_, example, head=head))
     from edgeai.core.device import choose_device  # imports torch
-    from edgeai.spec.formats.importing import import_head
+    from edgeai.spec.formats.import_head import import_head
 
     with listening(quiet=quiet, verbose=verbose) as listener:
         report = import_head(

@@ -1,1 +1,1 @@
-"""What at least two areas use: errors, configs, runs, metrics, device, seed, assets."""
+"""Shared by at least two areas: errors, configs, runs, metrics, checkpoints, sweeps, links, statistics and reports."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from edgeai.core.config import Config
-from edgeai.core.trace import LinkTrace, read_trace
+from edgeai.core.link_trace import LinkTrace, read_trace
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ Examples:
 
 from typing import TYPE_CHECKING
 
-from edgeai.core.library.lazy_names import lazy_names
+from edgeai.core.python_api.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from edgeai.fedsplit.api import compare, describe_partition, recommend, simulate, verify

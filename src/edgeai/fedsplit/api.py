@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeai.core.library.configs import Overrides, settle_config
-from edgeai.core.library.library_run import library_run
-from edgeai.core.library.missing import names_missing_packages
-from edgeai.core.library.progress import CallbackListener, OnProgress
 from edgeai.core.metrics import Metrics
+from edgeai.core.python_api.configs import Overrides, settle_config
+from edgeai.core.python_api.library_run import library_run
+from edgeai.core.python_api.missing import names_missing_packages
+from edgeai.core.python_api.progress import CallbackListener, OnProgress
 from edgeai.fedsplit.config.advise import AdviseConfig
 from edgeai.fedsplit.config.run import CompareConfig, SimConfig
 

@@ -9,7 +9,7 @@ Examples:
 
 from typing import TYPE_CHECKING
 
-from edgeai.core.library.lazy_names import lazy_names
+from edgeai.core.python_api.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from edgeai.spec.api import bench, generate, load_head, load_target, train

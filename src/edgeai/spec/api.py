@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from edgeai.core.config import Config, with_changes
 from edgeai.core.errors import UsageError
-from edgeai.core.library.configs import Overrides, settle_config
-from edgeai.core.library.library_run import library_run
-from edgeai.core.library.missing import names_missing_packages
-from edgeai.core.library.progress import CallbackListener, OnProgress
 from edgeai.core.metrics import Metrics
+from edgeai.core.python_api.configs import Overrides, settle_config
+from edgeai.core.python_api.library_run import library_run
+from edgeai.core.python_api.missing import names_missing_packages
+from edgeai.core.python_api.progress import CallbackListener, OnProgress
 from edgeai.spec.config.bench import BenchConfig
 from edgeai.spec.config.draft import Eagle3Draft, NgramDraft, NoDraft, TreeConfig
 from edgeai.spec.config.generate import GenerateConfig

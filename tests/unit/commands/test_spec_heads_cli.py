@@ -11,7 +11,7 @@ from edgeai.cli import main
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.draft.checkpoint import save_head
-from edgeai.spec.formats import export
+from edgeai.spec.formats import export_head as export
 from edgeai.spec.target.loading import load_target
 from edgeai.spec.tiny import write_tiny_model
 

@@ -8,7 +8,7 @@ import pytest
 
 from edgeai.core import requirements as module
 from edgeai.core.errors import EdgeAIError, UsageError
-from edgeai.core.library.missing import names_missing_packages
+from edgeai.core.python_api.missing import names_missing_packages
 from edgeai.core.requirements import missing, missing_package_error, name_of, requirements
 
 LINES = [

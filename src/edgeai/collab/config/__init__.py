@@ -1,1 +1,1 @@
-"""Configs of the `edgeai collab` verbs."""
+"""Configs of the `edgeai collab` verbs: streams, models, upload policy, pretraining, and the whole run."""

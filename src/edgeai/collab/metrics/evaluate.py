@@ -15,7 +15,7 @@ import numpy as np
 from edgeai.collab.config.playback import EvaluateConfig
 from edgeai.collab.metrics.confusion import Counts, SegMetrics, frame_loss, seg_metrics
 from edgeai.collab.metrics.latency import LatencyHistogram, LatencySummary
-from edgeai.collab.metrics.theory import RiskSplit, RiskSum, upload_rate_bound
+from edgeai.collab.metrics.risk_bounds import RiskSplit, RiskSum, upload_rate_bound
 from edgeai.core.report.fields import About, about
 
 

@@ -1,1 +1,1 @@
-"""Upload policies: confidence scores, hard-input mining, exploration and thresholds."""
+"""Upload policies: confidence scores, the trained miner, exploration and thresholds; `strategies` combine them."""

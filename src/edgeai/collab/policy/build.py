@@ -10,7 +10,7 @@ from edgeai.collab.config.policy import (
     QuantileThreshold,
     ThresholdConfig,
 )
-from edgeai.collab.policy.threshold_policy import ThresholdPolicy
+from edgeai.collab.policy.protocol import ThresholdPolicy
 from edgeai.collab.policy.thresholds import CostPolicy, DualPolicy, FixedPolicy, H2t2Policy, QuantilePolicy
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeai.collab.metrics.confusion import SegMetrics
 from edgeai.collab.metrics.evaluate import Evaluation
-from edgeai.collab.metrics.theory import Transfer
+from edgeai.collab.metrics.risk_bounds import Transfer
 from edgeai.collab.wire.traffic import TrafficSummary
 from edgeai.core.report.fields import about
 

@@ -15,7 +15,7 @@ from edgeai.collab.edge.node import EdgeNode
 from edgeai.collab.metrics.confusion import Labels
 from edgeai.collab.sim.events import EventLoop
 from edgeai.collab.sim.frame_state import Reply, Request
-from edgeai.collab.sim.training import Training
+from edgeai.collab.sim.update_schedule import Training
 from edgeai.collab.strategies.strategy import Strategy
 from edgeai.collab.wire.codec import HEADER_BYTES, decode_image, encode_labels
 from edgeai.core.errors import EdgeAIError

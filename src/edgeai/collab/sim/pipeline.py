@@ -27,7 +27,7 @@ from edgeai.collab.sim.frame_state import FrameState, Reply, Request
 from edgeai.collab.sim.outcome import Outcomes
 from edgeai.collab.sim.shadow import ShadowCloud
 from edgeai.collab.sim.timing import ComputeTimes
-from edgeai.collab.sim.training import Training
+from edgeai.collab.sim.update_schedule import Training
 from edgeai.collab.strategies.strategy import CloudOnly, Decision, EdgeView, Split, Strategy
 from edgeai.collab.streams.stream import Frame
 from edgeai.collab.wire.codec import HEADER_BYTES

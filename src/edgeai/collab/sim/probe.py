@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edgeai.collab.edge.device import EdgeDevice
 from edgeai.collab.metrics.confusion import Labels, confusion, seg_metrics
-from edgeai.collab.metrics.theory import Transfer, transfer
+from edgeai.collab.metrics.risk_bounds import Transfer, transfer
 from edgeai.collab.models.inputs import stack_images
 from edgeai.collab.streams.stream import Frame
 

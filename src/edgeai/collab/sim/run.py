@@ -17,7 +17,7 @@ import torch
 from edgeai.collab.cloud.answer_store import AnswerStore
 from edgeai.collab.config.run import CollabRunConfig
 from edgeai.collab.edge.device import EdgeDevice
-from edgeai.collab.metrics.theory import hard_latency_s, soft_latency_s
+from edgeai.collab.metrics.risk_bounds import hard_latency_s, soft_latency_s
 from edgeai.collab.reports.frame_records import RecordWriter
 from edgeai.collab.reports.run_report import Cost, RunReport
 from edgeai.collab.sim.cloud_stage import MAX_PROBLEMS

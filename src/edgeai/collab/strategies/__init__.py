@@ -1,1 +1,1 @@
-"""Upload and training strategies, one file a family."""
+"""Strategies: each decides whether a frame is uploaded and what is trained; one file a family."""

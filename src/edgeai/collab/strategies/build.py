@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from edgeai.collab.config.policy import ScoreKind
 from edgeai.collab.config.run import CollabRunConfig, StrategyName
+from edgeai.collab.strategies.ams_shoggoth import Ams, Shoggoth
+from edgeai.collab.strategies.baselines import CloudEverything, EdgeOnly, Random
 from edgeai.collab.strategies.bn_adapt import BnAdapt
 from edgeai.collab.strategies.cema import Cema
 from edgeai.collab.strategies.context import StrategyContext
 from edgeai.collab.strategies.dcsb import Dcsb
-from edgeai.collab.strategies.fixed import CloudEverything, EdgeOnly, Random
 from edgeai.collab.strategies.laecips import Ablated, AppealNet, Laecips, without
 from edgeai.collab.strategies.neurosurgeon import Neurosurgeon
-from edgeai.collab.strategies.sampled import Ams, Shoggoth
-from edgeai.collab.strategies.scored import NO_EXPLORING, Scored, classic, foreknown
+from edgeai.collab.strategies.score_threshold import NO_EXPLORING, Scored, classic, foreknown
 from edgeai.collab.strategies.strategy import Strategy
 
 _ABLATIONS: dict[StrategyName, Ablated] = {

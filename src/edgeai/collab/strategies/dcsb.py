@@ -7,7 +7,7 @@ from PIL import Image
 
 from edgeai.collab.config.policy import ThresholdConfig
 from edgeai.collab.models.regions import connected_regions
-from edgeai.collab.strategies.scored import NO_EXPLORING, Scored
+from edgeai.collab.strategies.score_threshold import NO_EXPLORING, Scored
 from edgeai.collab.strategies.strategy import Decision, EdgeView
 
 MANY_REGIONS = 40

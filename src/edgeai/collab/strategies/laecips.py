@@ -9,7 +9,7 @@ from edgeai.collab.config.policy import FixedThreshold, MinerConfig, UpdateConfi
 from edgeai.collab.config.run import CollabRunConfig
 from edgeai.collab.learning.version import UpdateResult
 from edgeai.collab.strategies.context import StrategyContext
-from edgeai.collab.strategies.scored import NO_EXPLORING, Scored
+from edgeai.collab.strategies.score_threshold import NO_EXPLORING, Scored
 from edgeai.collab.strategies.strategy import EdgeView, LabeledFrame
 from edgeai.collab.strategies.trained import Trained
 

@@ -13,6 +13,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
+from edgeai.collab.street.scene_objects import FAR_M, Scene, Tree, Wall
 from edgeai.collab.street.textures import (
     CELL_M,
     CROWN_PX,
@@ -26,7 +27,6 @@ from edgeai.collab.street.textures import (
     panorama,
     wall_atlas,
 )
-from edgeai.collab.street.things import FAR_M, Scene, Tree, Wall
 from edgeai.collab.street.view import FINE, NEAR_M, View
 
 Array = np.ndarray

@@ -4,7 +4,7 @@ A cell is 20 m long; every sixth is a crossroads. Between two crossroads each si
 The number of random draws per object does not depend on its looks, so that a street with other looks has the same
 objects in the same positions.
 
-Axes as in things.py; z is counted from the start of the street.
+Axes as in scene_objects.py; z is counted from the start of the street.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from edgeai.collab.street.looks import (
+from edgeai.collab.street.appearance import (
     CAR_COLORS,
     CAR_SHAPES,
     CLOTH_COLORS,
@@ -38,8 +38,8 @@ from edgeai.collab.street.looks import (
     TROUSER_COLORS,
     GroundStyle,
 )
+from edgeai.collab.street.scene_objects import Car, Person, Pole, Tree, Wall
 from edgeai.collab.street.textures import CELL_M, NUM_CROWNS
-from edgeai.collab.street.things import Car, Person, Pole, Tree, Wall
 
 OFFSET = 10**6
 """Added to cell numbers, which may be negative, before they seed a generator."""

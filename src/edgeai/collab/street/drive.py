@@ -16,9 +16,9 @@ from edgeai.collab.config.streams import StreetConfig
 from edgeai.collab.streams.images import class_colors
 from edgeai.collab.streams.stream import Frame
 from edgeai.collab.street.backdrop import ground_light, paint_crowns, paint_ground, paint_sky, paint_walls
-from edgeai.collab.street.objects import draw_objects
+from edgeai.collab.street.draw_objects import draw_objects
+from edgeai.collab.street.scene_objects import Scene
 from edgeai.collab.street.textures import CLASSES, PAVEMENT, ROAD
-from edgeai.collab.street.things import Scene
 from edgeai.collab.street.view import FINE, SKY_M, Pen, View
 from edgeai.collab.street.world import StreetWorld
 

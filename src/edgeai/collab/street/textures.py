@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from edgeai.collab.streams.classes import STREET
-from edgeai.collab.street.looks import (
+from edgeai.collab.street.appearance import (
     FACADES,
     GREENS,
     GROUNDS,

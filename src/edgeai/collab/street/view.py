@@ -13,8 +13,8 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
+from edgeai.collab.street.scene_objects import FAR_M, Scene
 from edgeai.collab.street.textures import CLASSES
-from edgeai.collab.street.things import FAR_M, Scene
 
 Array = np.ndarray
 

@@ -14,10 +14,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from edgeai.collab.street.appearance import GROUNDS, LIGHTS
 from edgeai.collab.street.cells import OFFSET, Cell, make_car, make_cell
-from edgeai.collab.street.looks import GROUNDS, LIGHTS
+from edgeai.collab.street.scene_objects import FAR_M, Car, Person, Scene
 from edgeai.collab.street.textures import CELL_M
-from edgeai.collab.street.things import FAR_M, Car, Person, Scene
 
 BEND_MAX = 0.0012  # 1/m; in sharper bends, inner houses would hide objects that are drawn over them
 _BENDS_M = (310.0, 170.0)

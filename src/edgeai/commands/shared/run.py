@@ -33,7 +33,7 @@ def running(
         verbose: Whether to print every logged step.
         notes_only: Whether to print no progress, because the result streams to the terminal.
     """
-    from edgeai.core.library.recorded_run import recorded_run  # imports torch
+    from edgeai.core.python_api.recorded_run import recorded_run  # imports torch
 
     argv = ["edgeai", *without_secrets(sys.argv[1:])]
     with (

@@ -1,1 +1,1 @@
-"""`advise`: the costs of every cut and method from shapes alone, and a recommendation."""
+"""Costs of every cut and method from shapes alone (formulas in `client_cost.py`), and a recommendation."""

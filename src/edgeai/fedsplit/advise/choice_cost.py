@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgeai.fedsplit.advise.client_cost import Load, load_of
 from edgeai.fedsplit.advise.cut_parts import CutParts
-from edgeai.fedsplit.advise.load import Load, load_of
 from edgeai.fedsplit.advise.round_time import MeanLink, Schedule, Times, energy_j, line_s, mean_link, round_s, times_of
 from edgeai.fedsplit.advise.scene import Scene
 from edgeai.fedsplit.config.advise import AdviseMethod

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeai.core.link import LinkConfig
-from edgeai.core.trace import read_trace
-from edgeai.fedsplit.advise.load import Load
+from edgeai.core.link_trace import read_trace
+from edgeai.fedsplit.advise.client_cost import Load
 from edgeai.fedsplit.config.world import DeviceConfig
 
 Schedule = Literal["alone", "turns", "queue", "replicas", "shared", "lockstep", "overlapped"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgeai.core.errors import UsageError
 from edgeai.fedsplit.cuts.part_cost import PartCost
-from edgeai.fedsplit.cuts.trace import TRACE_BATCH, Trace, structural_copy, trace_layers
+from edgeai.fedsplit.cuts.shape_trace import TRACE_BATCH, Trace, structural_copy, trace_layers
 
 _REFUSED = (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError)
 """Errors of a part that does not accept its input."""

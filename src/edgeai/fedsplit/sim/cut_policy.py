@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from edgeai.core.errors import UsageError
+from edgeai.fedsplit.advise.client_cost import Load, load_of
 from edgeai.fedsplit.advise.cut_parts import CutParts, LocalTraining
-from edgeai.fedsplit.advise.load import Load, load_of
 from edgeai.fedsplit.advise.round_time import MeanLink, Times, times_of
 from edgeai.fedsplit.config.hybrid import SplitFedV2Config
 from edgeai.fedsplit.config.run import SimConfig

@@ -1,7 +1,7 @@
 """Saving and loading draft heads: the EAGLE-3 file layout (config.json and model.safetensors) with an `edgeai` entry.
 
 The `edgeai` entry of config.json names the target of the head. A folder without it is from another tool and is
-converted (`formats/foreign.py`); `edgeai spec export` writes the formats of other servers.
+converted (`formats/read_published.py`); `edgeai spec export` writes the formats of other servers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.draft.head_checks import check_target, check_tensors
 from edgeai.spec.draft.head_files import CONFIG, WEIGHTS, read_files, unreadable_head, write_files
 from edgeai.spec.draft.rope import rope_of
-from edgeai.spec.formats.foreign import read_foreign
+from edgeai.spec.formats.read_published import read_foreign
 from edgeai.spec.target.protocol import Target
 
 

@@ -1,1 +1,1 @@
-"""Import and export of draft heads in the file formats of SGLang, vLLM, speculators and the EAGLE repository."""
+"""Import and export of draft heads: SGLang, vLLM, speculators and the EAGLE repository."""

@@ -15,7 +15,7 @@ from edgeai.spec.data.train_batch import pack_in_order
 from edgeai.spec.decoding.generation import accept_len
 from edgeai.spec.draft.eagle3 import HeadLayer
 from edgeai.spec.draft.head import DraftHead
-from edgeai.spec.evaluation.replay import passages, replay
+from edgeai.spec.evaluation.acceptance_replay import passages, replay
 from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.distributed import ALONE
 from edgeai.spec.training.losses import TrainingTimeTest, step_means

@@ -9,7 +9,7 @@ import torch
 
 from edgeai.collab.config.models import FusionConfig
 from edgeai.collab.metrics.confusion import confusion, seg_metrics
-from edgeai.collab.metrics.theory import upload_rate_bound
+from edgeai.collab.metrics.risk_bounds import upload_rate_bound
 from edgeai.collab.reports.frame_records import OVERLAYS
 from edgeai.collab.wire.codec import HEADER_BYTES, decode_image, encode_image, encode_labels
 from edgeai.core.files import json_text

@@ -18,12 +18,12 @@ from edgeai.collab.models.inputs import InputFormat
 from edgeai.collab.models.street_net import StreetNet, StreetNetShape
 from edgeai.collab.models.torch_model import TorchModel
 from edgeai.collab.policy.scores import SCORES
+from edgeai.collab.strategies.ams_shoggoth import SamplingRate
 from edgeai.collab.strategies.build import STRATEGIES, build_strategy, settled
 from edgeai.collab.strategies.context import StrategyContext
 from edgeai.collab.strategies.dcsb import coarsened, easiness
 from edgeai.collab.strategies.neurosurgeon import find_cuts
-from edgeai.collab.strategies.sampled import SamplingRate
-from edgeai.collab.strategies.scored import foreknown
+from edgeai.collab.strategies.score_threshold import foreknown
 from edgeai.collab.strategies.strategy import CloudOnly, EdgeFirst, EdgeView, Split
 from edgeai.core.errors import UsageError
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from edgeai.collab.config.streams import StreetConfig
+from edgeai.collab.street.appearance import CAR_SHAPES, GROUNDS, LIGHTS, NEW_CAR_SHAPES
 from edgeai.collab.street.cells import make_cell
 from edgeai.collab.street.drive import StreetStream, _render, street_scene
-from edgeai.collab.street.looks import CAR_SHAPES, GROUNDS, LIGHTS, NEW_CAR_SHAPES
+from edgeai.collab.street.scene_objects import Car, Person, Pole, Scene, Tree, Wall
 from edgeai.collab.street.textures import BUILDING, CAR, CLASSES, PEDESTRIAN, POLE, ROAD, SKY, TREE
-from edgeai.collab.street.things import Car, Person, Pole, Scene, Tree, Wall
 from edgeai.collab.street.world import _ONCOMING_MPS, StreetWorld
 
 HEIGHT, WIDTH = 64, 96

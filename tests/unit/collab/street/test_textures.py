@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgeai.collab.street.appearance import FACADES, GROUNDS, HEDGE, LIGHTS, NEW_FACADES
 from edgeai.collab.street.backdrop import _darker
-from edgeai.collab.street.looks import FACADES, GROUNDS, HEDGE, LIGHTS, NEW_FACADES
 from edgeai.collab.street.textures import (
     BUILDING,
     PANORAMA_PX,

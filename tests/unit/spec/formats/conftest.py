@@ -17,7 +17,7 @@ from edgeai.spec.config.export import ExportConfig, HeadFormat
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.draft.checkpoint import save_head
 from edgeai.spec.draft.head import DraftHead
-from edgeai.spec.formats.export import export_head
+from edgeai.spec.formats.export_head import export_head
 from edgeai.spec.formats.reports import ExportReport
 from edgeai.spec.target.torch_runtime import DecoderTarget
 

@@ -12,11 +12,11 @@ from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.eagle3 import HeadLayer
 from edgeai.spec.draft.head_checks import check_fit
+from edgeai.spec.evaluation.acceptance_replay import Passage, replay
 from edgeai.spec.evaluation.compare.heads import ComparedHead
 from edgeai.spec.evaluation.compare.report import TreeShape
 from edgeai.spec.evaluation.compare.statistics import Counts
 from edgeai.spec.evaluation.compare.texts import TextSet
-from edgeai.spec.evaluation.replay import Passage, replay
 from edgeai.spec.target.protocol import Target
 from edgeai.spec.target.torch_runtime import DecoderTarget
 

@@ -17,9 +17,9 @@ from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.draft.checkpoint import load_head, save_head
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.head_files import SHIPPED
-from edgeai.spec.formats import export
-from edgeai.spec.formats.export import export_head, plan_export, target_of
-from edgeai.spec.formats.importing import import_head
+from edgeai.spec.formats import export_head as export
+from edgeai.spec.formats.export_head import export_head, plan_export, target_of
+from edgeai.spec.formats.import_head import import_head
 from edgeai.spec.formats.layout import LAYOUTS, file_tensors
 
 FORMATS = ("sglang", "vllm", "speculators", "eagle")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from edgeai.fedsplit.advise.client_cost import load_of
 from edgeai.fedsplit.advise.cut_parts import LABEL_BYTES, CutParts, LocalTraining, linear_head
-from edgeai.fedsplit.advise.load import load_of
 from edgeai.fedsplit.config.advise import AdviseMethod
 from edgeai.fedsplit.config.codec import CodecConfig, Fp16Config, TopkConfig
 from edgeai.fedsplit.config.federated import FedAvgConfig

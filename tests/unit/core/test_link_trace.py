@@ -3,7 +3,7 @@
 import pytest
 
 from edgeai.core.errors import UsageError
-from edgeai.core.trace import LinkTrace, read_trace
+from edgeai.core.link_trace import LinkTrace, read_trace
 
 HEADER = "t_s,up_kbps,down_kbps,rtt_ms,loss\n"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeai.collab.street.looks import CarShape, Color, Dress, Light
+from edgeai.collab.street.appearance import CarShape, Color, Dress, Light
 
 FAR_M = 110.0
 """Maximum distance of rendered objects; the skyline is beyond."""

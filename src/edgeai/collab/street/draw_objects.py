@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
-from edgeai.collab.street.looks import Color, Point
+from edgeai.collab.street.appearance import Color, Point
+from edgeai.collab.street.scene_objects import Car, Person, Pole, Scene, Tree
 from edgeai.collab.street.textures import CAR, PEDESTRIAN, POLE, TREE
-from edgeai.collab.street.things import Car, Person, Pole, Scene, Tree
 from edgeai.collab.street.view import NEAR_M, Pen
 
 _DETAIL_M = 55.0  # beyond this distance, wheels, lamps and side windows are smaller than a pixel

@@ -12,7 +12,7 @@ from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.rope import Rope
-from edgeai.spec.formats.importing import import_head
+from edgeai.spec.formats.import_head import import_head
 
 IDS = "eagle_aux_hidden_state_layer_ids"
 PLAIN = {"fc_norm": False, "norm_output": False}

@@ -14,7 +14,7 @@ from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generation import accept_len
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.eagle3 import Eagle3, HeadLayer
-from edgeai.spec.evaluation.replay import Passage, passages, replay
+from edgeai.spec.evaluation.acceptance_replay import Passage, passages, replay
 from edgeai.spec.training.train import run_train
 
 TREES = [TreeConfig(nodes=5, depth=3, top_k=4), TreeConfig(nodes=20, depth=6, top_k=3)]

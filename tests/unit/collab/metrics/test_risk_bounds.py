@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeai.collab.metrics.theory import (
+from edgeai.collab.metrics.risk_bounds import (
     RiskSum,
     Transfer,
     hard_latency_s,

@@ -9,7 +9,7 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.config.export import ImportConfig
 from edgeai.spec.draft.checkpoint import load_head, save_head
 from edgeai.spec.draft.head_files import read_files
-from edgeai.spec.formats.export import check_empty, target_of
+from edgeai.spec.formats.export_head import check_empty, target_of
 from edgeai.spec.formats.reports import ImportReport
 from edgeai.spec.target.loading import load_target
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgeai.core.config import Config
-from edgeai.core.library.progress import CallbackListener, OnProgress
+from edgeai.core.python_api.progress import CallbackListener, OnProgress
 from edgeai.core.run import Run
 
 
@@ -33,7 +33,7 @@ def library_run(
     Raises:
         UsageError: The device or the run directory cannot be used.
     """
-    from edgeai.core.library.recorded_run import recorded_run  # imports torch
+    from edgeai.core.python_api.recorded_run import recorded_run  # imports torch
 
     with tempfile.TemporaryDirectory(prefix="edgeai-") as scratch:
         folder = Path(scratch) / "run" if out is None else Path(out)
