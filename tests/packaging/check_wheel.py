@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA_SUFFIXES = {".html", ".jinja", ".json", ".md", ".safetensors", ".txt", ".typed", ".yaml"}
+DATA_SUFFIXES = {".cpp", ".h", ".html", ".jinja", ".json", ".md", ".safetensors", ".txt", ".typed", ".yaml"}
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """`edgeai spec compare`: train variants with several seeds, and measure all heads on the same texts.
 
 The target answers every prompt once. The number of draft tokens that decoding would accept follows from these answers
-and the head's trees (`acceptance_replay.py`), so all heads are compared on the same tokens and no target pass depends on a head.
+and the head's trees (`acceptance_replay.py`): all heads are compared on the same tokens, and no target pass depends on
+a head.
 
 Run directory:
 - VARIANT-SEED/: one run of `spec train` each;
