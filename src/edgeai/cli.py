@@ -37,5 +37,5 @@ def root(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit code; the console script's entry."""
+    """Run one command line and return its exit code; the console script's entry."""
     return run_app(app, sys.argv[1:] if argv is None else argv)

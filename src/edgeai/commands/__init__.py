@@ -1,1 +1,1 @@
-"""Talking to a person: parse, load the config, call one area function, render."""
+"""Command-line interface: parse, load the config, call one area function, render."""

@@ -78,7 +78,7 @@ def schema(
 
 
 def schemas() -> dict[str, type[Config]]:
-    """Returns the schema of every verb that takes a config."""
+    """Return the schema of every verb that takes a config."""
     from edgeai.collab.config.pretrain import PretrainConfig
     from edgeai.collab.config.run import CollabCompareConfig, CollabRunConfig
     from edgeai.fedsplit.config import run as fedsplit
@@ -114,7 +114,7 @@ def schemas() -> dict[str, type[Config]]:
 
 
 def _schema_for(source: str) -> type[Config]:
-    """Returns the schema for the `verb` key of a config."""
+    """Return the schema for the `verb` key of a config."""
     path = find_config(source)
     verb = read_tree(path)[0].get("verb")
     if verb is None:
@@ -132,7 +132,7 @@ def _schema_of(verb: str, *, where: str = "") -> type[Config]:
 
 
 def _first_comment(path: Path) -> str:
-    """Returns the comment on the first line, by convention the command that runs the config."""
+    """Return the comment on the first line, by convention the command that runs the config."""
     with path.open(encoding="utf-8") as stream:
         line = stream.readline().strip()
     return line.removeprefix("#").strip() if line.startswith("#") else ""

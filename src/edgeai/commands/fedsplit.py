@@ -268,7 +268,7 @@ def verify(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
 
 
 def _show_jobs(jobs: "Sequence[Job]", missing: "Sequence[Job]", *, as_json: bool) -> None:
-    """Prints the runs of a comparison."""
+    """Print the runs of a comparison."""
     left = [job.name for job in missing]
     if as_json:
         print_json({"runs": [job.name for job in jobs], "missing": left})
@@ -279,7 +279,7 @@ def _show_jobs(jobs: "Sequence[Job]", missing: "Sequence[Job]", *, as_json: bool
 
 
 def _show_checks(report: "VerifyReport") -> None:
-    """Prints every fact and whether it holds."""
+    """Print every fact and whether it holds."""
     for check in report.checks:
         mark = "ok  " if check.holds else "FAIL"
         print(f"{mark} {check.number:>2}. {check.fact}  ({duration(check.seconds)})")
@@ -289,7 +289,7 @@ def _show_checks(report: "VerifyReport") -> None:
 
 
 def _show_up(home: "Home", *, as_json: bool) -> None:
-    """Prints the address of a Flower deployment and the commands that use it."""
+    """Print the address of a Flower deployment and the commands that use it."""
     if as_json:
         found = {"home": str(home.path), "superlink": home.address, "num_nodes": home.num_nodes, "root": home.root}
         print_json(found)

@@ -128,7 +128,7 @@ def _described(runs: Sequence[Run]) -> list[list[Cell]]:
 
 
 def side_by_side(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Returns every key with its value in each mapping, None where it has none."""
+    """Return every key with its value in each mapping, None where it has none."""
     return {key: [tree.get(key) for tree in trees] for key in dict.fromkeys(key for tree in trees for key in tree)}
 
 
@@ -142,7 +142,7 @@ def _scalars(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Cell:
-    """Returns a value on one line; the JSON document has all of it."""
+    """Return a value on one line; the JSON document has all of it."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return " ".join(value)
     if isinstance(value, dict) and all(isinstance(item, str | None) for item in value.values()):

@@ -330,7 +330,7 @@ app.command(epilog="Example: edgeai spec load -s requests=24 -s serve.draft.kind
 
 
 def _given(config: str | None, set_: Sequence[str] | None, example: str, **short: str | None) -> list[str]:
-    """Returns the overrides of a verb: its arguments, each of which must be set somewhere, then those of -s."""
+    """Return the overrides of a verb: its arguments, each of which must be set somewhere, then those of -s."""
     overrides = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
     overrides += set_ or ()
     for key in short:
@@ -354,7 +354,7 @@ def _plan_train(cfg: TrainConfig, device: str, quiet: bool) -> "TrainPlan":
 
 
 def _texts(prompts: Sequence[str], file: str | None) -> list[str]:
-    """Returns all prompts in order: the arguments, then the file."""
+    """Return all prompts in order: the arguments, then the file."""
     texts = [sys.stdin.read().strip() if text == "-" else text for text in prompts]
     if not all(text.strip() for text in texts):
         raise UsageError("a prompt is empty", hint="give some text")
@@ -366,7 +366,7 @@ def _texts(prompts: Sequence[str], file: str | None) -> list[str]:
 
 
 def _with_heading(texts: Sequence[str], number: int, answer: str) -> str:
-    """Returns an answer, below its prompt if there are several."""
+    """Return an answer, below its prompt if there are several."""
     return answer if len(texts) == 1 else f"> {texts[number]}\n{answer}"
 
 

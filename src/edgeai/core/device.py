@@ -29,7 +29,7 @@ class Device:
 
 
 def choose_device(name: str) -> Device:
-    """Chooses the device, and limits torch's threads to the cores of this process.
+    """Choose the device, and limit torch's threads to the cores of this process.
 
     Args:
         name: "auto", "cpu", "cuda", "cuda:1" or "mps". Auto takes CUDA, then MPS, then the CPU.
@@ -61,7 +61,7 @@ def choose_device(name: str) -> Device:
 
 
 def choose_dtype(name: str, device: str) -> str:
-    """Chooses the number format of model weights.
+    """Choose the number format of model weights.
 
     Args:
         name: "auto", "float32", "bfloat16" or "float16".
@@ -88,7 +88,7 @@ def choose_dtype(name: str, device: str) -> str:
 
 @functools.cache
 def bf16_gain() -> float:
-    """Times a matrix product of the size in a small model on the CPU.
+    """Time a matrix product of the size in a small model on the CPU.
 
     Returns:
         The time in float32 divided by the time in bfloat16, each the best of several; above 1 bfloat16 is faster.
@@ -106,7 +106,7 @@ def bf16_gain() -> float:
 
 
 def num_cores() -> int:
-    """Returns the number of usable cores: the affinity of this process, limited by a container's CPU quota."""
+    """Return the number of usable cores: the affinity of this process, limited by a container's CPU quota."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -116,7 +116,7 @@ def num_cores() -> int:
 
 
 def peak_memory_bytes() -> int:
-    """Returns the peak resident memory of this process."""
+    """Return the peak resident memory of this process."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -129,7 +129,7 @@ def peak_memory_bytes() -> int:
 
 
 def release_memory() -> None:
-    """Returns freed pages to the system on Linux; does nothing elsewhere.
+    """Return freed pages to the system on Linux; does nothing elsewhere.
 
     glibc keeps the pages of freed tensors. Tensors of changing sizes do not fit into the gaps, so that the process
     would grow to several times the memory in use.

@@ -12,7 +12,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file atomically: a kill leaves the old file or the new one."""
+    """Write a file atomically: a kill leaves the old file or the new one."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8", newline="\n") as stream:
@@ -25,7 +25,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes in lower-case hexadecimal."""
+    """Return the SHA-256 of a file's bytes in lower-case hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
@@ -34,7 +34,7 @@ def sha256_of(path: Path) -> str:
 
 
 def num_bytes_below(folder: Path) -> int:
-    """Returns the size of all files below `folder`; files deleted in the meantime are skipped."""
+    """Return the size of all files below `folder`; files deleted in the meantime are skipped."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -45,7 +45,7 @@ def num_bytes_below(folder: Path) -> int:
 
 
 def json_text(document: Any, *, indent: int | None = 2) -> str:
-    """Renders plain Python data as JSON. NaN and infinities become null, since JSON cannot express them."""
+    """Render plain Python data as JSON. NaN and infinities become null, since JSON cannot express them."""
     return json.dumps(_plain(document), indent=indent, ensure_ascii=False, allow_nan=False)
 
 

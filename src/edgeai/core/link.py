@@ -32,7 +32,7 @@ _NUM_REMEMBERED = 256
 
 
 def _min_burst_len(loss_frac: float) -> float:
-    """Returns the smallest mean burst that allows this loss: the good state lasts at least one packet."""
+    """Return the smallest mean burst that allows this loss: the good state lasts at least one packet."""
     return loss_frac / (1 - loss_frac)
 
 
@@ -91,7 +91,7 @@ LinkChoice = Preset | LinkConfig
 
 
 def find_link(choice: LinkChoice) -> LinkConfig:
-    """Returns the preset of a name, or the given link."""
+    """Return the preset of a name, or the given link."""
     return choice if isinstance(choice, LinkConfig) else PRESETS[choice]
 
 
@@ -137,7 +137,7 @@ class Link:
         }
 
     def transfer(self, direction: Direction, num_bytes: int, start_s: float) -> Transfer:
-        """Sends a message, queued behind the earlier messages of its direction.
+        """Send a message, queued behind the earlier messages of its direction.
 
         Args:
             direction: Direction of the message.
@@ -152,11 +152,11 @@ class Link:
         return self._lines[direction].transfer(num_bytes, start_s)
 
     def busy_until(self, direction: Direction) -> float:
-        """Returns the time at which all queued messages have been sent."""
+        """Return the time at which all queued messages have been sent."""
         return self._lines[direction].free_s
 
     def goodput_bps(self, direction: Direction, *, now_s: float, window_s: float) -> float | None:
-        """Measures the goodput as a sender can, from delivered messages.
+        """Measure the goodput as a sender can, from delivered messages.
 
         Args:
             direction: Direction to measure.
@@ -190,7 +190,7 @@ class _Line:
         self.recent: deque[Transfer] = deque(maxlen=_NUM_REMEMBERED)
 
     def transfer(self, num_bytes: int, start_s: float) -> Transfer:
-        """Sends one message."""
+        """Send one message."""
         begin_s = self._next_open_s(max(start_s, self.free_s))
         self._save_up(self.free_s, begin_s)
         step = self._step(begin_s) % len(self._rates_bps)
@@ -211,7 +211,7 @@ class _Line:
         return done
 
     def _losses(self, num_packets: int, loss_frac: float) -> list[int]:
-        """Sends packets, then the lost ones again until none is lost.
+        """Send packets, then the lost ones again until none is lost.
 
         Returns:
             How many were lost in each round that lost any; each such round costs a round trip.
@@ -223,7 +223,7 @@ class _Line:
         return rounds
 
     def _num_lost(self, num_packets: int, loss_frac: float) -> int:
-        """Runs the two-state chain over packets, one stretch of a state at a time."""
+        """Run the two-state chain over packets, one stretch of a state at a time."""
         if loss_frac != self._state_loss_frac:  # the trace moved on
             self._state_loss_frac, self._left_in_state = loss_frac, 0
             self._is_bad = bool(loss_frac) and self._random.random() >= loss_frac  # turned over below
@@ -243,12 +243,12 @@ class _Line:
         return lost
 
     def _step(self, time_s: float) -> int:
-        """Returns the index of the trace step at a time, counted over repeats."""
+        """Return the index of the trace step at a time, counted over repeats."""
         number = math.floor(time_s / self._trace.step_s)
         return number + 1 if (number + 1) * self._trace.step_s <= time_s else number  # the division rounded down
 
     def _rate_until(self, time_s: float) -> tuple[float, float]:
-        """Returns the rate at a time and when it next changes."""
+        """Return the rate at a time and when it next changes."""
         until_s = math.inf
         for start_s, end_s in self._config.outages:
             if start_s <= time_s < end_s:
@@ -267,7 +267,7 @@ class _Line:
         return time_s
 
     def _end_of(self, bits: float, time_s: float) -> float:
-        """Returns the time at which `bits` have been sent, if the line starts at `time_s`."""
+        """Return the time at which `bits` have been sent, if the line starts at `time_s`."""
         while True:
             rate_bps, until_s = self._rate_until(time_s)
             if bits <= rate_bps * (until_s - time_s):
@@ -276,7 +276,7 @@ class _Line:
             time_s = until_s
 
     def _save_up(self, time_s: float, end_s: float) -> None:
-        """Fills the token bucket over a pause."""
+        """Fill the token bucket over a pause."""
         full_bits = 8.0 * self._config.burst_bytes
         while time_s < end_s and self._saved_bits < full_bits:
             rate_bps, until_s = self._rate_until(time_s)

@@ -36,7 +36,7 @@ class LinkTrace:
 
 
 def read_trace(path: Path) -> LinkTrace:
-    """Reads a trace, which must define the link at every time.
+    """Read a trace, which must define the link at every time.
 
     Raises:
         UsageError: No such file, other columns, an empty or wrong value, a line missing from the equal steps, or a
@@ -70,7 +70,7 @@ def read_trace(path: Path) -> LinkTrace:
 
 
 def _values(path: Path, line: int, cells: list[str]) -> list[float]:
-    """Reads one line; `line` counts from 1 in the file, as editors do."""
+    """Read one line; `line` counts from 1 in the file, as editors do."""
     if len(cells) != len(COLUMNS):
         raise UsageError(f"{path}:{line}: expected {len(COLUMNS)} values, found {len(cells)}")
     row = []
@@ -82,7 +82,7 @@ def _values(path: Path, line: int, cells: list[str]) -> list[float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise UsageError(f"{path}:{line}: {name} is {text.strip()}, which is no number")
+            raise UsageError(f"{path}:{line}: {name} is {text.strip()}, which is not a number")
         if value < 0:
             raise UsageError(f"{path}:{line}: {name} is negative: {text.strip()}")
         if value > _LIMITS.get(name, math.inf):
@@ -92,7 +92,7 @@ def _values(path: Path, line: int, cells: list[str]) -> list[float]:
 
 
 def _step_s(path: Path, lines: list[int], times_s: list[float]) -> float:
-    """Returns the step between lines, after checking that they all keep it."""
+    """Return the step between lines, after checking that they all keep it."""
     if times_s[0] != 0:
         raise UsageError(f"{path}:{lines[0]}: the first t_s is {times_s[0]:g}, expected 0")
     if len(times_s) == 1:

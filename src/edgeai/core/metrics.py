@@ -45,7 +45,7 @@ class Metrics:
         self._events: EventFileWriter | None = None
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Stores the values of one step: a line {"step", "time_s" (Unix time), ...} and TensorBoard scalars."""
+        """Store the values of one step: a line {"step", "time_s" (Unix time), ...} and TensorBoard scalars."""
         plain = {name: float(value) for name, value in values.items()}
         if self._folder is not None:
             if self._lines is None:
@@ -58,12 +58,12 @@ class Metrics:
             self.listener.on_log(step, plain)
 
     def progress(self, task: str, done: float, total: float | None, *, unit: str = "", **fields: float) -> None:
-        """Reports the progress of `task` to the listener; stores nothing."""
+        """Report the progress of `task` to the listener; stores nothing."""
         if self.listener is not None:
             self.listener.on_progress(task, done, total, unit=unit, fields=fields)
 
     def note(self, text: str) -> None:
-        """Reports one line to the listener and appends it to log.txt."""
+        """Report one line to the listener and append it to log.txt."""
         if self._folder is not None:
             with (self._folder / "log.txt").open("a", encoding="utf-8") as log:
                 log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
@@ -71,7 +71,7 @@ class Metrics:
             self.listener.on_note(text)
 
     def rewind(self, step: int) -> None:
-        """Deletes what was logged after `step`, so that a resumed run logs it once."""
+        """Delete what was logged after `step`, so that a resumed run logs it once."""
         self.close()
         if self._folder is None:
             return
@@ -82,7 +82,7 @@ class Metrics:
             self._write_event(step + 1, None)
 
     def close(self) -> None:
-        """Flushes and closes the files; the next log call reopens them."""
+        """Flush and close the files; the next log call reopens them."""
         if self._lines is not None:
             self._lines.close()
             self._lines = None
@@ -91,7 +91,7 @@ class Metrics:
             self._events = None
 
     def _write_event(self, step: int, values: Mapping[str, float] | None) -> None:
-        """Writes TensorBoard scalars, or, for None, the mark that events from `step` on are void."""
+        """Write TensorBoard scalars, or, for None, the mark that events from `step` on are void."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -108,7 +108,7 @@ class Metrics:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Reads a run's metrics.jsonl; an incomplete last line is left out, a missing file is empty.
+    """Read a run's metrics.jsonl; an incomplete last line is left out, a missing file is empty.
 
     Args:
         folder: Run directory.

@@ -32,7 +32,7 @@ _DISTRIBUTION_OF = {
 
 
 def requirements(extra: str) -> tuple[str, ...]:
-    """Returns the requirements of an extra, such as "torch>=2.9", sorted by name.
+    """Return the requirements of an extra, such as "torch>=2.9", sorted by name.
 
     Raises:
         PackageNotFoundError: edgeai is not installed, but run from its source folder.
@@ -46,12 +46,12 @@ def requirements(extra: str) -> tuple[str, ...]:
 
 
 def missing(extra: str) -> tuple[str, ...]:
-    """Returns the distributions of an extra that are not installed."""
+    """Return the distributions of an extra that are not installed."""
     return tuple(name for name in dict.fromkeys(map(name_of, requirements(extra))) if not _is_installed(name))
 
 
 def missing_package_error(error: ModuleNotFoundError) -> EdgeAIError | None:
-    """Returns the error to show instead of a failed import; None if no extra of edgeai provides the package.
+    """Return the error to show instead of a failed import; None if no extra of edgeai provides the package.
 
     Args:
         error: The failed import, with its traceback: the importing room decides between several extras.
@@ -72,12 +72,12 @@ def missing_package_error(error: ModuleNotFoundError) -> EdgeAIError | None:
 
 
 def install_command(extra: str) -> str:
-    """Returns the command that installs an extra."""
+    """Return the command that installs an extra."""
     return f"pip install 'edgeai[{extra}]'"
 
 
 def _extra_of(error: ModuleNotFoundError) -> str | None:
-    """Returns the extra of the innermost edgeai module in the traceback."""
+    """Return the extra of the innermost edgeai module in the traceback."""
     innermost, frame = "", error.__traceback__
     while frame is not None:
         name = str(frame.tb_frame.f_globals.get("__name__", ""))
@@ -87,7 +87,7 @@ def _extra_of(error: ModuleNotFoundError) -> str | None:
 
 
 def name_of(requirement: str) -> str:
-    """Returns the distribution's name, without extras and version."""
+    """Return the distribution's name, without extras and version."""
     return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
 
 

@@ -49,7 +49,7 @@ class Run:
         threads: int | None = None,
         listener: Listener | None = None,
     ) -> "Run":
-        """Creates a run directory with config.yaml and run.json.
+        """Create a run directory with config.yaml and run.json.
 
         Args:
             cfg: Config of a verb.
@@ -87,7 +87,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path, *, listener: Listener | None = None) -> "Run":
-        """Opens an existing run directory, to read it or to continue the run.
+        """Open an existing run directory, to read it or to continue the run.
 
         Raises:
             UsageError: The folder is not a run directory.
@@ -118,7 +118,7 @@ class Run:
         return "killed" if status == "running" and here and not is_alive(self.info["pid"]) else status
 
     def go_on(self, argv: Sequence[str], *, device: str, device_why: str, threads: int | None = None) -> None:
-        """Marks an opened run as running again in this process, possibly on another device.
+        """Mark an opened run as running again in this process, possibly on another device.
 
         Raises:
             UsageError: Another process on this host is still running it; both would write the same files.
@@ -139,14 +139,14 @@ class Run:
         )
 
     def finish(self, status: Status, report: Mapping[str, Any] | None = None) -> None:
-        """Writes report.json (if there is a report) and the status, and closes the metrics."""
+        """Write report.json (if there is a report) and the status, and close the metrics."""
         if report is not None:
             write_whole(self.path / "report.json", json_text(report) + "\n")
         self._update(status=status, finished=_now())
         self.metrics.close()
 
     def report(self) -> dict[str, Any] | None:
-        """Reads report.json; None while there is none."""
+        """Read report.json; None while there is none."""
         path = self.path / "report.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -156,7 +156,7 @@ class Run:
 
 
 def find_runs(root: Path) -> list[Run]:
-    """Returns the runs directly below `root`, newest first; other folders are skipped."""
+    """Return the runs directly below `root`, newest first; other folders are skipped."""
     runs = []
     for path in root.glob("*/run.json"):
         try:
@@ -212,7 +212,7 @@ def _git_sha() -> str | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Returns whether a process of this host exists; on Windows, where the check would end it, returns True."""
+    """Return whether a process of this host exists; on Windows, where the check would end it, returns True."""
     if os.name != "posix":
         return True
     try:

@@ -8,14 +8,14 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch on all devices."""
+    """Seed Python, NumPy and torch on all devices."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def rng_state() -> dict[str, Any]:
-    """Returns the state of all generators as plain lists and tensors, which torch.load(weights_only=True) accepts."""
+    """Return the state of all generators as plain lists and tensors, which torch.load(weights_only=True) accepts."""
     version, words, gauss = random.getstate()
     legacy = np.random.get_state(legacy=False)
     return {
@@ -33,7 +33,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Restores a state from `rng_state`; CUDA states only for devices that exist."""
+    """Restore a state from `rng_state`; CUDA states only for devices that exist."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     numpy = state["numpy"]

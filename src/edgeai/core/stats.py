@@ -18,16 +18,16 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Returns the spread of at least one value."""
+        """Return the spread of at least one value."""
         return cls(sum(values) / len(values), statistics.median(values), min(values), max(values))
 
     def scaled(self, factor: float) -> "Spread":
-        """Returns the spread of all values multiplied by a positive factor."""
+        """Return the spread of all values multiplied by a positive factor."""
         return Spread(*(factor * value for value in (self.mean, self.median, self.minimum, self.maximum)))
 
 
 def plain(record: Any, spread_keys: Mapping[str, str]) -> Any:
-    """Returns a record as plain data, like `dataclasses.asdict`, with each `Spread` under the keys of its report.
+    """Return a record as plain data, like `dataclasses.asdict`, with each `Spread` under the keys of its report.
 
     Args:
         record: A dataclass instance, or a container of them.
@@ -45,7 +45,7 @@ def plain(record: Any, spread_keys: Mapping[str, str]) -> Any:
 
 
 def pareto_front(costs: Sequence[Sequence[float]]) -> list[int]:
-    """Returns the indices of the points on the Pareto front: no other point is at least as low in every cost and lower
+    """Return the indices of the points on the Pareto front: no other point is at least as low in every cost and lower
     in one. Equal points are all kept.
     """
 

@@ -4,7 +4,7 @@ _PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
 def amount(value: float, unit: str = "") -> str:
-    """Returns a count, size, rate or energy with three digits and a decimal prefix: 98.4 MB, 1.5 ktok, 12 prompts."""
+    """Return a count, size, rate or energy with three digits and a decimal prefix: 98.4 MB, 1.5 ktok, 12 prompts."""
     number = 0
     while abs(value) >= 999.5 and number < len(_PREFIXES) - 1:
         value /= 1000
@@ -13,7 +13,7 @@ def amount(value: float, unit: str = "") -> str:
 
 
 def duration(value_s: float) -> str:
-    """Returns a time span in the units people use: 850 ms, 12.3 s, 4 min 05 s, 2 h 10 min, 3.5 days."""
+    """Return a time span in the units people use: 850 ms, 12.3 s, 4 min 05 s, 2 h 10 min, 3.5 days."""
     if 0 < abs(value_s) < 0.9995:
         return f"{value_s * 1000:.3g} ms"
     if value_s < 59.95:
@@ -29,12 +29,12 @@ def duration(value_s: float) -> str:
 
 
 def percent(share: float, decimals: int = 1) -> str:
-    """Returns a share between 0 and 1 as a percentage: 31.7%."""
+    """Return a share between 0 and 1 as a percentage: 31.7%."""
     return f"{share:.{decimals}%}"
 
 
 def quantity(value: float, unit: str) -> str:
-    """Returns a value in the notation of its unit.
+    """Return a value in the notation of its unit.
 
     Args:
         value: The value in SI units.
@@ -48,7 +48,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def unit_of(name: str) -> str:
-    """Returns the unit that a field's name ends with: "B" for `peak_memory_bytes`, "%" for `coverage_frac`, else ""."""
+    """Return the unit that a field's name ends with: "B" for `peak_memory_bytes`, "%" for `coverage_frac`, else ""."""
     if name.endswith("_per_s"):
         return ""
     suffixes = {"_bytes": "B", "_s": "s", "_j": "J", "_bps": "bit/s", "_hz": "Hz", "_frac": "%"}

@@ -1,7 +1,7 @@
 """The protocol of threshold policies: which confidence scores are hard.
 
-A frame with score s is hard, and is uploaded, if s < delta. A policy gives the probability of that. It is told of every
-decision, of every labeled frame, and of latency and bytes, and adapts delta to what its class says.
+A frame with score s is hard, and is uploaded, if s < delta. A policy gives the probability of an upload. It is
+called after every decision, labeled frame and measured use of the link, and adapts delta as its class says.
 """
 
 from __future__ import annotations

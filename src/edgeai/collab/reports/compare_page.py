@@ -35,7 +35,7 @@ ABLATION = "-no-"
 
 
 def compare_summary(report: Document) -> list[Block]:
-    """Returns the tables that say what a comparison found.
+    """Return the tables that say what a comparison found.
 
     Args:
         report: Its report.json.
@@ -54,7 +54,7 @@ def compare_summary(report: Document) -> list[Block]:
 
 
 def compare_details(folder: Path, report: Document) -> list[Block]:
-    """Returns the curves and pictures of a comparison's page.
+    """Return the curves and pictures of a comparison's page.
 
     Args:
         folder: Its run directory.
@@ -78,7 +78,7 @@ def _in_words(report: Document) -> str:
 
 
 def main_table(rows: Sequence[Document]) -> Table:
-    """Returns one row per strategy with its means over seeds."""
+    """Return one row per strategy with its means over seeds."""
     names = _known(rows)
     caption = "Means over seeds. " + " ".join(f"{METRICS[n].about.label}: {METRICS[n].about.meaning}." for n in names)
     best: dict[str, Any] = {METRICS[name].about.label: METRICS[name].about.best for name in names}
@@ -86,7 +86,7 @@ def main_table(rows: Sequence[Document]) -> Table:
 
 
 def versus_table(versus: Sequence[Document], reference: str) -> Table:
-    """Returns differences and ratios of the strategies to one reference."""
+    """Return differences and ratios of the strategies to one reference."""
     found = {(item["strategy"], item["metric"]): item for item in versus if item["reference"] == reference}
     columns = {(name, "difference"): f"{METRICS[name].about.label} −" for name in DIFFERENCES}
     columns |= {(name, "ratio"): f"{METRICS[name].about.label} ÷" for name in RATIOS}

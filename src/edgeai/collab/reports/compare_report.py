@@ -159,7 +159,7 @@ def _row(strategy: str, by_seed: Mapping[int, Result]) -> Row:
 
 
 def _versus(ours: Row, theirs: Row) -> list[Versus]:
-    """Returns the comparison in every metric that both have on a common seed."""
+    """Return the comparison in every metric that both have on a common seed."""
     found = []
     for metric, values in ours.values.items():
         others = theirs.values.get(metric, {})

@@ -74,12 +74,12 @@ class RecordWriter:
         self._stream: TextIO | None = None if folder is None else (folder / FILE).open("w", encoding="utf-8")
 
     def write(self, record: FrameRecord) -> None:
-        """Adds a line."""
+        """Add a line."""
         if self._stream is not None:
             self._stream.write(json_text(asdict(record), indent=None) + "\n")
 
     def close(self) -> None:
-        """Flushes and closes the file."""
+        """Flush and close the file."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None

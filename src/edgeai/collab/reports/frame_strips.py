@@ -28,7 +28,7 @@ NAMES = {"edge": "edge", "semantics": "cloud", "fused": "fused with masks", "tru
 
 
 def overlay_strips(folder: Path, classes: Sequence[str], about: Mapping[int, str]) -> list[Strip]:
-    """Returns a strip for each frame whose pictures the run has kept, at most 12.
+    """Return a strip for each frame whose pictures the run has kept, at most 12.
 
     Args:
         folder: Run directory.
@@ -40,21 +40,21 @@ def overlay_strips(folder: Path, classes: Sequence[str], about: Mapping[int, str
 
 
 def spread(items: Sequence[Path], num: int) -> list[Path]:
-    """Returns at most `num` items, evenly spaced over all."""
+    """Return at most `num` items, evenly spaced over all."""
     if len(items) <= num:
         return list(items)
     return [items[place * len(items) // num] for place in range(num)]
 
 
 def disagreement(frame: Array, edge: Array, other: Array) -> Array:
-    """Returns the frame in gray, and red where two label maps differ [H,W,3]; ignored pixels do not differ."""
+    """Return the frame in gray, and red where two label maps differ [H,W,3]; ignored pixels do not differ."""
     gray = (frame.astype(np.float32).mean(2, keepdims=True) * 0.5 + 100).clip(0, 255).astype(np.uint8)
     differs = (edge != other) & (edge != IGNORE) & (other != IGNORE)
     return np.where(differs[..., None], DIFFERENT, gray.repeat(3, 2))
 
 
 def color_key(classes: Sequence[str]) -> Figure:
-    """Returns the legend: the color of each class."""
+    """Return the legend: the color of each class."""
     colors = class_colors(tuple(classes)) / 255
 
     def draw(axes: Any) -> None:

@@ -59,7 +59,7 @@ Document = Mapping[str, Any]
 
 
 def run_summary(report: Document) -> list[Block]:
-    """Returns the tables that say what a run found.
+    """Return the tables that say what a run found.
 
     Args:
         report: Its report.json, with `cost` if that is known.
@@ -77,7 +77,7 @@ def run_summary(report: Document) -> list[Block]:
 
 
 def run_details(folder: Path, report: Document) -> list[Block]:
-    """Returns the curves, pictures and further tables of a run's page.
+    """Return the curves, pictures and further tables of a run's page.
 
     Args:
         folder: Run directory.
@@ -102,7 +102,7 @@ def run_details(folder: Path, report: Document) -> list[Block]:
 
 
 def quality(loss: float | None) -> float | None:
-    """Returns a frame's mIoU, given its loss."""
+    """Return a frame's mIoU, given its loss."""
     return None if loss is None else 1.0 - loss
 
 
@@ -132,7 +132,7 @@ def _quality_table(report: Document) -> Block:
 
 
 def time_figures(timeline: Timeline, evaluation: Document) -> list[Figure]:
-    """Returns the curves of mIoU, uploads, scores and link use over time."""
+    """Return the curves of mIoU, uploads, scores and link use over time."""
     spans, window_s, end_s = timeline.spans(), evaluation["window_s"], timeline.end_s
     mean = f"Means over {window_s:g} s."
     segments = " Shaded in turn, with their names above: the drift segments." if spans else ""
@@ -196,7 +196,7 @@ def _class_table(report: Document) -> Table:
 
 
 def _about_frames(folder: Path) -> dict[int, str]:
-    """Returns a caption for each frame by its number."""
+    """Return a caption for each frame by its number."""
     return {record.index: _about(record) for record in read_records(folder)} if (folder / FILE).exists() else {}
 
 

@@ -30,7 +30,7 @@ class Timeline:
     _num_records: int = 0
 
     def read(self, records: Iterable[FrameRecord]) -> Timeline:
-        """Takes in records, in any order."""
+        """Take in records, in any order."""
         for record in records:
             self._num_records += 1
             window = int(record.time_s // self.window_s)

@@ -14,7 +14,7 @@ _TIMES = ("step", "time_s")
 
 
 def metric_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """Returns a plot for each family of metrics, and a sentence on the constant ones.
+    """Return a plot for each family of metrics, and a sentence on the constant ones.
 
     Args:
         rows: Rows of metrics.jsonl; a single row is not plotted.
@@ -38,7 +38,7 @@ def metric_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 
 def families(lines: Sequence[Line]) -> dict[str, list[Line]]:
-    """Groups metrics for one plot each: name, name_0, name_1, ..., name/part, and val_name.
+    """Group metrics for one plot each: name, name_0, name_1, ..., name/part, and val_name.
 
     Validation gets its own plot where both together have more than 6 lines; larger families are split.
     """

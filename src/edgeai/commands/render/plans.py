@@ -15,12 +15,12 @@ class Plan(Protocol):
 
 
 def show_config(cfg: Config, *, as_json: bool) -> None:
-    """Prints the resolved config."""
+    """Print the resolved config."""
     print_json({"config": cfg.model_dump(mode="json")}) if as_json else print(dump_config(cfg), end="")
 
 
 def show_config_and_plan(cfg: Config, plan: dict[str, Any], *, record: type | None = None, as_json: bool) -> None:
-    """Prints the resolved config and the work of a run.
+    """Print the resolved config and the work of a run.
 
     Args:
         cfg: The config.
@@ -36,5 +36,5 @@ def show_config_and_plan(cfg: Config, plan: dict[str, Any], *, record: type | No
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
-    """Prints the work of a run."""
+    """Print the work of a run."""
     print_json(plan.to_json()) if as_json else print_blocks(report_blocks(type(plan), plan.to_json()))

@@ -30,7 +30,7 @@ class View:
 
 
 def show_report(verb: str, path: Path, document: Document, *, as_json: bool) -> None:
-    """Prints what a run found.
+    """Print what a run found.
 
     Args:
         verb: Verb of the run, such as "spec train".
@@ -46,7 +46,7 @@ def show_report(verb: str, path: Path, document: Document, *, as_json: bool) -> 
 
 
 def summary_blocks(verb: str, document: Document) -> list[Block]:
-    """Returns the tables that say what a run found."""
+    """Return the tables that say what a run found."""
     view = view_of(verb)
     if view and view.summary:
         return view.summary(document)
@@ -54,13 +54,13 @@ def summary_blocks(verb: str, document: Document) -> list[Block]:
 
 
 def detail_blocks(verb: str, folder: Path, document: Document) -> list[Block]:
-    """Returns the pictures and further tables of a run's page."""
+    """Return the pictures and further tables of a run's page."""
     view = view_of(verb)
     return view.details(folder, document) if view and view.details else []
 
 
 def view_of(verb: str) -> View | None:
-    """Returns how a verb's report is shown; None for a verb without a report."""
+    """Return how a verb's report is shown; None for a verb without a report."""
     views = {"spec": _spec_view, "collab": _collab_view, "fedsplit": _fedsplit_view}
     area, _, name = verb.partition(" ")
     return views[area](name) if area in views else None

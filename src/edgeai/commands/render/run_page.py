@@ -15,7 +15,7 @@ from edgeai.core.units import duration
 
 
 def run_page(run: Run) -> str:
-    """Renders a run directory of any area from its files alone: the same files give the same page.
+    """Render a run directory of any area from its files alone: the same files give the same page.
 
     Raises:
         UsageError: Its config.yaml cannot be read.
@@ -33,7 +33,7 @@ def run_page(run: Run) -> str:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested mappings by dotted name; lists are leaves."""
+    """Return the leaves of nested mappings by dotted name; lists are leaves."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def show_train_plan(plan: "TrainPlan", *, as_json: bool) -> None:
-    """Prints the work of a training run, and one example with the tokens outside the loss dimmed."""
+    """Print the work of a training run, and one example with the tokens outside the loss dimmed."""
     if as_json:
         print_json(plan.to_json())
         return
@@ -36,7 +36,7 @@ def show_train_plan(plan: "TrainPlan", *, as_json: bool) -> None:
 
 
 def _bracketed(tokens: Sequence[tuple[str, bool]]) -> str:
-    """Returns the example with the tokens in the loss between >> and <<."""
+    """Return the example with the tokens in the loss between >> and <<."""
     out, inside = "", False
     for text, in_loss in tokens:
         out += (">>" if in_loss else "<<") * (in_loss != inside) + text
@@ -45,7 +45,7 @@ def _bracketed(tokens: Sequence[tuple[str, bool]]) -> str:
 
 
 def answer_footer(report: "GenerateReport") -> str:
-    """Returns one line on the speed of the answers."""
+    """Return one line on the speed of the answers."""
     cut = " (cut at max_tokens)" if any(answer.finish_reason == "length" for answer in report.answers) else ""
     speed = f"{report.num_tokens} tokens{cut}, {report.tokens_per_s:.1f} tokens/s"
     if report.tree is None:
@@ -55,7 +55,7 @@ def answer_footer(report: "GenerateReport") -> str:
 
 
 def bench_verdict(report: "BenchReport") -> str:
-    """Returns the last lines of a benchmark: whether the texts are equal, and the ratio."""
+    """Return the last lines of a benchmark: whether the texts are equal, and the ratio."""
     if report.lossless is None:
         return "ratio: 1, decoded plainly, so there is nothing to compare"
     lossless, ratio = report.lossless, report.ratio.median
@@ -69,7 +69,7 @@ def bench_verdict(report: "BenchReport") -> str:
 
 
 def show_export_plan(plan: "ExportPlan") -> None:
-    """Prints the files that would be written: config.json, and each tensor's name, shape and number format."""
+    """Print the files that would be written: config.json, and each tensor's name, shape and number format."""
     found = leaves(type(plan), plan.to_json())
     print_blocks([fields_table(found, ("head", "target", "format", "num_bytes"))])
     print(f"\nconfig.json\n{json_text(plan.config)}\n\nmodel.safetensors")
@@ -78,7 +78,7 @@ def show_export_plan(plan: "ExportPlan") -> None:
 
 
 def show_export(report: ExportReport) -> None:
-    """Prints where the export is and whether it drafts what the head drafts."""
+    """Print where the export is and whether it drafts what the head drafts."""
     agrees = report.agreement.is_ok
     document = report.to_json() | {"path": f"{report.path}" if agrees else f"{report.path}.partial"}
     compared = () if report.agreement.problems else ("max_difference", "tolerance", "num_steps")

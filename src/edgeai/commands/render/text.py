@@ -15,12 +15,12 @@ _PIPED_WIDTH = 160
 
 
 def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Prints the one JSON document of a verb."""
+    """Print the one JSON document of a verb."""
     print(json_text(document))
 
 
 def print_blocks(blocks: Iterable[Block]) -> None:
-    """Prints headings, paragraphs and tables with blank lines between them; pictures are left out."""
+    """Print headings, paragraphs and tables with blank lines between them; pictures are left out."""
     gap = ""
     last: Block | None = None
     for block in blocks:
@@ -41,7 +41,7 @@ def print_blocks(blocks: Iterable[Block]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Prints rows under headings; numbers are set flush right, None shows as a dash, a bool as yes or no."""
+    """Print rows under headings; numbers are set flush right, None shows as a dash, a bool as yes or no."""
     cells = [list(row) for row in rows]
     table = TextTable(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
@@ -56,14 +56,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
 
 
 def print_fields(fields: Mapping[str, Cell]) -> None:
-    """Prints names and values, one pair a line."""
+    """Print names and values, one pair a line."""
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
         print(f"{name:<{width}}  {cell_text(value)}")
 
 
 def cell_text(value: Cell) -> str:
-    """Returns a cell as text."""
+    """Return a cell as text."""
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -19,14 +19,14 @@ INTERRUPTED = 130
 
 
 def new_app(help: str) -> typer.Typer:
-    """Returns a command group that prints its help when called without a verb."""
+    """Return a command group that prints its help when called without a verb."""
     return typer.Typer(
         help=help, no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False
     )
 
 
 def run_app(app: typer.Typer, argv: Sequence[str]) -> int:
-    """Runs one command line.
+    """Run one command line.
 
     Args:
         app: Root command group.
@@ -76,7 +76,7 @@ def _fail(message: str, hint: str, exit_code: int, as_json: bool) -> int:
 
 
 def _crash(as_json: bool) -> int:
-    """Prints the traceback of a bug."""
+    """Print the traceback of a bug."""
     traceback.print_exc()
     if as_json:
         kind, value, _ = sys.exc_info()

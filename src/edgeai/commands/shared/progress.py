@@ -16,7 +16,7 @@ _LINE_EVERY_S = 10.0
 
 @contextmanager
 def listening(*, quiet: bool = False, verbose: bool = False, notes_only: bool = False) -> Iterator[Listener | None]:
-    """Yields the listener for this terminal, and removes its progress bar at the end.
+    """Yield the listener for this terminal, and remove its progress bar at the end.
 
     Args:
         quiet: Whether to print nothing; then the listener is None.
@@ -47,7 +47,7 @@ class PlainListener:
     def on_progress(
         self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
     ) -> None:
-        """Prints done, total, rate, time left and fields, unless a line was printed less than ten seconds ago."""
+        """Print done, total, rate, time left and fields, unless a line was printed less than ten seconds ago."""
         now_s = time.monotonic()
         finished = total is not None and done >= total
         if finished and task in self._finished:
@@ -71,11 +71,11 @@ class PlainListener:
         self.on_note(f"{task}: " + ", ".join(parts))
 
     def on_note(self, text: str) -> None:
-        """Prints the line."""
+        """Print the line."""
         print(text, file=sys.stderr, flush=True)
 
     def on_log(self, step: int, values: Mapping[str, float]) -> None:
-        """Prints the values with -v."""
+        """Print the values with -v."""
         if self._verbose:
             self.on_note(_step_line(step, values))
 
@@ -86,7 +86,7 @@ class NotesListener(PlainListener):
     def on_progress(
         self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
     ) -> None:
-        """Prints nothing."""
+        """Print nothing."""
 
 
 class BarListener:
@@ -115,7 +115,7 @@ class BarListener:
     def on_progress(
         self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
     ) -> None:
-        """Updates the task's bar; a restarted task gets a new one."""
+        """Update the task's bar; a restarted task gets a new one."""
         bar = self._progress
         if task not in self._tasks or bar.tasks[self._tasks[task]].completed > done:
             self._tasks[task] = bar.add_task(task, total=total, counts="", values="")
@@ -128,11 +128,11 @@ class BarListener:
         bar.update(task_id, counts=counts, values=" ".join(f"{name} {value:.4g}" for name, value in fields.items()))
 
     def on_note(self, text: str) -> None:
-        """Prints the line above the bars."""
+        """Print the line above the bars."""
         self._progress.console.print(text, markup=False, highlight=False)
 
     def on_log(self, step: int, values: Mapping[str, float]) -> None:
-        """Prints the values with -v."""
+        """Print the values with -v."""
         if self._verbose:
             self.on_note(_step_line(step, values))
 

@@ -22,7 +22,7 @@ def running(
     verbose: bool = False,
     notes_only: bool = False,
 ) -> Iterator[Run]:
-    """Yields the run for an area function. Call `run.finish("done", report)` at the end of the block.
+    """Yield the run for an area function. Call `run.finish("done", report)` at the end of the block.
 
     Args:
         cfg: Config of the verb; with `resume`, the config stored in that run.
@@ -44,7 +44,7 @@ def running(
 
 
 def without_secrets(argv: Sequence[str]) -> list[str]:
-    """Returns the command line with stars in place of an API key."""
+    """Return the command line with stars in place of an API key."""
     shown: list[str] = []
     for word in argv:
         name, _, value = word.partition("=")
@@ -57,7 +57,7 @@ def without_secrets(argv: Sequence[str]) -> list[str]:
 
 
 def refuse_with_resume(resume: object, *others: object, leave_out: str = "-c, -s and --out") -> None:
-    """Refuses --resume together with options that the resumed run determines.
+    """Refuse --resume together with options that the resumed run determines.
 
     Raises:
         UsageError: Both are given.

@@ -8,7 +8,7 @@ Node = dict[str, Any]
 
 
 def key_rows(document: Node) -> list[list[str]]:
-    """Flattens a config's JSON schema.
+    """Flatten a config's JSON schema.
 
     Args:
         document: JSON schema from `model_json_schema`.
@@ -69,5 +69,5 @@ def _group_name(field: Node) -> str:
 
 
 def _tag(group: Node) -> str:
-    """Returns the literal that identifies this variant of a union; "" for a plain group."""
+    """Return the literal that identifies this variant of a union; "" for a plain group."""
     return next((str(field["const"]) for field in group["properties"].values() if "const" in field), "")

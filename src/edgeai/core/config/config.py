@@ -27,7 +27,7 @@ C = TypeVar("C", bound=Config)
 
 
 def load_config(schema: type[C], source: str | Path | None, overrides: Sequence[str] = ()) -> C:
-    """Reads, overrides and validates a config.
+    """Read, override and validate a config.
 
     Args:
         schema: The verb's schema; all defaults live there.
@@ -59,7 +59,7 @@ def load_config(schema: type[C], source: str | Path | None, overrides: Sequence[
 
 
 def read_tree(path: Path) -> tuple[dict[str, Any], dict[Keys, int]]:
-    """Reads a YAML mapping and the line number of each of its keys.
+    """Read a YAML mapping and the line number of each of its keys.
 
     Raises:
         UsageError: The file is missing, is not valid YAML, has a duplicate key, or is not a mapping.
@@ -88,18 +88,18 @@ def read_tree(path: Path) -> tuple[dict[str, Any], dict[Keys, int]]:
 
 
 def dump_config(cfg: Config) -> str:
-    """Returns the config as YAML that `load_config` reads back to an equal config."""
+    """Return the config as YAML that `load_config` reads back to an equal config."""
     return yaml_text.render(cfg.model_dump(mode="json"))
 
 
 def verb_of(schema: type[Config]) -> str:
-    """Returns the verb a schema belongs to, such as "spec train"; "" for a part of a config."""
+    """Return the verb a schema belongs to, such as "spec train"; "" for a part of a config."""
     field = schema.model_fields.get("verb")
     return str(field.default) if field else ""
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Returns the configs that come with the package, by name ("spec/smollm2")."""
+    """Return the configs that come with the package, by name ("spec/smollm2")."""
     root = Path(str(importlib.resources.files("edgeai"))) / "configs"
     if not root.is_dir():  # a source tree: configs/ lies beside src/
         root = Path(__file__).resolve().parents[4] / "configs"
@@ -107,7 +107,7 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def find_config(source: str | Path) -> Path:
-    """Returns the file that `source` names: a path first, then a shipped name.
+    """Return the file that `source` names: a path first, then a shipped name.
 
     Raises:
         UsageError: There is no such file and no such shipped config.
@@ -126,7 +126,7 @@ def find_config(source: str | Path) -> Path:
 
 
 def with_changes(cfg: C, changes: Mapping[str, Any]) -> C:
-    """Returns a config with other values, all of it validated again.
+    """Return a config with other values, all of it validated again.
 
     Args:
         cfg: The config to start from; it stays as it is.
@@ -139,7 +139,7 @@ def with_changes(cfg: C, changes: Mapping[str, Any]) -> C:
 
 
 def load_with_changes(schema: type[C], source: str | Path, changes: Mapping[str, Any]) -> C:
-    """Reads a config, sets keys to other values and validates the result.
+    """Read a config, set keys to other values and validate the result.
 
     Args:
         schema: The verb's schema.
@@ -166,7 +166,7 @@ def _changed(schema: type[C], tree: dict[str, Any], changes: Mapping[str, Any]) 
 
 
 def _override(tree: dict[str, Any], schema: type[Config], item: str) -> Keys:
-    """Sets one "a.b=c" in the tree."""
+    """Set one "a.b=c" in the tree."""
     name, equals, text = item.partition("=")
     keys = tuple(name.strip().split("."))
     if not equals or not all(keys):
@@ -183,7 +183,7 @@ def _override(tree: dict[str, Any], schema: type[Config], item: str) -> Keys:
 
 
 def _place(tree: dict[str, Any], schema: type[Config], keys: tuple[str, ...], value: Any) -> None:
-    """Sets one value in the tree; a missing parent starts from the schema's default."""
+    """Set one value in the tree; a missing parent starts from the schema's default."""
     at = tree
     fields, tag = schema.model_fields, None
     for key in keys[:-1]:

@@ -17,7 +17,7 @@ Model = type[pydantic.BaseModel]
 def describe(
     schema: Model, error: pydantic.ValidationError, label: str, lines: Mapping[Keys, int], overridden: Sequence[Keys]
 ) -> list[str]:
-    """Turns a pydantic error into one "file:line: key: problem" per key.
+    """Turn a pydantic error into one "file:line: key: problem" per key.
 
     Args:
         schema: Model that rejected the data.
@@ -46,25 +46,25 @@ def describe(
 
 
 def as_one_message(label: str, problems: Sequence[str]) -> str:
-    """Joins problems into one message: a single line, or a heading and one line each."""
+    """Join problems into one message: a single line, or a heading and one line each."""
     if len(problems) == 1:
         return problems[0]
     return "\n  ".join([f"{label} has {len(problems)} problems:", *problems])
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Returns the known name closest to `word`, or None if none is similar."""
+    """Return the known name closest to `word`, or None if none is similar."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return found[0] if found else None
 
 
 def dotted(keys: Keys) -> str:
-    """Returns keys in the notation of --set."""
+    """Return keys in the notation of --set."""
     return ".".join(str(key) for key in keys)
 
 
 def _where(keys: Keys, label: str, lines: Mapping[Keys, int], overridden: Sequence[Keys]) -> str:
-    """Returns the location of the nearest enclosing key in the file, or --set."""
+    """Return the location of the nearest enclosing key in the file, or --set."""
     if keys and any(keys[: len(item)] == item[: len(keys)] for item in overridden):
         return "--set"
     marked = [lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in lines]
@@ -87,7 +87,7 @@ def _reason(error: ErrorDetails, models: Sequence[Model]) -> str:
 
 
 def _wrong_tag(discriminator: str, tag: str, expected_tags: str) -> str:
-    """Suggests the closest member of a union, or lists all."""
+    """Suggest the closest member of a union, or lists all."""
     near = nearest(tag, [known.strip("' ") for known in expected_tags.split(",")])
     if near:
         return f"{discriminator} cannot be '{tag}'; did you mean \"{near}\"?"
@@ -101,7 +101,7 @@ def _got(error: ErrorDetails) -> str:
 
 
 def _walk(schema: Model, loc: Sequence[str | int]) -> tuple[Keys, list[Model]]:
-    """Follows a pydantic location, which also holds the names of union members.
+    """Follow a pydantic location, which also holds the names of union members.
 
     Args:
         schema: The model it starts from.
@@ -125,7 +125,7 @@ def _walk(schema: Model, loc: Sequence[str | int]) -> tuple[Keys, list[Model]]:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """Flattens Annotated, Optional and unions to their members."""
+    """Flatten Annotated, Optional and unions to their members."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _members(typing.get_args(annotation)[0])
@@ -139,7 +139,7 @@ def _models(members: Sequence[Any]) -> list[Model]:
 
 
 def _held(members: Sequence[Any]) -> list[Any]:
-    """Returns what the containers among the members hold: a dict's values, a list's or tuple's items."""
+    """Return what the containers among the members hold: a dict's values, a list's or tuple's items."""
     held: list[Any] = []
     for item in members:
         arguments = typing.get_args(item)

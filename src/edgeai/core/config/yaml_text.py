@@ -44,7 +44,7 @@ Keys = tuple[str | int, ...]
 
 
 def parse(text: str) -> tuple[Any, dict[Keys, int], list[tuple[Keys, int]]]:
-    """Reads one YAML document.
+    """Read one YAML document.
 
     Args:
         text: The document.
@@ -67,7 +67,7 @@ def parse(text: str) -> tuple[Any, dict[Keys, int], list[tuple[Keys, int]]]:
 
 
 def render(value: Any) -> str:
-    """Writes plain Python data as YAML in its own order."""
+    """Write plain Python data as YAML in its own order."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
 

@@ -22,7 +22,7 @@ def settle_config(
     resume: bool = False,
     out: str | Path | None = None,
 ) -> C:
-    """Returns the validated config of a call.
+    """Return the validated config of a call.
 
     Args:
         schema: Config class of the verb.
@@ -55,7 +55,7 @@ def settle_config(
 
 
 def _with_text_paths(value: Any) -> Any:
-    """Replaces every `Path` by its text: some keys that hold a path may hold a name as well, and are strings."""
+    """Replace every `Path` by its text: some keys that hold a path may hold a name as well, and are strings."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):

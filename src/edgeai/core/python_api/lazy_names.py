@@ -9,7 +9,7 @@ from typing import Any
 
 
 def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Returns `__getattr__` and `__dir__` of a package (PEP 562).
+    """Return `__getattr__` and `__dir__` of a package (PEP 562).
 
     The names are those that the package's `__init__.py` imports below `if TYPE_CHECKING:`, so that type checkers and
     the running program see the same ones.
@@ -32,7 +32,7 @@ def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[
 
 
 def _typed_names(file: Path) -> Iterator[tuple[str, str]]:
-    """Yields each name imported below `if TYPE_CHECKING:` with the module that defines it."""
+    """Yield each name imported below `if TYPE_CHECKING:` with the module that defines it."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             for item in node.body:

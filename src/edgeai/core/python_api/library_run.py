@@ -20,7 +20,7 @@ def library_run(
     on_progress: OnProgress | None,
     resume: bool = False,
 ) -> Iterator[Run]:
-    """Yields a run for one library call; see `recorded_run`.
+    """Yield a run for one library call; see `recorded_run`.
 
     Args:
         cfg: The verb's config.

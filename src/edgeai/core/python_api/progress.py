@@ -40,14 +40,14 @@ class CallbackListener:
     def on_progress(
         self, task: str, done: float, total: float | None, *, unit: str, fields: Mapping[str, float]
     ) -> None:
-        """Calls the callback."""
+        """Call the callback."""
         if self._on_progress is not None:
             self._on_progress(Progress(task, done, total, unit, dict(fields)))
 
     def on_note(self, text: str) -> None:
-        """Logs the line at level INFO."""
+        """Log the line at level INFO."""
         _LOGGER.info("%s", text)
 
     def on_log(self, step: int, values: Mapping[str, float]) -> None:
-        """Logs the values at level DEBUG."""
+        """Log the values at level DEBUG."""
         _LOGGER.debug("step %d: %s", step, dict(values))

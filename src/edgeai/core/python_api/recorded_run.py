@@ -14,7 +14,7 @@ from edgeai.core.run import Run
 def recorded_run(
     cfg: Config, *, argv: Sequence[str], out: Path | None, resume: Path | None, device: str, listener: Listener | None
 ) -> Iterator[Run]:
-    """Yields the run to pass to an area function. Call `run.finish("done", report)` at the end of the block.
+    """Yield the run to pass to an area function. Call `run.finish("done", report)` at the end of the block.
 
     Args:
         cfg: The verb's config; with `resume` the one stored in that run.

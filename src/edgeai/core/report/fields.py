@@ -53,7 +53,7 @@ class Leaf:
 def about(
     label: str, *, unit: str = "", meaning: str = "", best: Literal["max", "min"] | None = None
 ) -> dict[str, About]:
-    """Returns the metadata that describes a dataclass field.
+    """Return the metadata that describes a dataclass field.
 
     Args:
         label: Short name in tables; "" for a nested record whose own labels are enough.
@@ -65,12 +65,12 @@ def about(
 
 
 def meaning_of(record: type, name: str) -> str:
-    """Returns the meaning in a field's description."""
+    """Return the meaning in a field's description."""
     return described(record, name).meaning
 
 
 def described(record: type | None, name: str) -> About:
-    """Returns the description of a field; a field without one, or one of an older report, goes by its name.
+    """Return the description of a field; a field without one, or one of an older report, goes by its name.
 
     Args:
         record: The dataclass. `COMPUTED` on it describes values that its document holds beside the fields.
@@ -87,7 +87,7 @@ def described(record: type | None, name: str) -> About:
 
 
 def leaves(record: type | None, document: Document) -> dict[str, Leaf]:
-    """Returns the described values of a document by dotted path, nested records included.
+    """Return the described values of a document by dotted path, nested records included.
 
     Lists of records are left out: they are tables of their own. The leaf of a list of plain values is one text.
 
@@ -102,7 +102,7 @@ def leaves(record: type | None, document: Document) -> dict[str, Leaf]:
 
 
 def fields_table(found: Mapping[str, Leaf], paths: Sequence[str] | None = None, *, caption: str = "") -> Table:
-    """Returns one row per value: label, value, and meaning if any row has one.
+    """Return one row per value: label, value, and meaning if any row has one.
 
     Args:
         found: From `leaves`.
@@ -130,7 +130,7 @@ def records_table(
     explained: bool = True,
     max_rows: int = MAX_ROWS,
 ) -> Table:
-    """Returns one row per record.
+    """Return one row per record.
 
     Args:
         record: The records' dataclass, or None.
@@ -165,7 +165,7 @@ def records_table(
 
 
 def report_blocks(record: type | None, document: Document) -> list[Block]:
-    """Returns a table of the report's values, then a table for each list of records in it."""
+    """Return a table of the report's values, then a table for each list of records in it."""
     blocks: list[Block] = [fields_table(leaves(record, document))]
     for path, item, rows in _record_lists(record, document, ""):
         label = described(record, path).label if record and "." not in path else path
@@ -174,7 +174,7 @@ def report_blocks(record: type | None, document: Document) -> list[Block]:
 
 
 def cell_of(value: Any, unit: str = "") -> Cell:
-    """Returns a plain value as a cell: numbers in their unit, a spread as its centre and range, lists joined."""
+    """Return a plain value as a cell: numbers in their unit, a spread as its centre and range, lists joined."""
     if value is None or isinstance(value, bool | str):
         return None if value == "" else value
     if isinstance(value, int | float):
@@ -262,7 +262,7 @@ def _sentence(text: str) -> str:
 
 
 def _alone(cell: Cell) -> Cell:
-    """Gives a number digits of its own: the values above and below it measure something else."""
+    """Give a number digits of its own: the values above and below it measure something else."""
     return Number(cell, f"{cell:.4g}") if isinstance(cell, float) else cell
 
 
@@ -272,7 +272,7 @@ def _text(value: Any, unit: str) -> str:
 
 
 def _with_definitions(found: Mapping[str, Leaf], meanings: dict[str, str]) -> dict[str, Leaf]:
-    """Gives each `NAME_definition` of a document without a dataclass to the first value that it is about."""
+    """Give each `NAME_definition` of a document without a dataclass to the first value that it is about."""
     described = {}
     for path, leaf in found.items():
         parts = path.split(".")

@@ -14,7 +14,7 @@ _NONE = "–"
 
 
 def render_page(title: str, blocks: Sequence[Block], *, summary: str = "") -> str:
-    """Renders a page.
+    """Render a page.
 
     Args:
         title: Of the window and the page.
@@ -37,7 +37,7 @@ def render_page(title: str, blocks: Sequence[Block], *, summary: str = "") -> st
 
 
 def _parts(blocks: Sequence[Block]) -> list[dict[str, object]]:
-    """Turns blocks into what the template loops over; neighbouring figures become one part."""
+    """Turn blocks into what the template loops over; neighbouring figures become one part."""
     parts: list[dict[str, object]] = []
     figures: list[dict[str, object]] = []
     for block in blocks:

@@ -24,7 +24,7 @@ class Point:
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
-    """Returns the points on the Pareto front of mean cost and mean quality, by rising cost."""
+    """Return the points on the Pareto front of mean cost and mean quality, by rising cost."""
     front = pareto_front([(point.cost.mean, -point.quality.mean) for point in points])
     return sorted((points[index] for index in front), key=lambda point: point.cost.mean)
 
@@ -32,7 +32,7 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 def pareto_figure(
     points: Sequence[Point], *, x_label: str, y_label: str, marked: Sequence[str] = (), log_x: bool = False
 ) -> Figure:
-    """Draws means over seeds, bars from the lowest to the highest seed, and the Pareto front.
+    """Draw means over seeds, bars from the lowest to the highest seed, and the Pareto front.
 
     Args:
         points: At least one point.
@@ -71,7 +71,7 @@ def pareto_figure(
 
 
 def _write_names(axes: Any, points: Sequence[Point]) -> None:
-    """Writes each name beside its point, without overlaps; a line connects a name that is further away."""
+    """Write each name beside its point, without overlaps; a line connects a name that is further away."""
     to_axes = axes.transData + axes.transAxes.inverted()
     shares = [to_axes.transform((point.cost.mean, point.quality.mean)) for point in points]
     places = [(float(x) * _PLOT_PT[0], float(y) * _PLOT_PT[1]) for x, y in shares]
@@ -93,7 +93,7 @@ def _write_names(axes: Any, points: Sequence[Point]) -> None:
 
 
 def _free_place(x: float, y: float, width: float, taken: Sequence[tuple[float, ...]]) -> tuple[float, float]:
-    """Returns the offset of a name from its point: the nearest candidate inside the plot that overlaps nothing."""
+    """Return the offset of a name from its point: the nearest candidate inside the plot that overlaps nothing."""
     rings = [step * _LINE_PT for step in range(1, 14)]
     tries = [(6.0, 0.0), (-6.0 - width, 0.0), (-width / 2, _LINE_PT), (-width / 2, -_LINE_PT)]
     tries += [(dx, sign * ring) for ring in rings for sign in (1, -1) for dx in (8.0, -8.0 - width)]

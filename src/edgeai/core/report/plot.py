@@ -57,7 +57,7 @@ class Span:
 def line_figure(
     lines: Sequence[Line], *, x_label: str, y_label: str, caption: str, alt: str, spans: Sequence[Span] = ()
 ) -> Figure:
-    """Draws lines over a common axis. Of more than 240 points, means are drawn, and the caption says so.
+    """Draw lines over a common axis. Of more than 240 points, means are drawn, and the caption says so.
 
     Args:
         lines: Drawn in this order; a band without width is left out.
@@ -79,7 +79,7 @@ def line_figure(
 
 
 def save_lines(paths: Sequence[Path], lines: Sequence[Line], *, title: str, x_label: str, y_label: str) -> None:
-    """Draws lines with their bands into files of their own.
+    """Draw lines with their bands into files of their own.
 
     Args:
         paths: Files to write; the suffix (.png, .svg) decides the format.
@@ -156,7 +156,7 @@ def _draw_spans(axes: Any, spans: Sequence[Span]) -> None:
 def draw_figure(
     draw: Callable[[Any], None], *, caption: str, alt: str, size_in: tuple[float, float] = SIZE_IN
 ) -> Figure:
-    """Draws a figure in the style of the page.
+    """Draw a figure in the style of the page.
 
     Args:
         draw: Draws into the matplotlib axes it is given. Colours: the default cycle, COLORS, INK and RULE.
@@ -205,7 +205,7 @@ def _style(*, salt: str, ink: str, rule: str) -> dict[str, Any]:
 
 
 def _themed(svg: str) -> str:
-    """Cuts the SVG element out of matplotlib's file and hands its colors and font to the page."""
+    """Cut the SVG element out of matplotlib's file and hand its colors and font to the page."""
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<g id=\"[^\"]*\"", "<g", svg)  # numbered per drawing: they would clash on a page, nothing uses them
@@ -217,7 +217,7 @@ def _themed(svg: str) -> str:
 
 
 def _thin(line: Line) -> tuple[Line, int]:
-    """Joins neighbours into means, so that a long run does not make a page of megabytes."""
+    """Join neighbours into means, so that a long run does not make a page of megabytes."""
     number = -(-len(line.x) // _MAX_POINTS)
     if number <= 1:
         return line, 1

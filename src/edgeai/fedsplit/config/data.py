@@ -17,7 +17,7 @@ class SourceConfig(Config):
     num_train: int | None = Field(default=None, ge=1)
     """Number of training samples, drawn with the class proportions of the data set; null uses all."""
     num_test: int | None = Field(default=None, ge=1)
-    """Number of test samples, likewise; null uses all."""
+    """Number of test samples, drawn in the same way; null uses all."""
     pick_seed: int = Field(default=0, ge=0)
     """Seed of that draw, and of the test split if the data set has none."""
     mean: Level = "auto"

@@ -44,7 +44,7 @@ _POINTS = 60
 
 
 def advise_summary(document: Mapping[str, Any]) -> list[Block]:
-    """Returns the recommendation, the Pareto set and the limitations.
+    """Return the recommendation, the Pareto set and the limitations.
 
     Args:
         document: The report as plain data.
@@ -64,7 +64,7 @@ def advise_summary(document: Mapping[str, Any]) -> list[Block]:
 
 
 def advise_details(_: Path, document: Mapping[str, Any]) -> list[Block]:
-    """Returns the figures and further tables of the page.
+    """Return the figures and further tables of the page.
 
     Args:
         _: Run directory.
@@ -90,13 +90,13 @@ def advise_details(_: Path, document: Mapping[str, Any]) -> list[Block]:
 
 
 def choice_table(choices: Sequence[Choice], caption: str) -> Table:
-    """Returns the choices with the cost of one round."""
+    """Return the choices with the cost of one round."""
     documents = [asdict(choice) for choice in choices]
     return records_table(Choice, documents, CHOICE, caption=caption, max_rows=_MAX_ROWS)
 
 
 def crossover_table(crossovers: Sequence[Crossover]) -> Table:
-    """Returns the numbers of samples and clients at which splitting and FedAvg move the same bytes."""
+    """Return the numbers of samples and clients at which splitting and FedAvg move the same bytes."""
     counts = ("samples_two_way", "samples_one_way", "samples_by_ledger")
     documents = [
         {name: round(value) if name in counts else value for name, value in asdict(item).items()} for item in crossovers
@@ -110,7 +110,7 @@ def crossover_table(crossovers: Sequence[Crossover]) -> Table:
 
 
 def pareto_figure(report: AdviseReport) -> Figure:
-    """Draws the time of a round against its traffic, one point per choice, the Pareto set filled."""
+    """Draw the time of a round against its traffic, one point per choice, the Pareto set filled."""
     methods = list(dict.fromkeys(choice.method for choice in report.choices))
 
     def draw(axes: Any) -> None:
@@ -144,7 +144,7 @@ def pareto_figure(report: AdviseReport) -> Figure:
 
 
 def crossover_figure(report: AdviseReport) -> Figure:
-    """Draws the traffic of a client and round over its samples: FedAvg, some cuts, and counts of the ledger."""
+    """Draw the traffic of a client and round over its samples: FedAvg, some cuts, and counts of the ledger."""
     shown = spread(report.crossovers)
     places = [report.samples_per_client, *(item.samples_two_way for item in shown)]
     places += [item.num_samples for item in report.counted]

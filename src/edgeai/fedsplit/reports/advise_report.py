@@ -47,7 +47,7 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """Returns method and cut in words."""
+        """Return method and cut in words."""
         return f"{self.method} cut after {self.cut}" if self.cut else self.method
 
 
@@ -83,12 +83,12 @@ class AdviseReport:
 
     @property
     def best(self) -> list[Choice]:
-        """Returns the Pareto set, fastest first."""
+        """Return the Pareto set, fastest first."""
         return sorted((choice for choice in self.choices if choice.is_best), key=lambda choice: choice.seconds)
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> AdviseReport:
-        """Returns the report that `to_json` wrote."""
+        """Return the report that `to_json` wrote."""
         cuts = (CutPlace(**{**item, "cut_shape": tuple(item["cut_shape"])}) for item in tree["cuts"])
         return cls(
             **{
@@ -108,7 +108,7 @@ class AdviseReport:
 
 
 def mark_best(choices: Sequence[Choice]) -> list[Choice]:
-    """Marks the Pareto set among the choices that fit, or among all if none fits."""
+    """Mark the Pareto set among the choices that fit, or among all if none fits."""
     candidates = [index for index, choice in enumerate(choices) if choice.fits] or list(range(len(choices)))
     front = {candidates[index] for index in pareto_front([_costs(choices[index]) for index in candidates])}
     return [replace(choice, is_best=index in front) for index, choice in enumerate(choices)]

@@ -35,7 +35,7 @@ _LINES = 6
 
 
 def compare_summary(report: Document) -> list[Block]:
-    """Returns the tables that say what a comparison found.
+    """Return the tables that say what a comparison found.
 
     Args:
         report: Its report.json.
@@ -54,7 +54,7 @@ def compare_summary(report: Document) -> list[Block]:
 
 
 def compare_details(_: Path, report: Document) -> list[Block]:
-    """Returns the figures of a comparison's page.
+    """Return the figures of a comparison's page.
 
     Args:
         _: Run directory.

@@ -19,7 +19,7 @@ _WIDTH_IN = 5.2
 
 
 def partition_blocks(report: Part) -> list[Block]:
-    """Returns a sentence, a picture and a table.
+    """Return a sentence, a picture and a table.
 
     Args:
         report: The report as plain data.
@@ -28,13 +28,13 @@ def partition_blocks(report: Part) -> list[Block]:
 
 
 def partition_figure(report: Part) -> Figure:
-    """Draws one bar per client: its samples, colored by class."""
+    """Draw one bar per client: its samples, colored by class."""
     counts = [part["class_counts"] for part in report["summary"]["clients"]]
     return histogram_figure(counts, classes=report["classes"], kind=report["kind"], alt=_in_words(report))
 
 
 def histogram_figure(counts: Sequence[Sequence[int]], *, classes: Sequence[str], kind: str, alt: str) -> Figure:
-    """Draws one bar per client from the counts alone.
+    """Draw one bar per client from the counts alone.
 
     Args:
         counts: Samples of each client by class.

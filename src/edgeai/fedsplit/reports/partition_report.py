@@ -85,7 +85,7 @@ def describe_partition(data: DataConfig, cfg: PartitionConfig, *, num_clients: i
 
 
 def summarise(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: int) -> PartitionSummary:
-    """Counts the samples of each client."""
+    """Count the samples of each client."""
     rows = assign_rows(dataset, cfg, num_clients, seed)
     inputs: Sequence[tuple[str, ...]] = [()] * num_clients
     if isinstance(cfg, VerticalPartitionConfig):
@@ -110,13 +110,13 @@ def summarise(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: in
 
 
 def total_variation(counts: Sequence[int], others: Sequence[int]) -> float:
-    """Returns half the sum of the absolute differences between two distributions, given by counts."""
+    """Return half the sum of the absolute differences between two distributions, given by counts."""
     total, other_total = sum(counts), sum(others)
     return sum(abs(a / total - b / other_total) for a, b in zip(counts, others, strict=True)) / 2
 
 
 def gini(sizes: Sequence[int]) -> float:
-    """Returns the Gini coefficient: the mean difference between two sizes, divided by twice the mean size."""
+    """Return the Gini coefficient: the mean difference between two sizes, divided by twice the mean size."""
     weighed = sum((2 * rank - len(sizes) - 1) * size for rank, size in enumerate(sorted(sizes), 1))
     return weighed / (len(sizes) * sum(sizes))
 

@@ -59,7 +59,7 @@ AXES = (
 
 
 def sim_summary(report: Document) -> list[Block]:
-    """Returns the tables that say what a run found.
+    """Return the tables that say what a run found.
 
     Args:
         report: Its report.json.
@@ -74,7 +74,7 @@ def sim_summary(report: Document) -> list[Block]:
 
 
 def sim_details(folder: Path, report: Document) -> list[Block]:
-    """Returns the figures and further tables of a run's page.
+    """Return the figures and further tables of a run's page.
 
     Args:
         folder: Its run directory.
@@ -93,7 +93,7 @@ def sim_details(folder: Path, report: Document) -> list[Block]:
 
 
 def outcome_table(report: Document) -> Table:
-    """Returns accuracy, costs, and the values specific to the method."""
+    """Return accuracy, costs, and the values specific to the method."""
     found = leaves(SimReport, report)
     return fields_table(found, [*OUTCOME, *(path for path in found if path.startswith("figures."))])
 
@@ -109,7 +109,7 @@ def _round_table(rounds: Sequence[Document]) -> Table:
 
 
 def accuracy_figures(rounds: Sequence[Document]) -> list[Block]:
-    """Returns the test accuracy over rounds, bytes, time and energy."""
+    """Return the test accuracy over rounds, bytes, time and energy."""
     tested = [row for row in rounds if row["accuracy"] is not None]
     y = [100 * row["accuracy"] for row in tested]
     figures = (
@@ -120,7 +120,7 @@ def accuracy_figures(rounds: Sequence[Document]) -> list[Block]:
 
 
 def accuracy_figure(lines: Sequence[Line], x_label: str, note: str = "") -> Figure:
-    """Draws test accuracy in percent over one of the axes."""
+    """Draw test accuracy in percent over one of the axes."""
     return line_figure(
         lines,
         x_label=x_label,
@@ -131,7 +131,7 @@ def accuracy_figure(lines: Sequence[Line], x_label: str, note: str = "") -> Figu
 
 
 def traffic_figure(report: Document) -> Figure:
-    """Draws the bytes by kind, up and down."""
+    """Draw the bytes by kind, up and down."""
     ways = {"up": report["bytes_up"], "down": report["bytes_down"]}
     kinds = _kinds(report)
 
@@ -150,7 +150,7 @@ def traffic_figure(report: Document) -> Figure:
 
 
 def traffic_table(report: Document) -> Table:
-    """Returns the bytes by kind, and their sum."""
+    """Return the bytes by kind, and their sum."""
     up, down = report["bytes_up"], report["bytes_down"]
     rows: list[Sequence[Cell]] = [(kind, cell_of(up[kind], "B"), cell_of(down[kind], "B")) for kind in _kinds(report)]
     rows.append(("all", cell_of(sum(up.values()), "B"), cell_of(sum(down.values()), "B")))
@@ -163,7 +163,7 @@ def _kinds(report: Document) -> list[str]:
 
 
 def gantt_figure(spans: Sequence[Document], lanes: Sequence[tuple[str, int, int]]) -> Figure:
-    """Draws the jobs of one round over virtual time.
+    """Draw the jobs of one round over virtual time.
 
     Args:
         spans: The jobs.

@@ -44,7 +44,7 @@ class DiagnoseReport:
 
 
 def diagnose_summary(document: Mapping[str, Any]) -> list[Block]:
-    """Returns the tables of a report: its measures, and acceptance by depth.
+    """Return the tables of a report: its measures, and acceptance by depth.
 
     Args:
         document: The report as plain data.

@@ -38,7 +38,7 @@ _MAX_DIFFERENCES = 8
 
 
 def bench_summary(report: Document) -> list[Block]:
-    """Returns the tables that say what a benchmark found.
+    """Return the tables that say what a benchmark found.
 
     Args:
         report: Its report.json.
@@ -59,7 +59,7 @@ def bench_summary(report: Document) -> list[Block]:
 
 
 def bench_details(_: Path, report: Document) -> list[Block]:
-    """Returns the figures of a benchmark's page.
+    """Return the figures of a benchmark's page.
 
     Args:
         _: Run directory.

@@ -60,7 +60,7 @@ class RequestState:
         self.ids = list(handle.job.prompt_ids)
         """Tokens of prompt and answer; the target has not read the last token of the answer."""
         self.reason: FinishReason | None = None
-        """Why the answer ended; None while it goes on."""
+        """Why the answer ended; None while it is being generated."""
         self._num_tokens = 0
         self._num_prompt = len(self.ids)
         self._sampler = RequestSampler(handle.job)
@@ -85,7 +85,7 @@ class RequestState:
         return self.ids[len(self.slot.ids) :]
 
     def read(self, ids: list[int], result: SegmentResult, eos_ids: Collection[int]) -> RequestStep:
-        """Take up a pass over part of the prompt; the last part yields the first token."""
+        """Record a pass over part of the prompt; the last part yields the first token."""
         tokens: tuple[int, ...] = ()
         if result.logits.shape[0]:
             tokens = (self._sampler.picker(result.logits)(0),)
