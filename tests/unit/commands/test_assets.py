@@ -31,7 +31,7 @@ def test_list(monkeypatch, tmp_path, capsys):
     assert (row["name"], row["size_bytes"], row["path"]) == ("thing", 2_000_000, str(path))
     path.unlink()
     assert main(["assets", "list"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split() == ["thing", "2.0", "MB", "MIT", "no", "a", "thing"]
+    assert capsys.readouterr().out.splitlines()[1].split() == ["thing", "2", "MB", "MIT", "no", "a", "thing"]
 
 
 def test_asset_that_is_not_cached(monkeypatch, tmp_path, capsys):
