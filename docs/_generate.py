@@ -1,4 +1,4 @@
-"""MkDocs hook: writes the reference pages from the code.
+"""MkDocs hook: write the reference pages from the code.
 
 The pages exist only while the site is built. `reference/cli/*.md` comes from the Typer application,
 `reference/config/*.md` from the pydantic schemas, `reference/api/*.md` from the public names of each area, whose
@@ -37,7 +37,7 @@ is wrong."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the generated pages to those of the docs folder."""
+    """Add the generated pages to those of the docs folder."""
     root = typer.main.get_command(app)
     assert isinstance(root, click.Group)
     pages = {f"reference/cli/{area}.md": cli_page([area], root.commands[area]) for area in AREAS}
@@ -52,13 +52,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def cli_page(names: list[str], command: click.Command) -> str:
-    """Returns the page of one command with all its verbs."""
+    """Return the page of one command with all its verbs."""
     lines = [f"# edgeai {' '.join(names)}", "", command.help or "", ""]
     return "\n".join([*lines, *verbs(names, command, level=2)])
 
 
 def tools_page(root: click.Group) -> str:
-    """Returns the page of the commands that belong to no area."""
+    """Return the page of the commands that belong to no area."""
     lines = ["# Other commands", "", "Commands for configs, models and data sets, stored runs and the environment.", ""]
     for name, command in root.commands.items():
         if name not in AREAS:
@@ -67,7 +67,7 @@ def tools_page(root: click.Group) -> str:
 
 
 def verbs(names: list[str], command: click.Command, *, level: int) -> Iterator[str]:
-    """Yields the lines of every verb below a command, or of the command itself if it is one."""
+    """Yield the lines of every verb below a command, or of the command itself if it is one."""
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
             yield from verbs([*names, name], inner, level=level)
@@ -83,7 +83,7 @@ def verbs(names: list[str], command: click.Command, *, level: int) -> Iterator[s
 
 
 def parameter_row(parameter: click.Parameter, context: click.Context) -> list[str] | None:
-    """Returns the table row of an argument or option; None for a hidden one."""
+    """Return the table row of an argument or option; None for a hidden one."""
     if getattr(parameter, "hidden", False):
         return None
     names = ", ".join(map(code, [*parameter.opts, *parameter.secondary_opts]))
@@ -97,7 +97,7 @@ def parameter_row(parameter: click.Parameter, context: click.Context) -> list[st
 
 
 def config_page(area: str) -> str:
-    """Returns every config key of an area's verbs, with type, default and meaning."""
+    """Return every config key of an area's verbs, with type, default and meaning."""
     lines = [
         f"# Config keys: {AREAS[area]}",
         "",
@@ -116,7 +116,7 @@ def config_page(area: str) -> str:
 
 
 def api_page(area: str) -> str:
-    """Returns the page of an area's public names: functions, reports, other types, configs."""
+    """Return the page of an area's public names: functions, reports, other types, configs."""
     module = importlib.import_module(f"edgeai.{area}")
     groups: dict[str, list[str]] = {"Functions": [], "Reports": [], "Types": [], "Configs": []}
     for name in module.__all__:
@@ -135,22 +135,22 @@ def api_page(area: str) -> str:
 
 
 def rows_of(schema: Any) -> list[list[str]]:
-    """Returns the rows of a schema without the fixed verb."""
+    """Return the rows of a schema without the fixed verb."""
     return [row for row in key_rows(schema.model_json_schema()) if row[0] != "verb"]
 
 
 def code(text: str) -> str:
-    """Returns text as inline code; nothing if there is none."""
+    """Return text as inline code; nothing if there is none."""
     return f"<code>{html.escape(text).replace('|', '&#124;')}</code>" if text else ""
 
 
 def paragraphs(text: str) -> str:
-    """Returns a help text with its paragraphs unwrapped."""
+    """Return a help text with its paragraphs unwrapped."""
     return "\n\n".join(" ".join(part.split()) for part in text.replace("\b", "").split("\n\n"))
 
 
 def table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    """Yields a Markdown table."""
+    """Yield a Markdown table."""
     if not rows:
         return
     for row in [head, ["---"] * len(head), *rows]:

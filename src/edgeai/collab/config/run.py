@@ -75,6 +75,7 @@ class CollabRunConfig(Config):
     pace: Literal["virtual", "wall"] = "virtual"
     """virtual: as fast as possible; wall: no faster than the camera. The result is the same."""
     seed: int = 0
+    """Seed of stream, link and learning."""
 
 
 class CollabCompareConfig(Config):

@@ -50,14 +50,18 @@ class CompareReport:
     """Outcome of a comparison."""
 
     interrupted: bool = field(metadata=about("interrupted", meaning="some runs are missing"))
+    """Whether some runs are missing."""
     seeds: tuple[int, ...] = field(metadata=about("seeds"))
+    """Seeds of the comparison."""
     rows: tuple[Row, ...] = field(metadata=about("strategies"))
+    """One row per strategy."""
     versus: tuple[Versus, ...] = field(metadata=about("against references"))
+    """Differences and ratios to the reference strategies, paired by seed."""
     failures: dict[str, str] = field(metadata=about("failed runs"))
     """Reason by STRATEGY-SEED."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         document: dict[str, Any] = plain(self, {"mean": "mean", "minimum": "minimum", "maximum": "maximum"})
         return document
 
@@ -117,7 +121,7 @@ def compare_report(
     failures: Mapping[str, str],
     interrupted: bool = False,
 ) -> CompareReport:
-    """Compares the reports of single runs.
+    """Compare the reports of single runs.
 
     Args:
         results: Results by strategy and seed, at least one; strategies in the order of the rows.

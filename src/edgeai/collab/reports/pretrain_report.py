@@ -27,5 +27,5 @@ class PretrainReport:
     peak_memory_bytes: int = field(metadata=about("peak memory"))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)

@@ -52,22 +52,33 @@ class RunReport:
     """Outcome of one strategy on one stream."""
 
     strategy: str = field(metadata=about("strategy"))
+    """Upload and training policy."""
     interrupted: bool = field(metadata=about("interrupted", meaning="the report covers the frames until then"))
+    """Whether the run was interrupted; the report then covers the frames until then."""
     num_frames: int = field(metadata=about("frames"))
+    """Frames played."""
     num_bad_frames: int = field(metadata=about("unreadable frames", meaning="left out"))
+    """Unreadable frames, which are left out."""
     problems: tuple[str, ...] = field(metadata=about("problems"))
     """The first unreadable frames and frames that the cloud could not answer, one line each."""
     duration_s: float = field(metadata=about("stream time", meaning="until all transfers had arrived"))
+    """Virtual time until all transfers had arrived."""
     evaluation: Evaluation = field(metadata=about(""))
+    """Quality, uploads and latency of the whole run and of each drift segment."""
     alone: Alone = field(metadata=about(""))
     """The edge model in its state at each frame, and the cloud, if either had answered every frame."""
     transfer: Transfer = field(metadata=about(""))
     """Backward and forward transfer of the edge model over the drift segments, in mIoU."""
     traffic: TrafficSummary = field(metadata=about(""))
+    """Bytes and messages by kind and direction."""
     num_updates: int = field(metadata=about("updates"))
+    """Updates that were trained."""
     num_accepted: int = field(metadata=about("updates accepted", meaning="they changed the edge model"))
+    """Updates that changed the edge model."""
     num_swaps: int = field(metadata=about("model swaps", meaning="versions that replaced the edge's model"))
+    """Versions that replaced the edge's model."""
     updates: tuple[UpdateEvent, ...] = field(metadata=about("updates"))
+    """All updates in order."""
     soft_latency_s: float | None = field(
         metadata=about("expected latency, soft", meaning="E[h] d1 + (1 - E[h]) d0, with the mean score as h")
     )
@@ -75,12 +86,16 @@ class RunReport:
     hard_latency_s: float | None = field(
         metadata=about("expected latency, hard", meaning="(1 - CUR) d1 + CUR d0, from the decisions made (ours)")
     )
+    """(1 - CUR) d1 + CUR d0, from the decisions made (ours)."""
     edge_s: float = field(metadata=about("edge inference", meaning="time of one pass, configured or measured"))
+    """Time of one pass of the edge model, configured or measured."""
     cloud_s: float = field(metadata=about("cloud inference", meaning="time of one answer, configured or measured"))
+    """Time of one cloud answer, configured or measured."""
     cost: Cost = field(metadata=about("simulator"))
+    """Wall time and memory of the simulation on this machine."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; the same for the same config on every machine, if compute times are configured."""
+        """Return plain values; the same for the same config on every machine, if compute times are configured."""
         document = asdict(self)
         del document["cost"]
         document["evaluation"] = self.evaluation.to_json()

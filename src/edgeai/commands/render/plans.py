@@ -11,7 +11,7 @@ class Plan(Protocol):
     """A plan of a run: a dataclass with described fields."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
 
 
 def show_config(cfg: Config, *, as_json: bool) -> None:

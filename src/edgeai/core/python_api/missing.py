@@ -1,4 +1,4 @@
-"""Names a missing package, and the command that installs it, when a library function cannot import it."""
+"""Errors of library functions that name a missing package and the command that installs it."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ R = TypeVar("R")
 
 
 def names_missing_packages(function: Callable[P, R]) -> Callable[P, R]:
-    """Makes a function raise an `EdgeAIError` where a package of edgeai's extras is not installed."""
+    """Make a function raise an `EdgeAIError` where a package of edgeai's extras is not installed."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

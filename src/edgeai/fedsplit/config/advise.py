@@ -30,12 +30,17 @@ class TransformerShapeConfig(Config):
 
     kind: Literal["transformer-shape"] = "transformer-shape"
     layers: int = Field(default=32, ge=1)
+    """Number of decoder layers."""
     width: int = Field(default=4096, ge=2)
+    """Hidden size."""
     heads: int = Field(default=32, ge=1)
+    """Query heads."""
     kv_heads: int = Field(default=32, ge=1)
     """Key/value heads; fewer than heads with grouped-query attention."""
     ffn: int = Field(default=11008, ge=1)
+    """Width of the MLP."""
     vocab: int = Field(default=32000, ge=2)
+    """Vocabulary size."""
     seq: int = Field(default=2048, ge=1)
     """Tokens per sample."""
 
@@ -91,6 +96,7 @@ class AdviseConfig(Config):
     seed: int = Field(default=0, ge=0)
     """Seed of the spread of device speeds."""
     model: AdviseModel = LeNet5Config()
+    """Model whose cuts are compared."""
     sample_shape: tuple[Annotated[int, Field(ge=1)], ...] = (1, 28, 28)
     """Shape of one input sample; not used by transformer-shape."""
     tokens: bool = False
@@ -98,9 +104,13 @@ class AdviseConfig(Config):
     num_classes: int = Field(default=10, ge=2)
     """Number of outputs; not used by transformer-shape."""
     num_clients: int = Field(default=5, ge=1, le=100_000)
+    """Number of clients."""
     samples_per_client: int = Field(default=600, ge=1)
+    """Training samples of each client."""
     local_epochs: int = Field(default=1, ge=1)
+    """Passes over the samples per round."""
     batch: int = Field(default=64, ge=1)
+    """Samples per batch of a client."""
     optim: OptimConfig = OptimConfig()
     """Optimizer, for the memory of its state."""
     methods: tuple[AdviseMethod, ...] = Field(default=DEFAULT_METHODS, min_length=1)

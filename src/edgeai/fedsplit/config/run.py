@@ -25,22 +25,32 @@ class SimConfig(Config):
 
     verb: Literal["fedsplit sim"] = "fedsplit sim"
     seed: int = Field(default=0, ge=0)
+    """Seed of partition, initial weights, batches, participation and link."""
     data: DataConfig = DigitsConfig()
+    """Data set."""
     partition: PartitionConfig = IidConfig()
+    """Distribution of the training samples among the clients."""
     num_clients: int = Field(default=5, ge=1)
+    """Number of clients."""
     model: ModelConfig = CnnConfig()
+    """Model, a chain of named layers."""
     cut: Cut | tuple[Cut, ...] | AdaptiveCut = 1
     """Layer that the cut follows, by name or number from 1; a list assigns cuts to the clients in turn."""
     method: MethodConfig = SplitFedV2Config()
+    """Federated or split method."""
     rounds: int = Field(default=3, ge=1)
+    """Number of rounds."""
     local_epochs: int = Field(default=1, ge=1)
+    """Passes over each participant's data per round."""
     batch: int = Field(default=64, ge=1)
+    """Samples per batch of a client."""
     optim: OptimConfig = OptimConfig()
     codec: CodecConfig = CodecConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     leakage: LeakageConfig = LeakageConfig()
     world: WorldConfig = WorldConfig()
     backend: BackendConfig = InprocConfig()
+    """Execution in one process, on Ray, or on Flower."""
     eval_every: int = Field(default=1, ge=1)
     """Rounds between two evaluations."""
     target_accuracy: float | None = Field(default=None, gt=0, le=1)
@@ -62,11 +72,13 @@ class CompareConfig(Config):
     sim: SimConfig = SimConfig()
     """Common config of all runs; its method, cut, partition and seed are replaced by the lists below."""
     methods: tuple[MethodConfig, ...] = Field(default=(FedAvgConfig(), SplitFedV2Config()), min_length=1)
+    """Methods to compare."""
     cuts: tuple[Cut, ...] = ()
     """Cuts to compare; empty uses the cut of `sim`. Methods without a cut run once."""
     partitions: tuple[PartitionConfig, ...] = ()
     """Partitions to compare; empty uses the partition of `sim`."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    """Seeds of every combination."""
     processes: int = Field(default=0, ge=0)
     """Number of parallel processes; 0 uses one per core."""
 

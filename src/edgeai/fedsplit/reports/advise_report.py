@@ -68,18 +68,29 @@ class AdviseReport:
     """Outcome of `edgeai fedsplit advise`."""
 
     num_params: int = field(metadata=about("parameters"))
+    """Parameters of the whole model."""
     weight_bytes: int = field(metadata=about("weights", meaning="parameters and buffers"))
+    """Size of parameters and buffers."""
     forward_flops: float = field(metadata=about("forward pass", unit="FLOP", meaning="of one sample"))
+    """FLOPs of the forward pass of one sample."""
     num_clients: int = field(metadata=about("clients"))
+    """Number of clients."""
     num_active: int = field(metadata=about("clients per round"))
+    """Clients that take part in a round."""
     samples_per_client: int = field(metadata=about("samples per client"))
+    """Samples of each client."""
     cuts: tuple[CutPlace, ...] = field(metadata=about("places to cut"))
+    """Places where the model can be cut."""
     choices: tuple[Choice, ...] = field(metadata=about("choices"))
     """Every method at every cut, by method in the order of the config and by depth."""
     crossovers: tuple[Crossover, ...] = field(metadata=about("crossovers"))
+    """Samples per client from which FedAvg costs less traffic than splitting, by cut."""
     counted: tuple[Counted, ...] = field(metadata=about("counted by the ledger"))
+    """Bytes counted in simulated rounds, to check the crossover formulas; empty without `count_samples`."""
     recommendation: tuple[str, ...] = field(metadata=about("recommendation"))
+    """Recommended choices, one sentence each."""
     notes: tuple[str, ...] = field(metadata=about("limitations"))
+    """What the estimates leave out."""
 
     @property
     def best(self) -> list[Choice]:
@@ -103,7 +114,7 @@ class AdviseReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
 

@@ -55,18 +55,20 @@ class CompareReport:
     """All rows, in the order of the config."""
 
     target_accuracy: float | None = field(metadata=about("target accuracy", unit="%"))
+    """Test accuracy whose cost is reported; None if none was set."""
     rows: tuple[CompareRow, ...] = field(metadata=about("methods"))
+    """One row per method, cut and partition, over the seeds."""
     failures: Mapping[str, str] = field(metadata=about("failed runs"))
     """Reason by name of the run."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         document: dict[str, Any] = plain(self, {"mean": "mean", "least": "minimum", "largest": "maximum"})
         return document
 
 
 def compare_report(results: Sequence[tuple[str, SimConfig, Result]], failures: Mapping[str, str]) -> CompareReport:
-    """Combines the results of many runs.
+    """Combine the results of many runs.
 
     Args:
         results: (label, config, result) of each run; runs with the same label differ in their seed.

@@ -54,20 +54,27 @@ class PartitionReport:
     """The result of `edgeai fedsplit partition`."""
 
     dataset: str
+    """Name of the data set."""
     kind: str
+    """Kind of partition."""
     num_clients: int
+    """Number of clients."""
     seed: int
+    """Seed of the partition."""
     classes: tuple[str, ...]
+    """Names of the classes."""
     sample_shape: tuple[int, ...]
+    """Shape of one sample."""
     summary: PartitionSummary
+    """Sizes and classes of all clients."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
 
 def describe_partition(data: DataConfig, cfg: PartitionConfig, *, num_clients: int, seed: int) -> PartitionReport:
-    """Partitions a data set and describes the result.
+    """Partition a data set and describe the result.
 
     Args:
         data: The data set.

@@ -53,24 +53,35 @@ class SimReport:
     """Outcome of a run; the same for the same config on every machine, up to its arithmetic."""
 
     method: str = field(metadata=about("method"))
+    """Kind of method."""
     cuts: tuple[str, ...] = field(metadata=about("cut after", meaning="last layer of the client part"))
     """One per client, a single name where all are equal, none for methods without a cut."""
     num_clients: int = field(metadata=about("clients"))
+    """Number of clients."""
     num_params: int = field(metadata=about("parameters"))
+    """Parameters of the whole model."""
     histograms: tuple[tuple[int, ...], ...] = field(metadata=about("samples by class"))
     """Training samples of each client by class."""
     rounds: tuple[RoundRow, ...] = field(metadata=about("rounds"))
+    """One row per round."""
     accuracy: float | None = field(metadata=about("accuracy", unit="%", best="max", meaning="at the last test"))
+    """Test accuracy at the last test; None if there was none."""
     best_accuracy: float | None = field(metadata=about("best accuracy", unit="%", best="max", meaning="of all tests"))
+    """Highest test accuracy of all tests."""
     client_accuracy: tuple[float, ...] = field(
         metadata=about("accuracy by client", unit="%", meaning="each client's own model at the last test")
     )
+    """Accuracy of each client's own model at the last test; empty for one common model."""
     bytes_up: Mapping[str, int] = field(metadata=about("up", unit="B", best="min"))
     """By kind of message."""
     bytes_down: Mapping[str, int] = field(metadata=about("down", unit="B", best="min"))
+    """By kind of message."""
     seconds: float = field(metadata=about("virtual time", unit="s", best="min", meaning="of all rounds"))
+    """Virtual time of all rounds."""
     clients_j: float = field(metadata=about("energy of clients", best="min", meaning="sum over clients"))
+    """Energy, summed over clients."""
     server_j: float = field(metadata=about("energy of server", best="min"))
+    """Energy of the server."""
     client_memory_bytes: int = field(
         metadata=about(
             "memory of a client",
@@ -78,22 +89,30 @@ class SimReport:
             meaning="largest of all clients: parts in training and activations saved for a batch",
         )
     )
+    """Peak memory of training on a client, largest of all clients."""
     client_held_bytes: int = field(
         metadata=about("held while the server works", meaning="part of a client's memory that waits for the gradient")
     )
+    """Part of a client's memory that waits for the gradient."""
     server_memory_bytes: int = field(metadata=about("memory of the server", best="min"))
+    """Peak memory of training on the server."""
     target: Target | None = field(metadata=about("target"))
+    """Cost of reaching the target accuracy; None if none was set."""
     leakage: Leakage | None = field(metadata=about(""))
+    """Measured leakage; None if nothing was measured."""
     epsilon: float | None = field(
         metadata=about("epsilon", meaning="DP-SGD on the client part, largest of all clients", best="min")
     )
+    """Privacy loss of DP-SGD on the client part, largest of all clients; None without it."""
     guarantees: tuple[str, ...] = field(metadata=about("guarantees"))
     """What the privacy settings promise, in words."""
     warnings: tuple[str, ...] = field(metadata=about("warnings"))
+    """Warnings about the config or the run."""
     figures: Mapping[str, float] = field(metadata=about(""))
     """Values specific to the method, at the last round."""
     weights_hash: str = field(metadata=about("weights", meaning="SHA-256 of all weights the server holds at the end"))
+    """SHA-256 of all weights that the server holds at the end."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)

@@ -35,10 +35,15 @@ class Check:
     """Result of checking one fact."""
 
     number: int
+    """Number of the fact, from 1."""
     fact: str
+    """The identity."""
     holds: bool
+    """Whether it holds on this machine."""
     detail: str
+    """Measured difference, or what was compared."""
     seconds: float
+    """Duration of the check."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class VerifyReport:
     """Results of all checks."""
 
     checks: tuple[Check, ...]
+    """One entry per identity."""
 
     @property
     def num_failed(self) -> int:

@@ -18,6 +18,7 @@ class BenchConfig(Config):
     verb: Literal["spec bench"] = "spec bench"
     target: TargetConfig = TargetConfig()
     draft: Draft = Eagle3Draft()
+    """Drafter that is compared with plain decoding."""
     tree: TreeConfig | Literal["auto"] = "auto"
     """Tree shape; auto selects the tree with the highest predicted speed, from timings of this machine and the head's
     acceptance."""

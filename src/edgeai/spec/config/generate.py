@@ -18,6 +18,7 @@ class GenerateConfig(Config):
     verb: Literal["spec generate"] = "spec generate"
     target: TargetConfig = TargetConfig()
     draft: Draft = Eagle3Draft()
+    """Drafter; "none" decodes plainly."""
     tree: TreeConfig | Literal["auto"] = "auto"
     """Tree shape; auto selects the tree with the highest predicted speed, from timings of this machine and the head's
     acceptance."""

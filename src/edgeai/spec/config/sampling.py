@@ -11,6 +11,7 @@ class SamplingConfig(Config):
     """Sampling from the target's distribution; temperature 0 is greedy."""
 
     temperature: float = Field(default=0.0, ge=0.0)
+    """Sampling temperature; 0 is greedy."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     """Keep the smallest set of tokens with at least this probability mass."""
     top_k: int = Field(default=0, ge=0)

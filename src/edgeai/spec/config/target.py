@@ -18,5 +18,5 @@ class TargetConfig(Config):
     dtype: DType = "auto"
     """Number format of the target; auto selects bfloat16 where this machine multiplies it faster than float32."""
     runtime: Runtime = "torch"
-    """Code that computes the target: torch dequantizes the weights; native computes with those of a GGUF file as they
-    are, in `spec generate`, `spec bench` and the Python API."""
+    """Code that computes the target: torch dequantizes the weights; native computes on the CPU with those of a GGUF
+    file as they are stored, in `spec generate` and `spec bench` only."""

@@ -88,8 +88,11 @@ class OptimConfig(Config):
     warmup_frac: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Share of the steps with linear warm-up."""
     beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
+    """AdamW's decay of the gradient's mean."""
     beta2: float = Field(default=0.95, ge=0.0, lt=1.0)
+    """AdamW's decay of the gradient's mean square."""
     weight_decay: float = Field(default=0.0, ge=0.0)
+    """Decoupled weight decay."""
     clip_norm: float = Field(default=0.5, gt=0.0)
     """Maximum norm of the gradient."""
     batch_tokens: int = Field(default=4096, ge=16)
@@ -168,6 +171,7 @@ class TrainConfig(Config):
     """Tree whose accept_len is measured on validation text; the head with the highest accept_len is kept as best. The
     default is the tree for SmolLM2 on two CPU cores."""
     seed: int = 0
+    """Seed of initial weights, order of the text, sampled prompts and answers."""
 
     @model_validator(mode="after")
     def _gto_has_a_head(self) -> TrainConfig:

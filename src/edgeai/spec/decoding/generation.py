@@ -41,8 +41,11 @@ class Generation:
     ids: tuple[int, ...]
     """Generated tokens, including an end-of-text token."""
     text: str
+    """Generated text, without special tokens."""
     finish_reason: Literal["stop", "length"]
+    """Why the answer ended: "stop" for an end-of-text token, "length" for the limit of tokens."""
     num_prompt_tokens: int
+    """Tokens of the prompt, chat template included."""
     accept_counts: tuple[int, ...]
     """Tokens emitted by each verify cycle, bonus token included."""
     accepted_at: tuple[int, ...]
@@ -53,8 +56,11 @@ class Generation:
     num_draft_nodes: int
     """Verified draft nodes of all cycles."""
     prefill_s: float
+    """Time of the pass over the prompt."""
     draft_s: float
+    """Time of drafting, all cycles together."""
     verify_s: float
+    """Time of the verify passes of the target, all cycles together."""
     commit_s: float
     """Acceptance and KV-cache compaction."""
 
@@ -121,10 +127,13 @@ class GenerateReport:
     }
 
     prompts: tuple[str, ...]
+    """Prompts as given."""
     answers: tuple[Generation, ...]
+    """One answer per prompt."""
     drafter: str
     """Name of the drafter; "none" for plain decoding."""
     tree: TreeConfig | None
+    """Draft tree in use; None for plain decoding."""
     choice: TreeChoice | None
     """Outcome of `tree: auto`; None if the tree was given."""
 

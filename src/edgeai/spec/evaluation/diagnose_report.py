@@ -39,7 +39,7 @@ class DiagnoseReport:
     """Acceptance by depth in the tree."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
 

@@ -72,11 +72,17 @@ class Target(Protocol):
     """A frozen model in some runtime, as needed by drafting, verification and training."""
 
     name: str
+    """Name of the model as the user gave it."""
     fingerprint: str
+    """Hash of some weights: heads are accepted only for the same value."""
     shape: Shape
+    """Sizes of the decoder."""
     tokenizer: Tokenizer
+    """Tokenizer of the model."""
     dtype: torch.dtype
+    """Number format of features and of the draft head."""
     device: torch.device
+    """Device of the tensors that methods take and return."""
     rotary: tuple[Tensor, Tensor]  # cosine and sine tables of `attention.rotary_table`, for the draft head
 
     @property

@@ -56,7 +56,7 @@ class TrainPlan:
     example: tuple[PreviewToken, ...] = field(metadata=about("example"))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
 
@@ -65,14 +65,21 @@ class TrainReport:
     """Outcome of a training run."""
 
     head: str = field(metadata=about("head", meaning="folder of the best head"))
+    """Folder of the best head."""
     num_parameters: int = field(metadata=about("parameters", meaning="trainable parameters of the head"))
+    """Trainable parameters of the head."""
     num_steps: int = field(metadata=about("optimizer steps"))
+    """Optimizer steps."""
     num_conversations: int = field(metadata=about("conversations", meaning="in the training split"))
+    """Conversations in the training split."""
     num_answer_tokens: int = field(metadata=about("answer tokens", meaning="in the training split"))
+    """Answer tokens in the training split."""
     tokens_seen: int = field(metadata=about("answer tokens trained on", meaning="repeats counted"))
+    """Answer tokens trained on, repeats counted."""
     coverage_frac: float = field(
         metadata=about("draft vocabulary coverage", meaning="share of the answers' tokens in the draft vocabulary")
     )
+    """Share of the answers' tokens in the draft vocabulary."""
     accept_len: float = field(
         metadata=about(
             "accept_len",
@@ -96,9 +103,12 @@ class TrainReport:
             meaning="share of validation tokens where the draft's argmax equals the target's",
         )
     )
+    """Share of validation tokens where the draft's argmax equals the target's, by draft step."""
     train_s: float = field(metadata=about("training time"))
+    """Duration of the training."""
     peak_memory_bytes: int = field(metadata=about("peak memory"))
+    """Peak memory of the process."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)

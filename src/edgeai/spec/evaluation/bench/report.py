@@ -89,16 +89,27 @@ class BenchReport:
     """Comparison of plain and speculative decoding."""
 
     target: str = field(metadata=about("target"))
+    """Target model, as given."""
     draft: str = field(metadata=about("draft", meaning="kind of drafter, with the head's folder"))
+    """Kind of drafter, with the head's folder."""
     dtype: str = field(metadata=about("number format"))
+    """Number format of the target."""
     device: str = field(metadata=about("device"))
+    """Torch device."""
     hardware: str = field(metadata=about("machine", meaning="processor or GPU, threads, torch version"))
+    """Processor or GPU, number of threads and torch version."""
     prompts: str = field(metadata=about("prompt set"))
+    """Prompt file, or "built-in"."""
     num_prompts: int = field(metadata=about("prompts"))
+    """Number of conversations."""
     num_answers: int = field(metadata=about("answers", meaning="prompts times turns answered"))
+    """Number of answers per repeat: conversations times turns answered."""
     max_tokens: int = field(metadata=about("tokens per answer, at most"))
+    """Maximum number of tokens per answer."""
     temperature: float = field(metadata=about("temperature"))
+    """Sampling temperature; 0 is greedy."""
     repeats: int = field(metadata=about("repeats"))
+    """Number of interleaved plain and speculative repeats."""
 
     mode: Literal["speculative", "plain"] = field(metadata=about("mode"))
     """plain: speculation would not pay here, or was not requested; nothing is compared then."""
@@ -117,13 +128,17 @@ class BenchReport:
             ),
         )
     )
+    """Speed of plain decoding over the repeats, without the prefill."""
     speculative_tokens_per_s: Spread = field(metadata=about("speculative tokens/s", best="max"))
     """Equal to `plain_tokens_per_s` in plain mode."""
     ratio: Spread = field(
         metadata=about("ratio", unit="1", best="max", meaning="speculative / plain tokens per second of each repeat")
     )
+    """Speculative over plain speed of the same repeat, over the repeats."""
     num_tokens: int = field(metadata=about("tokens", meaning="emitted by speculative cycles in one repeat"))
+    """Tokens emitted by speculative cycles in one repeat."""
     num_cycles: int = field(metadata=about("cycles", meaning="verify cycles in one repeat"))
+    """Verify cycles in one repeat."""
     accept_len: float = field(
         metadata=about(
             "accept_len",
@@ -135,6 +150,7 @@ class BenchReport:
             ),
         )
     )
+    """Tokens emitted per verify cycle, bonus token included; plain decoding has 1."""
     acceptance: tuple[float, ...] = field(
         metadata=about(
             "accepted",
@@ -145,18 +161,23 @@ class BenchReport:
     )
     """By depth in the tree, the first draft token first."""
     draft_nodes: float = field(metadata=about("draft nodes", meaning="verified per cycle, mean"))
+    """Mean number of draft nodes verified per cycle."""
     coverage_frac: float | None = field(
         metadata=about("draft vocabulary coverage", meaning="share of plain decoding's tokens in the draft vocabulary")
     )
     """None if the vocabulary holds all tokens."""
     cycle: CycleTimes = field(metadata=about("mean cycle"))
+    """Mean time of a cycle by part."""
     cost_curve: tuple[Cost, ...] = field(metadata=about("cost of verification"))
+    """Time of a target pass by number of tokens verified in it."""
     peak_memory_bytes: int = field(
         metadata=about("peak memory", best="min", meaning="of this process, peers included; on a GPU of torch there")
     )
+    """Peak memory of the process; on a GPU, torch's peak there."""
     lossless: Lossless | None = field(metadata=about(""))
     """None in plain mode, where nothing is compared."""
     peers: tuple[PeerResult, ...] = field(metadata=about("peers"))
+    """Results of other decoders; empty unless `peers` is set."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON, with the definition of each measure next to it."""
