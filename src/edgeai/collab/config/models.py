@@ -16,7 +16,9 @@ class InputConfig(Config):
     order: Literal["rgb", "bgr"] = "rgb"
     """Channel order of the model's input, also of mean and std."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean per channel, subtracted from pixels in 0..1."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Standard deviation per channel, by which the result is divided."""
     size_px: tuple[int, int] | None = None
     """Height and width of the model's input; null takes the fixed size of the file, or the frame size."""
 
@@ -37,6 +39,7 @@ class TorchFileModel(Config):
 
     kind: Literal["torch_file"] = "torch_file"
     path: Path
+    """Path of the file."""
     classes: tuple[str, ...] = ()
     """Names of the model's outputs in order; empty: the stream's classes."""
     class_map: dict[str, str | None] = Field(default_factory=dict)
@@ -49,6 +52,7 @@ class OnnxFileModel(Config):
 
     kind: Literal["onnx_file"] = "onnx_file"
     path: Path
+    """Path of the file."""
     classes: tuple[str, ...] = ()
     """Names of the model's outputs in order; empty: the stream's classes."""
     class_map: dict[str, str | None] = Field(default_factory=dict)
@@ -83,6 +87,7 @@ class EdgeConfig(Config):
     """The edge device."""
 
     model: EdgeModelConfig = StreetNetModel()
+    """Segmentation model of the edge."""
 
 
 class NoMasks(Config):
@@ -96,6 +101,7 @@ class SamMasksConfig(Config):
 
     kind: Literal["sam"] = "sam"
     model: Literal["sam-tiny", "vit_b", "vit_l", "vit_h"] = "sam-tiny"
+    """Model size: sam-tiny is shipped, the others need their official file."""
     checkpoint: Path | None = None
     """vit_*: path of the official file; sam-tiny: checkpoint folder or run of `collab pretrain`, null for the shipped
     weights."""
@@ -160,5 +166,7 @@ class CloudConfig(Config):
     """The cloud server."""
 
     semantics: SemanticsConfig = StreetNetModel(weights="cloud")
+    """Model that names classes in the cloud."""
     masks: MasksConfig = SamMasksConfig()
+    """Source of class-agnostic masks."""
     fusion: FusionConfig = FusionConfig()

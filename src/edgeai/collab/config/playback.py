@@ -15,6 +15,7 @@ class EvaluateConfig(Config):
     window_s: float = Field(default=10.0, gt=0.0)
     """Length of a time window of the curves; doubled when more than max_windows would be needed."""
     max_windows: int = Field(default=64, ge=2)
+    """Maximum number of time windows."""
 
 
 class ComputeConfig(Config):

@@ -31,7 +31,9 @@ class MinerConfig(Config):
     min_frames: int = Field(default=24, ge=1)
     """Minimum number of labeled frames for a fit; with fewer the miner would overfit to the first scene."""
     lr: float = Field(default=5e-3, gt=0.0)
+    """Adam's learning rate."""
     weight_decay: float = Field(default=1e-3, ge=0.0)
+    """Adam's weight decay."""
 
     @model_validator(mode="after")
     def _can_be_fitted(self) -> MinerConfig:
@@ -153,7 +155,9 @@ class UpdateConfig(Config):
     steps: int = Field(default=20, ge=0)
     """Adam steps of one update; 0 disables training."""
     batch: int = Field(default=4, ge=1)
+    """Frames per training step."""
     lr: float = Field(default=5e-4, gt=0.0)
+    """Adam's learning rate."""
     gate: bool = True
     """Reject a trained model if its mIoU on held-out frames falls by more than max_drop."""
     max_drop: float = Field(default=0.01, ge=0.0)

@@ -53,13 +53,19 @@ class SamShapeConfig(Config):
     image_px: int = Field(default=192, ge=32)
     """Longer side of the input, to which frames are scaled; the shorter side is padded."""
     patch_px: int = Field(default=8, ge=4)
+    """Side of a patch."""
     encoder_width: int = Field(default=160, ge=8)
+    """Width of the image encoder."""
     encoder_depth: int = Field(default=8, ge=1)
+    """Blocks of the image encoder."""
     encoder_heads: int = Field(default=5, ge=1)
+    """Attention heads of the image encoder."""
     window: int = Field(default=8, ge=1)
     """Side of the attention windows, in patches; every fourth block attends to the whole image."""
     decoder_width: int = Field(default=96, ge=8, multiple_of=8)
+    """Width of the mask decoder."""
     decoder_heads: int = Field(default=8, ge=1)
+    """Attention heads of the mask decoder."""
 
 
 class SamPart(WideScenes):
@@ -83,9 +89,13 @@ class PretrainOptimConfig(Config):
     """AdamW with linear warm-up, then cosine decay to zero."""
 
     lr: float = Field(default=1e-3, gt=0.0)
+    """Peak learning rate."""
     warmup_frac: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """Share of the steps with linear warm-up."""
     weight_decay: float = Field(default=0.01, ge=0.0)
+    """Decoupled weight decay."""
     clip_norm: float = Field(default=1.0, gt=0.0)
+    """Maximum norm of the gradient."""
     batch: int = Field(default=8, ge=1)
     """Number of scenes per step."""
 
@@ -95,10 +105,12 @@ class PretrainConfig(Config):
 
     verb: Literal["collab pretrain"] = "collab pretrain"
     part: Annotated[EdgePart | CloudPart | SamPart, Field(discriminator="kind")] = EdgePart()
+    """Net to train."""
     source: StreamSource = StreetConfig()
     """Source of the scenes: the generated street, or any labeled source."""
     optim: PretrainOptimConfig = PretrainOptimConfig()
     steps: int = Field(default=3000, ge=1)
+    """Optimizer steps."""
     val_scenes: int = Field(default=64, ge=1)
     """Number of validation scenes; their seeds are disjoint from those of the training scenes."""
     val_every: int = Field(default=250, ge=1)
@@ -106,3 +118,4 @@ class PretrainConfig(Config):
     init_from: Literal["shipped"] | Path | None = None
     """Checkpoint folder or run with the initial weights; shipped: the weights shipped with edgeai."""
     seed: int = 0
+    """Seed of initial weights and scenes."""

@@ -15,11 +15,15 @@ class StreetConfig(Config):
 
     kind: Literal["street"] = "street"
     height: int = Field(default=128, ge=32, le=1024)
+    """Frame height in pixels."""
     width: int = Field(default=192, ge=32, le=2048)
+    """Frame width in pixels."""
     rate_hz: float = Field(default=5.0, gt=0.0)
+    """Frames per second of stream time."""
     num_frames: int | None = Field(default=900, ge=1)
     """Length of the drive in frames; null: endless."""
     speed_mps: float = Field(default=8.0, gt=0.0, le=40.0)
+    """Speed of the camera."""
     looks: Literal["base", "new"] = "base"
     """Set of houses, cars and clothes; the shipped edge net was not trained on new ones."""
     light: Literal["auto", "sun", "overcast", "evening", "milky"] = "auto"
@@ -33,6 +37,7 @@ class CamvidConfig(Config):
     path: str = "camvid"
     """Folder, absolute or relative to EDGEAI_DATA."""
     splits: tuple[str, ...] = ("train", "val")
+    """Folders below path that are searched for the sequences."""
     sequences: tuple[str, ...] = ("0006R0", "0016E5", "0001TP")
     """Parts of the video by the prefix of their file names, in playback order; 0001TP is dusk. val/0016E5 takes a
     sequence from one split only."""
@@ -41,7 +46,9 @@ class CamvidConfig(Config):
     height: int | None = Field(default=None, ge=32)
     """Frame height, set together with width; null takes the size of the first image."""
     width: int | None = Field(default=None, ge=32)
+    """Frame width, set together with height."""
     rate_hz: float = Field(default=1.0, gt=0.0)
+    """Frames per second of stream time."""
 
 
 class CityscapesConfig(Config):
@@ -51,12 +58,15 @@ class CityscapesConfig(Config):
     path: str
     """Folder, absolute or relative to EDGEAI_DATA."""
     splits: tuple[str, ...] = ("val",)
+    """Names of the splits."""
     as_street: bool = False
     """Map the labels to the eight classes of the generated street."""
     height: int | None = Field(default=None, ge=32)
     """Frame height, set together with width; null takes the size of the first image."""
     width: int | None = Field(default=None, ge=32)
+    """Frame width, set together with height."""
     rate_hz: float = Field(default=1.0, gt=0.0)
+    """Frames per second of stream time."""
 
 
 class VocConfig(Config):
@@ -66,10 +76,13 @@ class VocConfig(Config):
     path: str
     """Folder VOC2012, absolute or relative to EDGEAI_DATA."""
     splits: tuple[str, ...] = ("val",)
+    """Names of the splits."""
     height: int = Field(default=256, ge=32)
     """VOC images differ in size; all are resized to height and width."""
     width: int = Field(default=256, ge=32)
+    """See height."""
     rate_hz: float = Field(default=1.0, gt=0.0)
+    """Frames per second of stream time."""
 
 
 class MaskFolderConfig(Config):
@@ -79,7 +92,9 @@ class MaskFolderConfig(Config):
     path: str
     """Folder that contains both, absolute or relative to EDGEAI_DATA."""
     images: str = "images"
+    """Folder of the images, below path."""
     masks: str = "masks"
+    """Folder of the label PNGs, below path."""
     classes: tuple[str, ...] = STREET
     """Names of the classes."""
     label_map: dict[int, str | None] = Field(default_factory=dict)
@@ -87,7 +102,9 @@ class MaskFolderConfig(Config):
     height: int | None = Field(default=None, ge=32)
     """Frame height, set together with width; null takes the size of the first image."""
     width: int | None = Field(default=None, ge=32)
+    """Frame width, set together with height."""
     rate_hz: float = Field(default=1.0, gt=0.0)
+    """Frames per second of stream time."""
 
 
 class ImageFolderConfig(Config):
@@ -101,7 +118,9 @@ class ImageFolderConfig(Config):
     height: int | None = Field(default=None, ge=32)
     """Frame height, set together with width; null takes the size of the first image."""
     width: int | None = Field(default=None, ge=32)
+    """Frame width, set together with height."""
     rate_hz: float = Field(default=1.0, gt=0.0)
+    """Frames per second of stream time."""
 
 
 class VideoConfig(Config):
@@ -117,6 +136,7 @@ class VideoConfig(Config):
     height: int | None = Field(default=None, ge=32)
     """Frame height, set together with width; null takes the size of the first image."""
     width: int | None = Field(default=None, ge=32)
+    """Frame width, set together with height."""
 
 
 FolderSource = CamvidConfig | CityscapesConfig | VocConfig | MaskFolderConfig | ImageFolderConfig
@@ -132,6 +152,7 @@ class DriftSegment(Config):
     level: float = Field(default=2.0, ge=0.0, le=3.0)
     """Strength; for looks, the share of new objects in thirds."""
     num_frames: int | None = Field(default=None, ge=1)
+    """Length of the segment in frames."""
     until_s: float | None = Field(default=None, gt=0.0)
     """Stream time at which the segment ends."""
     ramp_frames: int = Field(default=0, ge=0)
@@ -150,5 +171,6 @@ class StreamConfig(Config):
     """Frame source and drift."""
 
     source: StreamSource = StreetConfig()
+    """Source of the frames."""
     drift: tuple[DriftSegment, ...] = ()
     """Drift segments in order; empty: no drift."""

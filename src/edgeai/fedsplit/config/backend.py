@@ -24,6 +24,7 @@ class FlowerSimConfig(Config):
     """Processes that run devices. With one, a device's round stays in memory; with several, consecutive messages of a
     device may reach different processes, which replay its round up to that message."""
     gpus_per_actor: float = Field(default=0.0, ge=0)
+    """GPUs reserved for each actor; may be a fraction."""
     threads: int = Field(default=0, ge=0)
     """Torch threads per actor; 0 uses as many as the server, which keeps results identical to the bit."""
     silence_s: float = Field(default=600.0, gt=0)

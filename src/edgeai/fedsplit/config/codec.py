@@ -26,6 +26,7 @@ class UniformConfig(Config):
 
     kind: Literal["uniform"] = "uniform"
     bits: int = Field(default=8, ge=1, le=16)
+    """Bits per value."""
     per: Literal["tensor", "channel"] = "tensor"
     """One range for the whole tensor, or one per index of dimension 1; each range costs 8 bytes."""
     stochastic: bool = True
@@ -51,6 +52,7 @@ class RandtopkConfig(Config):
     k: int | None = Field(default=None, ge=1)
     """Number of values kept per sample; empty uses frac."""
     alpha: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Probability that a kept value is not one of the largest."""
 
 
 class FedliteConfig(Config):

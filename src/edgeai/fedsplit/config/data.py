@@ -49,10 +49,13 @@ class NpzConfig(SourceConfig):
     path: str
     """Path of the file, absolute, relative, or below EDGEAI_DATA."""
     x_train: str = "x_train"
+    """Array of the training samples."""
     y_train: str = "y_train"
+    """Array of the training labels."""
     x_test: str | None = "x_test"
     """null: a share of the training samples becomes the test set."""
     y_test: str | None = "y_test"
+    """Array of the test labels."""
     groups: str | None = None
     """Array with the natural client of each training sample."""
     channels: Literal["auto", "first", "last", "none"] = "auto"
@@ -84,6 +87,7 @@ class ImagesConfig(SourceConfig):
     height: int | None = Field(default=None, ge=4)
     """Images are resized to height and width; null uses the size of the first image."""
     width: int | None = Field(default=None, ge=4)
+    """See height."""
     colour: Literal["auto", "grey", "rgb"] = "auto"
     """auto: as in the first image."""
     test_frac: float = Field(default=0.2, gt=0, lt=1)
@@ -117,6 +121,7 @@ class CsvConfig(SourceConfig):
     label_end: str = ""
     """Suffix to remove from labels, such as the full stop in UCI's adult.test."""
     delimiter: str = Field(default=",", min_length=1, max_length=1)
+    """Character between columns."""
     comment: str = Field(default="|", min_length=1)
     """Prefix of lines to skip."""
     test_frac: float = Field(default=0.2, gt=0, lt=1)
@@ -134,7 +139,9 @@ class AudioConfig(SourceConfig):
     offsets: str = "offsets"
     """Array of clip boundaries: clip i is offsets[i] to offsets[i + 1]."""
     label: str = "label"
+    """Array of the class of each clip."""
     rate_hz: str = "rate_hz"
+    """Array with the sampling rate."""
     groups: str | None = "speaker"
     """Array with the natural client of each clip; null for none."""
     take: str | None = "take"
@@ -146,8 +153,11 @@ class AudioConfig(SourceConfig):
     duration_s: float = Field(default=1.0, gt=0)
     """Duration of a sample: longer clips are truncated, shorter ones padded with silence."""
     num_mels: int = Field(default=40, ge=4)
+    """Mel bands of the spectrogram."""
     window_s: float = Field(default=0.025, gt=0)
+    """Length of an analysis window."""
     hop_s: float = Field(default=0.01, gt=0)
+    """Distance between analysis windows."""
     layout: Literal["image", "channels", "steps"] = "image"
     """image: [1, mels, times]; channels: [mels, times], for cnn1d; steps: [times, mels], for gru and transformer."""
 
@@ -161,7 +171,9 @@ class HfConfig(SourceConfig):
     x: str = "image"
     """Column of images, arrays or lists of numbers; integers are tokens."""
     y: str = "label"
+    """Column of the labels."""
     train: str = "train"
+    """Name of the training split."""
     test: str | None = "test"
     """null: a share of the training samples becomes the test set."""
     groups: str | None = None
@@ -197,6 +209,7 @@ class ShardsConfig(Config):
 
     kind: Literal["shards"] = "shards"
     shards_per_client: int = Field(default=2, ge=1)
+    """Shards of each client."""
 
 
 class LabelsConfig(Config):
@@ -204,6 +217,7 @@ class LabelsConfig(Config):
 
     kind: Literal["labels"] = "labels"
     classes_per_client: int = Field(default=2, ge=1)
+    """Classes of each client."""
 
 
 class QuantityConfig(Config):
@@ -211,6 +225,7 @@ class QuantityConfig(Config):
 
     kind: Literal["quantity"] = "quantity"
     exponent: float = Field(default=1.0, ge=0)
+    """Exponent of the power law; 0 gives equal sizes."""
 
 
 class FeaturesConfig(Config):

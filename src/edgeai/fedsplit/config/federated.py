@@ -34,6 +34,7 @@ class ScaffoldConfig(Config):
 
     kind: Literal["scaffold"] = "scaffold"
     server_lr: float = Field(default=1.0, gt=0)
+    """Server's learning rate."""
 
 
 class FedAvgMConfig(Config):
@@ -41,7 +42,9 @@ class FedAvgMConfig(Config):
 
     kind: Literal["fedavgm"] = "fedavgm"
     server_lr: float = Field(default=1.0, gt=0)
+    """Server's learning rate."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Server's momentum."""
 
 
 class FedAdamConfig(Config):
@@ -49,9 +52,13 @@ class FedAdamConfig(Config):
 
     kind: Literal["fedadam"] = "fedadam"
     server_lr: float = Field(default=0.01, gt=0)
+    """Server's learning rate."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the mean of the updates."""
     beta2: float = Field(default=0.99, ge=0, lt=1)
+    """Decay of the mean square of the updates."""
     tau: float = Field(default=1e-3, gt=0)
+    """Constant added to the denominator, which limits the step size."""
 
 
 class FedAsyncConfig(Config):
@@ -59,5 +66,6 @@ class FedAsyncConfig(Config):
 
     kind: Literal["fedasync"] = "fedasync"
     mixing: float = Field(default=0.6, gt=0, le=1)
+    """Weight of an update without staleness."""
     staleness_power: float = Field(default=0.5, ge=0)
     """Exponent a in the weight (1 + staleness)^-a."""

@@ -37,6 +37,7 @@ class SFLGConfig(Config):
 
     kind: Literal["sflg"] = "sflg"
     groups: int = Field(default=2, ge=1)
+    """Number of groups."""
 
 
 class MergeSFLConfig(Config):
@@ -44,6 +45,7 @@ class MergeSFLConfig(Config):
 
     kind: Literal["mergesfl"] = "mergesfl"
     select_frac: float = Field(default=0.6, gt=0, le=1)
+    """Share of clients selected per round."""
     max_batch_factor: float = Field(default=4.0, ge=1)
     """Largest ratio of a client's batch size to the configured one, and of the configured one to it."""
 
@@ -53,6 +55,7 @@ class LocalLossConfig(Config):
 
     kind: Literal["local-loss"] = "local-loss"
     server: Literal["single", "replicas"] = "single"
+    """single: one server part for all clients; replicas: one per client, averaged after each round."""
     server_order: Literal["arrival", "interleave"] = "arrival"
     """Order of server training: by arrival in virtual time, or batch i of every client in turn."""
 
@@ -62,6 +65,7 @@ class CSEFSLConfig(Config):
 
     kind: Literal["cse-fsl"] = "cse-fsl"
     h: int = Field(default=5, ge=1)
+    """Interval of batches whose smashed data are sent."""
     server_order: Literal["arrival", "interleave"] = "arrival"
     """Order of server training: by arrival in virtual time, or batch i of every client in turn."""
 
@@ -81,6 +85,7 @@ class FSLSageConfig(Config):
     align_steps: int = Field(default=10, ge=1)
     """Adam steps per fit, each over all stored samples."""
     align_lr: float = Field(default=1e-3, gt=0)
+    """Learning rate of a fit."""
 
 
 class SFLGAConfig(LockStepConfig):
@@ -94,6 +99,7 @@ class CPSLConfig(LockStepConfig):
 
     kind: Literal["cpsl"] = "cpsl"
     clusters: int = Field(default=2, ge=1)
+    """Number of clusters."""
 
 
 class HierarchicalConfig(Config):
@@ -101,6 +107,7 @@ class HierarchicalConfig(Config):
 
     kind: Literal["hierarchical"] = "hierarchical"
     edges: int = Field(default=2, ge=1)
+    """Number of edge servers."""
     cloud_every: int = Field(default=2, ge=1)
     """Rounds between two cloud averages."""
 

@@ -46,6 +46,7 @@ class MlpConfig(Config):
 
     kind: Literal["mlp"] = "mlp"
     hidden: tuple[int, ...] = Field(default=(128, 64), min_length=1)
+    """Width of each hidden layer."""
 
 
 class Cnn1dConfig(Config):
@@ -55,8 +56,11 @@ class Cnn1dConfig(Config):
     channels: tuple[int, ...] = Field(default=(32, 64), min_length=1)
     """Channels of each convolution; each is followed by normalization, ReLU and max-pooling by 2."""
     kernel: int = Field(default=5, ge=1)
+    """Kernel size of the convolutions."""
     hidden: int = Field(default=64, ge=1)
+    """Width of the layer fc."""
     norm: Norm = "group"
+    """batch keeps running statistics, which break the bitwise equality of methods."""
 
 
 class EcgConfig(Config):
@@ -64,6 +68,7 @@ class EcgConfig(Config):
 
     kind: Literal["ecg"] = "ecg"
     num_convs: int = Field(default=2, ge=2, le=8)
+    """Number of convolutions."""
 
 
 class NoPeekConfig(Config):
@@ -79,7 +84,9 @@ class GruConfig(Config):
 
     kind: Literal["gru"] = "gru"
     hidden: int = Field(default=64, ge=1)
+    """Width of the recurrent layers."""
     num_layers: int = Field(default=1, ge=1)
+    """Number of recurrent layers."""
     vocab: int | None = Field(default=None, ge=2)
     """Vocabulary size; null for numeric inputs."""
     embed: int = Field(default=32, ge=1)
@@ -91,9 +98,13 @@ class TransformerConfig(Config):
 
     kind: Literal["transformer"] = "transformer"
     width: int = Field(default=64, ge=2)
+    """Hidden size."""
     num_layers: int = Field(default=2, ge=1)
+    """Number of blocks."""
     num_heads: int = Field(default=4, ge=1)
+    """Attention heads."""
     mlp_ratio: float = Field(default=4.0, gt=0)
+    """Width of the MLP relative to the hidden size."""
     vocab: int | None = Field(default=None, ge=2)
     """Vocabulary size; null for numeric inputs."""
     patch: int = Field(default=4, ge=1)

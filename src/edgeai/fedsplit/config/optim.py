@@ -14,5 +14,8 @@ class OptimConfig(Config):
 
     kind: Literal["sgd", "adam"] = "sgd"
     lr: float = Field(default=0.05, gt=0)
+    """Learning rate."""
     momentum: float = Field(default=0.0, ge=0, lt=1)
+    """Momentum of SGD."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay."""

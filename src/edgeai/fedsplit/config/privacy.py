@@ -80,8 +80,11 @@ class DecoderConfig(Config):
     width: int = Field(default=256, ge=1)
     """Hidden width of mlp; conv uses an eighth of it as channels."""
     num_steps: int = Field(default=300, ge=1)
+    """Training steps of mlp and conv."""
     batch: int = Field(default=64, ge=1)
+    """Samples per training step."""
     lr: float = Field(default=1e-3, gt=0.0)
+    """Adam's learning rate."""
     judge: bool = False
     """Also train a classifier on public data and report its accuracy on the reconstructions."""
 
@@ -92,12 +95,15 @@ class UnsplitConfig(Config):
     knows_weights: bool = False
     """The attacker has the client part's weights, as a federated server does; only inputs are optimized."""
     num_samples: int = Field(default=16, ge=1)
+    """Private samples to reconstruct."""
     num_rounds: int = Field(default=30, ge=1)
+    """Rounds of alternating steps on inputs and weights."""
     num_input_steps: int = Field(default=20, ge=1)
     """Steps on the inputs in each round."""
     num_weight_steps: int = Field(default=20, ge=0)
     """Steps on the copy's weights in each round."""
     lr: float = Field(default=1e-2, gt=0.0)
+    """Learning rate."""
     smoothness: float = Field(default=0.01, ge=0.0)
     """Weight of the total variation of images."""
 
@@ -106,8 +112,11 @@ class FshaConfig(Config):
     """Feature-space hijacking attack: a malicious server trains the client part towards an encoder it can decode."""
 
     num_steps: int = Field(default=300, ge=1)
+    """Training steps."""
     batch: int = Field(default=64, ge=1)
+    """Samples per training step."""
     lr: float = Field(default=1e-3, gt=0.0)
+    """Learning rate."""
     width: int = Field(default=128, ge=1)
     """Hidden width of the server's encoder, decoder and discriminator."""
 
@@ -137,6 +146,7 @@ class LeakageConfig(Config):
     phase: Literal["training", "inference"] = "training"
     """Traffic that the attacker sees; relevant if noise is added in one phase only."""
     seed: int = 0
+    """Seed of the attacks."""
 
     @property
     def is_off(self) -> bool:

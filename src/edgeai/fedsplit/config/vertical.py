@@ -14,6 +14,7 @@ class VerticalConfig(Config):
 
     kind: Literal["vertical"] = "vertical"
     merge: Literal["concat", "sum", "mean", "max"] = "concat"
+    """Combination of the clients' smashed data at the server."""
 
 
 class FedSLConfig(Config):

@@ -19,7 +19,9 @@ class DeviceConfig(Config):
     memory_bytes: int = Field(gt=0)
     """Memory of the training processor."""
     compute_w: float = Field(ge=0, allow_inf_nan=False)
+    """Power while computing."""
     idle_w: float = Field(ge=0, allow_inf_nan=False)
+    """Power while idle."""
     tx_w: float = Field(ge=0, allow_inf_nan=False)
     """Power while transmitting."""
     rx_w: float = Field(ge=0, allow_inf_nan=False)
@@ -80,6 +82,7 @@ class ParticipationConfig(Config):
     over_select: float = Field(default=1.0, ge=1, le=10)
     """Over-selection: start this many times as many clients, and count the first ones that deliver."""
     availability: AvailabilityConfig = AlwaysConfig()
+    """Model of the availability of clients."""
     drop_frac: float = Field(default=0.0, ge=0, lt=1)
     """Probability that a started client is lost before its final reply; its work until then is charged."""
     deadline_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -90,6 +93,7 @@ class ServerConfig(Config):
     """Server devices and their links."""
 
     device: DeviceChoice = "workstation"
+    """Name of the server device in the catalog, or a device given in full."""
     lanes: int = Field(default=1, ge=1, le=100_000)
     """Number of such devices in parallel; each serves one client at a time."""
     backhaul: LinkChoice = "lan"

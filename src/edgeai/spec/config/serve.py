@@ -17,6 +17,7 @@ class ServeConfig(Config):
     verb: Literal["spec serve"] = "spec serve"
     target: TargetConfig = TargetConfig()
     draft: Draft = Eagle3Draft()
+    """Drafter; "none" decodes plainly."""
     tree: TreeConfig | Literal["auto"] = "auto"
     """Tree shape; auto selects one for every batch, from timings of this machine and the running acceptance."""
     host: str = "127.0.0.1"
