@@ -31,9 +31,9 @@ class MinerConfig(Config):
     min_frames: int = Field(default=24, ge=1)
     """Minimum number of labeled frames for a fit; with fewer the miner would overfit to the first scene."""
     lr: float = Field(default=5e-3, gt=0.0)
-    """Adam's learning rate."""
+    """AdamW's learning rate."""
     weight_decay: float = Field(default=1e-3, ge=0.0)
-    """Adam's weight decay."""
+    """AdamW's weight decay."""
 
     @model_validator(mode="after")
     def _can_be_fitted(self) -> MinerConfig:

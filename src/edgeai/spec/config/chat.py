@@ -20,6 +20,7 @@ class ChatConfig(Config):
     """Address of a `spec serve` server, such as http://127.0.0.1:8000; empty loads the model in this process."""
     target: TargetConfig = TargetConfig()
     draft: Draft = Eagle3Draft()
+    """Drafter; "none" decodes plainly."""
     tree: TreeConfig | Literal["auto"] = "auto"
     """Tree shape; auto selects one for every batch, from timings of this machine and the running acceptance."""
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.95)
