@@ -405,3 +405,10 @@ def test_user_program_type_checks(tmp_path):
     lines = [line for line in done.stdout.splitlines() if ": error: " in line]
     assert [line.rpartition("[")[2] for line in lines] == ["attr-defined]", "arg-type]", "assignment]"], done.stdout
     assert all(line.startswith("wrong.py:") for line in lines)
+
+
+def test_the_runtime_of_a_target_can_be_chosen(tmp_path):
+    with pytest.raises(UsageError, match="the native runtime reads GGUF files"):
+        spec.load_target(tmp_path, runtime="native", device="cpu")
+    with pytest.raises(UsageError, match="runtime"):
+        spec.load_target(tmp_path, runtime="cuda", device="cpu")

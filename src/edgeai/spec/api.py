@@ -16,7 +16,7 @@ from edgeai.core.python_api.progress import CallbackListener, OnProgress
 from edgeai.spec.config.bench import BenchConfig
 from edgeai.spec.config.draft import Eagle3Draft, NgramDraft, NoDraft, TreeConfig
 from edgeai.spec.config.generate import GenerateConfig
-from edgeai.spec.config.target import DType, TargetConfig
+from edgeai.spec.config.target import DType, Runtime, TargetConfig
 from edgeai.spec.config.train import TrainConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 @names_missing_packages
 def load_target(
-    model: str | Path, *, dtype: DType = "auto", device: str = "auto", on_progress: OnProgress | None = None
+    model: str | Path,
+    *,
+    dtype: DType = "auto",
+    runtime: Runtime = "torch",
+    device: str = "auto",
+    on_progress: OnProgress | None = None,
 ) -> Target:
     """Load a frozen language model to decode with.
 
@@ -37,6 +42,7 @@ def load_target(
         model: Asset name such as "smollm2-135m-instruct", model folder, .gguf file or Hugging Face id of a Llama,
             Mistral, Qwen2 or Qwen3 causal language model.
         dtype: Number format of the weights; "auto" takes bfloat16 where it is faster than float32 on this machine.
+        runtime: "torch", or "native" to compute with the weights of a GGUF file as they are, on the CPU.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         on_progress: Called while a model is downloaded or converted.
 
@@ -44,19 +50,19 @@ def load_target(
         The loaded target, to be passed to `load_head` and `generate`.
 
     Raises:
-        UsageError: The model, the dtype or the device does not exist.
+        UsageError: The model, the dtype or the device does not exist, or the native runtime cannot run the model here.
         EdgeAIError: The weights cannot be read, or the download failed.
 
     Examples:
         >>> from edgeai import spec
         >>> target = spec.load_target("smollm2-135m-instruct")
     """
-    config = with_changes(TargetConfig(), {"model": str(model), "dtype": dtype})
+    config = with_changes(TargetConfig(), {"model": str(model), "dtype": dtype, "runtime": runtime})
     from edgeai.core.device import choose_device
-    from edgeai.spec.target.loading import load_target as load
+    from edgeai.spec.target.build import build_target
 
     metrics = Metrics(None, listener=CallbackListener(on_progress))
-    return load(config, device=choose_device(device).torch_device, metrics=metrics)
+    return build_target(config, device=choose_device(device).torch_device, metrics=metrics)
 
 
 @names_missing_packages

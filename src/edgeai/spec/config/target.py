@@ -19,4 +19,4 @@ class TargetConfig(Config):
     """Number format of the target; auto selects bfloat16 where this machine multiplies it faster than float32."""
     runtime: Runtime = "torch"
     """Code that computes the target: torch dequantizes the weights; native computes on the CPU with those of a GGUF
-    file as they are stored, in `spec generate` and `spec bench` only."""
+    file as they are stored, for decoding only (`spec generate`, `spec bench`)."""
