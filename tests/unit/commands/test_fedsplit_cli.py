@@ -167,7 +167,7 @@ def test_partition_shows_who_has_what(fedsplit, tmp_path):
     code, out, _ = fedsplit("partition", "-c", "fedsplit/smoke", "--page", "p.html")
     assert code == 0
     rows = [line.split()[:2] for line in out.splitlines()]
-    assert rows[4:7] == [["0", "67"], ["1", "67"], ["2", "66"]]
+    assert [row for row in rows if row[:1] in (["0"], ["1"], ["2"])] == [["0", "67"], ["1", "67"], ["2", "66"]]
     assert "<svg" in (tmp_path / "p.html").read_text()
     code, out, _ = fedsplit("partition", "-c", "fedsplit/smoke", "--json")
     assert json.loads(out)["kind"] == "iid"

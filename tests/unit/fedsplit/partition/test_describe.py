@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
-from edgeai.core.report.blocks import Figure, Paragraph, Table
-from edgeai.core.report.page import render_page
-from edgeai.fedsplit.config.data import (
-    DigitsConfig,
-    IidConfig,
-    LabelsConfig,
-    NaturalConfig,
-    PartitionConfig,
-    VerticalPartitionConfig,
-)
+from edgeai.fedsplit.config.data import LabelsConfig, NaturalConfig, VerticalPartitionConfig
 from edgeai.fedsplit.data.samples import Dataset, Samples
-from edgeai.fedsplit.reports.partition_page import partition_blocks
-from edgeai.fedsplit.reports.partition_report import describe_partition, gini, summarise, total_variation
+from edgeai.fedsplit.partition.describe import gini, summarise, total_variation
 
 TRAIN = Samples(torch.randn(8, 1, 4, 4), torch.tensor([0, 0, 0, 0, 1, 1, 2, 2]))
 DATASET = Dataset(
@@ -59,26 +47,3 @@ def test_vertical_parts_name_their_inputs() -> None:
     assert [part.inputs for part in found.clients] == [("rows 0 to 1",), ("rows 2 to 3",)]
     assert [part.num_samples for part in found.clients] == [8, 8]
     assert found.num_unused == 0
-
-
-@pytest.mark.parametrize("cfg", [IidConfig(), VerticalPartitionConfig()])
-def test_page(cfg: PartitionConfig) -> None:
-    report = describe_partition(DigitsConfig(), cfg, num_clients=4, seed=0)
-    words, picture, table = partition_blocks(json.loads(json.dumps(report.to_json())))
-    assert isinstance(words, Paragraph)
-    assert words.text.startswith("digits: 1,438 training samples for 4 clients, ")
-    assert isinstance(picture, Figure)
-    assert isinstance(table, Table)
-    assert [row[1] for row in table.rows] == ([360, 360, 359, 359] if cfg.kind == "iid" else [1438] * 4)
-    assert (table.columns[-1] == "inputs") is (cfg.kind == "vertical")
-    assert render_page("partition", [words, picture, table])
-
-
-def test_long_pages_say_what_they_leave_out() -> None:
-    report = describe_partition(DigitsConfig(), IidConfig(), num_clients=120, seed=0)
-    _, picture, table = partition_blocks(report.to_json())
-    assert isinstance(picture, Figure)
-    assert isinstance(table, Table)
-    assert picture.caption.endswith("The first 60 of 120.")
-    assert len(table.rows) == 100
-    assert table.caption.endswith("The first 100 of 120 clients.")
