@@ -102,7 +102,7 @@ def compare(
         from edgeai.core.device import choose_device
 
         plan = plan_compare(cfg, resume, choose_device(device).torch_device)
-        show_config_and_plan(cfg, plan.to_json(), record=type(plan), as_json=as_json)
+        show_config_and_plan(cfg, plan, as_json=as_json)
         return
     with running(cfg, out=out, resume=resume, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_compare(cfg, run)

@@ -148,8 +148,8 @@ def partition(
 ) -> None:
     """Show the samples of each client under the data and the partition of a sim config; nothing is trained."""
     from edgeai.fedsplit.config.run import SimConfig
+    from edgeai.fedsplit.partition.describe import describe_partition  # imports torch
     from edgeai.fedsplit.reports.partition_page import partition_blocks
-    from edgeai.fedsplit.reports.partition_report import describe_partition  # imports torch
 
     cfg = load_config(SimConfig, config or "fedsplit/default", set_ or ())
 

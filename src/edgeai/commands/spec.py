@@ -39,6 +39,8 @@ from edgeai.spec.config.export import ExportConfig, ImportConfig
 from edgeai.spec.config.generate import GenerateConfig
 from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.data.prompts import load_prompts
+from edgeai.spec.decoding.generation import GeneratePlan
+from edgeai.spec.evaluation.diagnose_report import DiagnosePlan
 
 if TYPE_CHECKING:
     from edgeai.spec.training.train_report import TrainPlan
@@ -103,9 +105,7 @@ def generate(
     cfg = load_config(GenerateConfig, config, set_ or ())
     texts = _texts(prompts or [], file)
     if dry_run:
-        show_config_and_plan(
-            cfg, {"num_prompts": len(texts), "max_tokens": len(texts) * cfg.max_tokens}, as_json=as_json
-        )
+        show_config_and_plan(cfg, GeneratePlan(len(texts), len(texts) * cfg.max_tokens), as_json=as_json)
         return
     from edgeai.spec.decoding.generate import run_generate  # imports torch
 
@@ -143,8 +143,7 @@ def bench(
     from edgeai.spec.evaluation.bench.bench import plan_bench, run_bench  # imports torch
 
     if dry_run:
-        plan = plan_bench(cfg)
-        show_config_and_plan(cfg, plan.to_json(), record=type(plan), as_json=as_json)
+        show_config_and_plan(cfg, plan_bench(cfg), as_json=as_json)
         return
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_bench(cfg, run)
@@ -175,7 +174,7 @@ def diagnose(
     short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
     cfg = load_config(DiagnoseConfig, config, [*short, *(set_ or ())])
     if dry_run:
-        show_config_and_plan(cfg, {"max_tokens": cfg.max_prompts * cfg.max_tokens}, as_json=as_json)
+        show_config_and_plan(cfg, DiagnosePlan(cfg.max_prompts * cfg.max_tokens), as_json=as_json)
         return
     from edgeai.spec.evaluation.diagnose import run_diagnose  # imports torch
 

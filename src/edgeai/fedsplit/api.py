@@ -157,7 +157,7 @@ def describe_partition(
         >>> report = fedsplit.describe_partition(overrides={"partition.alpha": 0.1})
     """
     cfg = settle_config(SimConfig, config, overrides)
-    from edgeai.fedsplit.reports.partition_report import describe_partition as describe
+    from edgeai.fedsplit.partition.describe import describe_partition as describe
 
     return describe(cfg.data, cfg.partition, num_clients=cfg.num_clients, seed=cfg.seed)
 

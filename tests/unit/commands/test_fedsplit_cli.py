@@ -1,6 +1,7 @@
 """`edgeai fedsplit` as a person meets it."""
 
 import json
+import re
 
 import pytest
 
@@ -44,6 +45,8 @@ def test_a_run_prints_rounds_and_costs(fedsplit, tmp_path):
     ]
     assert "Laplace noise (scale 0.1)" in out
     assert json.loads((tmp_path / "r" / "report.json").read_text())["method"] == "splitfed-v1"
+    notes = (tmp_path / "r" / "log.txt").read_text()
+    assert re.search(r"round 2/2, loss [\d.]+, accuracy [\d.]+%, [\d.]+ [kM]B and [\d.]+ m?s of virtual time", notes)
 
 
 def test_json_is_one_document(fedsplit):
@@ -121,6 +124,7 @@ def test_a_comparison_runs_every_job_once_and_goes_on(fedsplit, tmp_path):
     code, out, _ = fedsplit("compare", "-c", "fedsplit/compare-smoke", "-q", "--out", "c", *few)
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[3:5]] == ["fedavg", "splitfed-v2"]
+    assert re.search(r"[\d.]+ [kM]B, [\d.]+ m?s of virtual time", (tmp_path / "c" / "log.txt").read_text())
     kept = (tmp_path / "c" / "fedavg-0" / "report.json").stat().st_mtime_ns
     (tmp_path / "c" / "splitfed-v2-0" / "report.json").unlink()
     report = json.loads((tmp_path / "c" / "report.json").read_text())
@@ -167,7 +171,7 @@ def test_partition_shows_who_has_what(fedsplit, tmp_path):
     code, out, _ = fedsplit("partition", "-c", "fedsplit/smoke", "--page", "p.html")
     assert code == 0
     rows = [line.split()[:2] for line in out.splitlines()]
-    assert rows[4:7] == [["0", "67"], ["1", "67"], ["2", "66"]]
+    assert [row for row in rows if row[:1] in (["0"], ["1"], ["2"])] == [["0", "67"], ["1", "67"], ["2", "66"]]
     assert "<svg" in (tmp_path / "p.html").read_text()
     code, out, _ = fedsplit("partition", "-c", "fedsplit/smoke", "--json")
     assert json.loads(out)["kind"] == "iid"

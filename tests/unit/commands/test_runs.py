@@ -1,12 +1,15 @@
 import html.parser
 import json
+import re
 from typing import Literal
 
 import pytest
 
 from edgeai.cli import main
-from edgeai.commands.render.metrics import families
+from edgeai.commands.render.metrics import description, families, metric_blocks
+from edgeai.commands.render.reports import view_of
 from edgeai.core.config import Config
+from edgeai.core.report.fields import About
 from edgeai.core.report.plot import Line
 from edgeai.core.run import Run
 
@@ -193,6 +196,69 @@ def test_families_of_metrics():
         "c (1)": 6,
         "c (2)": 2,
     }
+
+
+def test_metrics_are_shown_by_label():
+    known = {
+        "loss": About("training loss"),
+        "acc": About("accuracy", "%"),
+        "acc_*": About("accuracy at step *", "%"),
+        "bytes_up": About("up", "B"),
+        "salt": About("salt added"),
+    }
+    rows = [
+        {"step": n, "time_s": 0.0, "loss": 4.0 - n, "val_loss": 2.5, "acc_0": n / 4, "acc_12": n / 8}
+        | {"bytes_up": 1_000_000 * n, "val_salt": 2.0 * n, "val_x": n, "x_1": 2 * n, "odd": 1.0}
+        for n in (1, 2, 3)
+    ]
+    *figures, constant = metric_blocks(rows, known)
+    assert [figure.caption for figure in figures] == [
+        "Last: training loss 1.",
+        "Last: accuracy at step 0 0.75, accuracy at step 12 0.375.",
+        "Last: up 3 MB.",
+        "Last: validation salt added 6.",
+        "Last: x_1 6, val_x 3.",  # names without a description stay
+    ]
+    assert [figure.alt.partition(" over ")[0] for figure in figures] == [
+        "training loss",
+        "accuracy",
+        "up",
+        "validation salt added",
+        "x",
+    ]
+    assert ">up (B)<" in figures[2].image
+    assert constant.text == "The same at every step: validation training loss 2.5, odd 1."
+    (once,) = metric_blocks(rows[:1], known)
+    assert once.text.startswith("Logged once, at step 1: training loss 3, validation training loss 2.5, accuracy at")
+
+
+TRAIN_METRICS = (
+    "loss loss_0 acc_0 accept_len lr grad_norm ttt_steps tokens_seen val_loss_15 val_acc_15 val_accept_len "
+    "val_tree_accept_len active_group_frac advantage_spread reward reward_ref reward_exact reward_exact_ref "
+    "greedy_accepted greedy_accepted_ref new_nodes loss_gto ratio clip_frac val_reward"
+)
+PRETRAIN_METRICS = (
+    "loss accuracy naming focal dice iou_error iou lr grad_norm val_score val_miou_clear val_accuracy_clear "
+    "val_miou_drift val_accuracy_drift val_iou_point val_iou_box val_iou_best"
+)
+
+
+@pytest.mark.parametrize(
+    ("verb", "names"),
+    [
+        ("spec train", TRAIN_METRICS),
+        ("spec bench", "plain_tokens_per_s speculative_tokens_per_s ratio"),
+        ("collab run", "upload_rate miou"),
+        ("collab compare", "wall_s frames_per_s peak_memory_bytes"),
+        ("collab pretrain", PRETRAIN_METRICS),
+        ("fedsplit sim", "begin_s end_s num_clients num_late loss accuracy test_loss bytes_up bytes_down clients_j"),
+    ],
+)
+def test_each_area_describes_its_metrics(verb, names):
+    known = view_of(verb).logged
+    bases = [re.sub(r"_\d+$", "_*", name.removeprefix("val_")) for name in names.split()]
+    assert [name for name in bases if name not in known] == []
+    assert description("val_loss", view_of("spec train").logged).label == "validation loss"
 
 
 @pytest.fixture

@@ -159,10 +159,13 @@ def test_dry_run_prints_the_config_and_starts_nothing(spec, tmp_path, verb):
     assert code == 0
     assert out.startswith(f"verb: spec {verb}\n")
     assert "max_tokens: 7\n" in out
-    assert {"bench": "user turns ", "generate": "num_prompts "}[verb] in out
+    assert {"bench": "user turns ", "generate": "prompts "}[verb] in out
+    assert "tokens, at most " in out
     assert list(tmp_path.iterdir()) == []
     code, out, _ = spec(verb, *words, "--dry-run", "--json")
     assert json.loads(out)["config"]["verb"] == f"spec {verb}"
+    if verb == "generate":
+        assert json.loads(out)["plan"] == {"num_prompts": 1, "max_tokens": 256}
 
 
 def test_train_plan_marks_what_counts_in_the_loss(capsys):
@@ -310,6 +313,8 @@ def test_diagnose_needs_a_head(spec):
     code, out, _ = spec("diagnose", "--dry-run", "--json")
     assert code == 0
     assert json.loads(out)["plan"] == {"max_tokens": 16 * 128}
+    _, out, _ = spec("diagnose", "--dry-run")
+    assert out.splitlines()[-1].split() == ["tokens,", "at", "most", "2,048", "decoded", "in", "all"]
 
 
 # --------------------------------------------------------------------------------------------------------------------

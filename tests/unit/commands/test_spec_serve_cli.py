@@ -173,7 +173,8 @@ def test_the_plan_tells_the_memory(options, capsys):
     code = main(["spec", "serve", "--dry-run", "-skv_budget_mib=0.1", *options])
     _, err = capsys.readouterr()
     assert code == 2
-    assert "kv_budget_mib 0.1 is too small for one request of 512 tokens, which needs 1 MiB" in err
+    assert "kv_budget_mib 0.1 is too small for one request of 512 tokens, which needs 1.06 MB" in err
+    assert "set kv_budget_mib to 2 or more, or lower context" in err
 
 
 @pytest.mark.slow  # starts a process

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgeai.core.report.fields import about
+from edgeai.core.report.fields import About, about
+
+LOGGED: Mapping[str, About] = {
+    "loss": About("loss"),
+    "accuracy": About("pixel accuracy"),
+    "naming": About("cross-entropy of the classes"),
+    "focal": About("focal loss"),
+    "dice": About("dice loss"),
+    "iou_error": About("squared error of the predicted IoU"),
+    "iou": About("IoU of the highest-scored mask"),
+    "lr": About("learning rate"),
+    "grad_norm": About("gradient norm"),
+    "score": About("score"),
+    "miou_clear": About("mIoU, clear scenes"),
+    "miou_drift": About("mIoU, drifted scenes"),
+    "accuracy_clear": About("pixel accuracy, clear scenes"),
+    "accuracy_drift": About("pixel accuracy, drifted scenes"),
+    "iou_point": About("IoU, point prompts"),
+    "iou_box": About("IoU, box prompts"),
+    "iou_best": About("IoU of the best of three masks"),
+}
+"""Descriptions of the logged metrics."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgeai.collab.metrics.confusion import SegMetrics
-from edgeai.collab.metrics.evaluate import Evaluation
+from edgeai.collab.metrics.evaluate import Evaluation, Part
 from edgeai.collab.metrics.risk_bounds import Transfer
 from edgeai.collab.wire.traffic import TrafficSummary
-from edgeai.core.report.fields import about
+from edgeai.core.report.fields import About, about, described
+
+LOGGED: Mapping[str, About] = {
+    "upload_rate": described(Part, "upload_rate"),
+    "miou": described(SegMetrics, "miou"),
+}
+"""Descriptions of the logged metrics, over the frames so far."""
 
 
 @dataclass(frozen=True)

@@ -3,35 +3,42 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edgeai.core.report.blocks import Block, Figure, Paragraph
+from edgeai.core.report.fields import About
 from edgeai.core.report.plot import Line, line_figure
+from edgeai.core.units import quantity
 
 _MAX_LINES = 6
 """Lines in one plot that can still be told apart."""
 _TIMES = ("step", "time_s")
+_RATIOS = ("", "1", "%")
+"""Units of values that are written as they are drawn."""
 
 
-def metric_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
+def metric_blocks(rows: Sequence[Mapping[str, Any]], known: Mapping[str, About]) -> list[Block]:
     """Return a plot for each family of metrics, and a sentence on the constant ones.
 
     Args:
         rows: Rows of metrics.jsonl; a single row is not plotted.
+        known: Descriptions of metrics by name; others are shown with their names. "loss_*" describes loss_0, loss_1,
+            ..., whose numbers replace the * in the label.
     """
     if len(rows) == 1:
-        known = {name: math.nan if value is None else value for name, value in rows[0].items() if name not in _TIMES}
-        told = ", ".join(f"{name} {_shortly(value)}" for name, value in known.items())
+        values = {name: math.nan if value is None else value for name, value in rows[0].items() if name not in _TIMES}
+        told = ", ".join(_in_words(name, value, known) for name, value in values.items())
         return [Paragraph(f"Logged once, at step {rows[0]['step']}: {told}.")]
     names = list(dict.fromkeys(name for row in rows for name in row if name not in _TIMES))
     lines, constant = [], []
     for name in names:
         points = [(row["step"], math.nan if row[name] is None else row[name]) for row in rows if name in row]
         if len({y for _, y in points}) == 1 and len(points) > 1:
-            constant.append(f"{name} {_shortly(points[0][1])}")
+            constant.append(_in_words(name, points[0][1], known))
         else:
             lines.append(Line(name, [x for x, _ in points], [y for _, y in points]))
-    blocks: list[Block] = [_family_figure(family, members) for family, members in families(lines).items()]
+    blocks: list[Block] = [_family_figure(family, members, known) for family, members in families(lines).items()]
     if constant:
         blocks.append(Paragraph("The same at every step: " + ", ".join(constant) + "."))
     return blocks
@@ -60,19 +67,49 @@ def families(lines: Sequence[Line]) -> dict[str, list[Line]]:
     return cut
 
 
-def _family_figure(family: str, members: Sequence[Line]) -> Figure:
-    ends = ", ".join(f"{line.name} {_shortly(_last(line))}" for line in members)
+def description(name: str, known: Mapping[str, About]) -> About:
+    """Return the description of a metric, or its name as the label.
+
+    Args:
+        name: Name of a metric or family.
+        known: As `metric_blocks` takes it.
+    """
+    return _found(name, known) or About(name)
+
+
+def _found(name: str, known: Mapping[str, About]) -> About | None:
+    if name in known:
+        return known[name]
+    if name.startswith("val_"):
+        found = _found(name.removeprefix("val_"), known)
+        return replace(found, label=f"validation {found.label}") if found else None
+    base, _, number = name.rpartition("_")
+    found = known.get(f"{base}_*") if number.isdigit() else None
+    return replace(found, label=found.label.replace("*", number)) if found else None
+
+
+def _family_figure(family: str, members: Sequence[Line], known: Mapping[str, About]) -> Figure:
+    name, _, part = family.partition(" ")  # "acc (2)"
+    about = description(name, known)
+    label = f"{about.label} {part}".rstrip()
+    ends = ", ".join(_in_words(line.name, _last(line), known) for line in members)
     return line_figure(
-        members,
+        [replace(line, name=description(line.name, known).label) for line in members],
         x_label="step",
-        y_label=family,
+        y_label=label if about.unit in _RATIOS else f"{label} ({about.unit})",
         caption=f"Last: {ends}.",
-        alt=f"{family} over {len(members[0].x)} logged steps. Last values: {ends}.",
+        alt=f"{label} over {len(members[0].x)} logged steps. Last values: {ends}.",
     )
 
 
 def _last(line: Line) -> float:
     return next((y for y in reversed(line.y) if not math.isnan(y)), math.nan)
+
+
+def _in_words(name: str, value: float, known: Mapping[str, About]) -> str:
+    about = description(name, known)
+    plain = about.unit in _RATIOS or not math.isfinite(value)
+    return f"{about.label} {_shortly(value) if plain else quantity(value, about.unit)}"
 
 
 def _shortly(value: float) -> str:

@@ -19,20 +19,13 @@ def show_config(cfg: Config, *, as_json: bool) -> None:
     print_json({"config": cfg.model_dump(mode="json")}) if as_json else print(dump_config(cfg), end="")
 
 
-def show_config_and_plan(cfg: Config, plan: dict[str, Any], *, record: type | None = None, as_json: bool) -> None:
-    """Print the resolved config and the work of a run.
-
-    Args:
-        cfg: The config.
-        plan: The work of a run as plain data.
-        record: The plan's dataclass, if it has one.
-        as_json: Whether to print one JSON document.
-    """
+def show_config_and_plan(cfg: Config, plan: Plan, *, as_json: bool) -> None:
+    """Print the resolved config and the work of a run."""
     if as_json:
-        print_json({"config": cfg.model_dump(mode="json"), "plan": plan})
+        print_json({"config": cfg.model_dump(mode="json"), "plan": plan.to_json()})
         return
     print(dump_config(cfg))
-    print_blocks(report_blocks(record, plan))
+    print_blocks(report_blocks(type(plan), plan.to_json()))
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:

@@ -5,13 +5,13 @@ have a module for them in their area.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeai.commands.render.text import print_blocks, print_json
 from edgeai.core.report.blocks import Block
-from edgeai.core.report.fields import report_blocks
+from edgeai.core.report.fields import About, descriptions, report_blocks
 
 Document = Mapping[str, Any]
 """A report as plain data."""
@@ -27,6 +27,8 @@ class View:
     """Tables that say what a run found; None: all fields of the dataclass."""
     details: Callable[[Path, Document], list[Block]] | None = None
     """Pictures and further tables of the page, given the run directory."""
+    logged: Mapping[str, About] = field(default_factory=dict)
+    """Descriptions of the logged metrics, as `metric_blocks` takes them."""
 
 
 def show_report(verb: str, path: Path, document: Document, *, as_json: bool) -> None:
@@ -69,9 +71,9 @@ def view_of(verb: str) -> View | None:
 def _spec_view(name: str) -> View | None:
     match name:
         case "train":
-            from edgeai.spec.training.train_report import TrainReport
+            from edgeai.spec.training.train_report import LOGGED, TrainReport
 
-            return View(TrainReport)
+            return View(TrainReport, logged=LOGGED)
         case "generate":
             from edgeai.spec.decoding.generation import GenerateReport
 
@@ -80,7 +82,7 @@ def _spec_view(name: str) -> View | None:
             from edgeai.spec.evaluation.bench.report import BenchReport
             from edgeai.spec.reports.bench_page import bench_details, bench_summary
 
-            return View(BenchReport, bench_summary, bench_details)
+            return View(BenchReport, bench_summary, bench_details, descriptions(BenchReport))
         case "compare":
             from edgeai.spec.evaluation.compare.report import CompareReport
             from edgeai.spec.reports.compare_page import compare_details, compare_summary
@@ -109,18 +111,19 @@ def _collab_view(name: str) -> View | None:
     match name:
         case "run":
             from edgeai.collab.reports.run_page import run_details, run_summary
-            from edgeai.collab.reports.run_report import RunReport
+            from edgeai.collab.reports.run_report import LOGGED, RunReport
 
-            return View(RunReport, run_summary, run_details)
+            return View(RunReport, run_summary, run_details, LOGGED)
         case "compare":
             from edgeai.collab.reports.compare_page import compare_details, compare_summary
             from edgeai.collab.reports.compare_report import CompareReport
+            from edgeai.collab.reports.run_report import Cost
 
-            return View(CompareReport, compare_summary, compare_details)
+            return View(CompareReport, compare_summary, compare_details, descriptions(Cost))
         case "pretrain":
-            from edgeai.collab.reports.pretrain_report import PretrainReport
+            from edgeai.collab.reports.pretrain_report import LOGGED, PretrainReport
 
-            return View(PretrainReport)
+            return View(PretrainReport, logged=LOGGED)
     return None
 
 
@@ -128,9 +131,9 @@ def _fedsplit_view(name: str) -> View | None:
     match name:
         case "sim":
             from edgeai.fedsplit.reports.run_page import sim_details, sim_summary
-            from edgeai.fedsplit.reports.run_report import SimReport
+            from edgeai.fedsplit.reports.run_report import RoundRow, SimReport
 
-            return View(SimReport, sim_summary, sim_details)
+            return View(SimReport, sim_summary, sim_details, descriptions(RoundRow))
         case "compare":
             from edgeai.fedsplit.reports.compare_page import compare_details, compare_summary
             from edgeai.fedsplit.reports.compare_report import CompareReport

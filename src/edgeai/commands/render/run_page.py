@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from edgeai.commands.render.metrics import metric_blocks
-from edgeai.commands.render.reports import detail_blocks, summary_blocks
+from edgeai.commands.render.reports import detail_blocks, summary_blocks, view_of
 from edgeai.core.config import read_tree
 from edgeai.core.metrics import read_metrics
 from edgeai.core.report.blocks import Block, Heading, Paragraph, Table
@@ -27,7 +27,8 @@ def run_page(run: Run) -> str:
     else:
         blocks.append(Paragraph(f"This run is {run.status} and has no report.json yet."))
     if rows := read_metrics(run.path):
-        blocks += [Heading("Metrics"), *metric_blocks(rows)]
+        view = view_of(verb)
+        blocks += [Heading("Metrics"), *metric_blocks(rows, view.logged if view else {})]
     name = run.path.resolve().name  # a run's path may be "."
     return render_page(f"{verb}: {name}", [*blocks, *_origin(run)], summary=_summary(run))
 

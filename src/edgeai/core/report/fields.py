@@ -76,14 +76,20 @@ def described(record: type | None, name: str) -> About:
         record: The dataclass. `COMPUTED` on it describes values that its document holds beside the fields.
         name: Key in the document.
     """
-    found: Mapping[str, About] = getattr(record, "COMPUTED", {})
-    if record is not None and dataclasses.is_dataclass(record):
-        found = {
-            **found,
-            **{item.name: item.metadata[_KEY] for item in dataclasses.fields(record) if _KEY in item.metadata},
-        }
-    known = found.get(name, About(name.replace("_", " ")))
-    return dataclasses.replace(known, unit=known.unit or unit_of(name))
+    known = descriptions(record) if record is not None else {}
+    return known.get(name) or About(name.replace("_", " "), unit_of(name))
+
+
+def descriptions(record: type) -> dict[str, About]:
+    """Return the description of each described value of a record by its key; units are filled in from the names.
+
+    Args:
+        record: The dataclass, as for `described`.
+    """
+    found: dict[str, About] = dict(getattr(record, "COMPUTED", {}))
+    if dataclasses.is_dataclass(record):
+        found |= {item.name: item.metadata[_KEY] for item in dataclasses.fields(record) if _KEY in item.metadata}
+    return {name: dataclasses.replace(known, unit=known.unit or unit_of(name)) for name, known in found.items()}
 
 
 def leaves(record: type | None, document: Document) -> dict[str, Leaf]:

@@ -18,6 +18,7 @@ from edgeai.core.device import num_cores
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.run import Run
 from edgeai.core.sweep import Sweep, all_failed, child_run, kept_report
+from edgeai.core.units import amount, duration
 from edgeai.fedsplit.config.run import CompareConfig, SimConfig
 from edgeai.fedsplit.reports.compare_report import CompareReport, Result, compare_report
 
@@ -213,4 +214,5 @@ def _run_job(config_text: str, folder: str, device: str) -> str:
 
 def _in_short(result: Result) -> str:
     num_bytes = sum(result["bytes_up"].values()) + sum(result["bytes_down"].values())
-    return f"accuracy {result['accuracy']:.2%}, {num_bytes / 1e6:,.1f} MB, {result['seconds']:,.1f} virtual seconds"
+    time = duration(result["seconds"])
+    return f"accuracy {result['accuracy']:.2%}, {amount(num_bytes, 'B')}, {time} of virtual time"

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeai.core.report.blocks import Block, Cell, Figure, Number, Paragraph, Table
+from edgeai.core.report.blocks import Block, Figure, Table
+from edgeai.core.report.fields import fields_table, leaves, records_table
 from edgeai.core.report.plot import draw_figure
+from edgeai.fedsplit.reports.partition_report import ClientPart, PartitionReport
 
 Part = Mapping[str, Any]
 """A PartitionReport, or a piece of it, as plain values."""
 
+_SHOWN = (
+    "dataset",
+    "kind",
+    "num_clients",
+    "seed",
+    "sample_shape",
+    "summary.num_samples",
+    "summary.num_unused",
+    "summary.mean_label_distance",
+    "summary.size_gini",
+)
 _MAX_BARS = 60
 _MAX_ROWS = 100
 _MAX_CLASS_COLUMNS = 12
@@ -19,12 +32,12 @@ _WIDTH_IN = 5.2
 
 
 def partition_blocks(report: Part) -> list[Block]:
-    """Return a sentence, a picture and a table.
+    """Return a table of the whole partition, a picture and a table of the clients.
 
     Args:
         report: The report as plain data.
     """
-    return [Paragraph(_in_words(report)), partition_figure(report), _table(report)]
+    return [fields_table(leaves(PartitionReport, report), _SHOWN), partition_figure(report), _table(report)]
 
 
 def partition_figure(report: Part) -> Figure:
@@ -78,27 +91,37 @@ def _in_words(report: Part) -> str:
     if report["kind"] == "vertical":
         return f"{text}, each with other inputs of all samples."
     held = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
-    unused = f" {summary['num_unused']:,} samples belong to no client." if summary["num_unused"] else ""
-    return (
-        f"{text}, {held} each (Gini coefficient {summary['size_gini']:.2f}). Mean label distance "
-        f"{summary['mean_label_distance']:.2f}: the share of a client's samples that would have to change class to "
-        f"match the class distribution of all samples.{unused}"
-    )
+    return f"{text}, {held} each."
 
 
 def _table(report: Part) -> Table:
-    summary, classes = report["summary"], report["classes"]
-    clients = summary["clients"][:_MAX_ROWS]
-    with_counts = len(classes) <= _MAX_CLASS_COLUMNS
-    extra = [key for key in ("groups", "inputs") if any(part[key] for part in clients)]
-    columns = ["client", "samples", *(classes if with_counts else ["classes"]), "label distance", *extra]
-    rows: list[Sequence[Cell]] = []
-    for part in clients:
-        counts: list[Cell] = part["class_counts"] if with_counts else [sum(1 for num in part["class_counts"] if num)]
-        distance = Number(part["label_distance"], f"{part['label_distance']:.2f}")
-        names = [", ".join(part[key]) for key in extra]
-        rows.append([str(part["client"]), part["num_samples"], *counts, distance, *names])
-    caption = "Samples by class. Label distance: total variation to the class distribution of all samples, 0 to 1."
-    if len(summary["clients"]) > len(clients):
-        caption += f" The first {len(clients)} of {len(summary['clients'])} clients."
-    return Table(columns, rows, caption=caption)
+    clients, classes = report["summary"]["clients"], report["classes"]
+    caption = "Samples by class." if len(classes) <= _MAX_CLASS_COLUMNS else ""
+    if len(clients) > _MAX_ROWS:
+        caption = f"The first {_MAX_ROWS} of {len(clients)} clients. {caption}".rstrip()
+    return records_table(
+        ClientPart,
+        [_row(part, classes) for part in clients[:_MAX_ROWS]],
+        (
+            "client",
+            "num_samples",
+            *(f"class_counts.{name}" for name in classes),
+            "num_classes",
+            "label_distance",
+            "groups",
+            "inputs",
+        ),
+        caption=caption,
+        max_rows=_MAX_ROWS,
+    )
+
+
+def _row(part: Part, classes: Sequence[str]) -> Part:
+    """Return a client's part with its counts by class name, or their number where the classes are too many."""
+    counts = part["class_counts"]
+    shown: Part = (
+        {"class_counts": dict(zip(classes, counts, strict=True))}
+        if len(classes) <= _MAX_CLASS_COLUMNS
+        else {"class_counts": None, "num_classes": sum(count > 0 for count in counts)}
+    )
+    return {**part, **shown, "groups": ", ".join(part["groups"]), "inputs": ", ".join(part["inputs"])}

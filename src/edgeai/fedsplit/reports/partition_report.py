@@ -1,139 +1,81 @@
-"""The outcome of `edgeai fedsplit partition`: sizes, classes, and each client's distance from all samples."""
+"""Report of `edgeai fedsplit partition`: sizes, classes, and distance from all samples. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from edgeai.fedsplit.config.data import DataConfig, PartitionConfig, VerticalPartitionConfig
-from edgeai.fedsplit.data.load import load_data
-from edgeai.fedsplit.data.samples import Dataset
-from edgeai.fedsplit.partition.assign import assign_rows
-from edgeai.fedsplit.partition.views import vertical_inputs
+from edgeai.core.report.fields import About, about
 
 
 @dataclass(frozen=True)
 class ClientPart:
     """The samples of one client."""
 
-    client: int
-    num_samples: int
-    class_counts: tuple[int, ...]
+    COMPUTED: ClassVar = {"num_classes": About("classes", meaning="with at least one sample")}
+
+    client: int = field(metadata=about("client"))
+    num_samples: int = field(metadata=about("samples"))
+    class_counts: tuple[int, ...] = field(metadata=about(""))
     """Samples of each class."""
-    label_distance: float
-    """Total variation between its class distribution and that of all samples: 0 equal, 1 disjoint."""
-    groups: tuple[str, ...] = ()
-    """Natural clients whose samples it holds; natural partitions only."""
-    inputs: tuple[str, ...] = ()
-    """Its columns, or the strip of a picture; vertical partitions only."""
+    label_distance: float = field(
+        metadata=about(
+            "label distance",
+            unit="1",
+            meaning="total variation between the class distributions of the client and of all samples, from 0 (equal) "
+            "to 1 (disjoint)",
+        )
+    )
+    groups: tuple[str, ...] = field(
+        default=(), metadata=about("groups", meaning="natural clients whose samples the client holds")
+    )
+    """Natural partitions only."""
+    inputs: tuple[str, ...] = field(
+        default=(), metadata=about("inputs", meaning="columns, or strip of a picture, that the client holds")
+    )
+    """Vertical partitions only."""
 
 
 @dataclass(frozen=True)
 class PartitionSummary:
     """All clients of a partition."""
 
-    clients: tuple[ClientPart, ...]
-    num_samples: int
-    """Training samples of the data set."""
-    num_unused: int
-    """Training samples that no client holds."""
-    class_counts: tuple[int, ...]
+    clients: tuple[ClientPart, ...] = field(metadata=about("clients"))
+    num_samples: int = field(metadata=about("training samples"))
+    num_unused: int = field(metadata=about("unused samples", meaning="training samples that no client holds"))
+    class_counts: tuple[int, ...] = field(metadata=about("samples by class"))
     """All training samples by class."""
-    mean_label_distance: float
-    """Mean over clients, weighted by samples."""
-    size_gini: float
-    """Gini coefficient of the sizes: 0 where all are equal, towards 1 where one client holds everything."""
+    mean_label_distance: float = field(
+        metadata=about("mean label distance", unit="1", meaning="over clients, weighted by samples")
+    )
+    size_gini: float = field(
+        metadata=about(
+            "Gini coefficient",
+            unit="1",
+            meaning="of the clients' sample counts, from 0 (all equal) towards 1 (one client holds everything)",
+        )
+    )
 
 
 @dataclass(frozen=True)
 class PartitionReport:
     """The result of `edgeai fedsplit partition`."""
 
-    dataset: str
+    dataset: str = field(metadata=about("data set"))
     """Name of the data set."""
-    kind: str
+    kind: str = field(metadata=about("partition"))
     """Kind of partition."""
-    num_clients: int
+    num_clients: int = field(metadata=about("clients"))
     """Number of clients."""
-    seed: int
+    seed: int = field(metadata=about("seed"))
     """Seed of the partition."""
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = field(metadata=about("classes"))
     """Names of the classes."""
-    sample_shape: tuple[int, ...]
+    sample_shape: tuple[int, ...] = field(metadata=about("shape of a sample"))
     """Shape of one sample."""
-    summary: PartitionSummary
+    summary: PartitionSummary = field(metadata=about(""))
     """Sizes and classes of all clients."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
-
-
-def describe_partition(data: DataConfig, cfg: PartitionConfig, *, num_clients: int, seed: int) -> PartitionReport:
-    """Partition a data set and describe the result.
-
-    Args:
-        data: The data set.
-        cfg: The partition.
-        num_clients: Number of clients.
-        seed: Seed of the partition; a run with the same seed has the same partition.
-
-    Raises:
-        UsageError: The data cannot be read or partitioned in this way.
-        EdgeAIError: A file cannot be read.
-    """
-    dataset = load_data(data)
-    summary = summarise(dataset, cfg, num_clients, seed)
-    return PartitionReport(dataset.name, cfg.kind, num_clients, seed, dataset.classes, dataset.sample_shape, summary)
-
-
-def summarise(dataset: Dataset, cfg: PartitionConfig, num_clients: int, seed: int) -> PartitionSummary:
-    """Count the samples of each client."""
-    rows = assign_rows(dataset, cfg, num_clients, seed)
-    inputs: Sequence[tuple[str, ...]] = [()] * num_clients
-    if isinstance(cfg, VerticalPartitionConfig):
-        inputs = [_input_names(dataset, cfg, part) for part in vertical_inputs(dataset, cfg, num_clients)]
-    every = _counts(dataset, dataset.train.y)
-    clients = []
-    for client, (found, names) in enumerate(zip(rows, inputs, strict=True)):
-        counts = _counts(dataset, dataset.train.y[found])
-        groups: tuple[str, ...] = ()
-        if dataset.groups is not None and cfg.kind == "natural":
-            groups = tuple(dataset.group_names[group] for group in dataset.groups[found].unique().tolist())
-        clients.append(ClientPart(client, len(found), counts, total_variation(counts, every), groups, names))
-    sizes = [part.num_samples for part in clients]
-    return PartitionSummary(
-        clients=tuple(clients),
-        num_samples=len(dataset.train),
-        num_unused=len(dataset.train) - len(torch.cat(rows).unique()),
-        class_counts=every,
-        mean_label_distance=sum(part.label_distance * part.num_samples for part in clients) / sum(sizes),
-        size_gini=gini(sizes),
-    )
-
-
-def total_variation(counts: Sequence[int], others: Sequence[int]) -> float:
-    """Return half the sum of the absolute differences between two distributions, given by counts."""
-    total, other_total = sum(counts), sum(others)
-    return sum(abs(a / total - b / other_total) for a, b in zip(counts, others, strict=True)) / 2
-
-
-def gini(sizes: Sequence[int]) -> float:
-    """Return the Gini coefficient: the mean difference between two sizes, divided by twice the mean size."""
-    weighed = sum((2 * rank - len(sizes) - 1) * size for rank, size in enumerate(sorted(sizes), 1))
-    return weighed / (len(sizes) * sum(sizes))
-
-
-def _counts(dataset: Dataset, y: Tensor) -> tuple[int, ...]:
-    return tuple(torch.bincount(y, minlength=dataset.num_classes).tolist())
-
-
-def _input_names(dataset: Dataset, cfg: VerticalPartitionConfig, places: Tensor) -> tuple[str, ...]:
-    if dataset.columns:
-        return tuple(dict.fromkeys(dataset.columns[place] for place in places.tolist()))
-    first, last = int(places[0]), int(places[-1])
-    return (f"{cfg.axis} {first} to {last}",)

@@ -10,6 +10,7 @@ from edgeai.core.checkpoint import load_state, save_state
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.files import json_text, write_whole
 from edgeai.core.run import Run
+from edgeai.core.units import amount, duration
 from edgeai.fedsplit.protocol.round import Cutoff, Round, RoundServer
 from edgeai.fedsplit.reports.run_report import TIMELINE, RoundRow, SimReport
 from edgeai.fedsplit.sim.build import Sim
@@ -97,5 +98,5 @@ def _in_short(row: RoundRow, num_rounds: int) -> str:
         parts.append(f"loss {row.loss:.4f}")
     if row.accuracy is not None:
         parts.append(f"accuracy {row.accuracy:.2%}")
-    parts.append(f"{(row.bytes_up + row.bytes_down) / 1e6:,.1f} MB and {row.end_s:,.1f} virtual seconds so far")
+    parts.append(f"{amount(row.bytes_up + row.bytes_down, 'B')} and {duration(row.end_s)} of virtual time so far")
     return ", ".join(parts)

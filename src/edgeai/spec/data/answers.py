@@ -16,6 +16,7 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.config.train import DataConfig
 from edgeai.spec.data.batch_decoding import DecodeJob, decode_jobs
 from edgeai.spec.data.conversation import Conversation, load_conversations
+from edgeai.spec.data.prompts import Prompt
 from edgeai.spec.data.training_prompts import given_prompts, self_prompts
 from edgeai.spec.target.protocol import Target, Tokenizer
 
@@ -56,33 +57,7 @@ def write_conversations(
         prompts += self_prompts(target, config, path.with_name("prompts.jsonl"), seed, metrics)
     done = {c.id: c for c in (load_conversations(path) if path.exists() else [])}
     store = _Store(path, done, total=len(prompts), metrics=metrics)
-    todo = [(number, prompt) for number, prompt in enumerate(prompts) if prompt.id not in done]
-    open_turns = {
-        number: Conversation(prompt.id, (), (), config.temperatures[number % len(config.temperatures)])
-        for number, prompt in todo
-    }
-    texts = dict(todo)
-    turn = 0
-    while open_turns:
-        jobs = []
-        for number, conversation in list(open_turns.items()):
-            prompt_ids = _next_prompt(target.tokenizer, conversation, texts[number].turns, turn)
-            if len(prompt_ids) + config.max_answer_tokens > config.max_len:
-                store.add(open_turns.pop(number))
-                continue
-            draw = (seed, number, turn)
-            jobs.append(DecodeJob(number, prompt_ids, config.max_answer_tokens, conversation.temperature, draw))
-
-        def on_done(job: DecodeJob, new: list[int]) -> None:
-            conversation = open_turns[job.key]
-            span = (len(job.prompt), len(job.prompt) + len(new))
-            grown = replace(conversation, ids=(*job.prompt, *new), answers=(*conversation.answers, span))
-            open_turns[job.key] = grown
-            if len(texts[job.key].turns) == len(grown.answers):
-                store.add(open_turns.pop(job.key))
-
-        decode_jobs(target, jobs, batch=config.batch, on_done=on_done)
-        turn += 1
+    _write_missing(target, config, prompts, store, seed)
     conversations = [store.done[p.id] for p in prompts if store.done[p.id].answers]
     if not conversations:
         raise UsageError(
@@ -114,6 +89,37 @@ class _Store:
         self.done[conversation.id] = conversation
         self.num_tokens += conversation.num_answer_tokens
         self.metrics.progress("answers", len(self.done), self.total, unit="conversations", tokens=self.num_tokens)
+
+
+def _write_missing(target: Target, config: DataConfig, prompts: Sequence[Prompt], store: _Store, seed: int) -> None:
+    """Let the target answer the prompts that are not in the store, turn by turn."""
+    todo = [(number, prompt) for number, prompt in enumerate(prompts) if prompt.id not in store.done]
+    open_turns = {
+        number: Conversation(prompt.id, (), (), config.temperatures[number % len(config.temperatures)])
+        for number, prompt in todo
+    }
+    texts = dict(todo)
+
+    def on_done(job: DecodeJob, new: list[int]) -> None:
+        conversation = open_turns[job.key]
+        span = (len(job.prompt), len(job.prompt) + len(new))
+        grown = replace(conversation, ids=(*job.prompt, *new), answers=(*conversation.answers, span))
+        open_turns[job.key] = grown
+        if len(texts[job.key].turns) == len(grown.answers):
+            store.add(open_turns.pop(job.key))
+
+    turn = 0
+    while open_turns:
+        jobs = []
+        for number, conversation in list(open_turns.items()):
+            prompt_ids = _next_prompt(target.tokenizer, conversation, texts[number].turns, turn)
+            if len(prompt_ids) + config.max_answer_tokens > config.max_len:
+                store.add(open_turns.pop(number))
+                continue
+            draw = (seed, number, turn)
+            jobs.append(DecodeJob(number, prompt_ids, config.max_answer_tokens, conversation.temperature, draw))
+        decode_jobs(target, jobs, batch=config.batch, on_done=on_done)
+        turn += 1
 
 
 def _next_prompt(tokenizer: Tokenizer, conversation: Conversation, turns: Sequence[str], turn: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Results of decoding: one answer, the choice of a draft tree, and the report of `edgeai spec generate`.
+"""Results of decoding: one answer, the choice of a draft tree, and the plan and report of `edgeai spec generate`.
 
 Imports no torch.
 """
@@ -6,11 +6,11 @@ Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any, ClassVar, Literal
 
-from edgeai.core.report.fields import About
+from edgeai.core.report.fields import About, about
 from edgeai.spec.config.draft import TreeConfig
 
 
@@ -113,6 +113,18 @@ class TreeChoice:
         if self.tree is None:
             return f"tree: auto: decoding plainly; the best tree ({shape}) is not worth it: {facts}"
         return f"tree: auto: {shape}; {facts}"
+
+
+@dataclass(frozen=True)
+class GeneratePlan:
+    """Amount of work of a run."""
+
+    num_prompts: int = field(metadata=about("prompts"))
+    max_tokens: int = field(metadata=about("tokens, at most", meaning="decoded in all"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Report of `edgeai spec diagnose`; `diagnose.py` defines the measures. Imports no torch."""
+"""Plan and report of `edgeai spec diagnose`; `diagnose.py` defines the measures. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from typing import Any
 
 from edgeai.core.report.blocks import Block, Heading, Table
 from edgeai.core.report.fields import about, cell_of, fields_table, leaves
+
+
+@dataclass(frozen=True)
+class DiagnosePlan:
+    """Amount of work of a run."""
+
+    max_tokens: int = field(metadata=about("tokens, at most", meaning="decoded in all"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

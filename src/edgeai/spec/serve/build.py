@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
+from edgeai.core.units import amount
 from edgeai.spec.config.draft import Draft, NgramDraft, TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.serve import ServeConfig
@@ -105,8 +107,8 @@ def _plan(cfg: ServeConfig, target: DecoderTarget, drafter: Drafter | None) -> S
     if slots < 1:
         raise UsageError(
             f"kv_budget_mib {cfg.kv_budget_mib:g} is too small for one request of {context} tokens, "
-            f"which needs {per_slot / 2**20:.0f} MiB",
-            hint="raise kv_budget_mib or lower context",
+            f"which needs {amount(per_slot, 'B')}",
+            hint=f"set kv_budget_mib to {math.ceil(per_slot / 2**20)} or more, or lower context",
         )
     return ServePlan(
         name=cfg.name or target.name,

@@ -15,6 +15,7 @@ from edgeai.core.device import bf16_gain, choose_dtype
 from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
 from edgeai.core.run import Run
+from edgeai.core.units import amount
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.config.train import OptimConfig, TrainConfig
 from edgeai.spec.data.answers import write_conversations
@@ -90,7 +91,7 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> P
         return Prepared(target, train, val, OnlineFeatures(target, train), OnlineFeatures(target, val), head, coverage)
     folder = cfg.data.features_dir or run.path / "features"
     if ranks.is_first:
-        run.metrics.note(f"target features take {cache_bytes(target, train + val) / 2**20:,.0f} MiB on disk")
+        run.metrics.note(f"target features take {amount(cache_bytes(target, train + val), 'B')} on disk")
         for name, part in (("train", train), ("val", val)):
             cache_features(
                 target,

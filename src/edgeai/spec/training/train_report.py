@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgeai.core.report.fields import about
+from edgeai.core.report.fields import About, about
+
+LOGGED: Mapping[str, About] = {
+    "loss": About("loss"),
+    "loss_*": About("loss (draft step *)"),
+    "loss_gto": About("surrogate loss of GTO"),
+    "acc": About("accuracy"),
+    "acc_*": About("accuracy (draft step *)"),
+    "accept_len": About("accept_len of a greedy chain"),
+    "tree_accept_len": About("accept_len of trees"),
+    "lr": About("learning rate"),
+    "grad_norm": About("gradient norm"),
+    "ttt_steps": About("unrolled draft steps"),
+    "tokens_seen": About("answer tokens trained on"),
+    "active_group_frac": About("share of active groups"),
+    "advantage_spread": About("std of the reward in a group"),
+    "reward": About("reward"),
+    "reward_ref": About("reward, reference head"),
+    "reward_exact": About("expected accepted tokens"),
+    "reward_exact_ref": About("expected accepted tokens, reference head"),
+    "greedy_accepted": About("greedy accepted tokens"),
+    "greedy_accepted_ref": About("greedy accepted tokens, reference head"),
+    "new_nodes": About("nodes scored in addition"),
+    "ratio": About("mean ratio of path probabilities"),
+    "clip_frac": About("share of clipped paths"),
+}
+"""Descriptions of the logged metrics; draft steps count from 0."""
 
 
 @dataclass(frozen=True)

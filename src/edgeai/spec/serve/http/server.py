@@ -17,6 +17,7 @@ import uvicorn
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
+from edgeai.core.units import amount
 from edgeai.spec.config.serve import ServeConfig
 from edgeai.spec.serve.build import build_engine, build_parts
 from edgeai.spec.serve.engine.engine import Engine
@@ -104,7 +105,7 @@ def _log_plan(cfg: ServeConfig, plan: ServePlan, metrics: Metrics, *, has_key: b
         metrics.note(f"kv_budget_mib holds {plan.slots} of {plan.slots_asked} slots of {plan.context} tokens")
     metrics.note(
         f"serving {plan.name} ({plan.dtype}, drafter {plan.drafter}): {plan.slots} slots of {plan.context} tokens, "
-        f"{plan.kv_bytes / 2**20:.0f} MiB of keys and values"
+        f"{amount(plan.kv_bytes, 'B')} of keys and values"
     )
     if not has_key and cfg.host not in ("127.0.0.1", "::1", "localhost"):
         metrics.note(f"listening at {cfg.host} without an API key: anyone who can reach it may use it")
