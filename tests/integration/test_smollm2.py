@@ -20,7 +20,8 @@ from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.head_files import SHIPPED
 from edgeai.spec.formats.export_head import export_head
 from edgeai.spec.formats.import_head import import_head
-from edgeai.spec.target.loading import load_target, model_folder
+from edgeai.spec.target.build import build_target
+from edgeai.spec.target.loading import model_folder
 
 pytestmark = pytest.mark.network
 
@@ -30,7 +31,7 @@ TREE = TreeConfig(nodes=15, depth=5, top_k=6)
 
 @pytest.fixture(scope="module")
 def smollm2():
-    return load_target(TargetConfig(model=MODEL, dtype="float32"), device="cpu", metrics=Metrics(None))
+    return build_target(TargetConfig(model=MODEL, dtype="float32"), device="cpu", metrics=Metrics(None))
 
 
 def _asked(target, count):

@@ -12,7 +12,7 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.draft.checkpoint import save_head
 from edgeai.spec.formats import export_head as export
-from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.build import build_target
 from edgeai.spec.tiny import write_tiny_model
 
 
@@ -21,7 +21,7 @@ def folder(tmp_path_factory, make_head):
     """model and head, in one folder."""
     here = tmp_path_factory.mktemp("heads")
     write_tiny_model(here / "model")
-    target = load_target(TargetConfig(model=str(here / "model"), dtype="float32"), device="cpu", metrics=Metrics(None))
+    target = build_target(TargetConfig(model=str(here / "model"), dtype="float32"), device="cpu", metrics=Metrics(None))
     target.name = "model"
     save_head(here / "head", make_head(target), target, {})
     return here

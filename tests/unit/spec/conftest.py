@@ -6,16 +6,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors.numpy import load_file
 
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.config.train import DataConfig, HeadConfig, LossConfig, OptimConfig, TrainConfig
 from edgeai.spec.data.answers import write_conversations
-from edgeai.spec.target.loading import load_target
+from edgeai.spec.target import build
+from edgeai.spec.target.build import build_target
+from edgeai.spec.target.native.library import Library, Unavailable, load_library
+from edgeai.spec.target.native.target import NativeTarget
 from edgeai.spec.target.torch_runtime import DecoderTarget
-from edgeai.spec.tiny import write_tiny_model
+from edgeai.spec.tiny import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, LAYERS, write_tiny_model
+
+NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +45,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_target(tiny_folder: Path) -> DecoderTarget:
     """The tiny model, loaded as any other."""
-    return load_target(TargetConfig(model=str(tiny_folder), dtype="float32"), device="cpu", metrics=Metrics(None))
+    return build_target(TargetConfig(model=str(tiny_folder), dtype="float32"), device="cpu", metrics=Metrics(None))
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +91,89 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         return Run.create(cfg, out=tmp_path / name, argv=[], device="cpu", device_why="test", listener=listener)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def library():
+    """The compiled native runtime; skips where it cannot run."""
+    try:
+        return load_library()
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def write_gguf(tiny_folder, tmp_path_factory):
+    """write_gguf(kind, arch="llama"): the tiny model with its matrices in this type; float32 is the original."""
+    from gguf import GGMLQuantizationType, GGUFWriter, quants
+
+    def write(kind, arch="llama", drop=(), **keys):
+        weights = load_file(tiny_folder / "model.safetensors")
+        path = tmp_path_factory.mktemp("gguf") / f"tiny-{kind}.gguf"
+        writer = GGUFWriter(path, arch)
+        writer.add_block_count(LAYERS)
+        writer.add_context_length(512)
+        writer.add_embedding_length(HIDDEN)
+        writer.add_feed_forward_length(INTERMEDIATE)
+        writer.add_head_count(HEADS)
+        writer.add_head_count_kv(KV_HEADS)
+        writer.add_layer_norm_rms_eps(1e-5)
+        writer.add_rope_freq_base(10000.0)
+        for name, value in keys.items():
+            writer.add_string(f"{arch}.{name.replace('__', '.')}", value)
+
+        def add(name, array):
+            if name in drop:
+                return
+            if array.ndim == 1 or kind == "F32":
+                writer.add_tensor(name, array)
+                return
+            found = GGMLQuantizationType[kind]
+            writer.add_tensor(name, quants.quantize(array, found), raw_dtype=found)
+
+        def permuted(array, heads):  # rotary pairs side by side, as in llama's files
+            return np.ascontiguousarray(array.reshape(heads, 2, -1, HIDDEN).swapaxes(1, 2).reshape(array.shape))
+
+        add("token_embd.weight", weights["model.embed_tokens.weight"])
+        add("output_norm.weight", weights["model.norm.weight"])
+        add("output.weight", weights["lm_head.weight"])
+        for index in range(LAYERS):
+            at = f"model.layers.{index}"
+            add(f"blk.{index}.attn_norm.weight", weights[f"{at}.input_layernorm.weight"])
+            add(f"blk.{index}.ffn_norm.weight", weights[f"{at}.post_attention_layernorm.weight"])
+            for theirs, ours in NAMES.items():
+                array = weights[f"{at}.{theirs}.weight"]
+                if arch == "llama" and ours in ("attn_q", "attn_k"):
+                    array = permuted(array, HEADS if ours == "attn_q" else KV_HEADS)
+                add(f"blk.{index}.{ours}.weight", array)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny_tokenizer(tiny_target, monkeypatch):
+    """Makes GGUF files of the tiny model load with its own tokenizer, which they do not hold."""
+    monkeypatch.setattr(build, "gguf_tokenizer", lambda _: tiny_target.tokenizer)
+
+
+@pytest.fixture
+def native(library, write_gguf, tiny_tokenizer, monkeypatch):
+    """native(kind, threads=1, variant=None, arch="llama"): the tiny model on the native runtime."""
+    files = {}
+
+    def load(kind, threads=1, variant=None, arch="llama"):
+        path = files.setdefault((kind, arch), write_gguf(kind, arch))
+        found = library if variant is None else Library(library.handle, variant, "test")
+        monkeypatch.setattr(build, "load_library", lambda: found)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        config = TargetConfig(model=str(path), dtype="float32", runtime="native")
+        target = build_target(config, device="cpu", metrics=Metrics(None))
+        assert isinstance(target, NativeTarget)
+        return target
+
+    return load

@@ -1,10 +1,10 @@
 """Losslessness check: compare speculative answers with plain ones, and explain every difference.
 
-In float32 the answers must be equal token for token. In bfloat16 and float16 near-ties may swap (`forced_decoding.py`),
-and from there on the texts differ. An answer that differs is decoded speculatively once more while plain decoding is
-forced along the same tokens. At every position this gives the logits that speculative decoding used and those of plain
-decoding after the same text, so that the plain reference restarts after each difference and the whole answer is
-checked, not only the common beginning.
+On the native runtime and in float32 the answers must be equal token for token (`Target.is_exact`). In bfloat16 and
+float16 near-ties may swap (`forced_decoding.py`), and from there on the texts differ. An answer that differs is decoded
+speculatively once more while plain decoding is forced along the same tokens. At every position this gives the logits
+that speculative decoding used and those of plain decoding after the same text, so that the plain reference restarts
+after each difference and the whole answer is checked, not only the common beginning.
 
 The logits used by speculative decoding may differ from plain decoding's by twice the rounding noise: two kernels, each
 within that noise of the exact result. Wrong positions, masks or cache rows shift logits by far more.
@@ -28,8 +28,7 @@ from edgeai.spec.decoding.difference import Difference
 from edgeai.spec.decoding.forced_decoding import forced_decoding
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.draft.drafter import Drafter
-from edgeai.spec.target.kv_cache import KVCache
-from edgeai.spec.target.protocol import Forward, Target
+from edgeai.spec.target.protocol import Cache, Forward, Target
 from edgeai.spec.target.sampling import Sampler
 
 
@@ -136,8 +135,8 @@ class _Audit:
         why = seen.why
         if not why and (seen.shift > 2 * self.noise or (seen.gap or 0.0) > self.noise):
             why = "more than rounding noise"
-        if not why and self._target.dtype == torch.float32:
-            why = "float32 must be equal"
+        if not why and self._target.is_exact:
+            why = f"{'float32' if self._target.runtime == 'torch' else 'the native runtime'} must be equal"
         return replace(seen, noise=self.noise, is_tie=not why, why=why)
 
 
@@ -161,19 +160,19 @@ class _LogitsRecorder:
         """See `Target`."""
         return _LogitsRecorder(self._target.with_aux_layers(aux_layers), self._see)
 
-    def prefill(self, ids: Sequence[int], cache: KVCache) -> Forward:
+    def prefill(self, ids: Sequence[int], cache: Cache) -> Forward:
         """See `Target`."""
         forward = self._target.prefill(ids, cache)
         self._see(forward.logits[-1])
         return forward
 
-    def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: KVCache) -> Forward:
+    def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: Cache) -> Forward:
         """See `Target`."""
         forward = self._target.verify(tokens, depths, ancestors, cache)
         self._logits = forward.logits  # [N, V]
         return forward
 
-    def commit(self, cache: KVCache, path: Tensor) -> None:
+    def commit(self, cache: Cache, path: Tensor) -> None:
         """See `Target`; reports the logits of the accepted nodes [A]."""
         self._target.commit(cache, path)
         for node in path.tolist():

@@ -33,7 +33,7 @@ from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.evaluation.diagnose_report import DiagnoseReport
-from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.build import build_target
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def run_diagnose(cfg: DiagnoseConfig, run: Run) -> DiagnoseReport:
         EdgeAIError: No cycle had a full tree, because all answers ended too early.
     """
     prompts = select(load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
-    target = load_target(cfg.target, device=run.device, metrics=run.metrics)
+    target = build_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter, chain = (build_drafter(cfg.draft, target) for _ in range(2))
     assert drafter is not None
     assert chain is not None

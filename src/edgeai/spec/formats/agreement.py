@@ -15,7 +15,7 @@ from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.draft.rope import Rope
 from edgeai.spec.formats.independent_reader import NUM_STEPS, IndependentReader
 from edgeai.spec.formats.reports import Agreement
-from edgeai.spec.target.torch_runtime import DecoderTarget
+from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.unroll import Unroll
 
 PROMPT = "Why is the sky blue?"
@@ -24,7 +24,7 @@ PROMPT = "Why is the sky blue?"
 TOLERANCE_FRAC = 1e-4
 
 
-def check_agreement(reader: IndependentReader, head: DraftHead, target: DecoderTarget, rope: Rope) -> Agreement:
+def check_agreement(reader: IndependentReader, head: DraftHead, target: Target, rope: Rope) -> Agreement:
     """Compare the draft logits of an export and of its head after the same prompt.
 
     Args:
@@ -48,7 +48,7 @@ def check_agreement(reader: IndependentReader, head: DraftHead, target: DecoderT
     return Agreement((), float(difference), TOLERANCE_FRAC * scale, NUM_STEPS)
 
 
-def states_entering(target: DecoderTarget, ids: Tensor) -> Tensor:
+def states_entering(target: Target, ids: Tensor) -> Tensor:
     """Return the input of each layer of the target at each token of a text [n, T, H]."""
     num_layers = target.shape.num_layers
     features, _ = target.with_aux_layers(tuple(range(num_layers))).features(ids[None].to(target.device))

@@ -26,8 +26,9 @@ from edgeai.spec.formats.independent_reader import IndependentReader
 from edgeai.spec.formats.layout import LAYOUTS, file_tensors, unsupported
 from edgeai.spec.formats.reports import ExportPlan, ExportReport, TensorRow
 from edgeai.spec.formats.tool_config import ModelFacts, config_for
-from edgeai.spec.target.loading import load_target, model_config
-from edgeai.spec.target.torch_runtime import DecoderTarget
+from edgeai.spec.target.build import build_target
+from edgeai.spec.target.loading import model_config
+from edgeai.spec.target.protocol import Target
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class _PreparedExport:
 
     head: DraftHead
     info: HeadInfo
-    target: DecoderTarget
+    target: Target
     facts: ModelFacts
     rope: Rope
     plan: ExportPlan
@@ -120,7 +121,7 @@ def target_of(given: TargetConfig | None, head: Path) -> TargetConfig:
 def _prepare(cfg: ExportConfig, device: str, metrics: Metrics) -> _PreparedExport:
     folder = find_head(cfg.head)
     model = target_of(cfg.target, cfg.head)
-    target = load_target(model, device=device, metrics=metrics)
+    target = build_target(model, device=device, metrics=metrics)
     head, info = load_head(folder, target)
     facts = _facts(model_config(model.model, metrics), cfg.verifier or model.model)
     rope = head.shape.rope or facts.rope

@@ -11,7 +11,7 @@ from edgeai.spec.draft.checkpoint import load_head, save_head
 from edgeai.spec.draft.head_files import read_files
 from edgeai.spec.formats.export_head import check_empty, target_of
 from edgeai.spec.formats.reports import ImportReport
-from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.build import build_target
 
 
 def import_head(cfg: ImportConfig, out: Path | None, *, device: str, metrics: Metrics) -> ImportReport:
@@ -32,7 +32,7 @@ def import_head(cfg: ImportConfig, out: Path | None, *, device: str, metrics: Me
     files = read_files(cfg.head)
     if files.is_own:
         raise UsageError(f"{files.folder} is already an edgeai head", hint=f"use it with -s draft.path={files.folder}")
-    target = load_target(target_of(cfg.target, cfg.head), device=device, metrics=metrics)
+    target = build_target(target_of(cfg.target, cfg.head), device=device, metrics=metrics)
     head, info = load_head(files.folder, target)
     if out is not None:
         save_head(out, head, target, info.metrics, dtype=info.dtype)

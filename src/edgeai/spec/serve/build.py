@@ -21,21 +21,20 @@ from edgeai.spec.serve.engine.draft_pool import DraftPool
 from edgeai.spec.serve.engine.eagle3_pool import Eagle3Pool
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.observer import Observer
-from edgeai.spec.serve.engine.slots import bytes_per_token
 from edgeai.spec.serve.engine.text_pool import TextPool
 from edgeai.spec.serve.engine.tree_policy import AdaptiveTree, FixedTree, Policy
 from edgeai.spec.serve.http.request_jobs import ServedModel
 from edgeai.spec.serve.measure_costs import measure_batch_costs
 from edgeai.spec.serve.reports import ServePlan
-from edgeai.spec.target.loading import load_target
-from edgeai.spec.target.torch_runtime import DecoderTarget
+from edgeai.spec.target.build import build_target
+from edgeai.spec.target.protocol import Target
 
 
 @dataclass(frozen=True)
 class EngineParts:
     """Model, draft pool, tree policy and sizes of an engine."""
 
-    target: DecoderTarget
+    target: Target
     drafts: DraftPool | None
     policy: Policy
     plan: ServePlan
@@ -55,7 +54,7 @@ def plan_serve(cfg: ServeConfig, *, device: str, metrics: Metrics) -> ServePlan:
     Raises:
         UsageError: The memory budget is too small for one slot.
     """
-    target = load_target(cfg.target, device=device, metrics=metrics)
+    target = build_target(cfg.target, device=device, metrics=metrics)
     return _plan(cfg, target, build_drafter(cfg.draft, target))
 
 
@@ -66,7 +65,7 @@ def build_parts(cfg: ServeConfig, *, device: str, metrics: Metrics) -> EnginePar
         EdgeAIError: The model or the head cannot be loaded.
         UsageError: The memory budget is too small for one slot.
     """
-    target = load_target(cfg.target, device=device, metrics=metrics)
+    target = build_target(cfg.target, device=device, metrics=metrics)
     drafter = build_drafter(cfg.draft, target)
     target = target.with_aux_layers(drafter.aux_layers if drafter else ())
     plan = _plan(cfg, target, drafter)
@@ -95,14 +94,15 @@ def build_engine(cfg: ServeConfig, parts: EngineParts, *, observer: Observer | N
     )
 
 
-def _plan(cfg: ServeConfig, target: DecoderTarget, drafter: Drafter | None) -> ServePlan:
+def _plan(cfg: ServeConfig, target: Target, drafter: Drafter | None) -> ServePlan:
     context = min(cfg.context, target.shape.max_positions)
     largest = _largest(cfg.tree)
-    itemsize = target.dtype.itemsize
-    per_slot = (context + largest.nodes + 1) * bytes_per_token(target.shape, itemsize)
+    per_slot = target.cache_bytes(context + largest.nodes + 1)
     if isinstance(drafter, Eagle3):
         head = drafter.layer.shape
-        per_slot += (context + largest.depth * largest.top_k) * 2 * head.num_kv_heads * head.head_dim * itemsize
+        per_slot += (
+            (context + largest.depth * largest.top_k) * 2 * head.num_kv_heads * head.head_dim * target.dtype.itemsize
+        )
     slots = min(cfg.slots, int(cfg.kv_budget_mib * 2**20) // per_slot)
     if slots < 1:
         raise UsageError(
@@ -127,7 +127,7 @@ def _largest(tree: TreeConfig | Literal["auto"]) -> TreeConfig:
 
 
 def _build_drafts(
-    config: Draft, drafter: Drafter | None, target: DecoderTarget, plan: ServePlan, largest: TreeConfig
+    config: Draft, drafter: Drafter | None, target: Target, plan: ServePlan, largest: TreeConfig
 ) -> DraftPool | None:
     if isinstance(drafter, Eagle3):
         return Eagle3Pool(drafter.layer, target, num_rows=plan.slots, capacity=plan.context, max_tree=largest)
@@ -139,7 +139,7 @@ def _build_drafts(
 
 def _build_policy(
     tree: TreeConfig | Literal["auto"],
-    target: DecoderTarget,
+    target: Target,
     drafter: Drafter | None,
     drafts: DraftPool | None,
     metrics: Metrics,

@@ -11,8 +11,7 @@ from edgeai.spec.decoding.costs import Costs, fastest_s, measure_verify
 from edgeai.spec.draft.tree import root_only
 from edgeai.spec.serve.engine.draft_pool import DraftPool
 from edgeai.spec.serve.engine.tree_policy import BatchCosts
-from edgeai.spec.target.segments import run_segments, tree_segment
-from edgeai.spec.target.torch_runtime import DecoderTarget
+from edgeai.spec.target.protocol import Segment, Target
 
 _LONG_PASSES = (64, 96, 128, 192)  # tokens; only batches need passes this long
 _NUM_REQUESTS = 4
@@ -21,7 +20,7 @@ _REPEATS = 5
 _TREE = TreeConfig(nodes=4, depth=2, top_k=2)
 
 
-def measure_batch_costs(target: DecoderTarget, drafts: DraftPool, one: Costs) -> BatchCosts:
+def measure_batch_costs(target: Target, drafts: DraftPool, one: Costs) -> BatchCosts:
     """Measure what further requests add to the costs of a cycle.
 
     Args:
@@ -40,20 +39,20 @@ def measure_batch_costs(target: DecoderTarget, drafts: DraftPool, one: Costs) ->
 
 
 @torch.inference_mode()
-def _segment_s(target: DecoderTarget) -> float:
+def _segment_s(target: Target) -> float:
     """Return the time that a further request adds to a pass over the same number of tokens."""
     num = _NUM_REQUESTS
     cache = target.new_cache(_CONTEXT + num, num)
     cache.lengths[:] = [_CONTEXT] * num
-    segments = [tree_segment(row, root_only(0)) for row in range(num)]
-    calls = {"split": lambda: run_segments(target.decoder, segments, cache, target.aux_layers)}
+    segments = [Segment.of_tree(row, root_only(0)) for row in range(num)]
+    calls = {"split": lambda: target.run_segments(segments, cache)}
     split_s = fastest_s(target, calls, _REPEATS)["split"]
     whole_s = measure_verify(target, (1, num), context=_CONTEXT, repeats=_REPEATS)[num]
     return max(split_s - whole_s, 0.0) / (num - 1)
 
 
 @torch.inference_mode()
-def _draft_share(target: DecoderTarget, drafts: DraftPool) -> float:
+def _draft_share(target: Target, drafts: DraftPool) -> float:
     """Return the drafting time that a further request adds, relative to the drafting time of one."""
     num_rows = min(_NUM_REQUESTS, drafts.num_rows)
     text = [index % target.shape.vocab_size for index in range(_CONTEXT)]

@@ -40,6 +40,12 @@ class KVCache:
                 cache[row, :, start : start + count] = cache[row].index_select(1, source)
         self.lengths[row] = start + count
 
+    def copy(self, source: int, row: int, count: int) -> None:
+        """Replace a sequence by the first `count` tokens of another one."""
+        for part in (*self.k, *self.v):
+            part[row, :, :count] = part[source, :, :count]
+        self.lengths[row] = count
+
     def shrink(self, rows: list[int]) -> None:
         """Keep only these sequences of the batch."""
         self.k = [k[rows] for k in self.k]

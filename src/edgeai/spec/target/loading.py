@@ -50,10 +50,10 @@ class ChatTokenizer:
         )
 
 
-def load_target(
+def load_torch_target(
     config: TargetConfig, *, device: str, metrics: Metrics, aux_layers: tuple[int, ...] | None = None
 ) -> DecoderTarget:
-    """Find the target, convert it if necessary, and load it.
+    """Find the target, convert it if necessary, and load it with torch.
 
     Args:
         config: Model and number format.
@@ -64,11 +64,6 @@ def load_target(
     Raises:
         EdgeAIError: The model cannot be found or is not a supported causal LM.
     """
-    if config.runtime != "torch":
-        raise UsageError(
-            f"target.runtime={config.runtime} works in `spec generate` and `spec bench` only",
-            hint="use -s target.runtime=torch",
-        )
     folder = model_folder(config.model, metrics)
     dtype = choose_dtype(config.dtype, device)
     hf_model = _read_checkpoint(folder, dtype, config.model)
@@ -85,11 +80,9 @@ def load_target(
 
 def model_folder(model: str, metrics: Metrics) -> str:
     """Return the model folder or Hugging Face id of a model name; GGUF files are converted once."""
+    if gguf := gguf_path(model, metrics):
+        return str(_convert_gguf(gguf, metrics))
     path = Path(model)
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise UsageError(f"no such GGUF file: {model}", hint="give the path of an existing .gguf file")
-        return str(_convert_gguf(path, metrics))
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UsageError(
@@ -102,12 +95,23 @@ def model_folder(model: str, metrics: Metrics) -> str:
             hint="give a model folder, a .gguf file or a Hugging Face id",
         )
     if model in assets.ASSETS:
-        found = assets.fetch(model, metrics)
-        return str(_convert_gguf(found, metrics) if found.suffix == ".gguf" else found)
+        return str(assets.fetch(model, metrics))
     if "/" not in model:
         known = ", ".join(sorted(assets.ASSETS))
         raise UsageError(f"no model called '{model}'", hint=f"{_MODEL_HINT}; known names: {known}")
     return model
+
+
+def gguf_path(model: str, metrics: Metrics) -> Path | None:
+    """Return the GGUF file of a model name; None if the model is something else."""
+    path = Path(model)
+    if model in assets.ASSETS and not path.is_dir():
+        path = assets.fetch(model, metrics)
+    if path.suffix != ".gguf":
+        return None
+    if not path.is_file():
+        raise UsageError(f"no such GGUF file: {model}", hint="give the path of an existing .gguf file")
+    return path
 
 
 def _convert_gguf(path: Path, metrics: Metrics) -> Path:

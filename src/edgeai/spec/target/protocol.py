@@ -12,13 +12,15 @@ from typing import Any, Protocol, Self, TypeAlias
 import torch
 from torch import Tensor
 
+from edgeai.spec.config.target import Runtime
 from edgeai.spec.draft.tree import DraftTree
 
 Message = Mapping[str, str]
 Cache: TypeAlias = Any
 """Keys and values of several sequences, as a runtime keeps them.
 
-`lengths` tokens of each are committed, `capacity` fit, and `shrink(rows)` drops the other sequences.
+`lengths` tokens of each are committed and `capacity` fit. `lengths[row]` may be lowered to drop the end of a text,
+`copy(source, row, count)` copies the beginning of another sequence, and `shrink(rows)` drops the other sequences.
 """
 
 
@@ -68,9 +70,44 @@ class Forward:
     features: Tensor  # [N, F], input of the draft head
 
 
+@dataclass(frozen=True)
+class Segment:
+    """New tokens of one sequence, written after its committed tokens but not committed."""
+
+    row: int
+    """Sequence in the cache."""
+    tokens: Tensor  # [n], parents before children
+    depths: Tensor  # [n], position counted from the committed end
+    ancestors: Tensor  # [n, n] bool, token i attends to token j; the diagonal is True
+    logits: slice
+    """Tokens whose next-token logits are needed."""
+
+    @classmethod
+    def of_tree(cls, row: int, tree: DraftTree) -> Self:
+        """Return the segment that verifies a tree, with logits for every node."""
+        return cls(row, tree.tokens, tree.depths, tree.ancestors, slice(None))
+
+    @classmethod
+    def of_prompt(cls, row: int, ids: Sequence[int], *, is_last: bool) -> Self:
+        """Return the segment of a part of a prompt, with logits after the last token if it is the last part."""
+        steps = torch.arange(len(ids))
+        logits = slice(-1, None) if is_last else slice(0, 0)
+        return cls(row, torch.tensor(ids), steps, steps <= steps[:, None], logits)
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """Output of the target for a segment."""
+
+    logits: Tensor  # [tokens of Segment.logits, V] float32
+    features: Tensor  # [n, F]; F = 0 without feature layers
+
+
 class Target(Protocol):
     """A frozen model in some runtime, as needed by drafting, verification and training."""
 
+    runtime: Runtime
+    """Code that computes the model."""
     name: str
     """Name of the model as the user gave it."""
     fingerprint: str
@@ -95,6 +132,12 @@ class Target(Protocol):
         """Output matrix [V, H]."""
 
     @property
+    def is_exact(self) -> bool:
+        """True if a token's logits do not depend on the tokens computed with it, so that decoding plainly and
+        speculatively, alone and in a batch, must give equal texts.
+        """
+
+    @property
     def aux_layers(self) -> tuple[int, ...]:
         """Layers whose input states are the features returned by `prefill`, `verify` and `features`."""
 
@@ -103,6 +146,9 @@ class Target(Protocol):
 
     def new_cache(self, capacity: int, batch: int = 1) -> Cache:
         """Reserve memory for `batch` sequences of up to `capacity` tokens."""
+
+    def cache_bytes(self, capacity: int) -> int:
+        """Return the memory of one sequence of up to `capacity` tokens in a cache."""
 
     def prefill(self, ids: Sequence[int], cache: Cache, row: int = 0) -> Forward:
         """Append a prompt to a sequence and commit it. Returns logits of the last token [1, V] and features of all."""
@@ -120,6 +166,22 @@ class Target(Protocol):
 
     def commit(self, cache: Cache, path: Tensor, row: int = 0) -> None:
         """Commit the accepted rows of the last verified tree (ascending, root first) and drop the rest."""
+
+    def run_segments(self, segments: Sequence[Segment], cache: Cache) -> list[SegmentResult]:
+        """Run draft trees and parts of prompts of several sequences in one pass, without committing them.
+
+        Args:
+            segments: Segments of different sequences.
+            cache: Cache with the committed texts; new tokens are written after them.
+        """
+
+    def commit_paths(self, cache: Cache, paths: Sequence[tuple[int, Sequence[int]]]) -> None:
+        """Commit the accepted tokens of many sequences after `run_segments`.
+
+        Args:
+            cache: Cache of that pass.
+            paths: Pairs of a sequence and the offsets of its accepted tokens, ascending.
+        """
 
     def decode(self, tokens: Tensor, cache: Cache, active: Sequence[bool]) -> Tensor:
         """Run one token per sequence of a batch [B] and commit the active ones. Returns logits [B, V]."""

@@ -1,4 +1,4 @@
-"""Batched target passes: draft trees and prompt chunks of many sequences in one pass.
+"""Batched target passes in torch: draft trees and prompt chunks of many sequences in one pass.
 
 The weights are read once for all tokens, and reading them dominates the cost of a pass over few tokens. All layers
 except attention run on the concatenated tokens. Attention runs per sequence over its own keys only: its cost does not
@@ -11,48 +11,15 @@ g = nh / nkv, hd head width, V vocabulary, F features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.decoder import Decoder
 from edgeai.spec.target.kv_cache import KVCache
-
-
-@dataclass(frozen=True)
-class Segment:
-    """New tokens of one sequence, written after its committed rows but not committed."""
-
-    row: int
-    """Sequence in the cache; each has at most one segment."""
-    tokens: Tensor  # [n]
-    depths: Tensor  # [n], position counted from the committed end
-    ancestors: Tensor  # [n, n] bool, token i attends to token j; the diagonal is True
-    logits: slice
-    """Tokens whose next-token logits are needed."""
-
-
-@dataclass(frozen=True)
-class SegmentResult:
-    """Output of the target for a segment."""
-
-    logits: Tensor  # [tokens of Segment.logits, V] float32
-    features: Tensor  # [n, F]; F = 0 without feature layers
-
-
-def tree_segment(row: int, tree: DraftTree) -> Segment:
-    """Return the segment that verifies a tree, with logits for every node."""
-    return Segment(row, tree.tokens, tree.depths, tree.ancestors, slice(None))
-
-
-def prompt_segment(row: int, ids: Sequence[int], *, is_last: bool) -> Segment:
-    """Return the segment of a part of a prompt, with logits after the last token if it is the last part."""
-    steps = torch.arange(len(ids))
-    return Segment(row, torch.tensor(ids), steps, steps <= steps[:, None], slice(-1, None) if is_last else slice(0, 0))
+from edgeai.spec.target.protocol import Segment, SegmentResult
 
 
 @torch.inference_mode()

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from edgeai.spec.config.target import Runtime
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.decoder import Decoder
-from edgeai.spec.target.kv_cache import KVCache
-from edgeai.spec.target.protocol import Forward, Tokenizer, TreeScores
+from edgeai.spec.target.kv_cache import KVCache, commit_paths
+from edgeai.spec.target.protocol import Forward, Segment, SegmentResult, Tokenizer, TreeScores
+from edgeai.spec.target.segments import run_segments
 from edgeai.spec.target.tree_scoring import Pack, pack_nodes, pack_trees, packs
 
 
@@ -29,6 +31,8 @@ class DecoderTarget:
         fingerprint: Short hash of the weights.
         aux_layers: Layers whose input states are the features.
     """
+
+    runtime: Runtime = "torch"
 
     def __init__(
         self,
@@ -53,6 +57,11 @@ class DecoderTarget:
         self.rotary = (decoder.cos, decoder.sin)
 
     @property
+    def is_exact(self) -> bool:
+        """See `Target`. In lower precision, kernels for one and for several rows round differently."""
+        return self.dtype == torch.float32
+
+    @property
     def aux_layers(self) -> tuple[int, ...]:
         """See `Target`."""
         return self._aux_layers
@@ -66,6 +75,11 @@ class DecoderTarget:
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """See `Target`."""
         return self.decoder.new_cache(capacity, batch)
+
+    def cache_bytes(self, capacity: int) -> int:
+        """See `Target`."""
+        s = self.shape
+        return 2 * s.num_layers * s.num_kv_heads * s.head_dim * capacity * self.dtype.itemsize
 
     @torch.inference_mode()
     def prefill(self, ids: Sequence[int], cache: KVCache, row: int = 0, *, chunk: int = 512) -> Forward:
@@ -102,6 +116,14 @@ class DecoderTarget:
     def commit(self, cache: KVCache, path: Tensor, row: int = 0) -> None:
         """See `Target`."""
         cache.keep(row, path)
+
+    def run_segments(self, segments: Sequence[Segment], cache: KVCache) -> list[SegmentResult]:
+        """See `Target`."""
+        return run_segments(self.decoder, segments, cache, self._aux_layers)
+
+    def commit_paths(self, cache: KVCache, paths: Sequence[tuple[int, Sequence[int]]]) -> None:
+        """See `Target`."""
+        commit_paths(cache, paths)
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor, cache: KVCache, active: Sequence[bool]) -> Tensor:

@@ -11,8 +11,8 @@ from edgeai.spec.data.conversation import Conversation, check_answers, load_conv
 from edgeai.spec.data.features import bytes_per_token
 from edgeai.spec.data.prompts import builtin_prompts
 from edgeai.spec.data.training_prompts import given_prompts
-from edgeai.spec.target.loading import load_target
-from edgeai.spec.target.torch_runtime import DecoderTarget
+from edgeai.spec.target.build import build_target
+from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.gto.groups import root_ranges
 from edgeai.spec.training.prepare import build_head, split, usable_conversations
 from edgeai.spec.training.steps import plan_steps
@@ -27,7 +27,7 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
     Raises:
         EdgeAIError: Training would fail with this error.
     """
-    target = load_target(cfg.target, device=device, metrics=metrics, aux_layers=cfg.head.aux_layers)
+    target = build_target(cfg.target, device=device, metrics=metrics, aux_layers=cfg.head.aux_layers)
     written = load_conversations(cfg.data.answers) if cfg.data.answers else []
     if cfg.data.answers:
         check_answers(cfg.data.answers, written, target)
@@ -89,14 +89,14 @@ def _longest_text(cfg: TrainConfig) -> Conversation:
     return Conversation("longest", (0,) * length, ((length - cfg.data.max_answer_tokens, length),), 0.0)
 
 
-def preview(target: DecoderTarget, conversation: Conversation) -> list[PreviewToken]:
+def preview(target: Target, conversation: Conversation) -> list[PreviewToken]:
     """Return the tokens of a conversation as text; those written by the target count in the loss."""
     inside = {t for begin, end in conversation.answers for t in range(begin, end)}
     decode = target.tokenizer.decode
     return [PreviewToken(decode([t], keep_special=True), i in inside) for i, t in enumerate(conversation.ids)]
 
 
-def _example(target: DecoderTarget, prompt: str) -> Conversation:
+def _example(target: Target, prompt: str) -> Conversation:
     """Return one prompt answered greedily."""
     text = target.tokenizer.render([{"role": "user", "content": prompt}], open_answer=True)
     ids = tuple(target.tokenizer.encode(text))

@@ -16,15 +16,14 @@ from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
 from edgeai.core.run import Run
 from edgeai.core.units import amount
-from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.config.train import OptimConfig, TrainConfig
 from edgeai.spec.data.answers import write_conversations
 from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
 from edgeai.spec.data.features import CachedFeatures, FeatureSource, OnlineFeatures, cache_bytes, cache_features
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.head import DraftHead, HeadShape, draft_vocabulary, initialize
-from edgeai.spec.target.loading import load_target
-from edgeai.spec.target.torch_runtime import DecoderTarget
+from edgeai.spec.target.build import build_target
+from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.distributed import Ranks
 
 
@@ -32,7 +31,7 @@ from edgeai.spec.training.distributed import Ranks
 class Prepared:
     """Inputs of the training loop."""
 
-    target: DecoderTarget
+    target: Target
     train: list[Conversation]
     val: list[Conversation]
     train_features: FeatureSource
@@ -70,8 +69,8 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> P
     """
     if not ranks.is_first:
         ranks.wait()  # until rank 0 has downloaded and converted the model
-    model = TargetConfig(model=cfg.target.model, dtype=target_dtype)
-    target = load_target(model, device=run.device, metrics=run.metrics, aux_layers=cfg.head.aux_layers)
+    model = cfg.target.model_copy(update={"dtype": target_dtype})
+    target = build_target(model, device=run.device, metrics=run.metrics, aux_layers=cfg.head.aux_layers)
     if ranks.is_first:
         ranks.wait()
     answers = cfg.data.answers or run.path / "answers.jsonl"
@@ -126,7 +125,7 @@ def split(conversations: Sequence[Conversation], val_frac: float) -> tuple[list[
     return [conversations[i] for i in order[num_val:]], [conversations[i] for i in order[:num_val]]
 
 
-def build_head(cfg: TrainConfig, target: DecoderTarget, train: Sequence[Conversation]) -> tuple[DraftHead, float]:
+def build_head(cfg: TrainConfig, target: Target, train: Sequence[Conversation]) -> tuple[DraftHead, float]:
     """Build a new head or load the given one; also returns the share of answer tokens in its draft vocabulary."""
     counts = torch.zeros(target.shape.vocab_size, dtype=torch.long)
     for conversation in train:

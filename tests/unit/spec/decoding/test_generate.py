@@ -13,7 +13,7 @@ from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.decoding.generate import run_generate
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.checkpoint import save_head
-from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.build import build_target
 
 TREE = TreeConfig(nodes=7, depth=3, top_k=4)
 PROMPTS = ["Hello there", "To be, or not", "abcabcabc"]
@@ -26,7 +26,7 @@ def model(tiny_folder):
 
 @pytest.fixture(scope="module")
 def head_folder(model, make_head, tmp_path_factory):
-    target = load_target(model, device="cpu", metrics=Metrics(None))
+    target = build_target(model, device="cpu", metrics=Metrics(None))
     folder = tmp_path_factory.mktemp("head") / "best"
     save_head(folder, make_head(target, draft_vocab=200), target, {})
     return folder
@@ -92,11 +92,11 @@ def test_no_head(model, tmp_path):
 
 
 def test_a_head_brings_its_feature_layers_and_its_name(model, make_head, tmp_path):
-    target = load_target(model, device="cpu", metrics=Metrics(None), aux_layers=(1, 3, 6))
+    target = build_target(model, device="cpu", metrics=Metrics(None), aux_layers=(1, 3, 6))
     names = set()
     for seed in (0, 1):
         save_head(tmp_path / str(seed), make_head(target, draft_vocab=50, seed=seed), target, {})
-        fresh = load_target(model, device="cpu", metrics=Metrics(None))
+        fresh = build_target(model, device="cpu", metrics=Metrics(None))
         drafter = build_drafter(Eagle3Draft(path=tmp_path / str(seed)), fresh)
         assert drafter.aux_layers == (1, 3, 6)
         assert fresh.aux_layers == (2, 4, 5)  # as before: another drafter may share the target

@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from edgeai.spec.draft.tree import build_tree
-from edgeai.spec.target.segments import prompt_segment, run_segments, tree_segment
-
-AUX = (1, 2, 3)
+from edgeai.spec.target.protocol import Segment
 
 
 def path_of(tree, node):
@@ -38,10 +36,10 @@ def test_every_node_and_prompt_gets_the_logits_of_its_own_text(make_hf, family, 
         target.prefill(text, cache, row)
     trees = [random_tree(rng, size) for size in (6, 1, 4)]
     prompt = [rng.randrange(1, 128) for _ in range(9)]
-    segments = [tree_segment(row, tree) for row, tree in enumerate(trees)]
-    segments.insert(1, prompt_segment(3, prompt, is_last=True))
+    segments = [Segment.of_tree(row, tree) for row, tree in enumerate(trees)]
+    segments.insert(1, Segment.of_prompt(3, prompt, is_last=True))
 
-    results = run_segments(target.decoder, segments, cache, AUX)
+    results = target.run_segments(segments, cache)
 
     assert cache.lengths == [7, 19, 4, 0]  # nothing is committed
     oracle = [
@@ -67,7 +65,7 @@ def test_chunks_of_a_prompt_continue_each_other(make_hf, make_target):
     cache = target.new_cache(16, 2)
     features = []
     for begin, end in ((0, 3), (3, 4), (4, 7)):
-        (result,) = run_segments(target.decoder, [prompt_segment(1, ids[begin:end], is_last=end == 7)], cache, AUX)
+        (result,) = target.run_segments([Segment.of_prompt(1, ids[begin:end], is_last=end == 7)], cache)
         assert result.logits.shape[0] == (1 if end == 7 else 0)
         features.append(result.features)
         cache.lengths[1] = end

@@ -7,14 +7,15 @@ import pytest
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.target import TargetConfig
-from edgeai.spec.target.loading import default_aux_layers, load_target
+from edgeai.spec.target.build import build_target
+from edgeai.spec.target.loading import default_aux_layers
 from edgeai.spec.tiny import write_tiny_model
 
 HINT = "give a model folder, a .gguf file, a Hugging Face id (owner/name), or a name from `edgeai assets list`"
 
 
 def _load(model):
-    return load_target(TargetConfig(model=str(model), dtype="float32"), device="cpu", metrics=Metrics(None))
+    return build_target(TargetConfig(model=str(model), dtype="float32"), device="cpu", metrics=Metrics(None))
 
 
 def test_unknown_name():

@@ -21,7 +21,6 @@ from edgeai.core.report.plot import save_lines
 from edgeai.core.run import Run
 from edgeai.core.sweep import all_failed
 from edgeai.spec.config.compare import CompareConfig
-from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.data.answers import write_conversations
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.evaluation.compare.heads import ComparedHead, compared_heads, train_missing
@@ -29,7 +28,7 @@ from edgeai.spec.evaluation.compare.measure_heads import measure_heads
 from edgeai.spec.evaluation.compare.report import ComparePlan, CompareReport, PlannedHead, TreeShape
 from edgeai.spec.evaluation.compare.statistics import cells, costs, curve_of
 from edgeai.spec.evaluation.compare.texts import benchmarks, num_samples, write_texts
-from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.build import build_target
 from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.distributed import ALONE
 from edgeai.spec.training.plan import count_steps
@@ -77,8 +76,8 @@ def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
     """
     heads = compared_heads(cfg, run.path)
     baseline, prompts_of = heads[0].variant, benchmarks(cfg)
-    model = TargetConfig(model=cfg.train.target.model, dtype=settle_formats(cfg.train, run, ALONE)["target"])
-    target = load_target(model, device=run.device, metrics=run.metrics)
+    model = cfg.train.target.model_copy(update={"dtype": settle_formats(cfg.train, run, ALONE)["target"]})
+    target = build_target(model, device=run.device, metrics=run.metrics)
     _prepare_training(cfg, run, target, heads)
     texts = write_texts(cfg, target, prompts_of, run.path / "texts.jsonl", run.metrics)
     del target  # each training loads its own
@@ -87,7 +86,7 @@ def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
     if not heads:
         raise all_failed(failures, hint=f"continue with --resume {run.path}")
     curves = [curve for curve in (curve_of(group) for group in _by_variant(heads).values()) if curve]
-    target = load_target(model, device=run.device, metrics=run.metrics)
+    target = build_target(model, device=run.device, metrics=run.metrics)
     measured = measure_heads(cfg, target, heads, texts, run.metrics)
     if curves:
         tree = TreeShape.of(cfg.train.val_tree)

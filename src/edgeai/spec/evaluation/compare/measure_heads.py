@@ -18,12 +18,11 @@ from edgeai.spec.evaluation.compare.report import TreeShape
 from edgeai.spec.evaluation.compare.statistics import Counts
 from edgeai.spec.evaluation.compare.texts import TextSet
 from edgeai.spec.target.protocol import Target
-from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
 def measure_heads(
     cfg: CompareConfig,
-    target: DecoderTarget,
+    target: Target,
     heads: Sequence[ComparedHead],
     text_sets: Sequence[TextSet],
     metrics: Metrics,
@@ -56,7 +55,7 @@ def measure_heads(
     return found
 
 
-def _load_layer(target: DecoderTarget, head: ComparedHead) -> HeadLayer:
+def _load_layer(target: Target, head: ComparedHead) -> HeadLayer:
     weights, _ = load_head(head.path, target)
     check_fit(weights, target)
     return HeadLayer(weights, target.embedding)

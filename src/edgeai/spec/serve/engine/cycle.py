@@ -18,9 +18,7 @@ from edgeai.spec.serve.engine.observer import CycleStats
 from edgeai.spec.serve.engine.request_state import RequestState, RequestStep
 from edgeai.spec.serve.engine.scheduler import Scheduler
 from edgeai.spec.serve.engine.tree_policy import Decision, Policy
-from edgeai.spec.target.kv_cache import KVCache, commit_paths
-from edgeai.spec.target.segments import Segment, SegmentResult, prompt_segment, run_segments, tree_segment
-from edgeai.spec.target.torch_runtime import DecoderTarget
+from edgeai.spec.target.protocol import Cache, Segment, SegmentResult, Target
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ class CycleRunner:
 
     def __init__(
         self,
-        target: DecoderTarget,
-        cache: KVCache,
+        target: Target,
+        cache: Cache,
         drafts: DraftPool | None,
         policy: Policy,
         scheduler: Scheduler,
@@ -128,22 +126,23 @@ class CycleRunner:
             row = request.slot.row
             if request.is_decoding:
                 tree = trees[row] if row in trees else root_only(request.ids[-1])
-                work.append(_Work(request, tree_segment(row, tree), tree))
+                work.append(_Work(request, Segment.of_tree(row, tree), tree))
             elif budget > 0:
                 unread = request.unread_prompt
                 part = unread[:budget]
                 budget -= len(part)
-                work.append(_Work(request, prompt_segment(row, part, is_last=len(part) == len(unread)), None))
+                work.append(_Work(request, Segment.of_prompt(row, part, is_last=len(part) == len(unread)), None))
         return work
 
     def _run_pass(self, work: Sequence[_Work]) -> list[SegmentResult | Exception]:
         """Run the target; if the pass raises, run each segment alone, so that only the failing request is lost."""
         wants_features = self._drafts is not None and self._drafts.reads_features
-        aux_layers = self._target.aux_layers if wants_features and any(w.request.speculates for w in work) else ()
+        needs_features = wants_features and any(entry.request.speculates for entry in work)
+        target = self._target if needs_features else self._target.with_aux_layers(())
         segments = [entry.segment for entry in work]
 
         def run(part: Sequence[Segment]) -> list[SegmentResult]:
-            return run_segments(self._target.decoder, part, self._cache, aux_layers)
+            return target.run_segments(part, self._cache)
 
         try:
             return [*run(segments)] if segments else []
@@ -184,7 +183,7 @@ class CycleRunner:
 
     def _commit(self, outcomes: Sequence[_Outcome]) -> None:
         """Keep the accepted rows of the KV cache."""
-        commit_paths(self._cache, [(outcome.request.slot.row, outcome.step.path) for outcome in outcomes])
+        self._target.commit_paths(self._cache, [(outcome.request.slot.row, outcome.step.path) for outcome in outcomes])
         for outcome in outcomes:
             outcome.request.slot.ids += outcome.step.read
 

@@ -23,7 +23,7 @@ from edgeai.spec.serve.engine.request_queue import RequestQueue
 from edgeai.spec.serve.engine.scheduler import Scheduler
 from edgeai.spec.serve.engine.slots import Slots
 from edgeai.spec.serve.engine.tree_policy import Policy
-from edgeai.spec.target.torch_runtime import DecoderTarget
+from edgeai.spec.target.protocol import Target
 
 
 class Engine:
@@ -42,7 +42,7 @@ class Engine:
 
     def __init__(
         self,
-        target: DecoderTarget,
+        target: Target,
         drafts: DraftPool | None,
         policy: Policy,
         *,

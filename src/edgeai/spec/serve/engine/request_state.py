@@ -14,8 +14,7 @@ from edgeai.spec.serve.engine.jobs import Handle
 from edgeai.spec.serve.engine.sampler import RequestSampler
 from edgeai.spec.serve.engine.slots import Slot
 from edgeai.spec.serve.engine.text_stream import TextStream
-from edgeai.spec.target.protocol import Tokenizer
-from edgeai.spec.target.segments import SegmentResult
+from edgeai.spec.target.protocol import SegmentResult, Tokenizer
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from edgeai.spec.serve.engine.draft_pool import DraftPool
-from edgeai.spec.target.kv_cache import KVCache
-from edgeai.spec.target.protocol import Shape
+from edgeai.spec.target.protocol import Cache
 
 _MIN_COPY = 16  # tokens; shorter prefixes are recomputed instead of copied
 
@@ -38,7 +37,7 @@ class Slots:
         drafts: Draft pool with one row per slot; None without a drafter.
     """
 
-    def __init__(self, cache: KVCache, drafts: DraftPool | None) -> None:
+    def __init__(self, cache: Cache, drafts: DraftPool | None) -> None:
         self._cache, self._drafts = cache, drafts
         self._slots = [Slot(row) for row in range(len(cache.lengths))]
         self._clock = 0
@@ -106,14 +105,6 @@ class Slots:
     @torch.inference_mode()
     def _copy(self, source: Slot, slot: Slot, count: int) -> None:
         slot.ids[:] = source.ids[:count]
-        self._cache.lengths[slot.row] = count
-        if count:
-            for part in (*self._cache.k, *self._cache.v):
-                part[slot.row, :, :count] = part[source.row, :, :count]
+        self._cache.copy(source.row, slot.row, count)
         if self._drafts is not None:
             self._drafts.copy(source.row, slot.row, min(count, self._drafts.known(source.row)))
-
-
-def bytes_per_token(shape: Shape, itemsize: int) -> int:
-    """Return the size of one token's keys and values over all layers."""
-    return 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * itemsize

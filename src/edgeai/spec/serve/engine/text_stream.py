@@ -48,11 +48,9 @@ class TextStream:
     def finish(self) -> list[Piece]:
         """Return the pieces held back, an incomplete character included; call once at the end of the answer."""
         rest = self._decode(self._begin, len(self._ids))[len(self._decode(self._begin, self._read)) :]
-        if rest and self._held:
+        if rest:
             last = self._held[-1]
             self._held[-1] = Piece(last.token, last.text + rest, last.is_draft, last.logprobs)
-        elif rest:
-            self._held.append(Piece(self._ids[-1], rest, False, None))
         pieces, self._held = self._held, []
         return pieces
 
@@ -78,12 +76,15 @@ class TextStream:
     def _release(self, length: int, *, cuts: bool) -> list[Piece]:
         """Return the held pieces that end within the first `length` characters.
 
+        Tokens without a text of their own yet stay, so that a character that never becomes whole belongs to one of them.
+
         Args:
             length: Characters that are safe to emit.
             cuts: True drops the remaining text; False keeps holding it back.
         """
         out: list[Piece] = []
-        while self._held and len(self._held[0].text) <= length:
+        num_open = 0 if cuts else len(self._ids) - self._read
+        while len(self._held) > num_open and len(self._held[0].text) <= length:
             length -= len(self._held[0].text)
             out.append(self._held.pop(0))
         if cuts and self._held:

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
-
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.forced_decoding import forced_decoding
 from edgeai.spec.decoding.generate import chat_ids
-from edgeai.spec.target.torch_runtime import DecoderTarget
+from edgeai.spec.target.protocol import Target
 
 Verdict = Literal["equal", "tie", "wrong"]
 
@@ -31,7 +29,7 @@ class AnswerChecker:
         max_tokens: Most tokens per answer.
     """
 
-    def __init__(self, target: DecoderTarget, texts: Sequence[str], *, max_tokens: int) -> None:
+    def __init__(self, target: Target, texts: Sequence[str], *, max_tokens: int) -> None:
         self._target = target
         self._max_tokens = max_tokens
         self._prompts = [chat_ids(target.tokenizer, text) for text in texts]
@@ -59,7 +57,7 @@ class AnswerChecker:
             return "equal"
         key = prompt, ids
         if key not in self._judged:
-            is_tie = self._target.dtype != torch.float32 and self._is_tie(self._prompts[prompt], ids)
+            is_tie = not self._target.is_exact and self._is_tie(self._prompts[prompt], ids)
             self._judged[key] = "tie" if is_tie else "wrong"
         return self._judged[key]
 

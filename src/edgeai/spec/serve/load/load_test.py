@@ -19,7 +19,7 @@ from edgeai.spec.serve.load.check_answers import AnswerChecker
 from edgeai.spec.serve.load.clients import LoadClients, ObservedAnswer
 from edgeai.spec.serve.load.server_process import ServerProcess, server_process
 from edgeai.spec.serve.reports import LoadReport, LoadRound
-from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.build import build_target
 
 _SHORT_TOKENS = 8
 _MEMORY_PROBES = 5
@@ -52,7 +52,7 @@ def run_load(cfg: LoadConfig, run: Run) -> LoadReport:
         clients.run(1, len(texts[:2]), max_tokens=cfg.max_tokens, speculates=True)  # warm-up
         played = _play_rounds(cfg, clients, run)
         memory_bytes = _probe_memory(cfg, clients, server, run)
-    target = load_target(cfg.serve.target, device=run.info["device"], metrics=run.metrics)
+    target = build_target(cfg.serve.target, device=run.info["device"], metrics=run.metrics)
     checker = AnswerChecker(target, texts, max_tokens=cfg.max_tokens)
     rounds = []
     for number, one in enumerate(played):

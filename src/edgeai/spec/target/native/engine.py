@@ -47,12 +47,24 @@ class PackedCache:
     """Keys and values of `batch` sequences of up to `capacity` tokens; `lengths` of each are committed."""
 
     def __init__(self, model: structures.Model, handle: ctypes.CDLL, capacity: int, batch: int) -> None:
-        self.capacity = -(-capacity // 16) * 16
+        self.capacity = _padded(capacity)
         self.lengths = [0] * batch
-        floats = batch * model.num_layers * 2 * model.num_kv_heads * self.capacity * model.head_dim
-        self._data = np.zeros(floats, dtype=np.float32)
+        self._data = np.zeros(batch * self.floats(model, capacity), dtype=np.float32)
         self._model, self._handle = model, handle
         self.structure = structures.Cache(self._data.ctypes.data, self.capacity, batch)
+
+    @staticmethod
+    def floats(model: structures.Model, capacity: int) -> int:
+        """Return the numbers per sequence."""
+        return int(model.num_layers * 2 * model.num_kv_heads * _padded(capacity) * model.head_dim)
+
+    def copy(self, source: int, row: int, count: int) -> None:
+        """Replace a sequence by the first `count` tokens of another one."""
+        # keys are blocks of 16 tokens: the rest of the last block is written before it is read
+        data = self._data.reshape(len(self.lengths), -1, self.capacity * self._model.head_dim)
+        end = _padded(count) * self._model.head_dim
+        data[row, :, :end] = data[source, :, :end]
+        self.lengths[row] = count
 
     def keep(self, row: int, path: Sequence[int]) -> None:
         """Commit a path of the tokens written last.
@@ -78,6 +90,10 @@ class PackedCache:
         self._data = np.ascontiguousarray(parts).reshape(-1)
         self.lengths = [self.lengths[row] for row in rows]
         self.structure = structures.Cache(self._data.ctypes.data, self.capacity, len(rows))
+
+
+def _padded(capacity: int) -> int:
+    return -(-capacity // 16) * 16
 
 
 class Engine:

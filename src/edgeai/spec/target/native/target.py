@@ -16,15 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgeai.spec.config.target import Runtime
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.attention import rotary_table
 from edgeai.spec.target.native.engine import Engine, NewTokens, PackedCache, PassResult
 from edgeai.spec.target.native.gguf_file import PackedModel
 from edgeai.spec.target.native.library import Library
-from edgeai.spec.target.protocol import Forward, Tokenizer, TreeScores
+from edgeai.spec.target.protocol import Forward, Segment, SegmentResult, Tokenizer, TreeScores
+from edgeai.spec.target.tree_scoring import packs
 
 PROMPT_CHUNK = 64
-_PACK_NODES = 64
+PACK_NODES = 64
 
 
 class NativeTarget:
@@ -39,6 +41,9 @@ class NativeTarget:
         aux_layers: Layers whose input states are the features.
         threads: Threads of a pass.
     """
+
+    runtime: Runtime = "native"
+    is_exact = True
 
     def __init__(
         self,
@@ -83,6 +88,10 @@ class NativeTarget:
         """See `Target`."""
         return PackedCache(self._model.structure, self._library.handle, capacity, batch)
 
+    def cache_bytes(self, capacity: int) -> int:
+        """See `Target`."""
+        return 4 * PackedCache.floats(self._model.structure, capacity)
+
     def prefill(self, ids: Sequence[int], cache: PackedCache, row: int = 0) -> Forward:
         """See `Target`. The size of the chunks changes no bit of the result."""
         assert ids, "an empty prompt has no next token"
@@ -95,7 +104,7 @@ class NativeTarget:
     def verify(self, tokens: Tensor, depths: Tensor, ancestors: Tensor, cache: PackedCache, row: int = 0) -> Forward:
         """See `Target`."""
         start = cache.lengths[row]
-        new = _tree(tokens, depths, ancestors, row=row, visible=start, start=start)
+        new = _new_tokens(Segment(row, tokens, depths, ancestors, slice(None)), start, start)
         result = self._run([new], cache)
         return Forward(torch.from_numpy(result.logits), self._features(result))
 
@@ -103,25 +112,44 @@ class NativeTarget:
         """See `Target`."""
         cache.keep(row, path.tolist())
 
-    def decode(self, tokens: Tensor, cache: PackedCache, active: Sequence[bool]) -> Tensor:
+    def run_segments(self, segments: Sequence[Segment], cache: PackedCache) -> list[SegmentResult]:
         """See `Target`."""
-        one = np.ones((1, 1), np.uint8)
+        new = [_new_tokens(segment, cache.lengths[segment.row], cache.lengths[segment.row]) for segment in segments]
+        result = self._run(new, cache)
+        logits = torch.from_numpy(result.logits).split([len(part.logits) for part in new])
+        features = self._features(result).split([len(part.tokens) for part in new])
+        return [SegmentResult(*parts) for parts in zip(logits, features, strict=True)]
+
+    def commit_paths(self, cache: PackedCache, paths: Sequence[tuple[int, Sequence[int]]]) -> None:
+        """See `Target`."""
+        for row, path in paths:
+            cache.keep(row, path)
+
+    def decode(self, tokens: Tensor, cache: PackedCache, active: Sequence[bool]) -> Tensor:
+        """See `Target`. Runs the active sequences only; the logits of the others are undefined."""
+        one, zero = np.ones((1, 1), np.uint8), np.zeros(1, np.int64)
+        rows = [row for row, is_active in enumerate(active) if is_active]
         new = [
-            NewTokens(row, length, length, token.reshape(1), np.zeros(1, np.int64), one, (0,))
-            for row, (length, token) in enumerate(zip(cache.lengths, tokens.numpy(), strict=True))
+            NewTokens(row, cache.lengths[row], cache.lengths[row], tokens[row : row + 1].numpy(), zero, one, (0,))
+            for row in rows
         ]
-        result = self._run(new, cache, ())
-        for row, is_active in enumerate(active):
-            cache.lengths[row] += int(is_active)
-        return torch.from_numpy(result.logits)
+        found = torch.from_numpy(self._run(new, cache, ()).logits)
+        for row in rows:
+            cache.lengths[row] += 1
+        if len(rows) == len(active):
+            return found
+        logits = found.new_empty(len(active), found.shape[1])
+        logits[rows] = found
+        return logits
 
     def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """See `Target`."""
         batch, length = ids.shape
-        cache = self.new_cache(length, batch)
+        cache = self.new_cache(length)
         features, hidden = [], []
-        for row in range(batch):
-            for part in _chunks(ids[row].numpy(), cache, row, last_logits=False):
+        for text in ids.numpy():
+            cache.lengths[0] = 0
+            for part in _chunks(text, cache, 0, last_logits=False):
                 result = self._run([part], cache)
                 features.append(self._features(result))
                 hidden.append(torch.from_numpy(result.hidden).to(self.dtype))
@@ -131,14 +159,15 @@ class NativeTarget:
         self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: PackedCache, *, temperature: float = 1.0
     ) -> list[TreeScores]:
         """See `Target`."""
-        scores = []
-        for tree, prefix in zip(trees, prefixes, strict=True):
-            new = _tree(tree.tokens, tree.depths, tree.ancestors, row=0, visible=prefix, start=cache.lengths[0])
-            logits = torch.from_numpy(self._run([new], cache, ()).logits) / temperature
-            log_probs = torch.zeros(tree.size)
-            parents = tree.parents[1:]
-            log_probs[1:] = logits[parents, tree.tokens[1:]] - logits.logsumexp(-1)[parents]
-            scores.append(TreeScores(log_probs, logits.argmax(-1)))
+        scores: list[TreeScores] = []
+        for part in packs(trees, PACK_NODES):
+            new, start = [], cache.lengths[0]
+            for tree, prefix in zip(trees[part], prefixes[part], strict=True):
+                new.append(_new_tokens(Segment.of_tree(0, tree), prefix, start))
+                start += tree.size
+            logits = torch.from_numpy(self._run(new, cache, ()).logits) / temperature
+            sizes = [tree.size for tree in trees[part]]
+            scores += map(_tree_scores, trees[part], logits.split(sizes))
         return scores
 
     def _features(self, result: PassResult) -> Tensor:
@@ -152,9 +181,25 @@ class NativeTarget:
         return self._engine.run(self._model.structure, embedded, new, cache, layers)
 
 
-def _tree(tokens: Tensor, depths: Tensor, ancestors: Tensor, *, row: int, visible: int, start: int) -> NewTokens:
-    """A tree whose every node is scored."""
-    return NewTokens(row, visible, start, tokens.numpy(), depths.numpy(), ancestors.numpy(), range(len(tokens)))
+def _new_tokens(segment: Segment, visible: int, start: int) -> NewTokens:
+    """Place a segment at the slots from `start`, after the first `visible` tokens of its sequence."""
+    size = len(segment.tokens)
+    return NewTokens(
+        segment.row,
+        visible,
+        start,
+        segment.tokens.numpy(),
+        segment.depths.numpy(),
+        segment.ancestors.numpy(),
+        range(size)[segment.logits],
+    )
+
+
+def _tree_scores(tree: DraftTree, logits: Tensor) -> TreeScores:
+    log_probs = torch.zeros(tree.size)
+    parents = tree.parents[1:]
+    log_probs[1:] = logits[parents, tree.tokens[1:]] - logits.logsumexp(-1)[parents]
+    return TreeScores(log_probs, logits.argmax(-1))
 
 
 def _chunks(ids: np.ndarray, cache: PackedCache, row: int, *, last_logits: bool) -> list[NewTokens]:

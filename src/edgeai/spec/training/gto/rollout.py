@@ -23,8 +23,7 @@ from edgeai.spec.draft.eagle3_batched import propose_along
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.draft.head_checks import check_fit
 from edgeai.spec.draft.tree import Array, DraftTree
-from edgeai.spec.target.kv_cache import KVCache
-from edgeai.spec.target.protocol import Target
+from edgeai.spec.target.protocol import Cache, Target
 from edgeai.spec.target.tree_scoring import room
 from edgeai.spec.training.gto.groups import Advantages, advantages, all_root_ranges, group_positions, sample_groups
 from edgeai.spec.training.gto.paths import AcceptedPath, Paths, longest_accepted
@@ -132,7 +131,7 @@ class Rollouts:
         weights = advantages(debiased, delta=cfg.delta, flat_std=cfg.flat_std)
         return self._paths(new, roots, weights), _sums(ours, theirs, weights, new.num_scored)
 
-    def _score(self, trees: list[DraftTree], roots: Sequence[int], cache: KVCache) -> ScoredTrees:
+    def _score(self, trees: list[DraftTree], roots: Sequence[int], cache: Cache) -> ScoredTrees:
         scores = self._target.score_trees(trees, roots, cache, temperature=self._config.temperature)
         return ScoredTrees(trees, scores, sum(tree.size for tree in trees))
 

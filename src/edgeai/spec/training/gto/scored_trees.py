@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from edgeai.spec.draft.tree import DraftTree, build_tree
-from edgeai.spec.target.kv_cache import KVCache
-from edgeai.spec.target.protocol import Target, TreeScores
+from edgeai.spec.target.protocol import Cache, Target, TreeScores
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def score_difference(
     roots: Sequence[int],
     *,
     target: Target,
-    cache: KVCache,
+    cache: Cache,
     temperature: float,
 ) -> ScoredTrees:
     """Score trees, reusing the scores of all paths that other trees at the same roots contain.

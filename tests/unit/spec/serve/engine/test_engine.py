@@ -14,6 +14,7 @@ from edgeai.spec.serve.engine.events import Cancelled, Done, Failed, Started, Te
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.engine.request_queue import EngineClosed, QueueFull
 from edgeai.spec.serve.engine.tree_policy import Decision
+from edgeai.spec.target.torch_runtime import DecoderTarget
 
 TREE = TreeConfig(nodes=6, depth=3, top_k=3)
 GREEDY = SamplingConfig()
@@ -290,17 +291,15 @@ def test_an_error_in_one_request_does_not_affect_the_others(small_vocab_target, 
 
 
 def test_a_failing_pass_is_repeated_one_segment_at_a_time(small_vocab_target, make_engine, ask, finish, monkeypatch):
-    import edgeai.spec.serve.engine.cycle as module
-
     texts = prompts(3, vocab=12, seed=6)
-    real = module.run_segments
+    real = DecoderTarget.run_segments
 
-    def breaks_on_row_one(decoder, segments, cache, aux):
+    def breaks_on_row_one(target, segments, cache):
         if any(segment.row == 1 for segment in segments):
             raise RuntimeError("bad row")
-        return real(decoder, segments, cache, aux)
+        return real(target, segments, cache)
 
-    monkeypatch.setattr(module, "run_segments", breaks_on_row_one)
+    monkeypatch.setattr(DecoderTarget, "run_segments", breaks_on_row_one)
     engine = make_engine(small_vocab_target, num_slots=3)
     asked = [ask(engine, job(ids)) for ids in texts]
     finish(engine, *asked)
@@ -345,3 +344,18 @@ def test_closing_cancels_all_requests(small_vocab_target, make_engine):
     engine.start()
     engine.close()
     assert sum(isinstance(event, Cancelled) for event in heard) == 3
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_native_runtime_serves_what_it_writes_alone_to_the_bit(native, make_engine, ask, finish, temperature):
+    """Random trees, batches, prompt parts and reused prefixes, whatever the number of threads."""
+    alone, shared = native("Q4_1", 1), list(range(40, 70))
+    texts = [[*shared, *ids] if n % 3 == 0 else ids for n, ids in enumerate(prompts(9))]
+    samplings = [SamplingConfig(temperature=temperature, seed=n) for n in range(len(texts))]
+    for kind, threads in (("eagle3", 1), ("ngram", 2), ("none", 1)):
+        policy = None if kind == "none" else RandomTrees(threads)
+        engine = make_engine(native("Q4_1", threads), kind, num_slots=4, policy=policy, prompt_chunk=11)
+        asked = [ask(engine, job(ids, sampling=each)) for ids, each in zip(texts, samplings, strict=True)]
+        finish(engine, *asked)
+        assert any(heard.end.num_reused for heard in asked)
+        assert [heard.ids for heard in asked] == [plain(alone, *each) for each in zip(texts, samplings, strict=True)]

@@ -59,3 +59,16 @@ def test_an_incomplete_character_at_the_end_becomes_the_replacement_character():
 def test_special_tokens_have_no_text_but_count():
     chunks, taken = stream(Utf8Bytes(), [*b"ok", 256], ())
     assert ("".join(chunks), taken) == ("ok", 3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_token_has_one_piece(seed):
+    """Broken characters in the middle and at the end, too."""
+    rng = random.Random(seed)
+    ids = [rng.choice([*b"ab ", *"日🙂".encode(), 256]) for _ in range(25)]
+    text, pieces = TextStream(Utf8Bytes(), ()), []
+    for token in ids:
+        pieces += text.feed(token, is_draft=False, logprobs=None)
+    pieces += text.finish()
+    assert [piece.token for piece in pieces] == ids
+    assert "".join(piece.text for piece in pieces) == Utf8Bytes().decode(ids)

@@ -13,39 +13,15 @@ from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.draft.ngram import Ngram
-from edgeai.spec.draft.tree import build_tree
+from edgeai.spec.draft.tree import build_tree, root_only
 from edgeai.spec.target import build
 from edgeai.spec.target.build import build_target
-from edgeai.spec.target.loading import load_target
 from edgeai.spec.target.native import library as library_module
-from edgeai.spec.target.native.library import Library
-from edgeai.spec.target.native.target import NativeTarget
+from edgeai.spec.target.native.target import PACK_NODES
+from edgeai.spec.target.protocol import Segment
+from edgeai.spec.target.tree_scoring import room
 
 KINDS = ("F32", "Q4_0", "Q4_1", "Q8_0")
-
-
-@pytest.fixture(scope="module")
-def torch_target(tiny_folder):
-    return load_target(TargetConfig(model=str(tiny_folder), dtype="float32"), device="cpu", metrics=Metrics(None))
-
-
-@pytest.fixture
-def native(library, write_gguf, torch_target, monkeypatch):
-    """native(kind, threads=1, variant=None): the tiny model on the native runtime, with torch's tokenizer."""
-    files = {}
-
-    def load(kind, threads=1, variant=None, arch="llama"):
-        path = files.setdefault((kind, arch), write_gguf(kind, arch))
-        found = library if variant is None else Library(library.handle, variant, "test")
-        monkeypatch.setattr(build, "load_library", lambda: found)
-        monkeypatch.setattr(build, "gguf_tokenizer", lambda _: torch_target.tokenizer)
-        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-        config = TargetConfig(model=str(path), dtype="float32", runtime="native")
-        target = build_target(config, device="cpu", metrics=Metrics(None))
-        assert isinstance(target, NativeTarget)
-        return target
-
-    return load
 
 
 def random_tree(rng, size):
@@ -67,27 +43,98 @@ def answer(target, drafter, *, temperature=0.0, seed=0):
     return found.ids
 
 
-def test_float32_weights_give_what_torch_gives(native, torch_target):
+def test_float32_weights_give_what_torch_gives(native, tiny_target):
     """The same sums in another order: float32 rounding of 8 layers of width 64 stays far below 1e-3."""
     ours, ids = native("F32"), list(range(40, 90))
-    assert ours.fingerprint == torch_target.fingerprint
-    assert replace(ours.shape, rms_norm_eps=1e-5) == torch_target.shape  # the file holds it in float32
-    a, b = (target.prefill(ids, target.new_cache(64)) for target in (ours, torch_target))
+    assert ours.fingerprint == tiny_target.fingerprint
+    assert replace(ours.shape, rms_norm_eps=1e-5) == tiny_target.shape  # the file holds it in float32
+    a, b = (target.prefill(ids, target.new_cache(64)) for target in (ours, tiny_target))
     torch.testing.assert_close(a.logits, b.logits, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(a.features, b.features, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(ours.embedding, torch_target.embedding)
-    torch.testing.assert_close(ours.lm_head, torch_target.lm_head)
+    torch.testing.assert_close(ours.embedding, tiny_target.embedding)
+    torch.testing.assert_close(ours.lm_head, tiny_target.lm_head)
     features, hidden = ours.features(torch.tensor([ids, ids[::-1]]))
-    theirs, their_hidden = torch_target.features(torch.tensor([ids, ids[::-1]]))
+    theirs, their_hidden = tiny_target.features(torch.tensor([ids, ids[::-1]]))
     torch.testing.assert_close(features, theirs, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(hidden, their_hidden, atol=1e-3, rtol=1e-3)
 
 
-def test_trees_are_scored_as_torch_scores_them(native, torch_target):
+def test_segments_of_several_sequences_give_what_each_gives_alone_to_the_bit(native):
+    target, rng = native("Q4_1", 2), np.random.default_rng(3)
+    texts = [list(range(40, 47)), list(range(60, 95)), [70, 71, 72], []]
+    trees = [random_tree(rng, size) for size in (6, 1, 9)]
+    prompt = rng.integers(0, 256, 21).tolist()
+    segments = [Segment.of_tree(row, tree) for row, tree in enumerate(trees)]
+    segments.insert(1, Segment.of_prompt(3, prompt, is_last=True))
+    batch = target.new_cache(80, 4)
+    for row, ids in enumerate(texts[:3]):
+        target.prefill(ids, batch, row)
+    results = target.run_segments(segments, batch)
+    assert batch.lengths == [7, 35, 3, 0]  # nothing is committed
+    whole = target.prefill(prompt, target.new_cache(80))
+    assert torch.equal(results.pop(1).logits, whole.logits)
+    paths = [(row, [at for at in range(tree.size) if tree.ancestors[-1, at]]) for row, tree in enumerate(trees)]
+    target.commit_paths(batch, paths)
+    for (row, path), tree, result in zip(paths, trees, results, strict=True):
+        alone = target.new_cache(80)
+        target.prefill(texts[row], alone)
+        expected = target.verify(tree.tokens, tree.depths, tree.ancestors, alone)
+        assert torch.equal(result.logits, expected.logits)
+        assert torch.equal(result.features, expected.features)
+        target.commit(alone, torch.tensor(path))
+        root = root_only(5)
+        after = target.verify(root.tokens, root.depths, root.ancestors, alone).logits
+        assert torch.equal(target.run_segments([Segment.of_tree(row, root)], batch)[0].logits, after)
+
+
+def test_a_copied_prefix_is_a_text_of_its_own(native):
+    """Counts around the 16 tokens that keys are stored in."""
+    target, ids = native("Q4_1"), list(range(40, 90))
+    for count in (1, 15, 16, 17, 33, 50):
+        cache, alone = target.new_cache(96, 3), target.new_cache(96)
+        target.prefill(ids, cache, 0)
+        target.prefill([7] * 60, cache, 2)
+        cache.copy(0, 2, count)
+        target.prefill(ids[:count], alone)
+        assert cache.lengths == [50, 0, count]
+        assert torch.equal(target.prefill([5, 6, 7], cache, 2).logits, target.prefill([5, 6, 7], alone).logits)
+
+
+def test_many_trees_of_one_text_are_scored_as_each_alone_to_the_bit(native):
+    target, rng, ids = native("Q4_1", 2), np.random.default_rng(4), list(range(40, 90))
+    prefixes = sorted(int(prefix) for prefix in rng.integers(1, 50, 30))
+    trees = [random_tree(rng, int(size)) for size in rng.integers(1, 14, 30)]
+    trees[3] = random_tree(rng, PACK_NODES + 9)  # a pack of its own
+    cache = target.new_cache(50 + room(PACK_NODES + 9, target.device))
+    target.prefill(ids, cache)
+    together = target.score_trees(trees, prefixes, cache)
+    assert cache.lengths == [50]
+    for tree, prefix, scores in zip(trees, prefixes, together, strict=True):
+        alone = target.new_cache(130)
+        target.prefill(ids[:prefix], alone)
+        logits = target.verify(tree.tokens, tree.depths, tree.ancestors, alone).logits
+        assert torch.equal(scores.best, logits.argmax(-1))
+        expected = logits.log_softmax(-1)[tree.parents[1:], tree.tokens[1:]]
+        torch.testing.assert_close(scores.log_probs[1:], expected)
+
+
+def test_only_active_sequences_are_decoded(native):
+    target = native("Q4_1")
+    batch, alone = target.new_cache(32, 3), target.new_cache(32)
+    for row in range(3):
+        target.prefill([40 + row, 50], batch, row)
+    target.prefill([42, 50], alone)
+    logits = target.decode(torch.tensor([1, 2, 3]), batch, [False, False, True])
+    assert batch.lengths == [2, 2, 3]
+    assert logits.shape == (3, 258)
+    assert torch.equal(logits[2:], target.decode(torch.tensor([3]), alone, [True]))
+
+
+def test_trees_are_scored_as_torch_scores_them(native, tiny_target):
     rng, ids = np.random.default_rng(0), list(range(40, 90))
     trees, prefixes = [random_tree(rng, 6), random_tree(rng, 9)], [20, 33]
     found = []
-    for target in (native("F32"), torch_target):
+    for target in (native("F32"), tiny_target):
         cache = target.new_cache(160)
         target.prefill(ids, cache)
         found.append(target.score_trees(trees, prefixes, cache, temperature=0.7))
@@ -171,10 +218,10 @@ def test_speculation_writes_the_same_tokens(native, temperature):
         assert len(plain) > 5
 
 
-def test_the_other_rotary_layout(native, torch_target):
+def test_the_other_rotary_layout(native, tiny_target):
     """qwen2 files keep the pairs (i, i + hd / 2) that torch has."""
     ids = list(range(40, 60))
-    a, b = (target.prefill(ids, target.new_cache(32)) for target in (native("F32", arch="qwen2"), torch_target))
+    a, b = (target.prefill(ids, target.new_cache(32)) for target in (native("F32", arch="qwen2"), tiny_target))
     torch.testing.assert_close(a.logits, b.logits, atol=1e-3, rtol=1e-3)
 
 
@@ -184,7 +231,8 @@ def test_files_that_cannot_be_run_are_refused_with_the_reason(write_gguf, librar
             build_target(TargetConfig(model=str(path), runtime="native"), device="cpu", metrics=Metrics(None))
         return str(caught.value)
 
-    assert "is not one" in refused(tmp_path / "none.gguf")
+    assert refused(tmp_path / "none.gguf") == f"no such GGUF file: {tmp_path / 'none.gguf'}"
+    assert refused(tmp_path).endswith("the model is not a GGUF file")
     assert "has the architecture 'gemma', not llama" in refused(write_gguf("F32", "gemma"))
     assert "rotary scaling of the type 'yarn'" in refused(write_gguf("F32", rope__scaling__type="yarn"))
     assert "has no tensor 'blk.3.ffn_up.weight'" in refused(
@@ -203,9 +251,3 @@ def test_without_a_compiler_the_hint_names_torch(write_gguf, monkeypatch):
     with pytest.raises(UsageError, match="there is no C\\+\\+ compiler") as caught:
         build_target(TargetConfig(model=str(write_gguf("F32")), runtime="native"), device="cpu", metrics=Metrics(None))
     assert caught.value.hint == "use -s target.runtime=torch"
-
-
-def test_verbs_that_do_not_run_it_say_so(tiny_folder):
-    config = TargetConfig(model=str(tiny_folder), runtime="native")
-    with pytest.raises(UsageError, match="works in `spec generate` and `spec bench` only"):
-        load_target(config, device="cpu", metrics=Metrics(None))

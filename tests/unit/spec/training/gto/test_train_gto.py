@@ -14,7 +14,7 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.train import GtoConfig, TrainConfig
 from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.draft.checkpoint import load_head
-from edgeai.spec.target.loading import load_target
+from edgeai.spec.target.build import build_target
 from edgeai.spec.tiny import write_tiny_model
 from edgeai.spec.training.steps import plan_steps
 from edgeai.spec.training.train import run_train
@@ -224,7 +224,7 @@ def test_head_of_another_target(gto_config, make_run, tmp_path):
     cfg = gto_config()
     cfg = cfg.model_copy(update={"target": cfg.target.model_copy(update={"model": str(tmp_path / "other")})})
     run = make_run(cfg)
-    other = load_target(cfg.target, device="cpu", metrics=run.metrics)
+    other = build_target(cfg.target, device="cpu", metrics=run.metrics)
     with pytest.raises(UsageError) as caught:
         run_train(cfg, run)
     assert caught.value.message.startswith(f"{cfg.init_from}/best was trained for ")
