@@ -120,8 +120,10 @@ class Target(Protocol):
     """Number format of features and of the draft head."""
     device: torch.device
     """Device of the tensors that methods take and return."""
-    rotary: tuple[Tensor, Tensor]
-    """Cosine and sine tables of the rotary embedding, for the draft head."""
+
+    @property
+    def rotary(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine tables of the rotary embedding, for the draft head."""
 
     @property
     def embedding(self) -> Tensor:

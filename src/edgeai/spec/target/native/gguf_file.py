@@ -1,51 +1,36 @@
-"""GGUF files for the native runtime: weights packed tensor by tensor as they are in the file, never dequantized."""
+"""GGUF files for the native runtime: weights as they are in the file, read in parts and packed."""
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-from dataclasses import dataclass, field
+import math
+import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from edgeai.core.errors import EdgeAIError
-from edgeai.spec.target.native import structures
+from edgeai.spec.target.native import rotary
+from edgeai.spec.target.native.gguf_header import Header, Skipped, TensorInfo, quoted, read_header
 from edgeai.spec.target.native.library import Library, Unavailable
-from edgeai.spec.target.protocol import Shape
+from edgeai.spec.target.native.packed_model import Hyperparameters, PackedModel
+from edgeai.spec.target.native.packing import pack_model, read_floats
+from edgeai.spec.target.native.rotary import Rotary
 
 Array = np.ndarray
 FAMILIES = {"llama": True, "qwen2": False, "qwen3": False}
 """Architectures, and whether their rotary pairs are interleaved (2 i, 2 i + 1) in the file."""
-_MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
-_ROW_MULTIPLE = 32  # inputs of a matrix come in groups that share a scale
-
-
-@dataclass(frozen=True)
-class PackedModel:
-    """Packed weights of a decoder, and what holds their memory."""
-
-    structure: structures.Model
-    shape: Shape
-    fingerprint: str
-    inv_freq: torch.Tensor  # [hd / 2]
-    kept: list[Any] = field(repr=False)
-    _embedding: Any = field(repr=False)
-    _lm_head: Any = field(repr=False)
-
-    def embed(self, ids: Array) -> Array:
-        """Embeddings of tokens [N, H], float32."""
-        return _dequantized(self._embedding, ids)
-
-    def embedding(self) -> torch.Tensor:
-        """The whole embedding [V, H], float32."""
-        return torch.from_numpy(_dequantized(self._embedding, slice(None)))
-
-    def lm_head(self) -> torch.Tensor:
-        """The whole output matrix [V, H], float32."""
-        return torch.from_numpy(_dequantized(self._lm_head, slice(None)))
+MAX_POSITIONS = 1 << 20
+"""Longest context that is used, whatever the file claims."""
+_UNSUPPORTED = ("expert_count", "logit_scale", "embedding_scale", "residual_scale", "attention.scale")
+_LARGEST = {
+    "embedding_length": 1 << 20,
+    "feed_forward_length": 1 << 22,
+    "block_count": 1 << 12,
+    "attention.head_count": 1 << 12,
+    "attention.head_count_kv": 1 << 12,
+    "attention.key_length": 1 << 12,
+}
 
 
 def read_gguf(path: Path, library: Library) -> PackedModel:
@@ -59,178 +44,120 @@ def read_gguf(path: Path, library: Library) -> PackedModel:
         EdgeAIError: The file is damaged, or lacks tensors or keys.
         Unavailable: The file is sound, but its architecture, tensor types or sizes are not supported.
     """
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(path)
-    except (OSError, ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
-        raise EdgeAIError(f"{path} is not a readable GGUF file: {str(error).splitlines()[0]}") from error
-    return _Packer(path, reader, library).pack()
+    header = read_header(path)
+    with _TensorFile(path, header) as source:
+        sizes = _Keys(path, header, source).hyperparameters()
+        return pack_model(source, sizes, library, threads=torch.get_num_threads())
 
 
-class _Packer:
-    def __init__(self, path: Path, reader: Any, library: Library) -> None:
-        self._path, self._reader, self._handle = path, reader, library.handle
-        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
-        self._kept: list[Any] = []
-        self._arch = self._key("general.architecture")
+class _TensorFile:
+    """See `packing.Source`. Rows are read, not mapped: a file cut short meanwhile is then an error, not a signal."""
 
-    def pack(self) -> PackedModel:
-        if self._arch not in FAMILIES:
-            raise Unavailable(f"{self._path.name} has the architecture '{self._arch}', not {', '.join(FAMILIES)}")
-        hidden, num_heads = self._arch_key("embedding_length"), self._arch_key("attention.head_count")
-        head_dim = self._arch_key("attention.key_length", hidden // num_heads)
-        num_kv, intermediate = self._arch_key("attention.head_count_kv"), self._arch_key("feed_forward_length")
-        num_layers = self._arch_key("block_count")
-        if head_dim % 16 or hidden % 32 or intermediate % 32:
-            raise Unavailable(f"heads of width {head_dim}, {hidden} hidden and {intermediate} intermediate sizes")
-        q_width, kv_width = num_heads * head_dim, num_kv * head_dim
-        sizes = dict(
-            zip(
-                _MATRICES,
-                (
-                    (q_width, hidden),
-                    (kv_width, hidden),
-                    (kv_width, hidden),
-                    (hidden, q_width),
-                    (intermediate, hidden),
-                    (intermediate, hidden),
-                    (hidden, intermediate),
-                ),
-                strict=True,
-            )
-        )
-        layers = (structures.Layer * num_layers)(
-            *(
-                structures.Layer(
-                    self._vector(f"blk.{i}.attn_norm", hidden),
-                    self._vector(f"blk.{i}.attn_q_norm", head_dim, optional=True),
-                    self._vector(f"blk.{i}.attn_k_norm", head_dim, optional=True),
-                    self._vector(f"blk.{i}.ffn_norm", hidden),
-                    *(self._matrix(f"blk.{i}.{name}", *size) for name, size in sizes.items()),
-                )
-                for i in range(num_layers)
-            )
-        )
-        self._kept.append(layers)
-        embedding = self._tensor("token_embd.weight")
-        vocab = int(embedding.shape[1])
-        head_name = "output" if "output.weight" in self._tensors else "token_embd"
-        max_positions = self._arch_key("context_length")
-        inv_freq = self._inv_freq(head_dim)
-        angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), inv_freq)
-        structure = structures.Model(
-            hidden,
-            intermediate,
-            vocab,
-            num_layers,
-            num_heads,
-            num_kv,
-            head_dim,
-            int(FAMILIES[self._arch]),
-            self._arch_key("attention.layer_norm_rms_epsilon"),
-            self._keep(angles.cos().numpy()),
-            self._keep(angles.sin().numpy()),
-            self._vector("output_norm", hidden),
-            self._matrix(head_name, vocab, hidden),
-            layers,
-        )
-        shape = Shape(
-            vocab_size=vocab,
-            hidden_size=hidden,
-            intermediate_size=intermediate,
-            num_layers=num_layers,
+    def __init__(self, path: Path, header: Header) -> None:
+        self.name, self.tensors = str(path), header.tensors
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __enter__(self) -> _TensorFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def read(self, tensor: TensorInfo, first: int, count: int) -> Array:
+        """See `packing.Source`."""
+        raw = np.empty((count, tensor.row_bytes), np.uint8)
+        if os.preadv(self._descriptor, [raw.data], tensor.offset + first * tensor.row_bytes) != raw.nbytes:
+            raise EdgeAIError(f"{self.name} ended while the tensor {quoted(tensor.name)} was read")
+        return raw
+
+
+class _Keys:
+    """Hyperparameters among the keys of a file."""
+
+    def __init__(self, path: Path, header: Header, source: _TensorFile) -> None:
+        self._path, self._keys, self._source = path, header.keys, source
+        arch = self._keys.get("general.architecture")
+        if not isinstance(arch, str):
+            raise EdgeAIError(f"{path} has no key 'general.architecture'")
+        if arch not in FAMILIES:
+            raise Unavailable(f"{path.name} has the architecture {quoted(arch)}, not {', '.join(FAMILIES)}")
+        self._arch = arch
+
+    def hyperparameters(self) -> Hyperparameters:
+        for name in _UNSUPPORTED:
+            if self._keys.get(f"{self._arch}.{name}", 0) not in (0, 1.0):
+                raise Unavailable(f"it has the key '{self._arch}.{name}'")
+        hidden, num_heads = self._size("embedding_length"), self._size("attention.head_count")
+        head_dim = self._size("attention.key_length", hidden // num_heads)
+        for name in ("attention.value_length", "rope.dimension_count"):
+            if self._size(name, head_dim) != head_dim:
+                raise Unavailable(f"its {name} is not the width {head_dim} of its heads")
+        positions = self._size("context_length")
+        return Hyperparameters(
+            hidden=hidden,
+            intermediate=self._size("feed_forward_length"),
+            num_layers=self._size("block_count"),
             num_heads=num_heads,
-            num_kv_heads=num_kv,
+            num_kv_heads=self._size("attention.head_count_kv", num_heads),
             head_dim=head_dim,
-            rms_norm_eps=self._arch_key("attention.layer_norm_rms_epsilon"),
-            max_positions=max_positions,
-        )
-        return PackedModel(
-            structure,
-            shape,
-            self._fingerprint(num_layers - 1, num_heads, head_dim),
-            inv_freq,
-            self._kept,
-            embedding,
-            self._tensors[f"{head_name}.weight"],
+            eps=self._positive("attention.layer_norm_rms_epsilon"),
+            max_positions=min(positions, self._size("attention.sliding_window", positions), MAX_POSITIONS),
+            rotary=self._rotary(head_dim, positions),
+            is_interleaved=FAMILIES[self._arch],
         )
 
-    def _key(self, name: str, default: Any = None) -> Any:
-        found = self._reader.get_field(name)
-        if found is None and default is None:
-            raise EdgeAIError(f"{self._path} has no key '{name}'")
-        return default if found is None else found.contents()
+    def _size(self, name: str, default: int | None = None) -> int:
+        key, largest = f"{self._arch}.{name}", _LARGEST.get(name, 1 << 63)
+        value = self._keys.get(key, default)
+        if value is None:
+            raise EdgeAIError(f"{self._path} has no key '{key}'")
+        if type(value) is not int or not 1 <= value <= largest:
+            raise EdgeAIError(f"{self._path}: the key '{key}' is {_shown(value)}, not a number from 1 to {largest}")
+        return value
 
-    def _arch_key(self, name: str, default: Any = None) -> Any:
-        return self._key(f"{self._arch}.{name}", default)
+    def _positive(self, name: str, default: float | None = None) -> float:
+        key = f"{self._arch}.{name}"
+        value = self._keys.get(key, default)
+        if value is None:
+            raise EdgeAIError(f"{self._path} has no key '{key}'")
+        if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
+            raise EdgeAIError(f"{self._path}: the key '{key}' is {_shown(value)}, not a positive number")
+        return float(value)  # type: ignore[arg-type]
 
-    def _tensor(self, name: str) -> Any:
-        if name not in self._tensors:
-            raise EdgeAIError(f"{self._path} has no tensor '{name}'")
-        return self._tensors[name]
+    def _rotary(self, head_dim: int, positions: int) -> Rotary:
+        theta = self._positive("rope.freq_base", 10000.0)
+        kind = self._keys.get(f"{self._arch}.rope.scaling.type", "none")
+        inv_freq, attention_factor = rotary.plain(theta, head_dim), 1.0
+        if kind == "linear":
+            inv_freq = inv_freq / np.float32(self._positive("rope.scaling.factor"))
+        elif kind == "yarn":
+            factor = self._positive("rope.scaling.factor")
+            inv_freq = rotary.yarn(
+                theta,
+                head_dim,
+                factor=factor,
+                original_positions=self._size("rope.scaling.original_context_length", positions),
+                fast=self._positive("rope.scaling.yarn_beta_fast", 32.0),
+                slow=self._positive("rope.scaling.yarn_beta_slow", 1.0),
+            )
+            attention_factor = rotary.yarn_attention_factor(factor) * self._positive("rope.scaling.attn_factor", 1.0)
+        elif kind != "none":
+            raise Unavailable(f"its rotary scaling has the type {_shown(kind)}")
+        if "rope_freqs.weight" in self._source.tensors:  # Llama 3: one divisor per pair
+            inv_freq = inv_freq / self._divisors(head_dim // 2)
+        return Rotary(inv_freq, attention_factor)
 
-    def _keep(self, array: Array) -> int:
-        array = np.ascontiguousarray(array)
-        self._kept.append(array)
-        return int(array.ctypes.data)
-
-    def _vector(self, name: str, size: int, *, optional: bool = False) -> int | None:
-        if optional and f"{name}.weight" not in self._tensors:
-            return None
-        return self._floats(f"{name}.weight", size)
-
-    def _floats(self, name: str, size: int) -> int:
-        data = _dequantized(self._tensor(name), slice(None)).reshape(-1)
-        if data.shape != (size,):
-            raise EdgeAIError(f"{self._path}: tensor '{name}' has {data.size} values, not {size}")
-        return self._keep(np.pad(data, (0, -size % 16)))
-
-    def _matrix(self, name: str, n: int, k: int) -> structures.Matrix:
-        tensor = self._tensor(f"{name}.weight")
-        shape = tuple(map(int, tensor.shape))
-        if shape != (k, n):
-            raise EdgeAIError(f"{self._path}: tensor '{name}.weight' has the shape {shape[::-1]}, not {(n, k)}")
-        kind = self._handle.edgeai_kind(int(tensor.tensor_type))
-        if kind < 0:
-            raise Unavailable(f"tensor '{name}.weight' has the type {tensor.tensor_type.name}")
-        packed = np.zeros(self._handle.edgeai_packed_bytes(kind, n, k), dtype=np.uint8)
-        raw = np.ascontiguousarray(tensor.data)
-        self._handle.edgeai_pack(
-            int(tensor.tensor_type), ctypes.c_void_p(raw.ctypes.data), n, k, ctypes.c_void_p(packed.ctypes.data)
-        )
-        bias = self._floats(f"{name}.bias", n) if f"{name}.bias" in self._tensors else None
-        return structures.Matrix(kind, n, k, self._keep(packed), bias)
-
-    def _inv_freq(self, head_dim: int) -> torch.Tensor:
-        scaling = self._arch_key("rope.scaling.type", "none")
-        steps = torch.arange(0, head_dim, 2, dtype=torch.float32)
-        inv_freq = 1.0 / (float(self._arch_key("rope.freq_base", 10000.0)) ** (steps / head_dim))
-        if scaling == "linear":
-            inv_freq = inv_freq / float(self._arch_key("rope.scaling.factor"))
-        elif scaling != "none":
-            raise Unavailable(f"rotary scaling of the type '{scaling}'")
-        if "rope_freqs.weight" in self._tensors:  # Llama 3: one divisor per pair
-            inv_freq = inv_freq / torch.from_numpy(_dequantized(self._tensor("rope_freqs.weight"), slice(None)))
-        return inv_freq
-
-    def _fingerprint(self, last: int, num_heads: int, head_dim: int) -> str:
-        """The fingerprint of the same model in torch, from three tensors."""
-        q = _dequantized(self._tensor(f"blk.{last}.attn_q.weight"), slice(None))
-        if FAMILIES[self._arch]:  # back to pairs (i, i + hd / 2)
-            q = q.reshape(num_heads, head_dim // 2, 2, -1).swapaxes(1, 2).reshape(q.shape)
-        weights = (
-            _dequantized(self._tensor("token_embd.weight"), slice(None)),
-            _dequantized(self._tensor(f"blk.{last}.ffn_down.weight"), slice(None)),
-            q,
-        )
-        sample = torch.cat([torch.from_numpy(np.ascontiguousarray(w)).flatten()[::1009] for w in weights])
-        data = sample.to(torch.bfloat16).view(torch.int16).numpy().tobytes()
-        return hashlib.sha256(data).hexdigest()[:16]
+    def _divisors(self, num_pairs: int) -> Array:
+        info, wanted = self._source.tensors["rope_freqs.weight"], (num_pairs,)
+        if info.shape != wanted:
+            raise EdgeAIError(f"{self._path}: the tensor 'rope_freqs.weight' has the shape {info.shape}, not {wanted}")
+        divisors = read_floats(self._source, info)
+        if not (divisors > 0).all():
+            raise EdgeAIError(f"{self._path}: the tensor 'rope_freqs.weight' has values that are not positive")
+        return divisors
 
 
-def _dequantized(tensor: Any, rows: Any) -> Array:
-    """Rows of a tensor, float32."""
-    from gguf import quants
-
-    return np.array(quants.dequantize(tensor.data[rows], tensor.tensor_type), dtype=np.float32, order="C")
+def _shown(value: object) -> str:
+    if isinstance(value, Skipped):
+        return f"an array of {value.num_values} values"
+    return quoted(value) if isinstance(value, str) else str(value)

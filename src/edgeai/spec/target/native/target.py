@@ -20,8 +20,8 @@ from edgeai.spec.config.target import Runtime
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.attention import rotary_table
 from edgeai.spec.target.native.engine import Engine, NewTokens, PackedCache, PassResult
-from edgeai.spec.target.native.gguf_file import PackedModel
 from edgeai.spec.target.native.library import Library
+from edgeai.spec.target.native.packed_model import PackedModel
 from edgeai.spec.target.protocol import Forward, Segment, SegmentResult, Tokenizer, TreeScores
 from edgeai.spec.target.tree_scoring import packs
 
@@ -61,17 +61,23 @@ class NativeTarget:
         self.tokenizer, self.name, self.dtype = tokenizer, name, dtype
         self.fingerprint, self.shape = model.fingerprint, model.shape
         self.device = torch.device("cpu")
-        self.rotary = rotary_table(model.inv_freq, 1.0, model.shape.max_positions, dtype)
+
+    @cached_property
+    def rotary(self) -> tuple[Tensor, Tensor]:
+        """See `Target`."""
+        rotary = self._model.rotary
+        inv_freq = torch.from_numpy(rotary.inv_freq)
+        return rotary_table(inv_freq, rotary.attention_factor, self.shape.max_positions, self.dtype)
 
     @cached_property
     def embedding(self) -> Tensor:
         """See `Target`."""
-        return self._model.embedding().to(self.dtype)
+        return self._model.embedding(self.dtype)
 
     @cached_property
     def lm_head(self) -> Tensor:
         """See `Target`."""
-        return self._model.lm_head().to(self.dtype)
+        return self.embedding if self._model.is_tied else self._model.lm_head(self.dtype)
 
     @property
     def aux_layers(self) -> tuple[int, ...]:
@@ -86,6 +92,7 @@ class NativeTarget:
 
     def new_cache(self, capacity: int, batch: int = 1) -> PackedCache:
         """See `Target`."""
+        self._model.reserve_positions(capacity)
         return PackedCache(self._model.structure, self._library.handle, capacity, batch)
 
     def cache_bytes(self, capacity: int) -> int:

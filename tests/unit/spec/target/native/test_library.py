@@ -85,6 +85,31 @@ def test_variants_agree_and_rows_are_independent_to_the_bit(library, name):
             assert np.array_equal(multiply(library, variant, matrix, x[:size]), portable[:size])
 
 
+@pytest.mark.parametrize("name", FLOATS + QUANTIZED)
+def test_unpacked_values_are_what_gguf_dequantizes(library, name):
+    kind, raw, dequantized = weights(name)
+    matrix, _data = packed(library, kind, raw)
+    rows, columns = np.array([0, N - 1, 17, 17, 3]), np.array([0, K - 1, 255, 256, 77])
+    whole, single = np.empty((len(rows), K), np.float32), np.empty(len(rows), np.float32)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (rows, columns, whole, single)]
+    library.handle.edgeai_rows(ctypes.byref(matrix), pointers[0], ctypes.c_int64(len(rows)), pointers[2])
+    library.handle.edgeai_values(ctypes.byref(matrix), *pointers[:2], ctypes.c_int64(len(rows)), pointers[3])
+    assert np.array_equal(whole, dequantized[rows])
+    assert np.array_equal(single, dequantized[rows, columns])
+
+
+@pytest.mark.parametrize("name", FLOATS + QUANTIZED)
+def test_parts_of_a_matrix_can_be_packed_by_themselves(library, name):
+    kind, raw, _ = weights(name)
+    _, whole = packed(library, kind, raw)
+    packed_kind, parts = library.handle.edgeai_kind(int(kind)), np.zeros_like(whole)
+    for first, count in ((0, 32), (32, N - 32)):
+        part = np.ascontiguousarray(raw[first : first + count])
+        to = parts.ctypes.data + library.handle.edgeai_packed_bytes(packed_kind, first, K)
+        library.handle.edgeai_pack(int(kind), ctypes.c_void_p(part.ctypes.data), count, K, ctypes.c_void_p(to))
+    assert np.array_equal(parts, whole)
+
+
 def test_without_a_compiler_the_reason_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGEAI_CACHE", str(tmp_path))
     monkeypatch.setattr(module.shutil, "which", lambda name: None)

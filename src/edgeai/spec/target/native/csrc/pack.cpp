@@ -11,15 +11,13 @@ constexpr int LANES = 16, GROUP = 32, SUPER = 256;
 
 // Quantized values of one group of 32 inputs of one output, as bytes, into a block of 16 outputs.
 void put_bytes(uint8_t* block, int output, const uint8_t* values, bool nibbles) {
-    for (int i = 0; i < GROUP; i++) {
-        const int quarter = i / 4;
-        if (!nibbles) {
-            block[64 * quarter + 4 * output + i % 4] = values[i];
-        } else {
-            uint8_t& both = block[64 * (quarter % 4) + 4 * output + i % 4];
-            both = quarter < 4 ? (both & 0xf0) | values[i] : (both & 0x0f) | values[i] << 4;
-        }
+    uint8_t both[GROUP / 2];
+    if (nibbles) {
+        for (int i = 0; i < GROUP / 2; i++) both[i] = values[i] | values[i + GROUP / 2] << 4;
+        values = both;
     }
+    const int quarters = nibbles ? 4 : 8;
+    for (int quarter = 0; quarter < quarters; quarter++) memcpy(block + 64 * quarter + 4 * output, values + 4 * quarter, 4);
 }
 
 uint16_t read_half(const uint8_t* p) {
@@ -94,7 +92,8 @@ extern "C" int edgeai_kind(int type) {
 
 extern "C" size_t edgeai_packed_bytes(int kind, int n, int k) { return packed_bytes(kind, n, k); }
 
-// raw [n, k] in a GGUF type to `out`, edgeai_packed_bytes long and zeroed.
+// raw [n, k] in a GGUF type to `out`, edgeai_packed_bytes long and zeroed. Parts of a matrix that begin at multiples of 16
+// rows can be packed by themselves.
 extern "C" void edgeai_pack(int type, const uint8_t* raw, int n, int k, uint8_t* out) {
     const int kind = edgeai_kind(type);
     const size_t block_bytes = packed_bytes(kind, LANES, k);
