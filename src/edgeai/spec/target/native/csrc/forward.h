@@ -75,7 +75,7 @@ static inline void block(const uint8_t* w, const Rows& rows, int row, vf* acc) {
             if constexpr (KIND == F32) weight = load(reinterpret_cast<const float*>(w));
             for (int r = 0; r < R; r++) acc[r] = fmadd(weight, set1(x[static_cast<size_t>(r) * k + i]), acc[r]);
         }
-        return;
+            return;
     }
     const Quantized& a = *rows.data;
     const int8_t* q = a.q.data() + static_cast<size_t>(row) * k;
@@ -133,19 +133,19 @@ static inline void block(const uint8_t* w, const Rows& rows, int row, vf* acc) {
 
 using Block = void (*)(const uint8_t*, const Rows&, int, vf*);
 
-template <Kind KIND>
+template <Kind KIND, int R = MAX_ROWS>
 static inline Block block_of_rows(int rows) {
-    switch (rows) {
-        case 1: return block<KIND, 1>;
-        case 2: return block<KIND, 2>;
-        case 3: return block<KIND, 3>;
-        case 4: return block<KIND, 4>;
-        default: return block<KIND, MAX_ROWS>;
+    if constexpr (R > 1) {
+        if (rows < R) return block_of_rows<KIND, R - 1>(rows);
     }
+    return block<KIND, R>;
 }
 
-// How many of the rows that are left go through the weights together.
-static inline int rows_at_once(int left) { return left >= MAX_ROWS ? MAX_ROWS : left >= 4 ? 4 : left; }
+// How many of the rows that are left go through the weights together: parts of nearly equal size.
+static inline int rows_at_once(int left) {
+    const int parts = (left + MAX_ROWS - 1) / MAX_ROWS;
+    return (left + parts - 1) / parts;
+}
 
 static inline Block block_of(int kind, int rows) {
     switch (kind) {

@@ -20,6 +20,13 @@
 #define EDGEAI_NAMESPACE portable
 #endif
 
+// Small loops over registers: a compiler that leaves them as loops keeps the registers in memory.
+#if defined(__clang__)
+#define EDGEAI_UNROLL _Pragma("unroll")
+#else
+#define EDGEAI_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace EDGEAI_NAMESPACE {
 
 constexpr int LANES = 16;
@@ -162,53 +169,61 @@ static inline float sum(vf a) {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
 }
 
+static inline __m256i four_bytes(const int8_t* p) {  // in every lane
+    int32_t q;
+    memcpy(&q, p, 4);
+    return _mm256_set1_epi32(q);
+}
+
+// BITS: 4 = unsigned nibbles; 6 = signed bytes from -32 to 31; 8 = signed bytes.
+// Both halves of the outputs go together, so that four bytes of a row are spread once; four rows fill the registers.
 template <int BITS, bool HALVES, int R>
 static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const int32_t*, size_t, vi* out) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    for (int side = 0; side < 2; side++) {  // outputs 0-7, then 8-15
-        const uint8_t* part = w + 32 * side;
-        __m256i total[2 * R];
+    const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
+    __m256i lo[R], hi[R];
+    EDGEAI_UNROLL
+    for (int j = 0; j < 8; j++) {
+        __m256i left = _mm256_loadu_si256((const __m256i*)(w + 64 * (BITS == 4 ? j % 4 : j)));
+        __m256i right = _mm256_loadu_si256((const __m256i*)(w + 64 * (BITS == 4 ? j % 4 : j) + 32));
         if constexpr (BITS == 4) {
-            // a product pair is at most 2 * 15 * 127; eight of them fit 16 bits
-            const __m256i low = _mm256_set1_epi8(15);
-            __m256i unpacked[8];
-            for (int j = 0; j < 4; j++) {
-                const __m256i both = _mm256_loadu_si256((const __m256i*)(part + 64 * j));
-                unpacked[j] = _mm256_and_si256(both, low);
-                unpacked[j + 4] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-            }
+            // a pair of products is at most 2 * 15 * 127 in size; eight of them fit 16 bits
+            if (j >= 4) left = _mm256_srli_epi16(left, 4), right = _mm256_srli_epi16(right, 4);
+            left = _mm256_and_si256(left, low), right = _mm256_and_si256(right, low);
+            EDGEAI_UNROLL
             for (int r = 0; r < R; r++) {
-                int32_t q[8];
-                memcpy(q, a + r * stride, 32);
-                __m256i first = _mm256_maddubs_epi16(unpacked[0], _mm256_set1_epi32(q[0]));
-                __m256i second = _mm256_maddubs_epi16(unpacked[4], _mm256_set1_epi32(q[4]));
-                for (int j = 1; j < 4; j++) {
-                    first = _mm256_add_epi16(first, _mm256_maddubs_epi16(unpacked[j], _mm256_set1_epi32(q[j])));
-                    second = _mm256_add_epi16(second, _mm256_maddubs_epi16(unpacked[j + 4], _mm256_set1_epi32(q[j + 4])));
-                }
-                if constexpr (HALVES) {
-                    total[2 * r] = _mm256_madd_epi16(first, ones);
-                    total[2 * r + 1] = _mm256_madd_epi16(second, ones);
-                } else {
-                    total[r] = _mm256_madd_epi16(_mm256_add_epi16(first, second), ones);
-                }
+                const __m256i q = four_bytes(a + r * stride + 4 * j);
+                const __m256i more = _mm256_maddubs_epi16(left, q), and_more = _mm256_maddubs_epi16(right, q);
+                lo[r] = j ? _mm256_adds_epi16(lo[r], more) : more;
+                hi[r] = j ? _mm256_adds_epi16(hi[r], and_more) : and_more;
             }
         } else {
-            // |w| * sign(a, w): a pair is at most 2 * 128 * 127, which fits 16 bits, and is widened at once
-            for (int i = 0; i < 2 * R; i++) total[i] = _mm256_setzero_si256();
-            for (int j = 0; j < 8; j++) {
-                const __m256i weights = _mm256_loadu_si256((const __m256i*)(part + 64 * j));
-                const __m256i magnitude = _mm256_abs_epi8(weights);
-                for (int r = 0; r < R; r++) {
-                    int32_t q;
-                    memcpy(&q, a + r * stride + 4 * j, 4);
-                    const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(_mm256_set1_epi32(q), weights));
-                    const int at = HALVES ? 2 * r + j / 4 : r;
-                    total[at] = _mm256_add_epi32(total[at], _mm256_madd_epi16(pairs, ones));
+            // |w| * sign(a, w): a pair is at most 2 * 128 * 127 in size; with 6 bits 2 * 32 * 127, of which four fit 16 bits
+            const __m256i left_size = _mm256_abs_epi8(left), right_size = _mm256_abs_epi8(right);
+            EDGEAI_UNROLL
+            for (int r = 0; r < R; r++) {
+                const __m256i q = four_bytes(a + r * stride + 4 * j);
+                __m256i more = _mm256_maddubs_epi16(left_size, _mm256_sign_epi8(q, left));
+                __m256i and_more = _mm256_maddubs_epi16(right_size, _mm256_sign_epi8(q, right));
+                if constexpr (BITS == 6) {
+                    lo[r] = j % 4 ? _mm256_adds_epi16(lo[r], more) : more;
+                    hi[r] = j % 4 ? _mm256_adds_epi16(hi[r], and_more) : and_more;
+                } else {
+                    more = _mm256_madd_epi16(more, ones), and_more = _mm256_madd_epi16(and_more, ones);
+                    const bool is_first = HALVES ? j % 4 == 0 : j == 0;
+                    lo[r] = is_first ? more : _mm256_add_epi32(lo[r], more);
+                    hi[r] = is_first ? and_more : _mm256_add_epi32(hi[r], and_more);
+                    asm("" : "+x"(lo[r]), "+x"(hi[r]));  // add here: reordered sums would not fit the registers
                 }
             }
         }
-        for (int i = 0; i < (HALVES ? 2 * R : R); i++) (side ? out[i].hi : out[i].lo) = total[i];
+        if (j % 4 == 3 && (HALVES || j == 7 || BITS == 6))
+            EDGEAI_UNROLL
+            for (int r = 0; r < R; r++) {
+                vi sum{lo[r], hi[r]};
+                if constexpr (BITS != 8) sum = {_mm256_madd_epi16(lo[r], ones), _mm256_madd_epi16(hi[r], ones)};
+                if constexpr (HALVES) out[2 * r + j / 4] = sum;
+                else out[r] = BITS == 6 && j == 7 ? vi{_mm256_add_epi32(out[r].lo, sum.lo), _mm256_add_epi32(out[r].hi, sum.hi)} : sum;
+            }
     }
 }
 
