@@ -16,8 +16,9 @@ from edgeai.core.device import choose_dtype
 from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.target import TargetConfig
+from edgeai.spec.target import saved_tokenizer
 from edgeai.spec.target.conversion import to_decoder
-from edgeai.spec.target.protocol import Message
+from edgeai.spec.target.protocol import Message, Tokenizer
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -138,15 +139,18 @@ def _convert_gguf(path: Path, metrics: Metrics) -> Path:
     return folder
 
 
-def gguf_tokenizer(path: Path) -> ChatTokenizer:
+def gguf_tokenizer(path: Path) -> Tokenizer:
     """Read the tokenizer of a GGUF file, converted once into the cache.
 
     Raises:
         EdgeAIError: The file has no tokenizer that transformers can read.
     """
+    folder = assets.cache_dir() / "tokenizers" / f"{path.stem}-{_file_key(path)}"
+    saved = saved_tokenizer.read_saved(folder)
+    if saved is not None:
+        return saved
     from transformers import AutoTokenizer
 
-    folder = assets.cache_dir() / "tokenizers" / f"{path.stem}-{_file_key(path)}"
     _quiet_transformers()
     try:
         if not folder.is_dir():
@@ -156,7 +160,10 @@ def gguf_tokenizer(path: Path) -> ChatTokenizer:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise EdgeAIError(f"cannot load the tokenizer of '{path}': {_first_line(error)}") from error
-    return ChatTokenizer(tokenizer, frozenset(() if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)))
+    eos = frozenset(() if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,))
+    found = ChatTokenizer(tokenizer, eos)
+    saved_tokenizer.save(folder, found, tokenizer)
+    return found
 
 
 def _file_key(path: Path) -> str:

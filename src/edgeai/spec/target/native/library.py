@@ -5,8 +5,10 @@ Every instruction set is compiled from the same source with its own flags; which
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
+import json
 import platform
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeai.core import assets
+from edgeai.core.files import write_whole
 from edgeai.spec.target.native import structures
 
 SOURCE = Path(__file__).parent / "csrc"
@@ -60,17 +63,17 @@ def load_library() -> Library:
     Raises:
         Unavailable: There is no compiler, or the compiler fails.
     """
-    handle = ctypes.CDLL(str(_build()))
+    path = _build()
+    handle = ctypes.CDLL(str(path))
     handle.edgeai_packed_bytes.restype = ctypes.c_size_t
     handle.edgeai_variant.restype = ctypes.c_char_p
     handle.edgeai_engine.restype = ctypes.c_void_p
     for name in ("edgeai_run", "edgeai_free"):
         getattr(handle, name).argtypes = (ctypes.c_void_p,) * (2 if name == "edgeai_run" else 1)
         getattr(handle, name).restype = None
-    for variant in reversed(range(handle.edgeai_num_variants())):
-        if variant == 0 or _agrees(handle, variant):
-            return Library(handle, variant, handle.edgeai_variant(variant).decode())
-    raise AssertionError("the portable variant is always there")
+    names = [handle.edgeai_variant(variant).decode() for variant in range(handle.edgeai_num_variants())]
+    name = _checked_variant(handle, names, path.with_suffix(".json"))
+    return Library(handle, names.index(name), name)
 
 
 def variants_of(machine: str) -> dict[str, tuple[str, ...]]:
@@ -126,6 +129,39 @@ def compile_library(
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
             raise Unavailable(f"{command[0]} cannot compile the native runtime: {lines[0]}")
+
+
+def _checked_variant(handle: ctypes.CDLL, names: list[str], record: Path) -> str:
+    """The fastest variant that agrees with the portable one; checked once for a library and a processor.
+
+    Args:
+        handle: The loaded library.
+        names: Variants that the processor has, the fastest last.
+        record: File beside the library with the outcome.
+    """
+    outcome = {"processor": _processor(), "variants": names}
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        chosen = str(known.pop("name"))
+        if chosen in names and known == outcome:
+            return chosen
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass  # not checked yet, or the record was damaged
+    name = next(names[variant] for variant in reversed(range(len(names))) if variant == 0 or _agrees(handle, variant))
+    with contextlib.suppress(OSError):  # a read-only cache: checked every time
+        write_whole(record, json.dumps({**outcome, "name": name}))
+    return name
+
+
+def _processor() -> str:
+    """A hash of the processor's name and instruction sets."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
+    told |= {platform.machine(), platform.processor()}
+    return hashlib.sha256("\n".join(sorted(told)).encode()).hexdigest()[:16]
 
 
 def _agrees(handle: ctypes.CDLL, variant: int) -> bool:

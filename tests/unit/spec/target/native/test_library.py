@@ -117,6 +117,26 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch, tmp_path):
         module._build()
 
 
+def test_variants_are_checked_once_for_a_library_and_a_processor(monkeypatch, tmp_path):
+    record, checked = tmp_path / "library.json", []
+    monkeypatch.setattr(module, "_agrees", lambda handle, variant: checked.append(variant) or variant == 1)
+    names = ["portable", "avx2", "avx512vnni"]
+
+    def choose(names=names):
+        checked.clear()
+        return module._checked_variant(None, names, record), list(checked)
+
+    assert choose() == ("avx2", [2, 1])
+    assert choose() == ("avx2", [])
+    assert choose(names[:2]) == ("avx2", [1])  # another processor, another check
+    monkeypatch.setattr(module, "_processor", lambda: "another")
+    assert choose(names[:2]) == ("avx2", [1])
+    for damaged in ("", "[]", "{}", '{"name": "avx9"}'):
+        record.write_text(damaged)
+        assert choose() == ("avx2", [2, 1])
+        assert choose() == ("avx2", [])
+
+
 def test_every_processor_has_a_portable_variant():
     assert all("portable" in variants_of(machine) for machine in ("x86_64", "aarch64", "riscv64"))
     assert "avx512vnni" in variants_of("x86_64")
