@@ -16,7 +16,7 @@ from edgeai.core.python_api.progress import CallbackListener, OnProgress
 from edgeai.spec.config.bench import BenchConfig
 from edgeai.spec.config.draft import Eagle3Draft, NgramDraft, NoDraft, TreeConfig
 from edgeai.spec.config.generate import GenerateConfig
-from edgeai.spec.config.target import DType, Runtime, TargetConfig
+from edgeai.spec.config.target import DType, RuntimeChoice, TargetConfig
 from edgeai.spec.config.train import TrainConfig
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load_target(
     model: str | Path,
     *,
     dtype: DType = "auto",
-    runtime: Runtime = "torch",
+    runtime: RuntimeChoice = "auto",
     device: str = "auto",
     on_progress: OnProgress | None = None,
 ) -> Target:
@@ -41,8 +41,10 @@ def load_target(
     Args:
         model: Asset name such as "smollm2-135m-instruct", model folder, .gguf file or Hugging Face id of a Llama,
             Mistral, Qwen2 or Qwen3 causal language model.
-        dtype: Number format of the weights; "auto" takes bfloat16 where it is faster than float32 on this machine.
-        runtime: "torch", or "native" to compute with the weights of a GGUF file as they are, on the CPU.
+        dtype: Number format of the weights on torch; "auto" takes bfloat16 where it is faster than float32 on this
+            machine.
+        runtime: "native" to compute with the weights of a GGUF file as they are, on the CPU; "torch"; or "auto" for
+            native where it can run the model and `dtype` is "auto", else torch.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         on_progress: Called while a model is downloaded or converted.
 
@@ -110,8 +112,9 @@ def generate(
 ) -> GenerateReport:
     """Answer prompts with speculative decoding.
 
-    The drafter changes the speed, not the answers: greedy answers equal those of plain decoding, except where the
-    target's two best tokens are tied within rounding; sampled answers have the target's distribution.
+    The drafter changes the speed, not the answers. On the native runtime and in float32 they equal those of plain
+    decoding token for token, sampled ones with the same seed; in lower precision greedy answers may differ where the
+    target's two best tokens are tied within rounding, and sampled answers have the target's distribution.
 
     Args:
         target: Model loaded with `load_target`.

@@ -173,6 +173,7 @@ def test_train_plan_marks_what_counts_in_the_loss(capsys):
     plan = TrainPlan(
         target="tiny",
         dtype="float32",
+        runtime="torch",
         aux_layers=(2, 4, 5),
         num_parameters=66_000,
         num_given_prompts=0,
@@ -286,6 +287,7 @@ def test_diagnose_table_by_hand(capsys):
     """Every number of a report, with its meaning beside it."""
     report = DiagnoseReport(
         target="tiny",
+        runtime="torch",
         drafter="eagle3-1",
         tree={"nodes": 7, "depth": 2, "top_k": 4},
         temperature=0.0,
@@ -337,6 +339,7 @@ def test_compare_table_by_hand(capsys):
     report = CompareReport(
         target="tiny",
         dtype="float32",
+        runtime="torch",
         baseline="tokens",
         num_prompts={"mt": 3},
         max_tokens=24,

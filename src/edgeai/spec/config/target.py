@@ -8,6 +8,7 @@ from edgeai.core.config import Config
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Runtime = Literal["torch", "native"]
+RuntimeChoice = Literal["auto", "torch", "native"]
 
 
 class TargetConfig(Config):
@@ -16,7 +17,9 @@ class TargetConfig(Config):
     model: str = "smollm2-135m-instruct"
     """Asset name, local folder, GGUF file or Hugging Face id of a Llama, Mistral, Qwen2 or Qwen3 causal LM."""
     dtype: DType = "auto"
-    """Number format of the target; auto selects bfloat16 where this machine multiplies it faster than float32."""
-    runtime: Runtime = "torch"
-    """Code that computes the target: torch dequantizes the weights; native computes on the CPU with those of a GGUF
-    file as they are stored, for decoding only (`spec generate`, `spec bench`)."""
+    """Number format of the target on torch, and of its features on every runtime; auto selects bfloat16 where this
+    machine multiplies it faster than float32."""
+    runtime: RuntimeChoice = "auto"
+    """Code that computes the target: torch dequantizes the weights of a GGUF file; native computes on the CPU with the
+    weights as they are stored, several times as fast. auto selects native for a GGUF file on the CPU if dtype is auto
+    and the native runtime supports the model and this machine, else torch."""

@@ -164,8 +164,12 @@ def cache_features(
 
 
 def fingerprint(target: Target, conversations: Sequence[Conversation]) -> str:
-    """Return a short hash of everything features depend on: target, layers, number format and text in order."""
-    digest = hashlib.sha256(repr((target.fingerprint, tuple(target.aux_layers), str(target.dtype))).encode())
+    """Return a short hash of everything features depend on: target, layers, number format, runtime and text in
+    order.
+    """
+    runtime = () if target.runtime == "torch" else (target.runtime,)  # folders of earlier versions are from torch
+    parts = (target.fingerprint, tuple(target.aux_layers), str(target.dtype), *runtime)
+    digest = hashlib.sha256(repr(parts).encode())
     for conversation in conversations:
         digest.update(repr((conversation.id, conversation.ids)).encode())
     return digest.hexdigest()[:16]

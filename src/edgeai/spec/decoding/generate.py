@@ -85,6 +85,7 @@ def answer_prompts(
     return GenerateReport(
         prompts=tuple(prompts),
         answers=tuple(answers),
+        runtime=target.runtime,
         drafter=drafter.name if drafter else "none",
         tree=tree if drafter else None,
         choice=choice,

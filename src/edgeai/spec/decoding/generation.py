@@ -142,6 +142,8 @@ class GenerateReport:
     """Prompts as given."""
     answers: tuple[Generation, ...]
     """One answer per prompt."""
+    runtime: str
+    """Code that computed the target: torch or native."""
     drafter: str
     """Name of the drafter; "none" for plain decoding."""
     tree: TreeConfig | None
@@ -182,6 +184,7 @@ class GenerateReport:
                 }
                 for prompt, answer in zip(self.prompts, self.answers, strict=True)
             ],
+            "runtime": self.runtime,
             "drafter": self.drafter,
             "tree": self.tree.model_dump() if self.tree else None,
             "tree_why": self.choice.why if self.choice else None,

@@ -34,6 +34,7 @@ from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.evaluation.diagnose_report import DiagnoseReport
 from edgeai.spec.target.build import build_target
+from edgeai.spec.target.protocol import Target
 
 
 @dataclass(frozen=True)
@@ -156,15 +157,18 @@ def run_diagnose(cfg: DiagnoseConfig, run: Run) -> DiagnoseReport:
             f"no answer was long enough for a tree of depth {cfg.tree.depth}",
             hint="raise max_tokens, lower tree.depth or give other prompts",
         )
-    return _report(cfg, drafter.name, len(prompts), outcomes)
+    return _report(cfg, target, drafter.name, len(prompts), outcomes)
 
 
-def _report(cfg: DiagnoseConfig, drafter: str, num_prompts: int, outcomes: Sequence[CycleOutcome]) -> DiagnoseReport:
+def _report(
+    cfg: DiagnoseConfig, target: Target, drafter: str, num_prompts: int, outcomes: Sequence[CycleOutcome]
+) -> DiagnoseReport:
     tree_lens = np.array([outcome.tree_len for outcome in outcomes])
     greedy_lens = np.array([outcome.greedy_len for outcome in outcomes])
     predicted = np.array([outcome.predicted for outcome in outcomes]).mean(0).tolist()
     return DiagnoseReport(
         target=cfg.target.model,
+        runtime=target.runtime,
         drafter=drafter,
         tree=cfg.tree.model_dump(),
         temperature=cfg.sampling.temperature,

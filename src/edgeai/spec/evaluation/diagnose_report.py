@@ -26,6 +26,7 @@ class DiagnoseReport:
     """Acceptance of the trees and of the greedy path."""
 
     target: str = field(metadata=about("target"))
+    runtime: str = field(metadata=about("runtime", meaning="code that computed the target"))
     drafter: str = field(metadata=about("head"))
     tree: dict[str, int] = field(metadata=about("tree"))
     temperature: float = field(metadata=about("temperature"))

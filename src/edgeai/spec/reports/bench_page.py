@@ -18,6 +18,7 @@ SETTING: tuple[str, ...] = (
     "target",
     "draft",
     "dtype",
+    "runtime",
     "hardware",
     "prompts",
     "num_prompts",

@@ -13,7 +13,7 @@ from edgeai.spec.evaluation.compare.report import CompareReport, TrainingCost
 
 Document = Mapping[str, Any]
 
-SETTING = ("target", "dtype", "baseline", "max_tokens")
+SETTING = ("target", "dtype", "runtime", "baseline", "max_tokens")
 CAPTION = (
     "accept_len: tokens per cycle, bonus token included. Ratio: to {baseline}, of heads with the same seed. Range: "
     "lowest to highest seed. 95% interval: of the mean ratio, with the prompts resampled."

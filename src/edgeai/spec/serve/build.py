@@ -119,6 +119,7 @@ def _plan(cfg: ServeConfig, target: Target, drafter: Drafter | None) -> ServePla
         kv_bytes_per_slot=per_slot,
         drafter=drafter.name if drafter else "none",
         dtype=str(target.dtype).removeprefix("torch."),
+        runtime=target.runtime,
     )
 
 

@@ -20,6 +20,7 @@ class ServePlan:
     kv_bytes_per_slot: int = field(metadata=about("KV cache per slot"))
     drafter: str = field(metadata=about("drafter"))
     dtype: str = field(metadata=about("number format"))
+    runtime: str = field(metadata=about("runtime", meaning="code that computed the target"))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -80,6 +81,7 @@ class LoadReport:
     }
 
     dtype: str = field(metadata=about("number format"))
+    runtime: str = field(metadata=about("runtime", meaning="code that computed the target"))
     rounds: tuple[LoadRound, ...] = field(metadata=about("rounds"))
     memory_bytes: tuple[int, ...] = field(
         metadata=about("memory of the server", meaning="after equal parts of the short requests")

@@ -41,6 +41,7 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
     return TrainPlan(
         target=target.name,
         dtype=str(target.dtype).removeprefix("torch."),
+        runtime=target.runtime,
         aux_layers=target.aux_layers,
         num_parameters=head.num_parameters(),
         num_given_prompts=len(given),

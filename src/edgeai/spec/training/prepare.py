@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgeai.core.device import bf16_gain, choose_dtype
+from edgeai.core.device import bf16_gain
 from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
 from edgeai.core.run import Run
 from edgeai.core.units import amount
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.config.train import OptimConfig, TrainConfig
 from edgeai.spec.data.answers import write_conversations
 from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
@@ -40,39 +41,77 @@ class Prepared:
     coverage_frac: float
 
 
-def settle_formats(cfg: TrainConfig, run: Run, ranks: Ranks) -> dict[str, str]:
-    """Choose the number formats of the target and of the head's matrix products.
+def settle_target(
+    cfg: TrainConfig, run: Run, ranks: Ranks, *, aux_layers: tuple[int, ...] | None = None
+) -> tuple[Target, dict[str, str]]:
+    """Load the target, and choose its runtime, its number format and that of the head's matrix products.
 
-    Auto depends on a timing, which may differ next time and on other machines, so rank 0 decides once per run.
+    Auto depends on timings and on what the machine has, which may differ next time, so rank 0 decides once per run and
+    keeps the choice in formats.json.
+
+    Args:
+        cfg: Configuration of the run.
+        run: Run directory.
+        ranks: Rank of this process and number of processes; the others wait until rank 0 has converted the model.
+        aux_layers: Feature layers; None selects the usual ones.
+
+    Returns:
+        The target and the choices: "runtime", "target" and "products".
+
+    Raises:
+        UsageError: The run began on the native runtime, which cannot run here.
     """
     file = run.path / "formats.json"
     formats: dict[str, str] = {}
     if ranks.is_first and file.exists():
-        formats = json.loads(file.read_text(encoding="utf-8"))
+        formats = {"runtime": "torch", **json.loads(file.read_text(encoding="utf-8"))}  # the only one in early versions
     elif ranks.is_first:
+        target = build_target(cfg.target, device=run.device, metrics=run.metrics, aux_layers=aux_layers)
         formats = {
-            "target": choose_dtype(cfg.target.dtype, run.device),
+            "runtime": target.runtime,
+            "target": str(target.dtype).removeprefix("torch."),
             "products": "bfloat16" if _multiplies_bf16(cfg.optim, torch.device(run.device)) else "float32",
         }
         write_whole(file, json.dumps(formats))
-    return ranks.share(formats)
+        ranks.share(formats)
+        return target, formats
+    formats = ranks.share(formats)
+    return load_settled(cfg.target, formats, run, aux_layers=aux_layers), formats
 
 
-def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, *, target_dtype: str) -> Prepared:
-    """Prepare target, texts, features and the initial head. Rank 0 writes missing files, the other ranks read them.
+def load_settled(
+    config: TargetConfig, formats: Mapping[str, str], run: Run, *, aux_layers: tuple[int, ...] | None = None
+) -> Target:
+    """Load the target of a run again.
+
+    Args:
+        config: Target of the run's config.
+        formats: Choices of `settle_target`.
+        run: Run with its device and metrics.
+        aux_layers: Feature layers; None selects the usual ones.
+
+    Raises:
+        UsageError: The run began on the native runtime, which cannot run here.
+    """
+    settled = config.model_copy(update={"dtype": formats["target"], "runtime": formats["runtime"]})
+    try:
+        return build_target(settled, device=run.device, metrics=run.metrics, aux_layers=aux_layers)
+    except UsageError as error:
+        if config.runtime != "auto" or formats["runtime"] != "native":
+            raise
+        hint = "`edgeai doctor` says what it needs; or begin a new run"
+        raise UsageError(f"the run began on the native runtime: {error.message}", hint=hint) from error
+
+
+def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, target: Target) -> Prepared:
+    """Prepare texts, features and the initial head. Rank 0 writes missing files, the other ranks read them.
 
     Args:
         cfg: Configuration of the run.
         run: Run directory.
         ranks: Rank of this process and number of processes.
-        target_dtype: Number format of the target.
+        target: Target with the feature layers of the config.
     """
-    if not ranks.is_first:
-        ranks.wait()  # until rank 0 has downloaded and converted the model
-    model = cfg.target.model_copy(update={"dtype": target_dtype})
-    target = build_target(model, device=run.device, metrics=run.metrics, aux_layers=cfg.head.aux_layers)
-    if ranks.is_first:
-        ranks.wait()
     answers = cfg.data.answers or run.path / "answers.jsonl"
     if ranks.is_first and not cfg.data.answers:
         write_conversations(target, cfg.data, path=answers, seed=cfg.seed, metrics=run.metrics)

@@ -1,7 +1,7 @@
 """`edgeai spec train`: train a draft head in one or two phases.
 
 Files of the run directory: answers.jsonl (answers of the target), features/ (cached target states), best/ and last/
-(heads), state.pt (checkpoint for --resume), formats.json (number formats in use), metrics.jsonl.
+(heads), state.pt (checkpoint for --resume), formats.json (runtime and number formats in use), metrics.jsonl.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from edgeai.spec.training.gto.phase import GtoPhase
 from edgeai.spec.training.losses import TrainingTimeTest, step_means
 from edgeai.spec.training.optimizers import build_optimizers, learning_rate
 from edgeai.spec.training.phase import Phase, TokenPhase
-from edgeai.spec.training.prepare import Prepared, prepare, settle_formats
+from edgeai.spec.training.prepare import Prepared, prepare, settle_target
 from edgeai.spec.training.steps import Step, plan_steps
 from edgeai.spec.training.train_report import TrainReport
 from edgeai.spec.training.validation import validate
@@ -52,9 +52,9 @@ def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool 
             f"optim.grad_accum {cfg.optim.grad_accum} is not divisible by the {ranks.world} processes",
             hint=f"set optim.grad_accum to a multiple of {ranks.world}",
         )
-    formats = settle_formats(cfg, run, ranks)
+    target, formats = settle_target(cfg, run, ranks, aux_layers=cfg.head.aux_layers)
     seed_everything(cfg.seed)
-    ready = prepare(cfg, run, ranks, target_dtype=formats["target"])
+    ready = prepare(cfg, run, ranks, target)
     cos, sin = head_rotary(ready.head.shape, ready.target)
     token_loss = TrainingTimeTest(
         ready.head,
@@ -234,6 +234,7 @@ class _Loop:
         ready = self.ready
         return TrainReport(
             head=str(self.run.path / "best"),
+            runtime=ready.target.runtime,
             num_parameters=ready.head.num_parameters(),
             num_steps=self.step,
             num_conversations=len(ready.train),

@@ -64,6 +64,7 @@ class TrainPlan:
 
     target: str = field(metadata=about("target"))
     dtype: str = field(metadata=about("number format"))
+    runtime: str = field(metadata=about("runtime", meaning="code that computed the target"))
     aux_layers: tuple[int, ...] = field(
         metadata=about("features", meaning="hidden states that enter these layers of the target")
     )
@@ -93,6 +94,8 @@ class TrainReport:
 
     head: str = field(metadata=about("head", meaning="folder of the best head"))
     """Folder of the best head."""
+    runtime: str = field(metadata=about("runtime", meaning="code that computed the target"))
+    """Code that computed the target: torch or native."""
     num_parameters: int = field(metadata=about("parameters", meaning="trainable parameters of the head"))
     """Trainable parameters of the head."""
     num_steps: int = field(metadata=about("optimizer steps"))

@@ -1,14 +1,25 @@
 """Preparation of a run: number formats, draft vocabulary, head shape, unusable answers, and the split."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from edgeai.core.errors import UsageError
 from edgeai.core.run import Run
+from edgeai.spec.config.draft import Eagle3Draft, TreeConfig
+from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.data.conversation import Conversation
+from edgeai.spec.data.features import cache_features
+from edgeai.spec.decoding.decode import generate_ids
+from edgeai.spec.draft.build import build_drafter
+from edgeai.spec.target import build, loading
+from edgeai.spec.target.native.library import Unavailable
 from edgeai.spec.training import prepare as preparation
 from edgeai.spec.training.distributed import ALONE
-from edgeai.spec.training.prepare import build_head, settle_formats, split
+from edgeai.spec.training.prepare import build_head, settle_target, split, usable_conversations
 from edgeai.spec.training.train import run_train
 
 
@@ -17,15 +28,80 @@ def test_number_formats_are_settled_once(train_config, make_run, monkeypatch):
     cfg = train_config(optim={"autocast": True})
     cfg = cfg.model_copy(update={"target": cfg.target.model_copy(update={"dtype": "auto"})})
     run = make_run(cfg)
+    half = {"runtime": "torch", "target": "bfloat16", "products": "bfloat16"}
     monkeypatch.setattr(preparation, "bf16_gain", lambda: 3.0)
-    monkeypatch.setattr(preparation, "choose_dtype", lambda name, device: "bfloat16")
-    assert settle_formats(cfg, run, ALONE) == {"target": "bfloat16", "products": "bfloat16"}
+    monkeypatch.setattr(loading, "choose_dtype", lambda name, device: "bfloat16" if name == "auto" else name)
+    assert settle_target(cfg, run, ALONE)[1] == half
     monkeypatch.setattr(preparation, "bf16_gain", lambda: 0.5)
-    monkeypatch.setattr(preparation, "choose_dtype", lambda name, device: "float32")
-    assert settle_formats(cfg, Run.open(run.path), ALONE) == {"target": "bfloat16", "products": "bfloat16"}
-    assert settle_formats(cfg, make_run(cfg, "other"), ALONE) == {"target": "float32", "products": "float32"}
+    monkeypatch.setattr(loading, "choose_dtype", lambda name, device: "float32" if name == "auto" else name)
+    target, formats = settle_target(cfg, Run.open(run.path), ALONE)
+    assert (formats, target.dtype) == (half, torch.bfloat16)
+    whole = {"runtime": "torch", "target": "float32", "products": "float32"}
+    assert settle_target(cfg, make_run(cfg, "other"), ALONE)[1] == whole
     monkeypatch.setattr(preparation, "bf16_gain", lambda: 3.0)
-    assert settle_formats(train_config(), make_run(cfg, "third"), ALONE)["products"] == "float32"  # autocast off
+    assert settle_target(train_config(), make_run(cfg, "third"), ALONE)[1]["products"] == "float32"  # autocast off
+
+
+@pytest.fixture
+def gguf_config(train_config, write_gguf, tiny_tokenizer):
+    """A training whose target is a GGUF file, with the runtime left to `auto`."""
+    return train_config(**{"epochs": 1, "max_steps": 2}).model_copy(
+        update={"target": TargetConfig(model=str(write_gguf("Q4_1")))}
+    )
+
+
+def test_the_runtime_is_settled_once(gguf_config, library, make_run, monkeypatch):
+    """A run that began on the native runtime does not go on with torch where it finds no compiler."""
+    run = make_run(gguf_config)
+    assert settle_target(gguf_config, run, ALONE)[0].runtime == "native"
+
+    def unavailable():
+        raise Unavailable("there is no compiler")
+
+    monkeypatch.setattr(build, "load_library", unavailable)
+    with pytest.raises(UsageError, match=r"^the run began on the native runtime: .* there is no compiler$") as caught:
+        settle_target(gguf_config, Run.open(run.path), ALONE)
+    assert caught.value.hint == "`edgeai doctor` says what it needs; or begin a new run"
+
+
+def test_runs_of_versions_without_the_choice_go_on_with_torch(gguf_config, library, make_run, monkeypatch):
+    run = make_run(gguf_config)
+    (run.path / "formats.json").write_text('{"target": "float32", "products": "float32"}')
+    asked = []
+    monkeypatch.setattr(preparation, "build_target", lambda config, **_: asked.append(config))
+    _, formats = settle_target(gguf_config, run, ALONE)
+    assert (formats["runtime"], asked[0].runtime, asked[0].dtype) == ("torch", "torch", "float32")
+
+
+def test_a_head_trained_on_the_native_runtime_drafts_for_it(gguf_config, library, make_run):
+    """The features of both runtimes are never mixed, and the report names the runtime."""
+    run = make_run(gguf_config)
+    report = run_train(gguf_config, run)
+    assert report.runtime == "native"
+    target, _ = settle_target(gguf_config, run, ALONE)
+    drafter = build_drafter(Eagle3Draft(path=Path(report.head)), target)
+    prompt, texts = target.tokenizer.encode("Tell me about"), []
+    for each in (None, drafter):
+        answer = generate_ids(
+            target, each, prompt, tree=TreeConfig(nodes=5), sampling=SamplingConfig(), max_tokens=32, context=128
+        )
+        texts.append(answer.ids)
+    assert texts[0] == texts[1]
+    texts, folder = usable_conversations(gguf_config.data.answers), run.path / "features" / "train"
+    with pytest.raises(UsageError, match="contains features of other text, another target or other layers"):
+        cache_features(_AsTorch(target), texts, folder=folder, batch_tokens=512, metrics=run.metrics)
+
+
+class _AsTorch:
+    """The same target, on another runtime."""
+
+    runtime = "torch"
+
+    def __init__(self, target):
+        self._target = target
+
+    def __getattr__(self, name):
+        return getattr(self._target, name)
 
 
 def test_draft_vocabulary_and_coverage_by_hand(train_config, tiny_target):

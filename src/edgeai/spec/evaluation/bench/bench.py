@@ -72,6 +72,7 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         target=target.name,
         draft=_draft_name(cfg.draft),
         dtype=str(target.dtype).removeprefix("torch."),
+        runtime=target.runtime,
         device=run.device,
         hardware=hardware(target.device),
         prompts=cfg.prompts or "built-in",

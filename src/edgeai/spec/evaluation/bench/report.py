@@ -59,7 +59,7 @@ class Lossless:
     """Comparison of the speculative answers of all repeats with the plain ones; see `decoding/lossless.py`."""
 
     ok: bool = field(metadata=about("lossless", meaning="no difference but ties within rounding noise"))
-    """float32 allows no difference at all."""
+    """The native runtime and float32 allow no difference at all."""
     num_answers: int = field(metadata=about("answers compared"))
     num_equal: int = field(metadata=about("equal answers", meaning="token for token"))
     num_ties: int = field(
@@ -93,7 +93,9 @@ class BenchReport:
     draft: str = field(metadata=about("draft", meaning="kind of drafter, with the head's folder"))
     """Kind of drafter, with the head's folder."""
     dtype: str = field(metadata=about("number format"))
-    """Number format of the target."""
+    """Number format of the target on torch, and of its features."""
+    runtime: str = field(metadata=about("runtime", meaning="code that computed the target"))
+    """Code that computed the target: torch or native."""
     device: str = field(metadata=about("device"))
     """Torch device."""
     hardware: str = field(metadata=about("machine", meaning="processor or GPU, threads, torch version"))

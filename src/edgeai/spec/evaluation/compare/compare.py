@@ -28,11 +28,10 @@ from edgeai.spec.evaluation.compare.measure_heads import measure_heads
 from edgeai.spec.evaluation.compare.report import ComparePlan, CompareReport, PlannedHead, TreeShape
 from edgeai.spec.evaluation.compare.statistics import cells, costs, curve_of
 from edgeai.spec.evaluation.compare.texts import benchmarks, num_samples, write_texts
-from edgeai.spec.target.build import build_target
 from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.distributed import ALONE
 from edgeai.spec.training.plan import count_steps
-from edgeai.spec.training.prepare import settle_formats
+from edgeai.spec.training.prepare import load_settled, settle_target
 
 
 def plan_compare(cfg: CompareConfig, out: Path) -> ComparePlan:
@@ -76,17 +75,16 @@ def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
     """
     heads = compared_heads(cfg, run.path)
     baseline, prompts_of = heads[0].variant, benchmarks(cfg)
-    model = cfg.train.target.model_copy(update={"dtype": settle_formats(cfg.train, run, ALONE)["target"]})
-    target = build_target(model, device=run.device, metrics=run.metrics)
+    target, formats = settle_target(cfg.train, run, ALONE)
     _prepare_training(cfg, run, target, heads)
     texts = write_texts(cfg, target, prompts_of, run.path / "texts.jsonl", run.metrics)
     del target  # each training loads its own
-    failures = train_missing(heads, run)
+    failures = train_missing(heads, run, runtime=formats["runtime"])
     heads = [head for head in heads if head.is_done]
     if not heads:
         raise all_failed(failures, hint=f"continue with --resume {run.path}")
     curves = [curve for curve in (curve_of(group) for group in _by_variant(heads).values()) if curve]
-    target = build_target(model, device=run.device, metrics=run.metrics)
+    target = load_settled(cfg.train.target, formats, run)
     measured = measure_heads(cfg, target, heads, texts, run.metrics)
     if curves:
         tree = TreeShape.of(cfg.train.val_tree)
@@ -100,6 +98,7 @@ def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
     return CompareReport(
         target=target.name,
         dtype=str(target.dtype).removeprefix("torch."),
+        runtime=target.runtime,
         baseline=baseline,
         num_prompts={name: len(prompts) for name, prompts in prompts_of.items()},
         max_tokens=cfg.max_tokens,

@@ -93,12 +93,13 @@ def compared_heads(cfg: CompareConfig, out: Path) -> list[ComparedHead]:
     return sorted(found, key=lambda each: each.variant != (cfg.baseline or names[0]))
 
 
-def train_missing(heads: Sequence[ComparedHead], run: Run) -> dict[str, str]:
+def train_missing(heads: Sequence[ComparedHead], run: Run, *, runtime: str) -> dict[str, str]:
     """Train the heads that are missing, and continue interrupted trainings.
 
     Args:
         heads: All heads of the comparison.
         run: Run of the comparison; gives the device, and its listener receives the progress of the trainings.
+        runtime: Runtime of the target in the trainings, instead of auto.
 
     Returns:
         Error messages of the failed trainings, by name; a failure does not stop the other trainings.
@@ -109,7 +110,7 @@ def train_missing(heads: Sequence[ComparedHead], run: Run) -> dict[str, str]:
             continue
         run.metrics.note(f"training {head.name}, head {number} of {len(heads)}, in {head.path}")
         try:
-            _train(head.train, head.path, run)
+            _train(_on_runtime(head.train, runtime, instead_of="auto"), head.path, run)
         except EdgeAIError as error:
             failures[head.name] = error.message
             run.metrics.note(f"{head.name} failed: {error.message}")
@@ -122,6 +123,13 @@ def _train(cfg: TrainConfig, path: Path, run: Run) -> None:
     is_resumed = _is_run(path)
     with child_run(cfg, path, listener=run.metrics.listener, **place) as child:
         child.finish("done", run_train(cfg, child, resume=is_resumed).to_json())
+
+
+def _on_runtime(cfg: TrainConfig, runtime: str, *, instead_of: str | None = None) -> TrainConfig:
+    """Return the config with another runtime, or unchanged if it does not have the one to be replaced."""
+    if instead_of not in (None, cfg.target.runtime):
+        return cfg
+    return cfg.model_copy(update={"target": cfg.target.model_copy(update={"runtime": runtime})})
 
 
 def _is_run(path: Path) -> bool:
@@ -142,6 +150,8 @@ def _trained_here(cfg: CompareConfig, name: str, seed: int, out: Path) -> Compar
         train = train.model_copy(update={"data": data})
     if _is_run(path):
         before = _config_of(path)
+        if train.target.runtime == "auto":  # the comparison chooses once for all trainings
+            before = _on_runtime(before, "auto")
         if _essence(before) != _essence(train):
             raise UsageError(
                 f"{path} has another training config: {_first_difference(before, train)}",

@@ -108,6 +108,7 @@ class CompareReport:
 
     target: str = field(metadata=about("target"))
     dtype: str = field(metadata=about("number format"))
+    runtime: str = field(metadata=about("runtime", meaning="code that computed the target"))
     baseline: str = field(metadata=about("baseline"))
     num_prompts: dict[str, int] = field(metadata=about("prompts"))
     """By benchmark."""

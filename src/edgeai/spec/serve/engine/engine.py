@@ -5,8 +5,9 @@ through the target in one pass, and accepts a path of each tree. One thread does
 be called from any thread.
 
 The tokens of a request do not depend on the other requests in the batch: it draws from its own generator, once per
-token, from logits computed from its own text. In float32 the text equals plain decoding token for token. In lower
-precision, rounding may decide near-ties differently when the batch leads to other trees; see `lossless.py`.
+token, from logits computed from its own text. On the native runtime and in float32 the text equals plain decoding token
+for token. In lower precision, rounding may decide near-ties differently when the batch leads to other trees; see
+`lossless.py`.
 """
 
 from __future__ import annotations

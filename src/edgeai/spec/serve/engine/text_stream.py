@@ -76,7 +76,7 @@ class TextStream:
     def _release(self, length: int, *, cuts: bool) -> list[Piece]:
         """Return the held pieces that end within the first `length` characters.
 
-        Tokens without a text of their own yet stay, so that a character that never becomes whole belongs to one of them.
+        Tokens that have no text of their own yet stay: a character that never becomes whole belongs to one of them.
 
         Args:
             length: Characters that are safe to emit.

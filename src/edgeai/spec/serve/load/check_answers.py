@@ -2,7 +2,8 @@
 
 Only the tokens of an answer are known here. If they differ from plain decoding's, plain decoding is forced along them:
 at every position the logit of its own choice may exceed that of the served token by at most the rounding noise of this
-answer (`decoding/forced_decoding.py`). In float32 no difference is accepted.
+answer (`decoding/forced_decoding.py`). On the native runtime and in float32 no
+difference is accepted.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`edgeai spec load`: throughput and latency of a server under load, and the correctness of every answer.
 
 A server runs as a separate process. Rounds of 1, 4 and 16 clients send greedy requests over the loopback, each round
-with and without speculation, interleaved. Afterwards plain decoding answers the same prompts in this process. In
-float32 every served answer must equal it token for token; in lower precision `check_answers.py` examines every
-difference.
+with and without speculation, interleaved. Afterwards plain decoding answers the same prompts in this process. On
+the native runtime and in float32 every served answer must equal it token for token; in lower precision
+`check_answers.py` examines every difference.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def run_load(cfg: LoadConfig, run: Run) -> LoadReport:
         run.metrics.progress("checking answers", number, len(played), unit="round")
         rounds.append(_summary(one, checker))
     run.metrics.progress("checking answers", len(played), len(played), unit="round")
-    return LoadReport(str(target.dtype).removeprefix("torch."), tuple(rounds), memory_bytes)
+    return LoadReport(str(target.dtype).removeprefix("torch."), target.runtime, tuple(rounds), memory_bytes)
 
 
 def _play_rounds(cfg: LoadConfig, clients: LoadClients, run: Run) -> list[_PlayedRound]:
