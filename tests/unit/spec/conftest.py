@@ -32,6 +32,16 @@ NAMES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+KEYS = {
+    "block_count": LAYERS,
+    "context_length": 512,
+    "embedding_length": HIDDEN,
+    "feed_forward_length": INTERMEDIATE,
+    "attention__head_count": HEADS,
+    "attention__head_count_kv": KV_HEADS,
+    "attention__layer_norm_rms_epsilon": 1e-5,
+    "rope__freq_base": 10000.0,
+}
 
 
 @pytest.fixture(scope="session")
@@ -104,26 +114,25 @@ def library():
 
 @pytest.fixture(scope="session")
 def write_gguf(tiny_folder, tmp_path_factory):
-    """write_gguf(kind, arch="llama"): the tiny model with its matrices in this type; float32 is the original."""
+    """write_gguf(kind, arch="llama", drop=(), extra={}, **keys): the tiny model with its matrices in this type.
+
+    float32 is the original. `drop` leaves tensors out, `extra` adds or replaces some, `keys` does so with keys ("__"
+    is a dot; None leaves one out).
+    """
+
     from gguf import GGMLQuantizationType, GGUFWriter, quants
 
-    def write(kind, arch="llama", drop=(), **keys):
-        weights = load_file(tiny_folder / "model.safetensors")
+    def write(kind, arch="llama", drop=(), extra=None, **keys):
+        weights, extra = load_file(tiny_folder / "model.safetensors"), extra or {}
         path = tmp_path_factory.mktemp("gguf") / f"tiny-{kind}.gguf"
         writer = GGUFWriter(path, arch)
-        writer.add_block_count(LAYERS)
-        writer.add_context_length(512)
-        writer.add_embedding_length(HIDDEN)
-        writer.add_feed_forward_length(INTERMEDIATE)
-        writer.add_head_count(HEADS)
-        writer.add_head_count_kv(KV_HEADS)
-        writer.add_layer_norm_rms_eps(1e-5)
-        writer.add_rope_freq_base(10000.0)
-        for name, value in keys.items():
-            writer.add_string(f"{arch}.{name.replace('__', '.')}", value)
+        for name, value in {**KEYS, **keys}.items():
+            if value is not None:
+                typed = {str: "string", int: "uint32", float: "float32", list: "array"}[type(value)]
+                getattr(writer, f"add_{typed}")(f"{arch}.{name.replace('__', '.')}", value)
 
         def add(name, array):
-            if name in drop:
+            if name in drop or name in extra:
                 return
             if array.ndim == 1 or kind == "F32":
                 writer.add_tensor(name, array)
@@ -146,6 +155,8 @@ def write_gguf(tiny_folder, tmp_path_factory):
                 if arch == "llama" and ours in ("attn_q", "attn_k"):
                     array = permuted(array, HEADS if ours == "attn_q" else KV_HEADS)
                 add(f"blk.{index}.{ours}.weight", array)
+        for name, array in extra.items():
+            writer.add_tensor(name, array)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

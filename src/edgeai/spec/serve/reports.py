@@ -63,7 +63,9 @@ class LoadRound:
     )
     accept_len: float = field(metadata=about("accept_len", unit="1", best="max"))
     num_ties: int = field(metadata=about("near-ties", meaning="answers that differ within rounding noise"))
-    num_wrong: int = field(metadata=about("wrong", meaning="answers that differ beyond rounding noise"))
+    num_wrong: int = field(
+        metadata=about("wrong", meaning="answers that differ beyond it; native and float32 allow no difference")
+    )
 
     @property
     def tokens_per_s(self) -> float:

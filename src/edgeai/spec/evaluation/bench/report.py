@@ -58,7 +58,11 @@ class AnswerDifference:
 class Lossless:
     """Comparison of the speculative answers of all repeats with the plain ones; see `decoding/lossless.py`."""
 
-    ok: bool = field(metadata=about("lossless", meaning="no difference but ties within rounding noise"))
+    ok: bool = field(
+        metadata=about(
+            "lossless", meaning="no difference; in bfloat16 and float16 on torch none but ties within rounding noise"
+        )
+    )
     """The native runtime and float32 allow no difference at all."""
     num_answers: int = field(metadata=about("answers compared"))
     num_equal: int = field(metadata=about("equal answers", meaning="token for token"))
