@@ -230,27 +230,27 @@ static inline void rotate(float* x, const float* cos, const float* sin, int widt
     }
 }
 
-// Scores of `heads` query heads of one row with the keys of one block of 16 slots.
-static inline void score_block(const float* q, int heads, int width, const float* keys, float scale, float* out, size_t span) {
+// Scores of H query heads of R rows with the keys of one block of 16 slots. Rows lie `stride` apart, their scores
+// `out_stride`, and heads `width` and `span`.
+template <int R, int H>
+static inline void score_block(const float* q, size_t stride, int width, const float* keys, float scale, float* out, size_t out_stride, size_t span) {
+    vf acc[R][H];
+    for (int r = 0; r < R; r++)
+        for (int h = 0; h < H; h++) acc[r][h] = set1(0.0f);
+    for (int i = 0; i < width; i++) {
+        const vf key = load(keys + i * LANES);
+        for (int r = 0; r < R; r++)
+            for (int h = 0; h < H; h++) acc[r][h] = fmadd(set1(q[r * stride + h * width + i]), key, acc[r][h]);
+    }
+    for (int r = 0; r < R; r++)
+        for (int h = 0; h < H; h++) store(out + r * out_stride + h * span, mul(acc[r][h], set1(scale)));
+}
+
+template <int R>
+static inline void score_rows(const float* q, size_t stride, int heads, int width, const float* keys, float scale, float* out, size_t out_stride, size_t span) {
     int h = 0;
-    for (; h + 3 <= heads; h += 3) {
-        vf a = set1(0.0f), b = a, c = a;
-        const float *qa = q + h * width, *qb = qa + width, *qc = qb + width;
-        for (int i = 0; i < width; i++) {
-            const vf key = load(keys + i * LANES);
-            a = fmadd(set1(qa[i]), key, a);
-            b = fmadd(set1(qb[i]), key, b);
-            c = fmadd(set1(qc[i]), key, c);
-        }
-        store(out + h * span, mul(a, set1(scale)));
-        store(out + (h + 1) * span, mul(b, set1(scale)));
-        store(out + (h + 2) * span, mul(c, set1(scale)));
-    }
-    for (; h < heads; h++) {
-        vf a = set1(0.0f);
-        for (int i = 0; i < width; i++) a = fmadd(set1(q[h * width + i]), load(keys + i * LANES), a);
-        store(out + h * span, mul(a, set1(scale)));
-    }
+    for (; h + 3 <= heads; h += 3) score_block<R, 3>(q + h * width, stride, width, keys, scale, out + h * span, out_stride, span);
+    for (; h < heads; h++) score_block<R, 1>(q + h * width, stride, width, keys, scale, out + h * span, out_stride, span);
 }
 
 // Softmax weights, not yet divided by their sum: e^(s - max) over `count` scores; the rest of the last lane is zero.
@@ -270,16 +270,28 @@ static inline float softmax(float* s, int count) {
     return sum(total);
 }
 
-template <int H>
+// H heads, P parts of 16 dimensions, from `dim` on.
+template <int H, int P>
 static inline void mix_values(const float* const* values, int dim, const float* weights, size_t span, int count, const float* inverse,
                               float* out, int width) {
-    vf acc[H];
-    for (int h = 0; h < H; h++) acc[h] = set1(0.0f);
-    for (int j = 0; j < count; j++) {
-        const vf value = load(values[j] + dim);
-        for (int h = 0; h < H; h++) acc[h] = fmadd(set1(weights[h * span + j]), value, acc[h]);
-    }
-    for (int h = 0; h < H; h++) store(out + h * width + dim, mul(acc[h], set1(inverse[h])));
+    vf acc[H][P];
+    for (int h = 0; h < H; h++)
+        for (int p = 0; p < P; p++) acc[h][p] = set1(0.0f);
+    for (int j = 0; j < count; j++)
+        for (int p = 0; p < P; p++) {
+            const vf value = load(values[j] + dim + p * LANES);
+            for (int h = 0; h < H; h++) acc[h][p] = fmadd(set1(weights[h * span + j]), value, acc[h][p]);
+        }
+    for (int h = 0; h < H; h++)
+        for (int p = 0; p < P; p++) store(out + h * width + dim + p * LANES, mul(acc[h][p], set1(inverse[h])));
+}
+
+template <int P>
+static inline void mix_heads(const float* const* values, int dim, const float* weights, size_t span, int count, const float* inverse,
+                             float* out, int width, int heads) {
+    int h = 0;
+    for (; h + 3 <= heads; h += 3) mix_values<3, P>(values, dim, weights + h * span, span, count, inverse + h, out + h * width, width);
+    for (; h < heads; h++) mix_values<1, P>(values, dim, weights + h * span, span, count, inverse + h, out + h * width, width);
 }
 
 static inline void rotate_and_cache(const Pass& pass, Workspace& ws, int layer, int thread, int threads) {
@@ -324,11 +336,13 @@ static inline void score(const Pass& pass, Workspace& ws, int layer, int thread,
             const int kv = unit / blocks, b = unit % blocks < seen ? unit % blocks : unit % blocks + skipped;
             const float* block_keys = keys + (static_cast<size_t>(kv) * pass.cache->capacity + b * LANES) * hd;
             const int from = b < seen ? 0 : std::max(0, b * LANES - segment.start);  // no token sees later ones
-            for (int t = from; t < segment.size; t++) {
-                const size_t row = segment.first + t;
-                const float* q = ws.qkv.data() + (row * heads + kv * group) * hd;
-                float* out = ws.scores.data() + (row * m.num_heads + kv * group) * ws.span + b * LANES;
-                score_block(q, group, hd, block_keys, scale, out, ws.span);
+            for (int t = from, count; t < segment.size; t += count) {
+                const size_t row = segment.first + t, stride = static_cast<size_t>(heads) * hd, out_stride = m.num_heads * ws.span;
+                const float* q = ws.qkv.data() + row * stride + kv * group * hd;
+                float* out = ws.scores.data() + row * out_stride + kv * group * ws.span + b * LANES;
+                count = t + SCORE_ROWS <= segment.size ? SCORE_ROWS : 1;
+                const auto rows_of = count == 1 ? score_rows<1> : score_rows<SCORE_ROWS>;
+                rows_of(q, stride, group, hd, block_keys, scale, out, out_stride, ws.span);
             }
         }
     }
@@ -336,7 +350,8 @@ static inline void score(const Pass& pass, Workspace& ws, int layer, int thread,
 
 static inline void mix(const Pass& pass, Workspace& ws, int layer, int thread, int threads) {
     const Model& m = *pass.model;
-    const int hd = m.head_dim, group = m.num_heads / m.num_kv_heads, parts = hd / LANES;
+    const int hd = m.head_dim, group = m.num_heads / m.num_kv_heads;
+    const int wide = hd % (MIX_PARTS * LANES) ? 1 : MIX_PARTS, parts = hd / LANES / wide;
     float* weights = ws.weights[thread].data();
     const float** rows = ws.value_rows[thread].data();
     float inverse[64];
@@ -364,10 +379,8 @@ static inline void mix(const Pass& pass, Workspace& ws, int layer, int thread, i
                 for (int j = 0; j < num_slots; j++) rows[segment.visible + j] = head + static_cast<size_t>(segment.start + slots[j]) * hd;
             }
             float* out = ws.mixed.data() + (row * m.num_heads + kv * group) * hd;
-            const int dim = unit % parts * LANES;
-            int h = 0;
-            for (; h + 3 <= group; h += 3) mix_values<3>(rows, dim, weights + h * ws.span, ws.span, count, inverse + h, out + h * hd, hd);
-            for (; h < group; h++) mix_values<1>(rows, dim, weights + h * ws.span, ws.span, count, inverse + h, out + h * hd, hd);
+            const int dim = unit % parts * wide * LANES;
+            (wide == 1 ? mix_heads<1> : mix_heads<MIX_PARTS>)(rows, dim, weights, ws.span, count, inverse, out, hd, group);
         }
     }
 }

@@ -51,6 +51,8 @@ static inline float half_to_float(uint16_t half) {
 #if defined(EDGEAI_AVX512VNNI)
 
 constexpr int MAX_ROWS = 8;  // rows that share one unpacked block of weights
+constexpr int SCORE_ROWS = 4;  // rows that share the keys they read
+constexpr int MIX_PARTS = 4;   // parts of 16 dimensions that share the weights of attention
 struct vf { __m512 v; };
 struct vi { __m512i v; };
 static inline vf load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -120,6 +122,7 @@ static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const 
 #elif defined(EDGEAI_AVX2)
 
 constexpr int MAX_ROWS = 4;
+constexpr int SCORE_ROWS = 2, MIX_PARTS = 2;
 struct vf { __m256 lo, hi; };
 struct vi { __m256i lo, hi; };
 static inline vf load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
@@ -230,6 +233,7 @@ static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const 
 #elif defined(EDGEAI_NEON)
 
 constexpr int MAX_ROWS = 4;
+constexpr int SCORE_ROWS = 2, MIX_PARTS = 1;
 struct vf { float32x4_t v[4]; };
 struct vi { int32x4_t v[4]; };
 #define EDGEAI_EACH(result, expression) do { for (int i = 0; i < 4; i++) result.v[i] = expression; } while (0)
@@ -308,6 +312,7 @@ static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const 
 #else
 
 constexpr int MAX_ROWS = 4;
+constexpr int SCORE_ROWS = 1, MIX_PARTS = 1;
 struct vf { float v[16]; };
 struct vi { int32_t v[16]; };
 #define EDGEAI_EACH(result, expression) do { for (int i = 0; i < 16; i++) result.v[i] = expression; } while (0)
