@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeai.commands.render.reports import summary_blocks, view_of
+from edgeai.commands.render.reports import view_of
 from edgeai.commands.render.run_page import flat, run_page
 from edgeai.commands.render.text import print_blocks, print_fields, print_json, print_table
 from edgeai.commands.shared.app import new_app
@@ -16,7 +16,7 @@ from edgeai.core.errors import UsageError
 from edgeai.core.files import write_whole
 from edgeai.core.metrics import read_metrics
 from edgeai.core.report.blocks import Cell
-from edgeai.core.report.fields import cell_of, leaves
+from edgeai.core.report.fields import alone, cell_of, leaves
 from edgeai.core.run import Run, find_runs
 
 app = new_app("List runs and show, compare and report their results.")
@@ -64,7 +64,7 @@ def show(
         print_fields({name: cell_of(value) for name, value in last.items() if name != "time_s"})
     if report:
         print("\nreport")
-        print_blocks(summary_blocks(str(run.info["verb"]), report))
+        print_blocks(view_of(str(run.info["verb"])).tables(report))
 
 
 @app.command(epilog="Example: edgeai runs report runs/spec-train-20260101-120000")
@@ -118,11 +118,10 @@ def _cells(values: Mapping[str, Sequence[Any]]) -> list[list[Cell]]:
 
 def _described(runs: Sequence[Run]) -> list[list[Cell]]:
     """One row per value of the reports, under its label."""
-    views = [view_of(str(run.info["verb"])) for run in runs]
-    found = [leaves(view.record if view else None, run.report() or {}) for view, run in zip(views, runs, strict=True)]
+    found = [leaves(view_of(str(run.info["verb"])).record, run.report() or {}) for run in runs]
     rows = side_by_side(found)
     return [
-        [next(leaf.label for leaf in row if leaf), *(leaf.cell if leaf else None for leaf in row)]
+        [next(leaf.about.label for leaf in row if leaf), *(alone(leaf.cell) if leaf else None for leaf in row)]
         for row in rows.values()
     ]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeai.commands.render.plans import show_config_and_plan, show_plan
-from edgeai.commands.render.reports import show_report, summary_blocks
+from edgeai.commands.render.reports import show_report, view_of
 from edgeai.commands.render.spec import answer_footer, bench_verdict, show_export, show_export_plan, show_train_plan
 from edgeai.commands.render.text import print_blocks, print_json
 from edgeai.commands.shared.app import new_app
@@ -316,7 +316,7 @@ def import_(
     if as_json:
         print_json(report.to_json())
         return
-    print_blocks(summary_blocks("spec import", report.to_json()))
+    print_blocks(view_of("spec import").tables(report.to_json()))
     if report.path is None:
         print("\nnothing was written (--dry-run)")
     else:

@@ -40,7 +40,7 @@ class SegMetrics:
     fwiou: float = field(
         metadata=about("FWIoU", unit="1", best="max", meaning="IoU weighted by class frequency in the truth")
     )
-    iou: tuple[float | None, ...] = field(metadata=about("IoU of each class"))
+    iou: tuple[float | None, ...] = field(metadata=about("IoU of each class", hidden=True))
     """None where a class occurs neither in truth nor in prediction [C]."""
 
 

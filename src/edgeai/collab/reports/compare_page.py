@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from edgeai.collab.reports.compare_report import METRICS
+from edgeai.collab.reports.compare_report import METRICS, Row
 from edgeai.collab.reports.frame_records import FILE, read_records
 from edgeai.collab.reports.frame_strips import color_key, overlay_strips
-from edgeai.collab.reports.run_page import Document
+from edgeai.collab.reports.run_page import TIME_LABEL, Document
 from edgeai.collab.reports.timeline import Timeline, over_seeds, window_line
-from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
-from edgeai.core.report.fields import cell_of
+from edgeai.core.report.blocks import Block, Cell, Number, Paragraph, Table, section
+from edgeai.core.report.fields import records_table, spread_of
 from edgeai.core.report.pareto import Point, pareto_figure
 from edgeai.core.report.plot import Line, line_figure
-from edgeai.core.stats import Spread
-from edgeai.core.units import quantity
 
 LINES = 4
 """Strategies in one plot in addition to the references."""
@@ -43,13 +40,13 @@ def compare_summary(report: Document) -> list[Block]:
     rows = report["rows"]
     blocks: list[Block] = [Paragraph(_in_words(report)), main_table(rows)]
     if len(report["seeds"]) > 1:
-        blocks += [Heading("Range over seeds"), *_range_tables(rows)]
+        blocks += section("Range over seeds", *_range_tables(rows))
     if report["failures"]:
-        blocks += [Heading("Failures"), Table(("run", "reason"), list(report["failures"].items()))]
+        blocks += section("Failures", Table(("run", "reason"), list(report["failures"].items())))
     for reference in _references(report):
-        blocks += [Heading(f"Against {reference}"), versus_table(report["versus"], reference)]
+        blocks += section(f"Against {reference}", versus_table(report["versus"], reference))
     if any(len(row["segment_miou"]) > 1 for row in rows):
-        blocks += [Heading("Drift segments"), _segment_table(rows)]
+        blocks += section("Drift segments", _segment_table(rows))
     return blocks
 
 
@@ -61,10 +58,12 @@ def compare_details(folder: Path, report: Document) -> list[Block]:
         report: Its report.json.
     """
     rows, references, results = report["rows"], _references(report), _results(folder, report)
-    blocks: list[Block] = [Heading("Accuracy against cost"), *_pareto(rows, references)]
-    blocks += [Heading("Over time"), *_time_figures(folder, results, references)]
     shown = next((row["strategy"] for row in rows if row["strategy"] in references), rows[0]["strategy"])
-    return blocks + _strips(folder, results, shown)
+    return [
+        *section("Accuracy against cost", *_pareto(rows, references)),
+        *section("Over time", *_time_figures(folder, results, references)),
+        *section("Frames", *_strips(folder, results, shown)),
+    ]
 
 
 def _references(report: Document) -> list[str]:
@@ -79,87 +78,58 @@ def _in_words(report: Document) -> str:
 
 def main_table(rows: Sequence[Document]) -> Table:
     """Return one row per strategy with its means over seeds."""
-    names = _known(rows)
-    caption = "Means over seeds. " + " ".join(f"{METRICS[n].about.label}: {METRICS[n].about.meaning}." for n in names)
-    best: dict[str, Any] = {METRICS[name].about.label: METRICS[name].about.best for name in names}
-    return _metric_table(rows, names, lambda name, spread: cell_of(spread["mean"], _unit(name)), caption, best)
+    means = [{**row, "spreads": _means(row["spreads"])} for row in rows]
+    return records_table(Row, means, caption="Means over seeds.", max_rows=len(rows))
+
+
+def _means(spreads: Mapping[str, Document]) -> dict[str, float]:
+    return {name: spread["mean"] for name, spread in spreads.items()}
 
 
 def versus_table(versus: Sequence[Document], reference: str) -> Table:
     """Return differences and ratios of the strategies to one reference."""
-    found = {(item["strategy"], item["metric"]): item for item in versus if item["reference"] == reference}
-    columns = {(name, "difference"): f"{METRICS[name].about.label} −" for name in DIFFERENCES}
-    columns |= {(name, "ratio"): f"{METRICS[name].about.label} ÷" for name in RATIOS}
-    shown = {
-        (name, kind): label
-        for (name, kind), label in columns.items()
-        if any(item[kind] is not None for (_, metric), item in found.items() if metric == name)
-    }
-    rows: list[Sequence[Cell]] = []
-    for strategy in dict.fromkeys(strategy for strategy, _ in found):
-        cells = [found.get((strategy, name), {}).get(kind) for name, kind in shown]
-        forms = ["+.3f" if kind == "difference" else ".2f" for _, kind in shown]
-        rows.append([strategy, *(_signed(spread, form) for spread, form in zip(cells, forms, strict=True))])
+    found: dict[str, dict[str, Cell]] = {}
+    for item in versus:
+        if item["reference"] == reference:
+            row, label = found.setdefault(item["strategy"], {}), METRICS[item["metric"]].about.label
+            if item["metric"] in DIFFERENCES:
+                row[f"{label} −"] = _spread_cell(item["difference"], "+z.3f")
+            if item["metric"] in RATIOS and item["ratio"]:
+                row[f"{label} ÷"] = _spread_cell(item["ratio"], ".2f")
+    columns = list(dict.fromkeys(name for row in found.values() for name in row))
+    rows = [[strategy, *(row.get(name) for name in columns)] for strategy, row in found.items()]
     caption = f"−: difference to {reference}, ÷: ratio to it, on the same seed; mean (lowest to highest seed)."
-    return Table(("strategy", *shown.values()), rows, caption=caption)
+    return Table(("strategy", *columns), rows, caption=caption)
 
 
-def _signed(spread: Mapping[str, float] | None, form: str) -> Cell:
-    if spread is None:
-        return None
+def _spread_cell(spread: Mapping[str, float], form: str) -> Cell:
     mean, low, high = (format(spread[name], form) for name in ("mean", "minimum", "maximum"))
     return Number(spread["mean"], mean if low == high else f"{mean} ({low} to {high})")
 
 
-def _known(rows: Sequence[Document]) -> list[str]:
-    return [name for name in METRICS if any(name in row["spreads"] for row in rows)]
-
-
-def _unit(name: str) -> str:
-    return METRICS[name].about.unit
-
-
-def _metric_table(
-    rows: Sequence[Document],
-    names: Sequence[str],
-    show: Callable[[str, Mapping[str, float]], Cell],
-    caption: str = "",
-    best: Mapping[str, Any] | None = None,
-) -> Table:
-    cells = [
-        [row["strategy"], *(show(name, row["spreads"][name]) if name in row["spreads"] else None for name in names)]
-        for row in rows
-    ]
-    return Table(("strategy", *(METRICS[name].about.label for name in names)), cells, caption, best or {})
-
-
 def _range_tables(rows: Sequence[Document]) -> list[Block]:
-    """Quality, then cost: the range over seeds."""
-
-    def show(name: str, spread: Mapping[str, float]) -> Cell:
-        low, high = (quantity(spread[end], _unit(name)) for end in ("minimum", "maximum"))
-        return Number(spread["mean"], low if low == high else f"{low} to {high}")
-
-    known = _known(rows)
-    groups = ([name for name in known if name in QUALITY], [name for name in known if name not in QUALITY])
-    return [_metric_table(rows, names, show) for names in groups if names]
+    """Quality, traffic and latency: mean and range over seeds."""
+    latency = [name for name in METRICS if name.endswith("_s")]
+    traffic = [name for name in METRICS if name not in (*QUALITY, *latency)]
+    return [
+        records_table(
+            Row, rows, ["strategy", *(f"spreads.{name}" for name in names)], explained=False, max_rows=len(rows)
+        )
+        for names in (QUALITY, traffic, latency)
+    ]
 
 
 def _pareto(rows: Sequence[Document], references: Sequence[str]) -> list[Block]:
     found: list[Block] = []
-    for metric, scale, x_label in (("up_bytes", 1e-6, "uplink (MB)"), ("p50_s", 1e3, "median latency (ms)")):
+    for metric, x_label, x_unit in (("up_bytes", "uplink", "B"), ("p50_s", "median latency", "s")):
         points = [
-            Point(row["strategy"], _spread(row, metric).scaled(scale), _spread(row, "miou"))
+            Point(row["strategy"], spread_of(row["spreads"][metric]), spread_of(row["spreads"]["miou"]))
             for row in rows
-            if metric in row["spreads"] and "miou" in row["spreads"] and ABLATION not in row["strategy"]
+            if {metric, "miou"} <= row["spreads"].keys() and ABLATION not in row["strategy"]
         ]
         if points:
-            found.append(pareto_figure(points, marked=references, x_label=x_label, y_label="mIoU"))
+            found.append(pareto_figure(points, marked=references, x_label=x_label, x_unit=x_unit, y_label="mIoU"))
     return found or [Paragraph("The streams have no labels: accuracy is not known.")]
-
-
-def _spread(row: Document, metric: str) -> Spread:
-    return Spread.of(list(row["values"][metric].values()))
 
 
 def _time_figures(
@@ -179,20 +149,10 @@ def _time_figures(
             lines = [_line(name, results[name], of, timeline.end_s) for name in [*known, *group]]
             lines = [line for line in lines if line.x]
             if lines:
-                figures.append(_figure(lines, y_label, timeline))
+                caption = "Lines: mean over seeds; bands: lowest to highest seed."
+                spans = timeline.spans()
+                figures.append(line_figure(lines, x_label=TIME_LABEL, y_label=y_label, caption=caption, spans=spans))
     return figures
-
-
-def _figure(lines: Sequence[Line], y_label: str, timeline: Timeline) -> Figure:
-    ends = "; ".join(f"{line.name} at the end {line.y[-1]:.3g}" for line in lines)
-    return line_figure(
-        lines,
-        x_label="time in the stream (s)",
-        y_label=y_label,
-        caption="Lines: mean over seeds; bands: lowest to highest seed.",
-        alt=f"{y_label}: {ends}",
-        spans=timeline.spans(),
-    )
 
 
 def _uploads(by_seed: Mapping[int, Document]) -> bool:
@@ -202,12 +162,8 @@ def _uploads(by_seed: Mapping[int, Document]) -> bool:
 def _line(
     name: str, by_seed: Mapping[int, Document], of: Callable[[Document, float], float | None], end_s: float
 ) -> Line:
-    found = []
-    for result in by_seed.values():
-        evaluation = result["evaluation"]
-        windows = [w for w in evaluation["windows"] if w["num_frames"] and of(w, 1.0) is not None]
-        found.append(window_line(name, windows, evaluation["window_s"], end_s, of))  # type: ignore[arg-type]
-    return over_seeds(name, found)
+    evaluations = [result["evaluation"] for result in by_seed.values()]
+    return over_seeds(name, [window_line(name, one["windows"], one["window_s"], end_s, of) for one in evaluations])
 
 
 def _timeline(folder: Path, results: Mapping[str, Mapping[int, Document]]) -> Timeline | None:
@@ -221,13 +177,10 @@ def _timeline(folder: Path, results: Mapping[str, Mapping[int, Document]]) -> Ti
 
 
 def _segment_table(rows: Sequence[Document]) -> Table:
-    segments = list(dict.fromkeys(name for row in rows for name in row["segment_miou"]))
-    cells: list[Sequence[Cell]] = [
-        [row["strategy"], *(cell_of(row["segment_miou"].get(name, {}).get("mean"), "1") for name in segments)]
-        for row in rows
-    ]
-    best: dict[str, Any] = dict.fromkeys(segments, "max")
-    return Table(("strategy", *segments), cells, caption="mIoU of the answers shown, means over seeds.", best=best)
+    means = [{"strategy": row["strategy"], "segment_miou": _means(row["segment_miou"])} for row in rows]
+    columns = ["strategy", *dict.fromkeys(f"segment_miou.{name}" for row in rows for name in row["segment_miou"])]
+    caption = "mIoU of the answers shown, means over seeds."
+    return records_table(Row, means, columns, caption=caption, max_rows=len(rows))
 
 
 def _strips(folder: Path, results: Mapping[str, Mapping[int, Document]], strategy: str) -> list[Block]:
@@ -235,7 +188,7 @@ def _strips(folder: Path, results: Mapping[str, Mapping[int, Document]], strateg
         classes = result["evaluation"]["classes"]
         if strips := overlay_strips(folder / f"{strategy}-{seed}", classes, {}):
             caption = Paragraph(f"Frames of {strategy} with seed {seed}.")
-            return [Heading("Frames"), caption, color_key(classes), *strips]
+            return [caption, color_key(classes), *strips]
     return []
 
 

@@ -20,53 +20,6 @@ Results = Mapping[str, Mapping[int, Result]]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One strategy."""
-
-    strategy: str = field(metadata=about("strategy"))
-    values: dict[str, dict[str, float]] = field(metadata=about("values"))
-    """By metric and seed; metrics that a stream does not give, such as mIoU without labels, are missing."""
-    spreads: dict[str, Spread] = field(metadata=about(""))
-    """By metric."""
-    segment_miou: dict[str, Spread] = field(metadata=about("", best="max"))
-    """mIoU by drift segment, in order of appearance."""
-
-
-@dataclass(frozen=True)
-class Versus:
-    """A strategy against a reference in one metric."""
-
-    strategy: str = field(metadata=about("strategy"))
-    reference: str = field(metadata=about("reference"))
-    metric: str = field(metadata=about("metric"))
-    num_seeds: int = field(metadata=about("common seeds"))
-    difference: Spread = field(metadata=about("difference", meaning="strategy minus reference"))
-    ratio: Spread | None = field(metadata=about("ratio", meaning="strategy divided by reference"))
-    """None where the reference is 0 on some seed."""
-
-
-@dataclass(frozen=True)
-class CompareReport:
-    """Outcome of a comparison."""
-
-    interrupted: bool = field(metadata=about("interrupted", meaning="some runs are missing"))
-    """Whether some runs are missing."""
-    seeds: tuple[int, ...] = field(metadata=about("seeds"))
-    """Seeds of the comparison."""
-    rows: tuple[Row, ...] = field(metadata=about("strategies"))
-    """One row per strategy."""
-    versus: tuple[Versus, ...] = field(metadata=about("against references"))
-    """Differences and ratios to the reference strategies, paired by seed."""
-    failures: dict[str, str] = field(metadata=about("failed runs"))
-    """Reason by STRATEGY-SEED."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        document: dict[str, Any] = plain(self, {"mean": "mean", "minimum": "minimum", "maximum": "maximum"})
-        return document
-
-
-@dataclass(frozen=True)
 class Metric:
     """One number of a run's report that strategies are compared by."""
 
@@ -111,6 +64,55 @@ METRICS: dict[str, Metric] = {
 }
 RATIOS = ("miou", "up_bytes", "down_bytes", "p50_s", "p95_s", "p99_s")
 """Metrics whose ratio to a reference is reported."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy."""
+
+    strategy: str = field(metadata=about("strategy"))
+    values: dict[str, dict[str, float]] = field(metadata=about("values", hidden=True))
+    """By metric and seed; metrics that a stream does not give, such as mIoU without labels, are missing."""
+    spreads: dict[str, Spread] = field(
+        metadata=about("", keys={name: metric.about for name, metric in METRICS.items()})
+    )
+    """By metric."""
+    segment_miou: dict[str, Spread] = field(metadata=about("", unit="1", best="max", hidden=True))
+    """mIoU by drift segment, in order of appearance."""
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A strategy against a reference in one metric."""
+
+    strategy: str = field(metadata=about("strategy"))
+    reference: str = field(metadata=about("reference"))
+    metric: str = field(metadata=about("metric"))
+    num_seeds: int = field(metadata=about("common seeds"))
+    difference: Spread = field(metadata=about("difference", meaning="strategy minus reference"))
+    ratio: Spread | None = field(metadata=about("ratio", meaning="strategy divided by reference"))
+    """None where the reference is 0 on some seed."""
+
+
+@dataclass(frozen=True)
+class CompareReport:
+    """Outcome of a comparison."""
+
+    interrupted: bool = field(metadata=about("interrupted", meaning="some runs are missing"))
+    """Whether some runs are missing."""
+    seeds: tuple[int, ...] = field(metadata=about("seeds"))
+    """Seeds of the comparison."""
+    rows: tuple[Row, ...] = field(metadata=about("strategies"))
+    """One row per strategy."""
+    versus: tuple[Versus, ...] = field(metadata=about("against references"))
+    """Differences and ratios to the reference strategies, paired by seed."""
+    failures: dict[str, str] = field(metadata=about("failed runs"))
+    """Reason by STRATEGY-SEED."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        document: dict[str, Any] = plain(self, {"mean": "mean", "minimum": "minimum", "maximum": "maximum"})
+        return document
 
 
 def compare_report(

@@ -6,7 +6,7 @@ Shapes: H x W pixels, C classes.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +58,11 @@ def color_key(classes: Sequence[str]) -> Figure:
     colors = class_colors(tuple(classes)) / 255
 
     def draw(axes: Any) -> None:
+        from matplotlib.patches import Patch
+
         axes.axis("off")
-        columns = KEY_COLUMNS
-        rows = -(-len(classes) // columns)
-        for place, (name, color) in enumerate(zip(classes, colors, strict=True)):
-            x, y = place % columns, rows - 1 - place // columns
-            axes.add_patch(_square(x, y, color))
-            axes.text(x + 0.22, y, name, va="center", ha="left")
-        axes.set_xlim(-0.1, columns)
-        axes.set_ylim(-0.6, rows - 0.4)
+        squares = [Patch(facecolor=tuple(color), label=name) for name, color in zip(classes, colors, strict=True)]
+        axes.legend(handles=squares, loc="center left", ncols=KEY_COLUMNS)
 
     height_in = 0.1 + 0.26 * -(-len(classes) // KEY_COLUMNS)
     return draw_figure(
@@ -74,34 +70,20 @@ def color_key(classes: Sequence[str]) -> Figure:
     )
 
 
-def _square(x: float, y: float, color: Iterable[float]) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y - 0.32), 0.16, 0.64, facecolor=tuple(color), linewidth=0)
-
-
 def _strip(path: Path, classes: Sequence[str], about: str) -> Strip:
     with np.load(path, allow_pickle=False) as kept:
         planes = {name: kept[name] for name in kept.files}
     palette = class_colors(tuple(classes))
-    images = [StripImage(_jpeg(planes["frame"]), "frame")]
+    images = [StripImage(_encoded(planes["frame"], "JPEG", quality=88), "frame")]
     for name, label in NAMES.items():
         if name in planes:
-            images.append(StripImage(_png(paint_labels(planes[name], palette)), label))
+            images.append(StripImage(_encoded(paint_labels(planes[name], palette), "PNG", optimize=True), label))
     other = planes.get("fused")
     if other is not None and "edge" in planes:
         picture = disagreement(planes["frame"], planes["edge"], other)
-        images.append(StripImage(_jpeg(picture), "edge and cloud differ"))
+        images.append(StripImage(_encoded(picture, "JPEG", quality=88), "edge and cloud differ"))
     number = int(path.stem)
     return Strip(images, f"Frame {number}{': ' if about else ''}{about}")
-
-
-def _jpeg(image: Array) -> bytes:
-    return _encoded(image, "JPEG", quality=88)
-
-
-def _png(image: Array) -> bytes:
-    return _encoded(image, "PNG", optimize=True)
 
 
 def _encoded(image: Array, kind: str, **options: Any) -> bytes:

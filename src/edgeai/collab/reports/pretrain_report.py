@@ -43,7 +43,7 @@ class PretrainReport:
     score: float = field(
         metadata=about("score", meaning="mIoU of a net or mean mask IoU of sam-tiny, best weights, validation scenes")
     )
-    val: dict[str, float] = field(metadata=about("validation"))
+    val: dict[str, float] = field(metadata=about("validation", keys=LOGGED))
     """All metrics of the best weights by name."""
     train_s: float = field(metadata=about("training time"))
     peak_memory_bytes: int = field(metadata=about("peak memory"))

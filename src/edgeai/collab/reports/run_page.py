@@ -12,13 +12,14 @@ from edgeai.collab.reports.frame_records import FILE, FrameRecord, read_records
 from edgeai.collab.reports.frame_strips import color_key, overlay_strips
 from edgeai.collab.reports.run_report import RunReport, UpdateEvent
 from edgeai.collab.reports.timeline import Timeline, window_line
-from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Paragraph, Table
+from edgeai.collab.wire.traffic import TrafficSummary
+from edgeai.core.report.blocks import Block, Cell, Figure, Paragraph, Table, section
 from edgeai.core.report.fields import cell_of, fields_table, leaves, records_table
 from edgeai.core.report.plot import Line, line_figure
 from edgeai.core.units import duration, percent
 
 MAX_UPDATES = 30
-QUALITY = ("miou", "cpa", "accuracy", "fwiou")
+TIME_LABEL = "time in the stream (s)"
 OUTCOME = (
     *(
         f"evaluation.{name}"
@@ -31,19 +32,6 @@ OUTCOME = (
     *("cost.wall_s", "cost.frames_per_s", "cost.peak_memory_bytes"),
 )
 """Rows of the table of costs; `cost` is known only right after the run."""
-SEGMENT: tuple[str, ...] = (
-    "name",
-    "begin_s",
-    "num_frames",
-    "quality.miou",
-    "quality.cpa",
-    "quality.accuracy",
-    "upload_rate",
-    "up_bytes",
-    "down_bytes",
-    "num_missed",
-)
-UPDATE = ("begin_s", "version", "accepted", "miner_accepted", "miou_before", "miou_after", "num_bytes")
 SERIES = {
     "answer": lambda record: quality(record.loss),
     "edge": lambda record: quality(record.loss_edge),
@@ -64,16 +52,13 @@ def run_summary(report: Document) -> list[Block]:
     Args:
         report: Its report.json, with `cost` if that is known.
     """
-    segments = report["evaluation"]["segments"]
+    segments, problems = report["evaluation"]["segments"], report["problems"]
     blocks: list[Block] = [Paragraph(_in_words(report)), _quality_table(report)]
     if len(segments) > 1:
         caption = "Quality of the answers shown, and traffic."
-        table = records_table(Part, segments, SEGMENT, caption=caption, explained=False)
-        blocks += [Heading("Drift segments"), table]
-    blocks += [Heading("Cost"), fields_table(leaves(RunReport, report), OUTCOME)]
-    if report["problems"]:
-        blocks += [Heading("Problems"), *(Paragraph(line) for line in report["problems"])]
-    return blocks
+        blocks += section("Drift segments", records_table(Part, segments, caption=caption, explained=False))
+    blocks += section("Cost", fields_table(leaves(RunReport, report), OUTCOME))
+    return blocks + section("Problems", *(Paragraph(line) for line in problems))
 
 
 def run_details(folder: Path, report: Document) -> list[Block]:
@@ -87,17 +72,14 @@ def run_details(folder: Path, report: Document) -> list[Block]:
     blocks: list[Block] = []
     if (folder / FILE).exists() and evaluation["total"]["num_frames"]:
         timeline = Timeline(evaluation["window_s"], SERIES).read(read_records(folder))
-        blocks += [Heading("Over time"), *time_figures(timeline, evaluation)]
+        blocks += section("Over time", *time_figures(timeline, evaluation))
     if evaluation["total"]["quality"]:
-        blocks += [Heading("Classes"), _class_table(report)]
+        blocks += section("Classes", _class_table(report))
     if strips := overlay_strips(folder, evaluation["classes"], _about_frames(folder)):
-        blocks += [Heading("Frames"), color_key(evaluation["classes"]), *strips]
-    found = leaves(RunReport, report)
-    traffic = [path for path in found if path.startswith("traffic.") and path != "traffic.up_bytes"]
-    blocks += [Heading("Link and queues"), fields_table(found, traffic)]
+        blocks += section("Frames", color_key(evaluation["classes"]), *strips)
+    blocks += section("Link and queues", fields_table(leaves(TrafficSummary, report["traffic"])))
     if report["updates"]:
-        updates = records_table(UpdateEvent, report["updates"], UPDATE, max_rows=MAX_UPDATES)
-        blocks += [Heading("Updates"), updates]
+        blocks += section("Updates", records_table(UpdateEvent, report["updates"], max_rows=MAX_UPDATES))
     return blocks
 
 
@@ -123,12 +105,12 @@ def _quality_table(report: Document) -> Block:
     if total is None:
         return Paragraph("The stream has no labels: accuracy is not known.")
     parts = {"answers shown": total, "edge alone": alone["edge"], "cloud alone": alone["cloud"]}
-    known = {name: part for name, part in parts.items() if part is not None}
     caption = (
         "Quality over all frames. Answers shown: what the system showed at the deadline. Edge alone, cloud alone: if "
         "that side had answered every frame in time."
     )
-    return records_table(SegMetrics, list(known.values()), QUALITY, names=list(known), caption=caption)
+    rows = [{"answers": name, **part} for name, part in parts.items() if part is not None]
+    return records_table(SegMetrics, rows, caption=caption)
 
 
 def time_figures(timeline: Timeline, evaluation: Document) -> list[Figure]:
@@ -136,53 +118,38 @@ def time_figures(timeline: Timeline, evaluation: Document) -> list[Figure]:
     spans, window_s, end_s = timeline.spans(), evaluation["window_s"], timeline.end_s
     mean = f"Means over {window_s:g} s."
     segments = " Shaded in turn, with their names above: the drift segments." if spans else ""
-    windows = evaluation["windows"]
+
+    def series(**titles: str) -> list[Line]:
+        lines = [timeline.line(name, title) for name, title in titles.items()]
+        return [line for line in lines if line is not None]
 
     def rate(name: str, key: str) -> Line:
+        windows = evaluation["windows"]
         return window_line(name, windows, window_s, end_s, lambda window, length_s: window[key] * 8e-3 / length_s)
 
-    groups: list[tuple[list[Line | None], str, str]] = [
+    plots = [
         (
-            [
-                timeline.line("answer", "answers shown"),
-                timeline.line("edge", "edge alone"),
-                timeline.line("cloud", "cloud alone"),
-            ],
             "mIoU of a frame",
             f"{mean}{segments} Equal lines cover one another.",
+            series(answer="answers shown", edge="edge alone", cloud="cloud alone"),
         ),
+        ("share of frames", mean, series(uploaded="uploaded", refined="answered by the cloud in time")),
         (
-            [timeline.line("uploaded", "uploaded"), timeline.line("refined", "answered by the cloud in time")],
-            "share of frames",
-            mean,
-        ),
-        (
-            [timeline.line("score", "confidence score"), timeline.line("delta", "threshold")],
             "score",
             f"{mean} Frames that score below the threshold are uploaded.",
+            series(score="confidence score", delta="threshold"),
         ),
         (
-            [rate("up", "up_bytes"), rate("down", "down_bytes")],
             "link use (kbit/s)",
             f"{mean} Down: answers and pushed models.",
+            [rate("up", "up_bytes"), rate("down", "down_bytes")],
         ),
     ]
-    figures = []
-    for lines, y_label, caption in groups:
-        known = [line for line in lines if line is not None]
-        if known:
-            ends = "; ".join(f"{line.name} at the end {line.y[-1]:.3g}" for line in known)
-            figures.append(
-                line_figure(
-                    known,
-                    x_label="time in the stream (s)",
-                    y_label=y_label,
-                    caption=caption,
-                    alt=f"{y_label}: {ends}",
-                    spans=spans,
-                )
-            )
-    return figures
+    return [
+        line_figure(lines, x_label=TIME_LABEL, y_label=y_label, caption=caption, spans=spans)
+        for y_label, caption, lines in plots
+        if lines
+    ]
 
 
 def _class_table(report: Document) -> Table:

@@ -32,7 +32,7 @@ class UpdateEvent:
     """One update of the edge model, its miner, or both."""
 
     begin_s: float = field(metadata=about("begins"))
-    end_s: float = field(metadata=about("trained at"))
+    end_s: float = field(metadata=about("trained at", hidden=True))
     version: int = field(metadata=about("version"))
     accepted: bool = field(metadata=about("edge model changed"))
     miner_accepted: bool = field(metadata=about("miner changed", meaning="the net that predicts the confidence score"))

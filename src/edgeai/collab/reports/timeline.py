@@ -75,21 +75,23 @@ def window_line(
     windows: Sequence[Mapping[str, Any]],
     window_s: float,
     end_s: float,
-    of: Callable[[Mapping[str, Any], float], float],
+    of: Callable[[Mapping[str, Any], float], float | None],
 ) -> Line:
-    """A figure of the windows in a report, at the middle of each.
+    """Return a value of the windows in a report, at the middle of each.
 
     Args:
-        title: Of the line.
+        title: Name of the line.
         windows: evaluation.windows of a run's report; those after the end are left out.
-        window_s: Their length.
+        window_s: Length of a window.
         end_s: End of the stream: the last window is only as long as there are frames.
-        of: Takes a window and its length in seconds.
+        of: Returns the value, given a window and its length in seconds; None leaves the window out.
     """
-    found = [window for window in windows if window["begin_s"] < end_s]
-    lengths = [min(window_s, end_s - window["begin_s"]) for window in found]
-    middles = [_middle_s(window["begin_s"], window_s, end_s) for window in found]
-    return Line(title, middles, [of(window, length_s) for window, length_s in zip(found, lengths, strict=True)])
+    points = []
+    for window in windows:
+        begin_s = window["begin_s"]
+        if begin_s < end_s and (value := of(window, min(window_s, end_s - begin_s))) is not None:
+            points.append((_middle_s(begin_s, window_s, end_s), value))
+    return Line(title, [x for x, _ in points], [y for _, y in points])
 
 
 def _middle_s(begin_s: float, window_s: float, end_s: float) -> float:

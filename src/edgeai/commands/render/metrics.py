@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeai.core.report.blocks import Block, Figure, Paragraph
 from edgeai.core.report.fields import About
-from edgeai.core.report.plot import Line, line_figure
+from edgeai.core.report.plot import Line, last_value, line_figure
 from edgeai.core.units import quantity
 
 _MAX_LINES = 6
@@ -92,18 +92,13 @@ def _family_figure(family: str, members: Sequence[Line], known: Mapping[str, Abo
     name, _, part = family.partition(" ")  # "acc (2)"
     about = description(name, known)
     label = f"{about.label} {part}".rstrip()
-    ends = ", ".join(_in_words(line.name, _last(line), known) for line in members)
+    ends = ", ".join(_in_words(line.name, last_value(line), known) for line in members)
     return line_figure(
         [replace(line, name=description(line.name, known).label) for line in members],
         x_label="step",
         y_label=label if about.unit in _RATIOS else f"{label} ({about.unit})",
         caption=f"Last: {ends}.",
-        alt=f"{label} over {len(members[0].x)} logged steps. Last values: {ends}.",
     )
-
-
-def _last(line: Line) -> float:
-    return next((y for y in reversed(line.y) if not math.isnan(y)), math.nan)
 
 
 def _in_words(name: str, value: float, known: Mapping[str, About]) -> str:

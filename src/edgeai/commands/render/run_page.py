@@ -1,14 +1,15 @@
 """Any run as a page: what its report says, its metrics over the steps, and how it was made."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from edgeai.commands.render.metrics import metric_blocks
-from edgeai.commands.render.reports import detail_blocks, summary_blocks, view_of
+from edgeai.commands.render.reports import view_of
 from edgeai.core.config import read_tree
 from edgeai.core.metrics import read_metrics
-from edgeai.core.report.blocks import Block, Heading, Paragraph, Table
+from edgeai.core.report.blocks import Block, Heading, Paragraph, Table, section
 from edgeai.core.report.page import render_page
 from edgeai.core.run import Run
 from edgeai.core.units import duration
@@ -21,14 +22,14 @@ def run_page(run: Run) -> str:
         UsageError: Its config.yaml cannot be read.
     """
     report, verb = run.report(), str(run.info["verb"])
+    view = view_of(verb)
     blocks: list[Block] = [Heading("Outcome")]
     if report:
-        blocks += [*summary_blocks(verb, report), *detail_blocks(verb, run.path, report)]
+        blocks += [*view.tables(report), *view.details(run.path, report)]
     else:
         blocks.append(Paragraph(f"This run is {run.status} and has no report.json yet."))
     if rows := read_metrics(run.path):
-        view = view_of(verb)
-        blocks += [Heading("Metrics"), *metric_blocks(rows, view.logged if view else {})]
+        blocks += section("Metrics", *metric_blocks(rows, view.logged))
     name = run.path.resolve().name  # a run's path may be "."
     return render_page(f"{verb}: {name}", [*blocks, *_origin(run)], summary=_summary(run))
 
@@ -50,7 +51,7 @@ def _origin(run: Run) -> list[Block]:
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items() if version)
     made = [
         ("command", " ".join(info["argv"])),
-        ("device", f"{info['device']} ({info['device_why']}), {info['threads']} threads"),
+        ("device", f"{info['device']} ({info['device_why']}), {info['threads']} thread{'s' * (info['threads'] != 1)}"),
         ("commit", info["git"] or "not from a repository"),
         ("versions", versions),
         ("machine", info["platform"]),
@@ -60,15 +61,14 @@ def _origin(run: Run) -> list[Block]:
     made += [("resumed", f"{item['at']}: {' '.join(item['argv'])}") for item in info.get("resumed", [])]
     settings = flat(read_tree(run.config_path)[0])
     return [
-        Heading("How it was made"),
-        Table(("", "value"), made),
+        *section("How it was made", Table(("fact", "value"), made)),
         Heading("config.yaml", level=3),
         Table(("key", "value"), [(name, _setting(value)) for name, value in settings.items()]),
     ]
 
 
 def _setting(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) and value else json.dumps(value)
 
 
 def _summary(run: Run) -> str:

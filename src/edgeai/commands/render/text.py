@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table as TextTable
 
 from edgeai.core.files import json_text
-from edgeai.core.report.blocks import Block, Cell, Heading, Number, Paragraph, Table
+from edgeai.core.report.blocks import Block, Cell, Heading, Paragraph, Table
+from edgeai.core.report.columns import cell_text, columns_of
 
 _PIPED_WIDTH = 160
 
@@ -40,15 +41,14 @@ def print_blocks(blocks: Iterable[Block]) -> None:
         gap, last = "\n", block
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """Print rows under headings; numbers are set flush right, None shows as a dash, a bool as yes or no."""
-    cells = [list(row) for row in rows]
     table = TextTable(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        numeric = all(_is_number(row[index]) for row in cells) and bool(cells)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*(cell_text(value) for value in row))
+    laid_out = columns_of(Table(columns, rows))
+    for column in laid_out:
+        table.add_column(column.name, justify="right" if column.is_numeric else "left", overflow="fold")
+    for row in zip(*(column.texts for column in laid_out), strict=True):
+        table.add_row(*row)
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     with console.capture() as capture:
         console.print(table)
@@ -60,21 +60,6 @@ def print_fields(fields: Mapping[str, Cell]) -> None:
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
         print(f"{name:<{width}}  {cell_text(value)}")
-
-
-def cell_text(value: Cell) -> str:
-    """Return a cell as text."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Number):
-        return value.text
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-
-
-def _is_number(value: Cell) -> bool:
-    return value is None or (isinstance(value, int | float | Number) and not isinstance(value, bool))
 
 
 def _wrapped(text: str) -> str:

@@ -41,12 +41,22 @@ class Table:
         rows: One cell per column each.
         caption: What the rows are, and in which units.
         best: Columns whose best value is set bold, and whether the largest or the smallest is best.
+
+    Raises:
+        ValueError: A row has more or fewer cells than there are columns, or `best` names no column.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
     best: Mapping[str, Literal["max", "min"]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"a row of {len(row)} cells below {len(self.columns)} columns")
+        if unknown := set(self.best) - set(self.columns):
+            raise ValueError(f"best names no column: {', '.join(sorted(unknown))}")
 
 
 @dataclass(frozen=True)
@@ -57,11 +67,18 @@ class Figure:
         image: An SVG element as text, or the bytes of a PNG or JPEG file.
         caption: What is to be seen.
         alt: The same for someone who cannot see it.
+
+    Raises:
+        ValueError: The text is not an SVG element.
     """
 
     image: str | bytes
     caption: str
     alt: str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.image, str) and not self.image.startswith("<svg"):
+            raise ValueError(f"expected an SVG element, found {self.image[:20]!r}")
 
 
 @dataclass(frozen=True)
@@ -81,3 +98,8 @@ class Strip:
 
 
 Block = Heading | Paragraph | Table | Figure | Strip
+
+
+def section(title: str, *blocks: Block) -> list[Block]:
+    """Return blocks below their heading; nothing without blocks."""
+    return [Heading(title), *blocks] if blocks else []

@@ -24,7 +24,6 @@ Document = Mapping[str, Any]
 
 MAX_ROWS = 50
 _MAX_ITEMS = 8
-_DEFINITION = "_definition"
 _KEY = "about"
 
 
@@ -38,20 +37,28 @@ class About:
     meaning: str = ""
     best: Literal["max", "min"] | None = None
     """Whether the largest or the smallest value of a column is the best one."""
+    hidden: bool = False
+    """Whether tables show the value only where they ask for it."""
+    keys: Mapping[str, "About"] = dataclasses.field(default_factory=dict)
+    """Descriptions of a mapping's values by key."""
 
 
 @dataclass(frozen=True)
 class Leaf:
     """One value of a document with its description."""
 
-    label: str
+    about: About
     cell: Cell
-    meaning: str = ""
-    best: Literal["max", "min"] | None = None
 
 
 def about(
-    label: str, *, unit: str = "", meaning: str = "", best: Literal["max", "min"] | None = None
+    label: str,
+    *,
+    unit: str = "",
+    meaning: str = "",
+    best: Literal["max", "min"] | None = None,
+    hidden: bool = False,
+    keys: Mapping[str, About] | None = None,
 ) -> dict[str, About]:
     """Return the metadata that describes a dataclass field.
 
@@ -60,8 +67,10 @@ def about(
         unit: Unit as `units.quantity` takes it; by default the unit that the field's name ends with.
         meaning: One phrase that defines the value.
         best: Whether the largest or the smallest value of a column is the best one.
+        hidden: Whether tables show the value only where they ask for it.
+        keys: Descriptions of the values of a mapping by key.
     """
-    return {_KEY: About(label, unit, meaning, best)}
+    return {_KEY: About(label, unit, meaning, best, hidden, keys or {})}
 
 
 def meaning_of(record: type, name: str) -> str:
@@ -101,27 +110,21 @@ def leaves(record: type | None, document: Document) -> dict[str, Leaf]:
         record: The report's dataclass, or None for a document without one: then the paths are the labels.
         document: The report as plain data.
     """
-    found = dict(_walk(record, document, "", None))
-    meanings = {name.removesuffix(_DEFINITION): leaf for name, leaf in found.items() if name.endswith(_DEFINITION)}
-    plain = {name: leaf for name, leaf in found.items() if not name.endswith(_DEFINITION)}
-    return plain if record else _with_definitions(plain, {name: str(leaf.cell) for name, leaf in meanings.items()})
+    return {path: leaf for path, leaf in _walk(record, document, "", None) if not path.endswith("_definition")}
 
 
 def fields_table(found: Mapping[str, Leaf], paths: Sequence[str] | None = None, *, caption: str = "") -> Table:
-    """Return one row per value: label, value, and meaning if any row has one.
+    """Return one row per value that is not None: label, value, and meaning if any row has one.
 
     Args:
         found: From `leaves`.
-        paths: The values to show, in this order; those that are missing or None are left out. None shows all.
+        paths: The values to show, in this order; missing ones are left out. None shows all that are not hidden.
         caption: The caption of the table.
     """
-    shown = [
-        leaf
-        for leaf in (found.get(path) for path in paths or found)
-        if leaf and (leaf.cell is not None or (paths is None and leaf.label))
-    ]
-    rows: list[Sequence[Cell]] = [(leaf.label, _alone(leaf.cell), leaf.meaning) for leaf in shown]
-    if any(leaf.meaning for leaf in shown):
+    wanted = [path for path, leaf in found.items() if not leaf.about.hidden] if paths is None else paths
+    shown = [found[path] for path in wanted if path in found and found[path].cell is not None]
+    rows: list[Sequence[Cell]] = [(leaf.about.label, alone(leaf.cell), leaf.about.meaning) for leaf in shown]
+    if any(leaf.about.meaning for leaf in shown):
         return Table(("", "value", "meaning"), rows, caption)
     return Table(("", "value"), [row[:2] for row in rows], caption)
 
@@ -131,43 +134,37 @@ def records_table(
     documents: Sequence[Document],
     paths: Sequence[str] | None = None,
     *,
-    names: Sequence[str] = (),
     caption: str = "",
     explained: bool = True,
     max_rows: int = MAX_ROWS,
 ) -> Table:
-    """Return one row per record.
+    """Return one row per record; columns without any value are left out.
 
     Args:
         record: The records' dataclass, or None.
         documents: The records as plain data.
-        paths: The columns, in this order; columns without any value are left out. None shows all.
-        names: A first column that names the records.
+        paths: The columns, in this order. None shows all that are not hidden.
         caption: The caption of the table.
         explained: Whether the caption gives the meanings of the columns, and best values are set bold.
         max_rows: Rows shown; the caption counts the others.
     """
     rows = [leaves(record, document) for document in documents[:max_rows]]
-    found: dict[str, Leaf] = {}
-    for row in rows:
-        for path, leaf in row.items():
-            if path not in found or (found[path].cell is None and leaf.cell is not None):
-                found[path] = leaf
-    columns = {
-        path: found[path] for path in paths or found if path in found and not (paths and found[path].cell is None)
-    }
+    columns = _columns(rows, paths)
     cells = [[row[path].cell if path in row else None for path in columns] for row in rows]
     notes = [caption] if caption else []
     if explained:
-        meanings = [f"{leaf.label}: {leaf.meaning}." for leaf in columns.values() if leaf.meaning]
-        notes += [_sentence(text) for text in meanings]
+        notes += [_sentence(f"{one.label}: {one.meaning}.") for one in columns.values() if one.meaning]
     if len(documents) > max_rows:
         notes.append(f"{len(documents) - max_rows} more in report.json.")
-    best = {leaf.label: leaf.best for leaf in columns.values() if leaf.best and explained}
-    labels = [leaf.label for leaf in columns.values()]
-    if names:
-        labels, cells = ["", *labels], [[name, *row] for name, row in zip(names, cells, strict=False)]
-    return Table(labels, cells, " ".join(notes), best)
+    best = {one.label: one.best for one in columns.values() if one.best and explained}
+    return Table([one.label for one in columns.values()], cells, " ".join(notes), best)
+
+
+def _columns(rows: Sequence[Mapping[str, Leaf]], paths: Sequence[str] | None) -> dict[str, About]:
+    """The descriptions of the columns to show, by path."""
+    known = {path: leaf.about for row in reversed(rows) for path, leaf in row.items() if leaf.cell is not None}
+    order = paths or [path for path in dict.fromkeys(path for row in rows for path in row) if path in known]
+    return {path: known[path] for path in order if path in known and (paths or not known[path].hidden)}
 
 
 def report_blocks(record: type | None, document: Document) -> list[Block]:
@@ -175,7 +172,7 @@ def report_blocks(record: type | None, document: Document) -> list[Block]:
     blocks: list[Block] = [fields_table(leaves(record, document))]
     for path, item, rows in _record_lists(record, document, ""):
         label = described(record, path).label if record and "." not in path else path
-        blocks += [Heading(label, level=3), records_table(item, rows)]
+        blocks += [Heading(_sentence(label), level=3), records_table(item, rows)]
     return blocks
 
 
@@ -195,20 +192,27 @@ def cell_of(value: Any, unit: str = "") -> Cell:
     return ", ".join(items) or "none"
 
 
+def spread_of(value: Document) -> Spread:
+    """Return the spread in a report, which holds its mean or its median; both are then that value."""
+    center = value["mean"] if "mean" in value else value["median"]
+    low, high = value.get("minimum", value.get("least")), value.get("maximum", value.get("largest"))
+    return Spread(center, center, low, high)
+
+
 def _walk(record: type | None, document: Document, path: str, outer: About | None) -> Iterator[tuple[str, Leaf]]:
     types = _types(record)
     for name, value in document.items():
         here = f"{path}{name}"
-        own = described(record, name) if record else None
+        own = described(record, name) if record else outer.keys.get(name) if outer else None
         shown = _inside(outer, name, own) if own or outer else About(here, unit_of(name))
-        if isinstance(value, Mapping) and value and not _is_spread(value):
+        if isinstance(value, Mapping) and not _is_spread(value):
             yield from _walk(types.get(name), value, f"{here}.", shown if record or outer else None)
-        elif not _are_records(value):
+        elif not (isinstance(value, list | tuple) and (_are_records(value) or types.get(name))):
             long = isinstance(value, list | tuple) and (
                 len(value) > _MAX_ITEMS or any(isinstance(item, list | tuple | dict) for item in value)
             )
             cell = f"{len(value)} entries, see report.json" if long else cell_of(value, shown.unit)
-            yield here, Leaf(shown.label, cell, shown.meaning, shown.best)
+            yield here, Leaf(shown, cell)
 
 
 def _inside(outer: About | None, name: str, own: About | None) -> About:
@@ -216,10 +220,9 @@ def _inside(outer: About | None, name: str, own: About | None) -> About:
     if outer is None:
         assert own is not None
         return own
-    if own is None:
-        return About(f"{outer.label}, {name}" if outer.label else name, outer.unit, "", outer.best)
-    label = f"{outer.label}, {own.label}" if outer.label and own.label else outer.label or own.label
-    return About(label, own.unit, own.meaning, own.best)
+    own = own or About(name, outer.unit, best=outer.best)
+    label = ", ".join(part for part in (outer.label, own.label) if part)
+    return dataclasses.replace(own, label=label, hidden=outer.hidden or own.hidden)
 
 
 def _types(record: type | None) -> dict[str, type | None]:
@@ -255,19 +258,19 @@ def _is_spread(value: Document) -> bool:
 
 
 def _spread_cell(value: Document, unit: str) -> Number:
-    centre = value["mean"] if "mean" in value else value["median"]
-    low, high = value.get("minimum", value.get("least")), value.get("maximum", value.get("largest"))
-    text, least, largest = (_text(part, unit) for part in (centre, low, high))
-    return Number(centre, text if least == largest else f"{text} ({least} to {largest})")
+    spread = spread_of(value)
+    text, low, high = (_text(part, unit) for part in (spread.mean, spread.minimum, spread.maximum))
+    return Number(spread.mean, text if low == high else f"{text} ({low} to {high})")
 
 
 def _sentence(text: str) -> str:
     """Begins a word with a capital: "Uplink: ...", but "mIoU: ..." and "q: ..." stay."""
-    is_word = text[:2].isalpha() and text[:2].islower()
+    word = text.split()[0].rstrip(":")
+    is_word = word.isalpha() and text[:2].islower()
     return text[0].upper() + text[1:] if is_word else text
 
 
-def _alone(cell: Cell) -> Cell:
+def alone(cell: Cell) -> Cell:
     """Give a number digits of its own: the values above and below it measure something else."""
     return Number(cell, f"{cell:.4g}") if isinstance(cell, float) else cell
 
@@ -275,14 +278,3 @@ def _alone(cell: Cell) -> Cell:
 def _text(value: Any, unit: str) -> str:
     cell = cell_of(value, unit)
     return cell.text if isinstance(cell, Number) else f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-
-
-def _with_definitions(found: Mapping[str, Leaf], meanings: dict[str, str]) -> dict[str, Leaf]:
-    """Give each `NAME_definition` of a document without a dataclass to the first value that it is about."""
-    described = {}
-    for path, leaf in found.items():
-        parts = path.split(".")
-        outer = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
-        name = next((known for known in meanings if any(at == known or at.endswith(f"_{known}") for at in outer)), "")
-        described[path] = dataclasses.replace(leaf, meaning=meanings.pop(name, ""))
-    return described | {name: Leaf(name, None, text) for name, text in meanings.items()}

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeai.core.report.blocks import Figure
-from edgeai.core.report.plot import COLORS, INK, draw_figure
+from edgeai.core.report.plot import COLORS, INK, draw_figure, log_scale
 from edgeai.core.stats import Spread, pareto_front
+from edgeai.core.units import quantity
 
 SIZE_IN = (5.2, 4.0)
 _PLOT_PT = (310.0, 230.0)  # size of the plot inside its labels
@@ -30,13 +31,20 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 
 
 def pareto_figure(
-    points: Sequence[Point], *, x_label: str, y_label: str, marked: Sequence[str] = (), log_x: bool = False
+    points: Sequence[Point],
+    *,
+    x_label: str,
+    x_unit: str,
+    y_label: str,
+    marked: Sequence[str] = (),
+    log_x: bool = False,
 ) -> Figure:
     """Draw means over seeds, bars from the lowest to the highest seed, and the Pareto front.
 
     Args:
         points: At least one point.
-        x_label: Name of the cost, with its unit.
+        x_label: Name of the cost.
+        x_unit: Unit of the cost; its prefix is chosen.
         y_label: Name of the quality, with its unit.
         marked: Names of points with a color of their own, in the order of the colors.
         log_x: Whether the cost axis is logarithmic.
@@ -44,8 +52,9 @@ def pareto_figure(
     line = frontier(points)
 
     def draw(axes: Any) -> None:
-        if log_x:
-            axes.set_xscale("log")
+        from matplotlib.ticker import EngFormatter
+
+        axes.xaxis.set_major_formatter(EngFormatter(x_unit))
         steps_x = [point.cost.mean for point in line]
         steps_y = [point.quality.mean for point in line]
         axes.step(steps_x, steps_y, where="post", color=COLORS[5], linewidth=0.9, linestyle="--", zorder=1)
@@ -62,10 +71,13 @@ def pareto_figure(
         axes.set_ylabel(y_label)
         axes.margins(0.1)
         axes.autoscale_view()
+        if log_x:
+            log_scale(axes.xaxis, x_unit)
         _write_names(axes, points)
 
     alt = "; ".join(
-        f"{point.name}: {x_label} {point.cost.mean:.4g}, {y_label} {point.quality.mean:.3f}" for point in points
+        f"{point.name}: {x_label} {quantity(point.cost.mean, x_unit)}, {y_label} {point.quality.mean:.3f}"
+        for point in points
     )
     return draw_figure(draw, caption=CAPTION, alt=alt, size_in=SIZE_IN)
 

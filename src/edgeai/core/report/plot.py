@@ -8,7 +8,7 @@ bytes.
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ SIZE_IN = (5.2, 3.1)
 """Width and height: narrow enough that text keeps its size on a phone."""
 _MAX_POINTS = 240
 _FEW_POINTS = 30  # so few are marked: a line through one point is not seen
-_LEGEND_CHARS = 72  # what fits above the plot; a line's sample and gap take the room of six
+_LEGEND_CHARS = 72  # what fits above the plot; a line's sample and gap take the room of eight
+_MAX_BAR_NAMES = 30
+_MAX_NAMED_PARTS = 24
 _LARGE = 1e4  # from here on 20 k is easier to read than 20000
 _SPAN_PT, _SPAN_CHAR_PT = 300.0, 4.0  # width of a plot, and of a letter of a span's name
 _FILE_SIZE_IN = (7.5, 4.5)
@@ -55,7 +57,7 @@ class Span:
 
 
 def line_figure(
-    lines: Sequence[Line], *, x_label: str, y_label: str, caption: str, alt: str, spans: Sequence[Span] = ()
+    lines: Sequence[Line], *, x_label: str, y_label: str, caption: str, spans: Sequence[Span] = ()
 ) -> Figure:
     """Draw lines over a common axis. Of more than 240 points, means are drawn, and the caption says so.
 
@@ -64,18 +66,68 @@ def line_figure(
         x_label: With the unit.
         y_label: With the unit.
         caption: What is to be seen.
-        alt: The same for someone who cannot see it.
         spans: Named along the upper edge, every second one shaded; the x axis is as long as they are.
     """
     thinned = [_thin(line) for line in lines]
     num_joined = max(number for _, number in thinned)
     if num_joined > 1:
-        caption += f" Long lines are drawn as means of {num_joined} neighbours."
+        caption += f" Long lines are drawn as means of {num_joined} neighbors."
 
     def draw(axes: Any) -> None:
         _draw_lines(axes, [line for line, _ in thinned], x_label=x_label, y_label=y_label, spans=spans)
 
-    return draw_figure(draw, caption=caption, alt=alt)
+    ends = "; ".join(f"{line.name} at the end {last_value(line):.3g}" for line in lines)
+    return draw_figure(draw, caption=caption, alt=f"{y_label} over {x_label}: {ends}")
+
+
+def last_value(line: Line) -> float:
+    """Return the last y that is a number."""
+    return next((y for y in reversed(line.y) if not math.isnan(y)), math.nan)
+
+
+def bars_figure(
+    names: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+    *,
+    x_label: str,
+    y_label: str = "",
+    unit: str = "",
+    caption: str,
+    alt: str,
+) -> Figure:
+    """Draw one horizontal bar per name, its parts side by side.
+
+    Args:
+        names: From top to bottom.
+        parts: Length of a part in each bar, by the part's name.
+        x_label: Meaning of the length.
+        y_label: Meaning of the names.
+        unit: Unit of the length; its prefix is chosen.
+        caption: What is to be seen.
+        alt: The same for someone who cannot see it.
+    """
+
+    def draw(axes: Any) -> None:
+        import matplotlib
+        from matplotlib.ticker import EngFormatter
+
+        rainbow = matplotlib.colormaps["turbo"]
+        left = [0.0] * len(names)
+        for number, (part, widths) in enumerate(parts.items()):
+            color = COLORS[number] if len(parts) <= len(COLORS) else rainbow(0.08 + 0.84 * number / (len(parts) - 1))
+            axes.barh(range(len(names)), widths, left=left, height=0.8, color=color, label=part, linewidth=0, zorder=2)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        step = -(-len(names) // _MAX_BAR_NAMES)
+        axes.set_yticks(range(0, len(names), step), names[::step])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_formatter(EngFormatter(unit))
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if len(parts) <= _MAX_NAMED_PARTS:
+            legend_above(axes)
+
+    return draw_figure(draw, caption=caption, alt=alt, size_in=(SIZE_IN[0], 1.3 + 0.17 * len(names)))
 
 
 def save_lines(paths: Sequence[Path], lines: Sequence[Line], *, title: str, x_label: str, y_label: str) -> None:
@@ -88,34 +140,20 @@ def save_lines(paths: Sequence[Path], lines: Sequence[Line], *, title: str, x_la
         x_label: With the unit.
         y_label: With the unit.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Drawing
 
-    with matplotlib.rc_context(_style(salt=title, ink=FILE_INK, rule=FILE_RULE)):
-        drawing = Drawing(figsize=_FILE_SIZE_IN, dpi=_FILE_DPI, layout="constrained", facecolor="white")
-        FigureCanvasAgg(drawing)
-        axes = drawing.add_subplot()
-        axes.set_prop_cycle(color=COLORS)
-        _draw_lines(axes, lines, x_label=x_label, y_label=y_label, legend="best")
-        axes.set_title(title, loc="left", fontsize=10)
-        for path in paths:
-            partial = path.with_name(f".part-{path.name}")
-            dated = {"Date": None, "Creator": None} if path.suffix == ".svg" else None
-            drawing.savefig(partial, metadata=dated)
-            partial.replace(path)
+    def draw(axes: Any) -> None:
+        _draw_lines(axes, lines, x_label=x_label, y_label=y_label)
+        axes.set_title(title, loc="left", fontsize=10, pad=24)
+
+    for path in paths:
+        partial = path.with_name(f".part-{path.name}")
+        style = _style(salt=title, ink=FILE_INK, rule=FILE_RULE) | {"savefig.facecolor": "white"}
+        _save(draw, partial, size_in=_FILE_SIZE_IN, style=style, dpi=_FILE_DPI, format=path.suffix[1:])
+        partial.replace(path)
 
 
-def _draw_lines(
-    axes: Any,
-    lines: Sequence[Line],
-    *,
-    x_label: str,
-    y_label: str,
-    spans: Sequence[Span] = (),
-    legend: str = "above",
-) -> None:
-    """Lines, their bands, spans, and a legend above the plot or where there is room in it."""
+def _draw_lines(axes: Any, lines: Sequence[Line], *, x_label: str, y_label: str, spans: Sequence[Span] = ()) -> None:
+    """Lines, their bands, spans, and a legend above the plot."""
     from matplotlib.ticker import EngFormatter
 
     for number, line in enumerate(lines):
@@ -131,12 +169,8 @@ def _draw_lines(
         axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    if len(lines) > 1 and legend == "above":
-        num_columns = max(1, min(len(lines), _LEGEND_CHARS // (6 + max(len(line.name) for line in lines))))
-        height = 1.07 if spans else 1.0  # the names of spans lie below it
-        axes.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=num_columns, borderaxespad=0.2)
-    elif len(lines) > 1:
-        axes.legend(loc=legend)
+    if len(lines) > 1:
+        legend_above(axes, height=1.07 if spans else 1.0)  # the names of spans lie below it
 
 
 def _draw_spans(axes: Any, spans: Sequence[Span]) -> None:
@@ -159,24 +193,59 @@ def draw_figure(
     """Draw a figure in the style of the page.
 
     Args:
-        draw: Draws into the matplotlib axes it is given. Colours: the default cycle, COLORS, INK and RULE.
+        draw: Draws into the matplotlib axes it is given. Colors: the default cycle, COLORS, INK and RULE.
         caption: What is to be seen.
         alt: The same for someone who cannot see it.
         size_in: Width and height; a shape, because the page scales it.
     """
+    stream = io.StringIO()
+    style = _style(salt=caption + alt, ink=INK, rule=RULE)
+    _save(draw, stream, size_in=size_in, style=style, format="svg", transparent=True)
+    return Figure(_themed(stream.getvalue()), caption, alt)
+
+
+def legend_above(axes: Any, *, height: float = 1.0) -> None:
+    """Place the legend above the plot, in as many columns as fit.
+
+    Args:
+        axes: Matplotlib axes.
+        height: Lower edge of the legend, in heights of the plot.
+    """
+    _, names = axes.get_legend_handles_labels()
+    num_columns = max(1, min(len(names), _LEGEND_CHARS // (8 + max(len(name) for name in names))))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=num_columns, borderaxespad=0.2)
+
+
+def log_scale(axis: Any, unit: str) -> None:
+    """Make a matplotlib axis logarithmic, with few round numbers.
+
+    Args:
+        axis: `axes.xaxis` or `axes.yaxis`, after drawing.
+        unit: Unit of the values; its prefix is chosen.
+    """
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 1e3 else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(EngFormatter(unit))
+    axis.set_minor_locator(NullLocator())
+
+
+def _save(
+    draw: Callable[[Any], None], target: Any, *, size_in: tuple[float, float], style: dict[str, Any], **options: Any
+) -> None:
+    """Draw into new axes and write the drawing to a file or stream."""
     import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Drawing
 
-    with matplotlib.rc_context(_style(salt=caption + alt, ink=INK, rule=RULE)):
+    with matplotlib.rc_context(style):
         drawing = Drawing(figsize=size_in, layout="constrained")
-        FigureCanvasSVG(drawing)
         axes = drawing.add_subplot()
         axes.set_prop_cycle(color=COLORS)
         draw(axes)
-        stream = io.StringIO()
-        drawing.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Figure(_themed(stream.getvalue()), caption, alt)
+        dated = {"Date": None, "Creator": None} if options["format"] == "svg" else None
+        drawing.savefig(target, metadata=dated, **options)
 
 
 def _style(*, salt: str, ink: str, rule: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Crossover:
     """The crossover of one cut: above n* samples per client, or below K* clients, splitting transfers more bytes."""
 
     cut: str = field(metadata=about("cut after"))
-    client_params: int = field(metadata=about("client parameters"))
+    client_params: int = field(metadata=about("client parameters", hidden=True))
     """beta N."""
     client_frac: float = field(metadata=about("share of parameters"))
     """beta."""
@@ -33,11 +33,11 @@ class Crossover:
     """N (1 - beta / 2) / q."""
     clients_two_way: float = field(metadata=about("K* two-way"))
     """p q / (N (1 - beta)), for the samples of the config."""
-    clients_one_way: float = field(metadata=about("K* one-way"))
+    clients_one_way: float = field(metadata=about("K* one-way", hidden=True))
     """p q / (N (1 - beta / 2))."""
-    client_bytes: int = field(metadata=about("client part"))
+    client_bytes: int = field(metadata=about("client part", hidden=True))
     """Buffers included."""
-    sample_bytes: float = field(metadata=about("per sample"))
+    sample_bytes: float = field(metadata=about("per sample", hidden=True))
     """Bytes that one more sample on a client adds to a round: at the cut, both ways, with labels and codec."""
     samples_by_ledger: float = field(metadata=about("n* by ledger"))
     """Two-way n* from `client_bytes` and `sample_bytes`."""

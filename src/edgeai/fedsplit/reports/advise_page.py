@@ -7,37 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgeai.core.report.blocks import Block, Figure, Heading, Paragraph, Table
+from edgeai.core.report.blocks import Block, Figure, Paragraph, Table, section
 from edgeai.core.report.fields import records_table
-from edgeai.core.report.plot import COLORS, INK, RULE, draw_figure
+from edgeai.core.report.plot import COLORS, INK, RULE, draw_figure, legend_above, log_scale
 from edgeai.core.units import amount, duration
 from edgeai.fedsplit.advise.crossover import Crossover, spread
 from edgeai.fedsplit.reports.advise_report import AdviseReport, Choice, CutPlace
 
-CHOICE: tuple[str, ...] = (
-    "method",
-    "cut",
-    "seconds",
-    "client_up_bytes",
-    "client_down_bytes",
-    "total_bytes",
-    "total_j",
-    "client_memory_bytes",
-    "server_memory_bytes",
-    "client_params_frac",
-    "fits",
-    "labels_leave",
-    "averages_clients",
-)
-CROSSOVER: tuple[str, ...] = (
-    "cut",
-    "client_frac",
-    "cut_values",
-    "samples_two_way",
-    "samples_one_way",
-    "clients_two_way",
-    "samples_by_ledger",
-)
 _MAX_ROWS = 60
 _SIZE_IN = (5.2, 4.0)
 _POINTS = 60
@@ -56,10 +32,8 @@ def advise_summary(document: Mapping[str, Any]) -> list[Block]:
     )
     return [
         *(Paragraph(line) for line in report.recommendation),
-        Heading("The Pareto set"),
-        choice_table(report.best, caption),
-        Heading("Limitations"),
-        *(Paragraph(note) for note in report.notes),
+        *section("The Pareto set", choice_table(report.best, caption)),
+        *section("Limitations", *(Paragraph(note) for note in report.notes)),
     ]
 
 
@@ -75,24 +49,19 @@ def advise_details(_: Path, document: Mapping[str, Any]) -> list[Block]:
     caption = "Cost of one round, fastest first."
     if len(ordered) > _MAX_ROWS:
         caption += f" The {_MAX_ROWS} fastest of {len(ordered)}; report.json has all."
-    cuts = "Shape and bytes of one sample at the cut, as float32."
+    places = [asdict(place) for place in report.cuts]
     return [
-        Heading("Time against traffic"),
-        pareto_figure(report),
-        crossover_figure(report),
-        Heading("Federated or split: the crossover"),
-        crossover_table(report.crossovers),
-        Heading("Where the model can be cut"),
-        records_table(CutPlace, [asdict(place) for place in report.cuts], caption=cuts, max_rows=len(report.cuts)),
-        Heading("All choices"),
-        choice_table(ordered[:_MAX_ROWS], caption),
+        *section("Time against traffic", pareto_figure(report), crossover_figure(report)),
+        *section("Federated or split: the crossover", crossover_table(report.crossovers)),
+        *section("Where the model can be cut", records_table(CutPlace, places, max_rows=len(places))),
+        *section("All choices", choice_table(ordered[:_MAX_ROWS], caption)),
     ]
 
 
 def choice_table(choices: Sequence[Choice], caption: str) -> Table:
     """Return the choices with the cost of one round."""
     documents = [asdict(choice) for choice in choices]
-    return records_table(Choice, documents, CHOICE, caption=caption, max_rows=_MAX_ROWS)
+    return records_table(Choice, documents, caption=caption, max_rows=_MAX_ROWS)
 
 
 def crossover_table(crossovers: Sequence[Crossover]) -> Table:
@@ -106,7 +75,7 @@ def crossover_table(crossovers: Sequence[Crossover]) -> Table:
         "learning moves more bytes than FedAvg (Singh et al. 2019). Two-way: the client part is handed over through "
         "the server; one-way: from client to client. The ledger counts labels and codecs too."
     )
-    return records_table(Crossover, documents, CROSSOVER, caption=caption, max_rows=len(documents))
+    return records_table(Crossover, documents, caption=caption, max_rows=len(documents))
 
 
 def pareto_figure(report: AdviseReport) -> Figure:
@@ -130,11 +99,11 @@ def pareto_figure(report: AdviseReport) -> Figure:
                     linestyle="none",
                     label=method if is_best == any(choice.is_best for choice in own) else None,
                 )
-        _scale(axes.xaxis, "B")
-        _scale(axes.yaxis, "s")
+        log_scale(axes.xaxis, "B")
+        log_scale(axes.yaxis, "s")
         axes.set_xlabel("traffic of a round, all clients, both ways")
         axes.set_ylabel("time of a round")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=7, borderaxespad=0.2)
+        legend_above(axes)
 
     best = "; ".join(
         f"{choice.name}: {amount(choice.total_bytes, 'B')}, {duration(choice.seconds)}" for choice in report.best
@@ -164,11 +133,11 @@ def crossover_figure(report: AdviseReport) -> Figure:
         for point in report.counted:
             axes.plot([point.num_samples], [point.num_bytes], "x", color=colors[point.cut], markersize=6)
         axes.axvline(report.samples_per_client, color=RULE, linewidth=1.2, zorder=0)
-        _scale(axes.xaxis, "")
-        _scale(axes.yaxis, "B")
+        log_scale(axes.xaxis, "")
+        log_scale(axes.yaxis, "B")
         axes.set_xlabel("samples per client and round")
         axes.set_ylabel("traffic per client and round")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=7, borderaxespad=0.2)
+        legend_above(axes)
 
     caption = (
         "To the right of its dot a cut moves more bytes than FedAvg. Lines: cost model, with labels and codec; dotted: "
@@ -178,15 +147,3 @@ def crossover_figure(report: AdviseReport) -> Figure:
         caption += " Crosses: counted by the ledger in simulated rounds."
     alt = "; ".join(f"cut after {item.cut}: from {item.samples_by_ledger:,.0f} samples on" for item in shown)
     return draw_figure(draw, caption=caption, alt=f"Split learning moves more bytes: {alt}", size_in=_SIZE_IN)
-
-
-def _scale(axis: Any, unit: str) -> None:
-    """Makes the axis logarithmic with few round numbers."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
-
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    low, high = axis.get_view_interval()
-    steps = (1.0,) if high / low > 1e3 else (1.0, 2.0, 5.0)
-    axis.set_major_locator(LogLocator(subs=steps))
-    axis.set_major_formatter(EngFormatter(unit))
-    axis.set_minor_locator(NullLocator())

@@ -24,7 +24,7 @@ class Choice:
     total_bytes: float = field(metadata=about("all traffic", best="min"))
     """Sum over clients, both ways."""
     seconds: float = field(metadata=about("time", unit="s", best="min"))
-    client_j: float = field(metadata=about("energy of a client"))
+    client_j: float = field(metadata=about("energy of a client", hidden=True))
     total_j: float = field(metadata=about("energy", best="min"))
     """Sum over all clients and the server."""
     client_memory_bytes: int = field(metadata=about("client memory", best="min"))
@@ -38,11 +38,11 @@ class Choice:
     averages_clients: bool = field(metadata=about("one model"))
     """Whether client parts are averaged after the round; otherwise each client keeps its own."""
     client_params_frac: float = field(metadata=about("client share", meaning="of the parameters"))
-    client_flops_frac: float = field(metadata=about("client's share of FLOPs"))
+    client_flops_frac: float = field(metadata=about("client's share of FLOPs", hidden=True))
     """Share of the forward FLOPs before the cut. At 0, inputs can be read from the values sent."""
-    cut_per_input: float = field(metadata=about("values sent per input value"))
+    cut_per_input: float = field(metadata=about("values sent per input value", hidden=True))
     """Not a measure of leakage."""
-    is_best: bool = field(default=False, metadata=about("on the Pareto front"))
+    is_best: bool = field(default=False, metadata=about("on the Pareto front", hidden=True))
     """No other choice that fits is at least as good in seconds, bytes, joules and client memory."""
 
     @property

@@ -19,24 +19,24 @@ class CompareRow:
     """One method with one cut and partition."""
 
     label: str = field(metadata=about("method"))
-    method: str = field(metadata=about("kind of method"))
-    partition: str = field(metadata=about("partition"))
-    cuts: tuple[str, ...] = field(metadata=about("cut after"))
-    seeds: tuple[int, ...] = field(metadata=about("seeds"))
+    method: str = field(metadata=about("kind of method", hidden=True))
+    partition: str = field(metadata=about("partition", hidden=True))
+    cuts: tuple[str, ...] = field(metadata=about("cut after", hidden=True))
+    seeds: tuple[int, ...] = field(metadata=about("seeds", hidden=True))
     accuracy: Spread = field(metadata=about("accuracy", unit="%", best="max"))
     bytes_up: Spread = field(metadata=about("up", unit="B", best="min"))
     bytes_down: Spread = field(metadata=about("down", unit="B", best="min"))
     seconds: Spread = field(metadata=about("virtual time", unit="s", best="min"))
     clients_j: Spread = field(metadata=about("energy of clients", best="min"))
-    server_j: Spread = field(metadata=about("energy of server", best="min"))
+    server_j: Spread = field(metadata=about("energy of server", best="min", hidden=True))
     client_memory_bytes: Spread = field(metadata=about("memory of a client", best="min"))
     server_memory_bytes: Spread = field(metadata=about("memory of the server", best="min"))
-    target_round: Spread | None = field(metadata=about("rounds", best="min"))
+    target_round: Spread | None = field(metadata=about("rounds", best="min", hidden=True))
     """Over the seeds that reached the target accuracy; None without a target, and if no seed reached it."""
-    target_bytes: Spread | None = field(metadata=about("traffic", best="min"))
-    target_seconds: Spread | None = field(metadata=about("virtual time", unit="s", best="min"))
-    target_joules: Spread | None = field(metadata=about("energy", unit="J", best="min"))
-    num_reached: int | None = field(metadata=about("seeds that reached it", best="max"))
+    target_bytes: Spread | None = field(metadata=about("traffic", best="min", hidden=True))
+    target_seconds: Spread | None = field(metadata=about("virtual time", unit="s", best="min", hidden=True))
+    target_joules: Spread | None = field(metadata=about("energy", unit="J", best="min", hidden=True))
+    num_reached: int | None = field(metadata=about("seeds that reached it", best="max", hidden=True))
     """None without a target."""
     dcor: Spread | None = field(
         metadata=about("dCor(x, z)", unit="1", best="min", meaning="distance correlation of inputs and smashed data")
@@ -46,7 +46,7 @@ class CompareRow:
         metadata=about("inversion SSIM", unit="1", best="min", meaning="similarity of a decoder's reconstructions")
     )
     """None where it was not measured."""
-    curve: tuple[tuple[int, float, float, float, float], ...] = field(metadata=about("curve"))
+    curve: tuple[tuple[int, float, float, float, float], ...] = field(metadata=about("curve", hidden=True))
     """(round, accuracy, bytes, seconds, joules) of tested rounds, means over seeds."""
 
 

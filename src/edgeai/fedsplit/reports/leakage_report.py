@@ -46,8 +46,8 @@ class LabelLeakage:
 class Leakage:
     """Measured leakage of one client part; None for attacks that were not configured."""
 
-    num_private: int = field(metadata=about("private samples attacked"))
-    num_public: int = field(metadata=about("public samples of the attacker"))
+    num_private: int = field(metadata=about("private samples attacked", hidden=True))
+    num_public: int = field(metadata=about("public samples of the attacker", hidden=True))
     dcor: float | None = field(
         default=None,
         metadata=about(
@@ -60,7 +60,9 @@ class Leakage:
             "dCor of unrelated pairs", unit="1", meaning="the same with shuffled pairs: the floor at this batch size"
         ),
     )
-    dcor_batch: int | None = field(default=None, metadata=about("batch of dCor", meaning="samples, at most"))
+    dcor_batch: int | None = field(
+        default=None, metadata=about("batch of dCor", meaning="samples, at most", hidden=True)
+    )
     inversion: Reconstruction | None = field(default=None, metadata=about("decoder"))
     """Reconstruction by a trained decoder."""
     judged_accuracy_frac: float | None = field(

@@ -7,28 +7,15 @@ from typing import Any
 
 from edgeai.core.report.blocks import Block, Figure, Table
 from edgeai.core.report.fields import fields_table, leaves, records_table
-from edgeai.core.report.plot import draw_figure
+from edgeai.core.report.plot import bars_figure
 from edgeai.fedsplit.reports.partition_report import ClientPart, PartitionReport
 
 Part = Mapping[str, Any]
 """A PartitionReport, or a piece of it, as plain values."""
 
-_SHOWN = (
-    "dataset",
-    "kind",
-    "num_clients",
-    "seed",
-    "sample_shape",
-    "summary.num_samples",
-    "summary.num_unused",
-    "summary.mean_label_distance",
-    "summary.size_gini",
-)
 _MAX_BARS = 60
 _MAX_ROWS = 100
 _MAX_CLASS_COLUMNS = 12
-_BAR_IN, _MARGIN_IN = 0.17, 1.0
-_WIDTH_IN = 5.2
 
 
 def partition_blocks(report: Part) -> list[Block]:
@@ -37,7 +24,7 @@ def partition_blocks(report: Part) -> list[Block]:
     Args:
         report: The report as plain data.
     """
-    return [fields_table(leaves(PartitionReport, report), _SHOWN), partition_figure(report), _table(report)]
+    return [fields_table(leaves(PartitionReport, report)), partition_figure(report), _table(report)]
 
 
 def partition_figure(report: Part) -> Figure:
@@ -57,30 +44,13 @@ def histogram_figure(counts: Sequence[Sequence[int]], *, classes: Sequence[str],
     """
     shown = counts[:_MAX_BARS]
     more = f" The first {len(shown)} of {len(counts)}." if len(counts) > len(shown) else ""
-
-    def draw(axes: Any) -> None:
-        import matplotlib
-
-        colors = matplotlib.colormaps["turbo"]
-        left = [0] * len(shown)
-        for label, name in enumerate(classes):
-            widths = [count[label] for count in shown]
-            color = colors(0.08 + 0.84 * label / max(1, len(classes) - 1))
-            axes.barh(range(len(shown)), widths, left=left, height=0.8, color=color, label=name, linewidth=0)
-            left = [start + width for start, width in zip(left, widths, strict=True)]
-        axes.invert_yaxis()
-        axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel("samples")
-        axes.set_ylabel("client")
-        if len(classes) <= 2 * _MAX_CLASS_COLUMNS:
-            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="class", handlelength=0.9)
-
-    return draw_figure(
-        draw,
+    return bars_figure(
+        [str(client) for client in range(len(shown))],
+        {name: [count[label] for count in shown] for label, name in enumerate(classes)},
+        x_label="samples",
+        y_label="client",
         caption=f"Training samples of each client, by class ({kind}).{more}",
         alt=alt,
-        size_in=(_WIDTH_IN, max(2.4, _MARGIN_IN + _BAR_IN * len(shown))),
     )
 
 
@@ -99,29 +69,15 @@ def _table(report: Part) -> Table:
     caption = "Samples by class." if len(classes) <= _MAX_CLASS_COLUMNS else ""
     if len(clients) > _MAX_ROWS:
         caption = f"The first {_MAX_ROWS} of {len(clients)} clients. {caption}".rstrip()
-    return records_table(
-        ClientPart,
-        [_row(part, classes) for part in clients[:_MAX_ROWS]],
-        (
-            "client",
-            "num_samples",
-            *(f"class_counts.{name}" for name in classes),
-            "num_classes",
-            "label_distance",
-            "groups",
-            "inputs",
-        ),
-        caption=caption,
-        max_rows=_MAX_ROWS,
-    )
+    rows = [_row(part, classes) for part in clients[:_MAX_ROWS]]
+    return records_table(ClientPart, rows, caption=caption, max_rows=_MAX_ROWS)
 
 
 def _row(part: Part, classes: Sequence[str]) -> Part:
     """Return a client's part with its counts by class name, or their number where the classes are too many."""
     counts = part["class_counts"]
-    shown: Part = (
-        {"class_counts": dict(zip(classes, counts, strict=True))}
-        if len(classes) <= _MAX_CLASS_COLUMNS
-        else {"class_counts": None, "num_classes": sum(count > 0 for count in counts)}
-    )
-    return {**part, **shown, "groups": ", ".join(part["groups"]), "inputs": ", ".join(part["inputs"])}
+    row = {**part, "groups": ", ".join(part["groups"]), "inputs": ", ".join(part["inputs"])}
+    if len(classes) <= _MAX_CLASS_COLUMNS:
+        return {**row, "class_counts": dict(zip(classes, counts, strict=True))}
+    del row["class_counts"]
+    return {**row, "num_classes": sum(count > 0 for count in counts)}

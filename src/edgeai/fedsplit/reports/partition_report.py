@@ -43,7 +43,7 @@ class PartitionSummary:
     clients: tuple[ClientPart, ...] = field(metadata=about("clients"))
     num_samples: int = field(metadata=about("training samples"))
     num_unused: int = field(metadata=about("unused samples", meaning="training samples that no client holds"))
-    class_counts: tuple[int, ...] = field(metadata=about("samples by class"))
+    class_counts: tuple[int, ...] = field(metadata=about("samples by class", hidden=True))
     """All training samples by class."""
     mean_label_distance: float = field(
         metadata=about("mean label distance", unit="1", meaning="over clients, weighted by samples")
@@ -69,7 +69,7 @@ class PartitionReport:
     """Number of clients."""
     seed: int = field(metadata=about("seed"))
     """Seed of the partition."""
-    classes: tuple[str, ...] = field(metadata=about("classes"))
+    classes: tuple[str, ...] = field(metadata=about("classes", hidden=True))
     """Names of the classes."""
     sample_shape: tuple[int, ...] = field(metadata=about("shape of a sample"))
     """Shape of one sample."""

@@ -8,31 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from edgeai.core.config import read_tree
-from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Paragraph, Table
+from edgeai.core.report.blocks import Block, Cell, Figure, Paragraph, Table, section
 from edgeai.core.report.fields import cell_of, fields_table, leaves, records_table
-from edgeai.core.report.plot import COLORS, INK, Line, draw_figure, line_figure
+from edgeai.core.report.plot import COLORS, INK, Line, bars_figure, draw_figure, legend_above, line_figure
 from edgeai.core.units import amount, duration, percent
+from edgeai.fedsplit.reports.leakage_report import Leakage
 from edgeai.fedsplit.reports.partition_page import histogram_figure
 from edgeai.fedsplit.reports.run_report import TIMELINE, RoundRow, SimReport
 
 Document = Mapping[str, Any]
 """A SimReport, or a piece of it, as plain values."""
 
-OUTCOME: tuple[str, ...] = (
-    "method",
-    "cuts",
-    "num_clients",
-    "num_params",
-    "accuracy",
-    "best_accuracy",
-    "epsilon",
-    "seconds",
-    "clients_j",
-    "server_j",
-    "client_memory_bytes",
-    "client_held_bytes",
-    "server_memory_bytes",
-)
 ROUND = (
     "round",
     "num_clients",
@@ -64,13 +50,13 @@ def sim_summary(report: Document) -> list[Block]:
     Args:
         report: Its report.json.
     """
-    blocks: list[Block] = [outcome_table(report), *(Paragraph(f"Warning: {line}") for line in report["warnings"])]
+    blocks: list[Block] = [fields_table(leaves(SimReport, report))]
+    blocks += [Paragraph(f"Warning: {line}") for line in report["warnings"]]
     if report["target"]:
         blocks.append(Paragraph(_target(report["target"])))
-    blocks += [Heading("Rounds"), _round_table(report["rounds"]), Heading("Traffic"), traffic_table(report)]
-    if report["leakage"] or report["guarantees"]:
-        blocks += [Heading("Privacy"), *_privacy(report)]
-    return blocks
+    blocks += section("Rounds", _round_table(report["rounds"]))
+    blocks += section("Traffic", traffic_table(report))
+    return blocks + section("Privacy", *_privacy(report))
 
 
 def sim_details(folder: Path, report: Document) -> list[Block]:
@@ -80,22 +66,17 @@ def sim_details(folder: Path, report: Document) -> list[Block]:
         folder: Its run directory.
         report: Its report.json.
     """
-    blocks: list[Block] = [Heading("Accuracy against cost"), *accuracy_figures(report["rounds"])]
-    if any(sum(report[way].values()) for way in ("bytes_up", "bytes_down")):
-        blocks.append(traffic_figure(report))
+    figures = accuracy_figures(report["rounds"])
+    if _kinds(report):
+        figures.append(traffic_figure(report))
+    blocks = section("Accuracy against cost", *figures)
     if (spans := _spans(folder)) and (lanes := _lanes(spans)):
-        blocks += [Heading("The first round"), gantt_figure(spans, lanes)]
+        blocks += section("The first round", gantt_figure(spans, lanes))
     partition = read_tree(folder / "config.yaml")[0].get("partition", {}).get("kind", "")
-    blocks += [Heading("Partition"), _partition(report["histograms"], partition)]
+    blocks += section("Partition", _partition(report["histograms"], partition))
     if report["client_accuracy"]:
-        blocks += [Heading("Each client's own model"), _own_models(report["client_accuracy"])]
+        blocks += section("Each client's own model", _own_models(report["client_accuracy"]))
     return blocks
-
-
-def outcome_table(report: Document) -> Table:
-    """Return accuracy, costs, and the values specific to the method."""
-    found = leaves(SimReport, report)
-    return fields_table(found, [*OUTCOME, *(path for path in found if path.startswith("figures."))])
 
 
 def _round_table(rounds: Sequence[Document]) -> Table:
@@ -108,45 +89,29 @@ def _round_table(rounds: Sequence[Document]) -> Table:
     return records_table(RoundRow, shown, ROUND, caption=caption)
 
 
-def accuracy_figures(rounds: Sequence[Document]) -> list[Block]:
+def accuracy_figures(rounds: Sequence[Document]) -> list[Figure]:
     """Return the test accuracy over rounds, bytes, time and energy."""
     tested = [row for row in rounds if row["accuracy"] is not None]
     y = [100 * row["accuracy"] for row in tested]
-    figures = (
+    if not tested:
+        return []
+    return [
         accuracy_figure([Line("accuracy", [value(row) / unit for row in tested], y)], label)
         for label, value, unit in AXES
-    )
-    return list(figures) if tested else []
+    ]
 
 
 def accuracy_figure(lines: Sequence[Line], x_label: str, note: str = "") -> Figure:
     """Draw test accuracy in percent over one of the axes."""
-    return line_figure(
-        lines,
-        x_label=x_label,
-        y_label="test accuracy (%)",
-        caption=f"Test accuracy over {x_label.partition(' (')[0]}.{note}",
-        alt=f"Line plot of test accuracy over {x_label}",
-    )
+    caption = f"Test accuracy over {x_label.partition(' (')[0]}.{note}"
+    return line_figure(lines, x_label=x_label, y_label="test accuracy (%)", caption=caption)
 
 
 def traffic_figure(report: Document) -> Figure:
     """Draw the bytes by kind, up and down."""
-    ways = {"up": report["bytes_up"], "down": report["bytes_down"]}
-    kinds = _kinds(report)
-
-    def draw(axes: Any) -> None:
-        left = [0.0, 0.0]
-        for number, kind in enumerate(kinds):
-            widths = [num_bytes[kind] / 1e6 for num_bytes in ways.values()]
-            axes.barh(list(ways), widths, left=left, height=0.6, label=kind, color=COLORS[number], linewidth=0)
-            left = [start + width for start, width in zip(left, widths, strict=True)]
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel("MB over all rounds and clients")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(kinds), borderaxespad=0.2)
-
-    return draw_figure(draw, caption="Traffic by kind.", alt="Bars of bytes up and down by kind", size_in=(5.2, 1.8))
+    parts = {kind: [report[way][kind] for way in ("bytes_up", "bytes_down")] for kind in _kinds(report)}
+    x_label, alt = "traffic of all rounds and clients", "Bars of bytes up and down by kind"
+    return bars_figure(["up", "down"], parts, x_label=x_label, unit="B", caption="Traffic by kind.", alt=alt)
 
 
 def traffic_table(report: Document) -> Table:
@@ -189,7 +154,7 @@ def gantt_figure(spans: Sequence[Document], lanes: Sequence[tuple[str, int, int]
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("virtual time (s)")
         axes.axhline(0.5, color=INK, linewidth=0.4, alpha=0.5)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
+        legend_above(axes)
 
     return draw_figure(
         draw,
@@ -235,17 +200,13 @@ def _partition(counts: Sequence[Sequence[int]], kind: str) -> Figure:
 
 def _privacy(report: Document) -> list[Block]:
     blocks: list[Block] = [Paragraph(sentence) for sentence in report["guarantees"]]
-    leakage = report["leakage"]
-    if not leakage:
-        return blocks
-    found = leaves(SimReport, report)
-    hidden = ("num_private", "num_public", "dcor_batch")
-    paths = [path for path in found if path.startswith("leakage.") and not path.endswith(hidden)]
-    caption = (
-        f"Client 0 after the last round: {leakage['num_private']} of its samples, attacked with "
-        f"{leakage['num_public']} test samples as public data."
-    )
-    return [*blocks, fields_table(found, paths, caption=caption)]
+    if leakage := report["leakage"]:
+        caption = (
+            f"Client 0 after the last round: {leakage['num_private']} of its samples, attacked with "
+            f"{leakage['num_public']} test samples as public data."
+        )
+        blocks.append(fields_table(leaves(Leakage, leakage), caption=caption))
+    return blocks
 
 
 def _own_models(accuracies: Sequence[float]) -> Table:

@@ -60,7 +60,7 @@ class SimReport:
     """Number of clients."""
     num_params: int = field(metadata=about("parameters"))
     """Parameters of the whole model."""
-    histograms: tuple[tuple[int, ...], ...] = field(metadata=about("samples by class"))
+    histograms: tuple[tuple[int, ...], ...] = field(metadata=about("samples by class", hidden=True))
     """Training samples of each client by class."""
     rounds: tuple[RoundRow, ...] = field(metadata=about("rounds"))
     """One row per round."""
@@ -69,12 +69,12 @@ class SimReport:
     best_accuracy: float | None = field(metadata=about("best accuracy", unit="%", best="max", meaning="of all tests"))
     """Highest test accuracy of all tests."""
     client_accuracy: tuple[float, ...] = field(
-        metadata=about("accuracy by client", unit="%", meaning="each client's own model at the last test")
+        metadata=about("accuracy by client", unit="%", hidden=True, meaning="each client's own model at the last test")
     )
     """Accuracy of each client's own model at the last test; empty for one common model."""
-    bytes_up: Mapping[str, int] = field(metadata=about("up", unit="B", best="min"))
+    bytes_up: Mapping[str, int] = field(metadata=about("up", unit="B", best="min", hidden=True))
     """By kind of message."""
-    bytes_down: Mapping[str, int] = field(metadata=about("down", unit="B", best="min"))
+    bytes_down: Mapping[str, int] = field(metadata=about("down", unit="B", best="min", hidden=True))
     """By kind of message."""
     seconds: float = field(metadata=about("virtual time", unit="s", best="min", meaning="of all rounds"))
     """Virtual time of all rounds."""
@@ -96,21 +96,23 @@ class SimReport:
     """Part of a client's memory that waits for the gradient."""
     server_memory_bytes: int = field(metadata=about("memory of the server", best="min"))
     """Peak memory of training on the server."""
-    target: Target | None = field(metadata=about("target"))
+    target: Target | None = field(metadata=about("target", hidden=True))
     """Cost of reaching the target accuracy; None if none was set."""
-    leakage: Leakage | None = field(metadata=about(""))
+    leakage: Leakage | None = field(metadata=about("", hidden=True))
     """Measured leakage; None if nothing was measured."""
     epsilon: float | None = field(
         metadata=about("epsilon", meaning="DP-SGD on the client part, largest of all clients", best="min")
     )
     """Privacy loss of DP-SGD on the client part, largest of all clients; None without it."""
-    guarantees: tuple[str, ...] = field(metadata=about("guarantees"))
+    guarantees: tuple[str, ...] = field(metadata=about("guarantees", hidden=True))
     """What the privacy settings promise, in words."""
-    warnings: tuple[str, ...] = field(metadata=about("warnings"))
+    warnings: tuple[str, ...] = field(metadata=about("warnings", hidden=True))
     """Warnings about the config or the run."""
     figures: Mapping[str, float] = field(metadata=about(""))
     """Values specific to the method, at the last round."""
-    weights_hash: str = field(metadata=about("weights", meaning="SHA-256 of all weights the server holds at the end"))
+    weights_hash: str = field(
+        metadata=about("weights", meaning="SHA-256 of all weights the server holds at the end", hidden=True)
+    )
     """SHA-256 of all weights that the server holds at the end."""
 
     def to_json(self) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgeai.core.report.blocks import Block, Heading, Table
-from edgeai.core.report.fields import about, cell_of, fields_table, leaves
+from edgeai.core.report.blocks import Block, Table, section
+from edgeai.core.report.fields import About, about, cell_of, fields_table, leaves
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class DiagnoseReport:
     target: str = field(metadata=about("target"))
     runtime: str = field(metadata=about("runtime", meaning="code that computed the target"))
     drafter: str = field(metadata=about("head"))
-    tree: dict[str, int] = field(metadata=about("tree"))
+    tree: dict[str, int] = field(metadata=about("tree", keys={"top_k": About("top-k")}))
     temperature: float = field(metadata=about("temperature"))
     num_prompts: int = field(metadata=about("prompts"))
     num_cycles: int = field(metadata=about("cycles", meaning="verify cycles with a tree of full depth"))
@@ -45,9 +45,9 @@ class DiagnoseReport:
     predicted_accept_len: float = field(
         metadata=about("accept_len, predicted", unit="1", meaning="1 + sum of the head's probabilities of the nodes")
     )
-    predicted: tuple[float, ...] = field(metadata=about("predicted", unit="%"))
+    predicted: tuple[float, ...] = field(metadata=about("predicted", unit="%", hidden=True))
     """Acceptance by depth in the tree."""
-    measured: tuple[float, ...] = field(metadata=about("measured", unit="%"))
+    measured: tuple[float, ...] = field(metadata=about("measured", unit="%", hidden=True))
     """Acceptance by depth in the tree."""
 
     def to_json(self) -> dict[str, Any]:
@@ -61,12 +61,10 @@ def diagnose_summary(document: Mapping[str, Any]) -> list[Block]:
     Args:
         document: The report as plain data.
     """
-    found = leaves(DiagnoseReport, document)
-    measures = fields_table(found, [path for path in found if path not in ("predicted", "measured")])
     pairs = zip(document["predicted"], document["measured"], strict=True)
     rows = [
         (depth, cell_of(predicted, "%"), cell_of(measured, "%")) for depth, (predicted, measured) in enumerate(pairs, 1)
     ]
     caption = "Share of cycles in which a node at this depth was accepted, and the head's own probability of it."
     by_depth = Table(("depth", "predicted", "measured"), rows, caption)
-    return [measures, Heading("Acceptance by depth"), by_depth]
+    return [fields_table(leaves(DiagnoseReport, document)), *section("Acceptance by depth", by_depth)]

@@ -6,37 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeai.core.report.blocks import Block, Cell, Figure, Heading, Number, Paragraph, Table
+from edgeai.core.report.blocks import Block, Cell, Number, Paragraph, Table, section
 from edgeai.core.report.fields import cell_of, fields_table, leaves, records_table
 from edgeai.core.report.plot import Line, line_figure
 from edgeai.core.units import duration
-from edgeai.spec.evaluation.bench.report import AnswerDifference, BenchReport
+from edgeai.spec.evaluation.bench.report import AnswerDifference, BenchReport, CycleTimes, Lossless
 
 Document = Mapping[str, Any]
 
-SETTING: tuple[str, ...] = (
-    "target",
-    "draft",
-    "dtype",
-    "runtime",
-    "hardware",
-    "prompts",
-    "num_prompts",
-    "num_answers",
-    "max_tokens",
-    "temperature",
-    "repeats",
-    "mode",
-    "tree",
-    "tree_why",
-    "coverage_frac",
-    "peak_memory_bytes",
-)
 ACCEPTANCE = ("accept_len", "num_tokens", "num_cycles", "draft_nodes")
-CYCLE = ("cycle.draft_s", "cycle.verify_s", "cycle.commit_s", "cycle.rest_s")
-LOSSLESS = ("ok", "num_answers", "num_equal", "num_ties", "num_mismatches", "noise")
 EXACT = ("ok", "num_answers", "num_equal", "num_mismatches")
-"""The same for the native runtime, which has no rounding noise."""
+"""What is shown of losslessness for the native runtime, which has no rounding noise."""
 _MAX_DIFFERENCES = 8
 
 
@@ -47,18 +27,18 @@ def bench_summary(report: Document) -> list[Block]:
         report: Its report.json.
     """
     found = leaves(BenchReport, report)
-    blocks: list[Block] = [fields_table(found, SETTING), Heading("Speed"), _speed_table(report)]
+    blocks: list[Block] = [fields_table(found), *section("Speed", _speed_table(report))]
     if report["mode"] == "speculative":
-        blocks += [Heading("Acceptance"), fields_table(found, ACCEPTANCE), _acceptance_table(report)]
-        blocks += [Heading("Time of a cycle"), fields_table(found, CYCLE)]
-    blocks += [Heading("Cost of verification"), _cost_table(report)]
-    if report["lossless"]:
+        blocks += section("Acceptance", fields_table(found, ACCEPTANCE), _acceptance_table(report))
+        blocks += section("Mean times of a cycle", fields_table(leaves(CycleTimes, report["cycle"])))
+    blocks += section("Cost of verification", _cost_table(report))
+    if lossless := report["lossless"]:
         is_native = report.get("runtime") == "native"
-        blocks += [
-            Heading("Losslessness"),
-            fields_table(found, [f"lossless.{name}" for name in (EXACT if is_native else LOSSLESS)]),
-            *_differences(report["lossless"]),
-        ]
+        blocks += section(
+            "Losslessness",
+            fields_table(leaves(Lossless, lossless), EXACT if is_native else None),
+            _differences(lossless),
+        )
         if is_native:
             blocks.append(Paragraph("The native runtime decodes the same tokens to the bit, drafted or not."))
     return blocks
@@ -73,18 +53,13 @@ def bench_details(_: Path, report: Document) -> list[Block]:
     """
     costs = report["cost_curve"]
     curve = Line("T(n)", [cost["num_tokens"] for cost in costs], [1e3 * cost["verify_s"] for cost in costs])
-    figures: list[Block] = [_figure(curve, "n", "T(n) (ms)", "Time to verify n tokens in one pass.")]
+    caption = "Time to verify n tokens in one pass."
+    figures = [line_figure([curve], x_label="n (tokens)", y_label="T(n) (ms)", caption=caption)]
     if shares := report["acceptance"]:
-        depths = list(range(1, len(shares) + 1))
-        accepted = Line("accepted", depths, [100 * share for share in shares])
-        figures.append(_figure(accepted, "depth in the tree", "accepted (%)", "Acceptance by depth in the tree."))
-    return [Heading("Curves"), *figures]
-
-
-def _figure(line: Line, x_label: str, y_label: str, caption: str) -> Figure:
-    values = "; ".join(f"{x:g}: {y:.3g}" for x, y in zip(line.x, line.y, strict=True))
-    alt = f"{y_label} by {x_label}: {values}"
-    return line_figure([line], x_label=x_label, y_label=y_label, caption=caption, alt=alt)
+        accepted = Line("accepted", range(1, len(shares) + 1), [100 * share for share in shares])
+        caption = "Acceptance by depth in the tree."
+        figures.append(line_figure([accepted], x_label="depth in the tree", y_label="accepted (%)", caption=caption))
+    return section("Curves", *figures)
 
 
 def _speed_table(report: Document) -> Table:
@@ -128,8 +103,8 @@ def _cost_table(report: Document) -> Table:
     return Table(columns, rows, "T(n): time to verify n tokens in one pass of the target.")
 
 
-def _differences(lossless: Document) -> list[Block]:
+def _differences(lossless: Document) -> Block:
     ordered = sorted(lossless["differences"], key=lambda entry: bool(entry["difference"]["is_tie"]))
     if not ordered:
-        return [Paragraph("All speculative answers equal the plain ones token for token.")]
-    return [records_table(AnswerDifference, ordered, max_rows=_MAX_DIFFERENCES)]
+        return Paragraph("All speculative answers equal the plain ones token for token.")
+    return records_table(AnswerDifference, ordered, max_rows=_MAX_DIFFERENCES)

@@ -86,7 +86,9 @@ class LoadReport:
     runtime: str = field(metadata=about("runtime", meaning="code that computed the target"))
     rounds: tuple[LoadRound, ...] = field(metadata=about("rounds"))
     memory_bytes: tuple[int, ...] = field(
-        metadata=about("memory of the server", meaning="after equal parts of the short requests")
+        metadata=about(
+            "memory of the server", meaning="after equal parts of the short requests; none with memory_requests=0"
+        )
     )
 
     @property

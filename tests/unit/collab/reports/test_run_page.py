@@ -114,7 +114,7 @@ def test_a_comparisons_page_has_a_row_for_each_strategy(compared):
     low, high = sorted(f"{miou:.3f}" for miou in mious)
     assert cell.text == f"{cell.value:.3f}"
     ranges = tables(blocks, with_column="pixel accuracy")[1]
-    assert ranges.rows[1][1].text == (low if low == high else f"{low} to {high}")
+    assert ranges.rows[1][1].text == (low if low == high else f"{cell.text} ({low} to {high})")
     assert [row[0] for row in versus.rows] == ["edge-only", "cloud-only"]
     assert headings(blocks) == [
         "Range over seeds",

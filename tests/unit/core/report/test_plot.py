@@ -23,7 +23,7 @@ def paths(figure, colour):
 
 
 def draw(*lines, caption="c"):
-    return line_figure(lines, x_label="step", y_label="loss", caption=caption, alt="a")
+    return line_figure(lines, x_label="step", y_label="loss", caption=caption)
 
 
 def test_a_line_is_drawn_to_scale():
@@ -56,7 +56,7 @@ def test_long_lines_become_means_and_the_caption_says_so():
     assert len(points) <= 240
     ticks = [float(word) for word in words(figure) if re.fullmatch(r"0\.\d+", word)]
     assert (min(ticks), max(ticks)) == (0.4, 0.6)  # means of 0 1 0 1 0 and 1 0 1 0 1
-    assert figure.caption == "c Long lines are drawn as means of 5 neighbours."
+    assert figure.caption == "c Long lines are drawn as means of 5 neighbors."
     assert draw(Line("one", [0, 1], [0, 1])).caption == "c"
 
 
@@ -127,7 +127,7 @@ def test_a_band_lies_around_its_line_unless_it_has_no_width():
 
 def test_spans_are_named_and_every_second_one_is_shaded():
     spans = [Span("day", 0, 4), Span("night", 4, 8), Span("fog", 8, 10)]
-    figure = line_figure(BANDED, x_label="x", y_label="y", caption="c", alt="a", spans=spans)
+    figure = line_figure(BANDED, x_label="x", y_label="y", caption="c", spans=spans)
     assert {"day", "night", "fog"} <= set(words(figure))
     shaded = [p for p in filled(figure, "var(--rule, #d9dee3)") if "opacity: 0.35" in p.get("style")]
     [edges] = [[float(x) for x, _ in re.findall(r"([-\d.]+) ([-\d.]+)", p.get("d"))] for p in shaded]

@@ -56,8 +56,8 @@ def test_values_come_with_label_and_meaning(monkeypatch: pytest.MonkeyPatch) -> 
 def test_many_classes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, table = partition_blocks(_natural(monkeypatch, num_classes=13))
     assert isinstance(table, Table)
-    assert table.columns == ["client", "samples", "classes", "label distance", "groups"]
-    assert [row[2] for row in table.rows] == [1, 2]
+    assert table.columns == ["client", "samples", "label distance", "groups", "classes"]
+    assert [row[4] for row in table.rows] == [1, 2]
 
 
 def test_long_pages_say_what_they_leave_out() -> None:

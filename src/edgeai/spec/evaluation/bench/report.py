@@ -100,7 +100,7 @@ class BenchReport:
     """Number format of the target on torch, and of its features."""
     runtime: str = field(metadata=about("runtime", meaning="code that computed the target"))
     """Code that computed the target: torch or native."""
-    device: str = field(metadata=about("device"))
+    device: str = field(metadata=about("device", hidden=True))
     """Torch device."""
     hardware: str = field(metadata=about("machine", meaning="processor or GPU, threads, torch version"))
     """Processor or GPU, number of threads and torch version."""
@@ -128,6 +128,7 @@ class BenchReport:
         metadata=about(
             "plain tokens/s",
             best="max",
+            hidden=True,
             meaning=(
                 "tokens emitted by cycles / time of the cycles, all answers of a repeat together; without the prefill "
                 "and its token"
@@ -135,21 +136,26 @@ class BenchReport:
         )
     )
     """Speed of plain decoding over the repeats, without the prefill."""
-    speculative_tokens_per_s: Spread = field(metadata=about("speculative tokens/s", best="max"))
+    speculative_tokens_per_s: Spread = field(metadata=about("speculative tokens/s", best="max", hidden=True))
     """Equal to `plain_tokens_per_s` in plain mode."""
     ratio: Spread = field(
-        metadata=about("ratio", unit="1", best="max", meaning="speculative / plain tokens per second of each repeat")
+        metadata=about(
+            "ratio", unit="1", best="max", hidden=True, meaning="speculative / plain tokens per second of each repeat"
+        )
     )
     """Speculative over plain speed of the same repeat, over the repeats."""
-    num_tokens: int = field(metadata=about("tokens", meaning="emitted by speculative cycles in one repeat"))
+    num_tokens: int = field(
+        metadata=about("tokens", hidden=True, meaning="emitted by speculative cycles in one repeat")
+    )
     """Tokens emitted by speculative cycles in one repeat."""
-    num_cycles: int = field(metadata=about("cycles", meaning="verify cycles in one repeat"))
+    num_cycles: int = field(metadata=about("cycles", hidden=True, meaning="verify cycles in one repeat"))
     """Verify cycles in one repeat."""
     accept_len: float = field(
         metadata=about(
             "accept_len",
             unit="1",
             best="max",
+            hidden=True,
             meaning=(
                 "tokens emitted by verify cycles / verify cycles, the bonus token counted, so that plain decoding has "
                 "1.0"
@@ -162,17 +168,18 @@ class BenchReport:
             "accepted",
             unit="%",
             best="max",
+            hidden=True,
             meaning="verify cycles in which the draft token at this depth was accepted / all verify cycles",
         )
     )
     """By depth in the tree, the first draft token first."""
-    draft_nodes: float = field(metadata=about("draft nodes", meaning="verified per cycle, mean"))
+    draft_nodes: float = field(metadata=about("draft nodes", hidden=True, meaning="verified per cycle, mean"))
     """Mean number of draft nodes verified per cycle."""
     coverage_frac: float | None = field(
         metadata=about("draft vocabulary coverage", meaning="share of plain decoding's tokens in the draft vocabulary")
     )
     """None if the vocabulary holds all tokens."""
-    cycle: CycleTimes = field(metadata=about("mean cycle"))
+    cycle: CycleTimes = field(metadata=about("mean cycle", hidden=True))
     """Mean time of a cycle by part."""
     cost_curve: tuple[Cost, ...] = field(metadata=about("cost of verification"))
     """Time of a target pass by number of tokens verified in it."""
@@ -180,7 +187,7 @@ class BenchReport:
         metadata=about("peak memory", best="min", meaning="of this process, peers included; on a GPU of torch there")
     )
     """Peak memory of the process; on a GPU, torch's peak there."""
-    lossless: Lossless | None = field(metadata=about(""))
+    lossless: Lossless | None = field(metadata=about("", hidden=True))
     """None in plain mode, where nothing is compared."""
     peers: tuple[PeerResult, ...] = field(metadata=about("peers"))
     """Results of other decoders; empty unless `peers` is set."""

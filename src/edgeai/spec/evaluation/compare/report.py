@@ -12,9 +12,9 @@ Definitions:
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from edgeai.core.report.fields import about
+from edgeai.core.report.fields import About, about
 from edgeai.core.report.plot import Line
 from edgeai.spec.config.draft import TreeConfig
 
@@ -68,7 +68,13 @@ class TreeShape:
 class Ratio:
     """accept_len divided by the baseline's, of heads trained with the same seed."""
 
-    mean: float = field(metadata=about("ratio", unit="1", best="max", meaning="to the baseline, same seed"))
+    mean: float = field(
+        metadata=about(
+            "ratio",
+            unit="1",
+            meaning="to the baseline, of heads with the same seed; mean (lowest to highest seed)",
+        )
+    )
     minimum: float = field(metadata=about("ratio, lowest seed", unit="1"))
     maximum: float = field(metadata=about("ratio, highest seed", unit="1"))
     low: float = field(metadata=about("95% interval, low", unit="1", meaning="of the mean ratio, prompts resampled"))
@@ -79,13 +85,21 @@ class Ratio:
 class Cell:
     """One variant on one benchmark at one temperature with one tree."""
 
+    COMPUTED: ClassVar = {"interval": About("95% interval", meaning="of the mean ratio, with the prompts resampled")}
+
     benchmark: str = field(metadata=about("benchmark"))
     temperature: float = field(metadata=about("temperature"))
     tree: TreeShape = field(metadata=about("tree"))
     variant: str = field(metadata=about("variant"))
     accept_len: dict[str, float] = field(metadata=about("accept_len of seed", unit="1"))
     """By seed; "-" for a given head."""
-    mean: float = field(metadata=about("accept_len", unit="1", best="max", meaning="tokens per cycle"))
+    mean: float = field(
+        metadata=about(
+            "accept_len",
+            unit="1",
+            meaning="tokens per cycle, bonus token included; mean (lowest to highest seed)",
+        )
+    )
     minimum: float = field(metadata=about("accept_len, lowest seed", unit="1"))
     maximum: float = field(metadata=about("accept_len, highest seed", unit="1"))
     ratio: Ratio | None = field(metadata=about(""))
@@ -113,13 +127,13 @@ class CompareReport:
     num_prompts: dict[str, int] = field(metadata=about("prompts"))
     """By benchmark."""
     max_tokens: int = field(metadata=about("tokens per answer, at most"))
-    heads: dict[str, str] = field(metadata=about("folder of"))
+    heads: dict[str, str] = field(metadata=about("folder of", hidden=True))
     """Folder of each measured head by name."""
     cells: tuple[Cell, ...] = field(metadata=about("accept_len"))
     costs: tuple[TrainingCost, ...] = field(metadata=about("training"))
     curves: tuple[Line, ...] = field(metadata=about("curves"))
     """accept_len on validation text over optimizer steps: mean, minimum and maximum over seeds."""
-    failures: dict[str, str] = field(metadata=about("failed"))
+    failures: dict[str, str] = field(metadata=about("failed", hidden=True))
     """Error messages of failed trainings, by name."""
 
     def to_json(self) -> dict[str, Any]:
