@@ -101,7 +101,10 @@ def generate(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Answer prompts, with speculative decoding where it is faster. The output is that of plain decoding."""
+    """Answer prompts, with speculative decoding where it is faster.
+
+    The output is that of plain decoding. In bfloat16 and float16 on torch, two nearly tied tokens may be exchanged.
+    """
     cfg = load_config(GenerateConfig, config, set_ or ())
     texts = _texts(prompts or [], file)
     if dry_run:

@@ -356,9 +356,9 @@ def test_compare_table_by_hand(capsys):
     show_report("spec compare", Path("r"), report.to_json(), as_json=False)
     out = " ".join(capsys.readouterr().out.split())
     for words in (
-        "mt 0 tokens 2.250 2.000 to 2.500 - - -",
-        "mt 0 gto 3.000 3.000 to 3.000 1.350 1.200 to 1.500 1.100 to 1.600",
-        "mt 0 given 2.000 - 0.900 - 0.800 to 1.000",
+        "mt 0 tokens 2.250 (2.000 to 2.500) - -",
+        "mt 0 gto 3.000 1.350 (1.200 to 1.500) 1.100 to 1.600",
+        "mt 0 given 2.000 0.900 0.800 to 1.000",
         "tokens 1.25 s 1.000 gto 2.5 s 2.000",
         "gto-2 the loss is not finite at step 7",
     ):

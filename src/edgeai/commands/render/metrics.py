@@ -28,19 +28,18 @@ def metric_blocks(rows: Sequence[Mapping[str, Any]], known: Mapping[str, About])
     """
     if len(rows) == 1:
         values = {name: math.nan if value is None else value for name, value in rows[0].items() if name not in _TIMES}
-        told = ", ".join(_in_words(name, value, known) for name, value in values.items())
-        return [Paragraph(f"Logged once, at step {rows[0]['step']}: {told}.")]
+        return [Paragraph(f"Logged once, at step {rows[0]['step']}: {in_words(values, known)}.")]
     names = list(dict.fromkeys(name for row in rows for name in row if name not in _TIMES))
-    lines, constant = [], []
+    lines, constant = [], {}
     for name in names:
         points = [(row["step"], math.nan if row[name] is None else row[name]) for row in rows if name in row]
         if len({y for _, y in points}) == 1 and len(points) > 1:
-            constant.append(_in_words(name, points[0][1], known))
+            constant[name] = points[0][1]
         else:
             lines.append(Line(name, [x for x, _ in points], [y for _, y in points]))
     blocks: list[Block] = [_family_figure(family, members, known) for family, members in families(lines).items()]
     if constant:
-        blocks.append(Paragraph("The same at every step: " + ", ".join(constant) + "."))
+        blocks.append(Paragraph(f"The same at every step: {in_words(constant, known)}."))
     return blocks
 
 
@@ -65,6 +64,16 @@ def families(lines: Sequence[Line]) -> dict[str, list[Line]]:
                 start : start + _MAX_LINES
             ]
     return cut
+
+
+def in_words(values: Mapping[str, float], known: Mapping[str, About]) -> str:
+    """Return values with the labels of their metrics, separated by commas.
+
+    Args:
+        values: Values by name of the metric.
+        known: As `metric_blocks` takes it.
+    """
+    return ", ".join(_in_words(name, value, known) for name, value in values.items())
 
 
 def description(name: str, known: Mapping[str, About]) -> About:
@@ -92,7 +101,7 @@ def _family_figure(family: str, members: Sequence[Line], known: Mapping[str, Abo
     name, _, part = family.partition(" ")  # "acc (2)"
     about = description(name, known)
     label = f"{about.label} {part}".rstrip()
-    ends = ", ".join(_in_words(line.name, last_value(line), known) for line in members)
+    ends = in_words({line.name: last_value(line) for line in members}, known)
     return line_figure(
         [replace(line, name=description(line.name, known).label) for line in members],
         x_label="step",

@@ -8,29 +8,35 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from edgeai.commands.render.metrics import in_words
 from edgeai.core.metrics import Listener
+from edgeai.core.report.fields import About
 from edgeai.core.units import amount, duration
 
 _LINE_EVERY_S = 10.0
 
 
 @contextmanager
-def listening(*, quiet: bool = False, verbose: bool = False, notes_only: bool = False) -> Iterator[Listener | None]:
+def listening(
+    *, quiet: bool = False, verbose: bool = False, notes_only: bool = False, known: Mapping[str, About] | None = None
+) -> Iterator[Listener | None]:
     """Yield the listener for this terminal, and remove its progress bar at the end.
 
     Args:
         quiet: Whether to print nothing; then the listener is None.
         verbose: Whether to print every logged step.
         notes_only: Whether to print no progress, because the result streams to the terminal.
+        known: Descriptions of metrics by name, as `View.logged`; others are printed with their names.
     """
+    known = known or {}
     if quiet:
         yield None
     elif notes_only:
-        yield NotesListener(verbose=verbose)
+        yield NotesListener(known, verbose=verbose)
     elif not sys.stderr.isatty():
-        yield PlainListener(verbose=verbose)
+        yield PlainListener(known, verbose=verbose)
     else:
-        bar = BarListener(Console(stderr=True), verbose=verbose)
+        bar = BarListener(Console(stderr=True), known, verbose=verbose)
         with bar:
             yield bar
 
@@ -38,8 +44,8 @@ def listening(*, quiet: bool = False, verbose: bool = False, notes_only: bool = 
 class PlainListener:
     """Plain lines for logs and pipes: at most one progress line per ten seconds, and one when a task is done."""
 
-    def __init__(self, *, verbose: bool = False) -> None:
-        self._verbose = verbose
+    def __init__(self, known: Mapping[str, About] | None = None, *, verbose: bool = False) -> None:
+        self._known, self._verbose = known or {}, verbose
         self._begun: dict[str, tuple[float, float]] = {}
         self._finished: set[str] = set()
         self._last_s = float("-inf")
@@ -67,7 +73,8 @@ class PlainListener:
             parts.append(f"{amount(rate, unit)}/s")
             if total is not None and not finished:
                 parts.append(f"{duration((total - done) / rate)} left")
-        parts += [f"{name} {value:.4g}" for name, value in fields.items()]
+        if fields:
+            parts.append(in_words(fields, self._known))
         self.on_note(f"{task}: " + ", ".join(parts))
 
     def on_note(self, text: str) -> None:
@@ -77,7 +84,7 @@ class PlainListener:
     def on_log(self, step: int, values: Mapping[str, float]) -> None:
         """Print the values with -v."""
         if self._verbose:
-            self.on_note(_step_line(step, values))
+            self.on_note(f"step {step}: {in_words(values, self._known)}")
 
 
 class NotesListener(PlainListener):
@@ -92,8 +99,8 @@ class NotesListener(PlainListener):
 class BarListener:
     """A progress bar per task, with notes above."""
 
-    def __init__(self, console: Console, *, verbose: bool = False) -> None:
-        self._verbose = verbose
+    def __init__(self, console: Console, known: Mapping[str, About] | None = None, *, verbose: bool = False) -> None:
+        self._known, self._verbose = known or {}, verbose
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -125,7 +132,7 @@ class BarListener:
         counts = amount(done, unit) + (f"/{amount(total, unit)}" if total is not None else "")
         if rate > 0:
             counts += f" {amount(rate, unit)}/s"
-        bar.update(task_id, counts=counts, values=" ".join(f"{name} {value:.4g}" for name, value in fields.items()))
+        bar.update(task_id, counts=counts, values=in_words(fields, self._known))
 
     def on_note(self, text: str) -> None:
         """Print the line above the bars."""
@@ -134,8 +141,4 @@ class BarListener:
     def on_log(self, step: int, values: Mapping[str, float]) -> None:
         """Print the values with -v."""
         if self._verbose:
-            self.on_note(_step_line(step, values))
-
-
-def _step_line(step: int, values: Mapping[str, float]) -> str:
-    return f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            self.on_note(f"step {step}: {in_words(values, self._known)}")

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeai.commands.render.reports import view_of
 from edgeai.commands.shared.progress import listening
-from edgeai.core.config import Config
+from edgeai.core.config import Config, verb_of
 from edgeai.core.errors import UsageError
 from edgeai.core.run import Run
 
@@ -35,9 +36,10 @@ def running(
     """
     from edgeai.core.python_api.recorded_run import recorded_run  # imports torch
 
+    known = view_of(verb_of(type(cfg))).logged
     argv = ["edgeai", *without_secrets(sys.argv[1:])]
     with (
-        listening(quiet=quiet, verbose=verbose, notes_only=notes_only) as listener,
+        listening(quiet=quiet, verbose=verbose, notes_only=notes_only, known=known) as listener,
         recorded_run(cfg, argv=argv, out=out, resume=resume, device=device, listener=listener) as run,
     ):
         yield run

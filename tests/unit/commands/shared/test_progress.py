@@ -8,6 +8,7 @@ from rich.console import Console
 
 from edgeai.commands.shared import progress
 from edgeai.commands.shared.progress import BarListener, PlainListener, listening
+from edgeai.core.report.fields import About
 
 
 @pytest.fixture
@@ -53,6 +54,17 @@ def test_logged_steps_only_with_verbose(capsys):
     PlainListener().on_log(3, {"loss": 0.5})
     PlainListener(verbose=True).on_log(4, {"loss": 0.25, "lr": 1e-3})
     assert capsys.readouterr().err == "step 4: loss 0.25, lr 0.001\n"
+
+
+def test_metrics_are_printed_by_label_and_in_their_unit(clock, capsys):
+    known = {"loss": About("training loss"), "acc_*": About("accuracy at step *"), "bytes_up": About("up", "B")}
+    listener = PlainListener(known, verbose=True)
+    listener.on_progress("train", 1, 1, unit="step", fields={"loss": 0.5, "new": 2.0})
+    listener.on_log(4, {"val_loss": 0.25, "acc_3": 0.5, "bytes_up": 2e6})
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 1 step/1 step, training loss 0.5, new 2",
+        "step 4: validation training loss 0.25, accuracy at step 3 0.5, up 2 MB",
+    ]
 
 
 def test_quiet_hears_nothing():

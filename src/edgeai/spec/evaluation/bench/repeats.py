@@ -125,9 +125,9 @@ class BenchDecoders:
             dialogues.answered(ask, repeat.plain.generations[-1].text)
             for name, answers in repeat.peers.items():
                 answers.append(self._ask_peer(name, ask))
-            speeds = {"plain_tok/s": repeat.plain.tokens_per_s}
+            speeds = {"plain_tokens_per_s": repeat.plain.tokens_per_s}
             if speculative:
-                speeds["speculative_tok/s"] = speculative.tokens_per_s
+                speeds["speculative_tokens_per_s"] = speculative.tokens_per_s
             metrics.progress("bench", num_done + len(repeat.asks), num_total, unit="answers", **speeds)
         if not repeat.plain.tokens_per_s:
             raise EdgeAIError("every answer ended with its first token: nothing to measure", hint="give other prompts")
