@@ -30,7 +30,7 @@ def test_a_run_prints_a_table_and_leaves_a_report(collab, tmp_path):
     assert code == 0
     assert out.startswith("Strategy laecips on 12 frames, ")
     rows = [line.split() for line in out.splitlines()]
-    assert ["mIoU", "CPA", "pixel", "accuracy", "FWIoU"] in rows
+    assert ["answers", "mIoU", "CPA", "pixel", "accuracy", "FWIoU"] in rows
     assert [row[:2] for row in rows if row[-1:] == ["cloud"]] == [["upload", "rate"]]
     assert any(row[:2] == ["simulator,", "wall"] for row in rows)
     assert len(list(read_records(tmp_path / "r"))) == 12

@@ -56,7 +56,7 @@ class Part:
     begin_s: float = field(metadata=about("begins"))
     """First frame of a segment, start of a window."""
     num_frames: int = field(metadata=about("frames"))
-    num_uploads: int = field(metadata=about("uploads", hidden=True))
+    num_uploads: int = field(metadata=about("uploads"))
     num_missed: int = field(
         metadata=about("missed deadlines", best="min", meaning="frames whose cloud answer arrived too late or never")
     )

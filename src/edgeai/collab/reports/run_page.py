@@ -32,6 +32,10 @@ OUTCOME = (
     *("cost.wall_s", "cost.frames_per_s", "cost.peak_memory_bytes"),
 )
 """Rows of the table of costs; `cost` is known only right after the run."""
+SEGMENT = (
+    *("name", "begin_s", "num_frames", "quality.miou", "quality.cpa", "quality.accuracy"),
+    *("upload_rate", "up_bytes", "down_bytes", "num_missed"),
+)
 SERIES = {
     "answer": lambda record: quality(record.loss),
     "edge": lambda record: quality(record.loss_edge),
@@ -56,7 +60,7 @@ def run_summary(report: Document) -> list[Block]:
     blocks: list[Block] = [Paragraph(_in_words(report)), _quality_table(report)]
     if len(segments) > 1:
         caption = "Quality of the answers shown, and traffic."
-        blocks += section("Drift segments", records_table(Part, segments, caption=caption, explained=False))
+        blocks += section("Drift segments", records_table(Part, segments, SEGMENT, caption=caption, explained=False))
     blocks += section("Cost", fields_table(leaves(RunReport, report), OUTCOME))
     return blocks + section("Problems", *(Paragraph(line) for line in problems))
 
