@@ -34,6 +34,7 @@ from edgeai.core.units import duration
 if TYPE_CHECKING:
     from edgeai.fedsplit.experiments.compare import Job
     from edgeai.fedsplit.flower.local_deployment.home import Home
+    from edgeai.fedsplit.flower.local_deployment.security import Security
     from edgeai.fedsplit.sim.verify import VerifyReport
 
 app = new_app("Federated and split learning: accuracy, traffic, time, energy and leakage.")
@@ -199,8 +200,7 @@ def up(
     Without TLS everything listens on 127.0.0.1 only. Anyone who can reach a SuperLink can run apps on it: restrict
     access to its port.
     """
-    from edgeai.fedsplit.flower.local_deployment.home import check_free
-    from edgeai.fedsplit.flower.local_deployment.security import Security, self_signed
+    from edgeai.fedsplit.flower.local_deployment.security import Security
     from edgeai.fedsplit.flower.local_deployment.start_stop import start
 
     if superlink is not None and (nodes == 0 or own_certificate):
@@ -208,10 +208,7 @@ def up(
         raise UsageError(f"--superlink starts SuperNodes only, and {what} does not apply")
     security = Security(certificate, key, root)
     if own_certificate:
-        if certificate or key or root:
-            raise UsageError("--self-signed and --ssl-certfile, --ssl-keyfile or --ssl-ca-certfile exclude each other")
-        check_free(home)
-        security = self_signed(home, host)
+        security = _self_signed(home, host, security)
     security = replace(security, node_keys=tuple(node_key or ()), trusted=tuple(trust or ()))
     _show_up(start(home, nodes, superlink=superlink, host=host, security=security, first=first), as_json=as_json)
 
@@ -286,6 +283,17 @@ def _show_checks(report: "VerifyReport") -> None:
         print(f"         {check.detail}")
     num_checks = len(report.checks)
     print(f"\n{num_checks - report.num_failed} of {num_checks} hold")
+
+
+def _self_signed(home: Path, host: str, given: "Security") -> "Security":
+    """Create a certificate for `host`, unless files of another one were given."""
+    from edgeai.fedsplit.flower.local_deployment.home import check_free
+    from edgeai.fedsplit.flower.local_deployment.security import Security, self_signed
+
+    if given != Security():
+        raise UsageError("--self-signed and --ssl-certfile, --ssl-keyfile or --ssl-ca-certfile exclude each other")
+    check_free(home)
+    return self_signed(home, host)
 
 
 def _show_up(home: "Home", *, as_json: bool) -> None:

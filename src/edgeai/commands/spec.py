@@ -213,12 +213,8 @@ def compare(
     in the seed are one variant; without -c their target is measured.
     """
     refuse_with_resume(resume, runs, config, set_, out, leave_out="RUN, -c, -s and --out")
-    given = [f"runs={json.dumps([str(path) for path in runs])}"] if runs else []
-    if runs and not config and (runs[0] / "run.json").exists() and Run.open(runs[0]).info["verb"] == "spec train":
-        target = load_config(TrainConfig, runs[0] / "config.yaml").target
-        given.append(f"train.target={target.model_dump_json()}")
     source = Run.open(resume).config_path if resume else config
-    cfg = load_config(CompareConfig, source, [*given, *(set_ or ())])
+    cfg = load_config(CompareConfig, source, [*_given_runs(runs or (), config), *(set_ or ())])
     from edgeai.spec.evaluation.compare.compare import plan_compare, run_compare  # imports torch
 
     if dry_run:
@@ -339,6 +335,15 @@ def _given(config: str | None, set_: Sequence[str] | None, example: str, **short
         if config is None and not any(item.startswith(f"{key}=") for item in overrides):
             raise UsageError(f"no {key} given", hint=example)
     return overrides
+
+
+def _given_runs(runs: Sequence[Path], config: str | None) -> list[str]:
+    """Return the overrides for given heads: their folders, and without a config the target of the first run."""
+    given = [f"runs={json.dumps([str(path) for path in runs])}"] if runs else []
+    if runs and not config and (runs[0] / "run.json").exists() and Run.open(runs[0]).info["verb"] == "spec train":
+        target = load_config(TrainConfig, runs[0] / "config.yaml").target
+        given.append(f"train.target={target.model_dump_json()}")
+    return given
 
 
 def _wanted(out: Path | None) -> Path:

@@ -266,7 +266,7 @@ def _spread_cell(value: Document, unit: str) -> Number:
 def _sentence(text: str) -> str:
     """Begins a word with a capital: "Uplink: ...", but "mIoU: ..." and "q: ..." stay."""
     word = text.split()[0].rstrip(":")
-    is_word = word.isalpha() and text[:2].islower()
+    is_word = word.replace("-", "").isalpha() and text[:2].islower()
     return text[0].upper() + text[1:] if is_word else text
 
 

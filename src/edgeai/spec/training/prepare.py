@@ -127,20 +127,24 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, target: Target) -> Prepare
     )
     if cfg.data.features == "online":
         return Prepared(target, train, val, OnlineFeatures(target, train), OnlineFeatures(target, val), head, coverage)
-    folder = cfg.data.features_dir or run.path / "features"
     if ranks.is_first:
         run.metrics.note(f"target features take {amount(cache_bytes(target, train + val), 'B')} on disk")
-        for name, part in (("train", train), ("val", val)):
-            cache_features(
-                target,
-                part,
-                folder=folder / name,
-                batch_tokens=cfg.optim.batch_tokens,
-                metrics=run.metrics,
-            )
+    cached_train, cached_val = (
+        _cached_features(cfg, run, ranks, target, part, name) for part, name in ((train, "train"), (val, "val"))
+    )
+    return Prepared(target, train, val, cached_train, cached_val, head, coverage)
+
+
+def _cached_features(
+    cfg: TrainConfig, run: Run, ranks: Ranks, target: Target, conversations: Sequence[Conversation], name: str
+) -> CachedFeatures:
+    """Write the features of a part of the conversations if they are missing, and open them."""
+    folder = (cfg.data.features_dir or run.path / "features") / name
+    if ranks.is_first:
+        batch_tokens = cfg.optim.batch_tokens
+        cache_features(target, conversations, folder=folder, batch_tokens=batch_tokens, metrics=run.metrics)
     ranks.wait()
-    cached = [CachedFeatures(folder / name, part, target.device) for name, part in (("train", train), ("val", val))]
-    return Prepared(target, train, val, cached[0], cached[1], head, coverage)
+    return CachedFeatures(folder, conversations, target.device)
 
 
 def usable_conversations(answers: Path) -> list[Conversation]:
