@@ -1,6 +1,6 @@
-"""The compiled library: built once for this machine from csrc/ with the system's C++ compiler, and loaded by ctypes.
+"""The compiled library: part of the wheel, or compiled once on this machine; loaded by ctypes.
 
-Every instruction set is compiled from the same source with its own flags; which one runs is chosen when it is loaded.
+It holds a variant for each instruction set; which one runs is chosen when it is loaded.
 """
 
 from __future__ import annotations
@@ -9,12 +9,7 @@ import contextlib
 import ctypes
 import hashlib
 import json
-import os
 import platform
-import shutil
-import subprocess
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,28 +19,10 @@ import numpy as np
 from edgeai.core import assets
 from edgeai.core.files import write_whole
 from edgeai.spec.target.native import structures
+from edgeai.spec.target.native.compilation import Unavailable, compile_for_this_processor, library_name
 
-SOURCE = Path(__file__).parent / "csrc"
-COMPILERS = ("c++", "g++", "clang++")
-# -ffp-contract=off: only written fused multiply-adds, so that every variant rounds alike
-# -fno-thread-jumps: GCC 12 spends most of a minute on it and gains nothing
-FLAGS = ("-O3", "-std=c++17", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-math-errno", "-fno-thread-jumps")
-X86_VARIANTS = {
-    "portable": (),
-    "avx2": ("-DEDGEAI_AVX2", "-mavx2", "-mfma", "-mf16c"),
-    "avx512vnni": (
-        "-DEDGEAI_AVX512VNNI",
-        *(f"-mavx512{part}" for part in ("f", "vl", "bw", "dq", "vnni")),
-        "-mavx2",
-        "-mfma",
-        "-mf16c",
-    ),
-}
-ARM_VARIANTS = {"portable": (), "neon": ("-DEDGEAI_NEON", "-march=armv8.2-a+dotprod+fp16")}
-
-
-class Unavailable(Exception):
-    """The native runtime cannot run here; the text says why."""
+SHIPPED = Path(__file__).parent
+"""Where the wheel holds the library."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +43,7 @@ def load_library() -> Library:
     Raises:
         Unavailable: There is no compiler, or the compiler fails.
     """
-    path = _build()
-    handle = ctypes.CDLL(str(path))
+    handle, record = _open()
     handle.edgeai_packed_bytes.restype = ctypes.c_size_t
     handle.edgeai_variant.restype = ctypes.c_char_p
     handle.edgeai_engine.restype = ctypes.c_void_p
@@ -75,68 +51,27 @@ def load_library() -> Library:
         getattr(handle, name).argtypes = (ctypes.c_void_p,) * (2 if name == "edgeai_run" else 1)
         getattr(handle, name).restype = None
     names = [handle.edgeai_variant(variant).decode() for variant in range(handle.edgeai_num_variants())]
-    name = _checked_variant(handle, names, path.with_suffix(".json"))
+    name = _checked_variant(handle, names, record)
     return Library(handle, names.index(name), name)
 
 
-def variants_of(machine: str) -> dict[str, tuple[str, ...]]:
-    """Return the compiler flags of every variant for a processor family as `platform.machine` names it."""
-    if machine in ("x86_64", "AMD64"):
-        return X86_VARIANTS
-    return ARM_VARIANTS if machine in ("aarch64", "arm64") else {"portable": ()}
+def _open() -> tuple[ctypes.CDLL, Path]:
+    """Open the library that came with the package, else the one that this machine compiled or compiles now.
 
-
-def _build() -> Path:
-    variants = variants_of(platform.machine())
-    key = hashlib.sha256(repr((FLAGS, variants)).encode())
-    for path in sorted(SOURCE.iterdir()):
-        key.update(path.read_bytes())
-    target = assets.cache_dir() / "native" / f"edgeai-{key.hexdigest()[:16]}.so"
-    if target.is_file():
-        return target
-    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
-    if compiler is None:
-        raise Unavailable("there is no C++ compiler (looked for c++, g++ and clang++)")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        compile_library(compiler, variants, Path(scratch), Path(scratch) / target.name)
-        (Path(scratch) / target.name).replace(target)
-    return target
-
-
-def compile_library(
-    compiler: str, variants: dict[str, tuple[str, ...]], scratch: Path, out: Path, extra: tuple[str, ...] = ()
-) -> None:
-    """Compile and link the library.
-
-    Args:
-        compiler: Path of the C++ compiler.
-        variants: Flags by instruction set.
-        scratch: Folder of the object files.
-        out: The shared library to write.
-        extra: More flags, such as those of a sanitizer.
-
-    Raises:
-        Unavailable: The compiler fails.
+    Returns:
+        The library, and the file that records which of its variants was checked here.
     """
-    has = tuple(f"-DEDGEAI_HAS_{name.upper()}" for name in variants)
-    jobs = [(scratch / f"{name}.o", "variant.cpp", flags) for name, flags in variants.items()]
-    jobs += [(scratch / f"{name}.o", f"{name}.cpp", ()) for name in ("pack", "unpack")]
-    jobs.append((scratch / "api.o", "api.cpp", has))
-    commands = [
-        [compiler, *FLAGS, *extra, *flags, "-c", str(SOURCE / source), "-o", str(to)] for to, source, flags in jobs
-    ]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(_call, commands):
-            pass
-    _call([compiler, "-shared", "-pthread", *extra, *(str(to) for to, *_ in jobs), "-o", str(out)])
-
-
-def _call(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
-        raise Unavailable(f"{command[0]} cannot compile the native runtime: {lines[0]}")
+    name, cache = library_name(), assets.cache_dir() / "native"
+    record = (cache / name).with_suffix(".json")
+    if (SHIPPED / name).is_file():
+        with contextlib.suppress(OSError):  # built for a system whose C++ library this one does not have
+            return ctypes.CDLL(str(SHIPPED / name)), record
+    if not (cache / name).is_file():
+        compile_for_this_processor(cache / name)
+    try:
+        return ctypes.CDLL(str(cache / name)), record
+    except OSError as error:
+        raise Unavailable(f"the compiled library cannot be loaded: {error}") from error
 
 
 def _checked_variant(handle: ctypes.CDLL, names: list[str], record: Path) -> str:
