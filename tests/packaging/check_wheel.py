@@ -8,11 +8,13 @@ cache.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +71,9 @@ def check_contents(wheel: Path) -> None:
             )
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
+    libraries = {name for name in found if fnmatch(name, "edgeai/spec/target/native/edgeai-*.so")}
+    assert len(libraries) == bool(shutil.which("c++")), f"native runtimes in the wheel: {libraries}"
+    found -= libraries
     problems = [f"not in the wheel: {name}" for name in sorted(expected - found)]
     problems += [f"in the wheel, but not in git: {name}" for name in sorted(found - expected)]
     if problems:
@@ -100,6 +105,9 @@ def use(python: Path, folder: Path) -> None:
     assert not [check for check in document["checks"] if not check["ok"] and check["name"] not in LOCAL_CHECKS], (
         document
     )
+    if shutil.which("c++"):
+        (native,) = (check for check in document["checks"] if check["name"] == "native runtime")
+        assert native["found"].endswith("part of the package"), native
     missing = {area["name"] for area in document["areas"] if area["missing"]}
     assert missing == {"ray", "vision"}, missing
     step("edgeai doctor")

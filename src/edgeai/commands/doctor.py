@@ -19,6 +19,8 @@ from edgeai.core.units import amount
 
 _NEEDED_DISK_BYTES = 2e9
 _NEEDED_MEMORY_BYTES = 4e9
+_COMPILERS = {"Linux": "sudo apt install g++", "Darwin": "xcode-select --install"}
+"""Commands that install a C++ compiler."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Check:
     found: str
     paste: str = ""
     """Command to run if not ok."""
+    is_needed: bool = True
+    """False if edgeai runs without it."""
 
 
 @dataclass(frozen=True)
@@ -46,25 +50,32 @@ class AreaState:
 def doctor(as_json: JsonOption = False) -> None:
     """Check the environment and suggest fixes; exit 1 if edgeai cannot run here.
 
-    An area whose packages are not installed is listed with the command that installs it, and is no failure.
+    An area whose packages are not installed is listed with the command that installs it, and is no failure; nor is a
+    missing native runtime, without which spec computes with torch.
     """
-    checks = [check_python(), *check_packages(), *check_torch(), check_memory(), check_disk(), check_pip()]
+    checks = [check_python(), *check_packages(), *check_torch(), *check_native()]
+    checks += [check_memory(), check_disk(), check_pip()]
     areas = check_areas()
     cached = {name: assets.where(name) for name in assets.ASSETS}
-    ready = all(check.ok for check in checks)
+    ready = all(check.ok for check in checks if check.is_needed)
     if as_json:
         document = {"ready": ready, "checks": [asdict(check) for check in checks]}
         print_json({**document, "areas": [asdict(area) for area in areas], "assets": cached})
     else:
         _print_table(checks, areas, cached)
         print("\nready" if ready else "\nnot ready; paste:")
-        print("\n".join(check.paste for check in checks if not check.ok), end="" if ready else "\n")
+        pastes = [check.paste for check in checks if check.is_needed and not check.ok]
+        print("\n".join(pastes), end="" if ready else "\n")
     if not ready:
         raise typer.Exit(1)
 
 
 def _print_table(checks: Sequence[Check], areas: Sequence[AreaState], cached: Mapping[str, Path | None]) -> None:
-    rows = [["ok" if check.ok else "NOT OK", check.name, check.found] for check in checks]
+    rows = []
+    for check in checks:
+        state = "ok" if check.ok else "NOT OK" if check.is_needed else "-"
+        to_paste = f"; {check.paste}" if check.paste and not check.ok and not check.is_needed else ""
+        rows.append([state, check.name, f"{check.found}{to_paste}"])
     for area in areas:
         found = f"not installed: {', '.join(area.missing)}; {area.paste}" if area.missing else "ready"
         rows.append(["-" if area.missing else "ok", f"edgeai[{area.name}]", found])
@@ -125,6 +136,21 @@ def check_torch() -> list[Check]:
         Check("cores", True, f"{num_cores()} usable, torch uses {device.threads} threads"),
         Check("bfloat16", True, f"{gain:.2f} times as fast as float32 on this CPU"),
     ]
+
+
+def check_native() -> list[Check]:
+    """Load the native runtime of spec; compiles it if this machine has not done so yet."""
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("numpy") is None:
+        return []  # check_packages reports it
+    from edgeai.spec.target.native import library as native
+    from edgeai.spec.target.native.compilation import Unavailable
+
+    try:
+        library = native.load_library()
+    except Unavailable as error:
+        found = f"{error}; spec computes with torch instead, several times slower"
+        return [Check("native runtime", False, found, _COMPILERS.get(platform.system(), ""), is_needed=False)]
+    return [Check("native runtime", True, f"{library.name} kernels, {library.origin}", is_needed=False)]
 
 
 def check_memory() -> Check:

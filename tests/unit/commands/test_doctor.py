@@ -8,15 +8,19 @@ import pytest
 from edgeai.cli import main
 from edgeai.commands import doctor
 from edgeai.commands.doctor import Check
+from edgeai.spec.target.native import library
+from edgeai.spec.target.native.compilation import Unavailable
+from edgeai.spec.target.native.library import Library
 
 
 def test_this_machine(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEAI_CACHE", str(tmp_path))
+    monkeypatch.setattr(library, "load_library", lambda: Library(None, 1, "avx2"))
     exit_code = main(["doctor", "--json"])
     document = json.loads(capsys.readouterr().out)
     names = [check["name"] for check in document["checks"]]
     assert exit_code == (0 if document["ready"] else 1)
-    assert {"python", "torch", "device", "cores", "bfloat16", "memory", "disk for the cache", "pip"} <= set(names)
+    assert {"python", "torch", "device", "cores", "bfloat16", "native runtime", "memory", "pip"} <= set(names)
     assert document["assets"] == {"smollm2-135m-instruct": None}
 
 
@@ -43,6 +47,29 @@ def test_source_folder_without_an_installation(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "requires", requires)
     assert [(check.name, check.ok) for check in doctor.check_packages()] == [("edgeai", False)]
     assert doctor.check_areas() == []
+
+
+def test_native_runtime(capsys, monkeypatch):
+    """Without a compiler the machine is ready all the same, and is told what to install."""
+    monkeypatch.setattr(library, "load_library", lambda: Library(None, 1, "avx2"))
+    assert doctor.check_native() == [
+        Check("native runtime", True, "avx2 kernels, compiled on this machine", is_needed=False)
+    ]
+
+    def unavailable():
+        raise Unavailable("there is no C++ compiler")
+
+    monkeypatch.setattr(library, "load_library", unavailable)
+    monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(doctor, "check_memory", lambda: Check("memory", True, "much"))
+    monkeypatch.setattr(doctor, "check_disk", lambda: Check("disk", True, "much"))
+    assert main(["doctor"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    reason = "there is no C++ compiler; spec computes with torch instead, several times slower; sudo apt install g++"
+    assert f"- native runtime {reason}" in shown
+    assert main(["doctor", "--json"]) == 0
+    (check,) = (c for c in json.loads(capsys.readouterr().out)["checks"] if c["name"] == "native runtime")
+    assert (check["ok"], check["paste"]) == (False, "sudo apt install g++")
 
 
 def test_machine_that_is_not_ready(capsys, monkeypatch):

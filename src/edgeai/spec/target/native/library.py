@@ -34,6 +34,8 @@ class Library:
     """Index of the variant among the usable ones."""
     name: str
     """Instruction set, such as "avx2"."""
+    origin: str = "compiled on this machine"
+    """Where the library comes from."""
 
 
 @lru_cache(maxsize=1)
@@ -43,7 +45,8 @@ def load_library() -> Library:
     Raises:
         Unavailable: There is no compiler, or the compiler fails.
     """
-    handle, record = _open()
+    handle, origin = _open()
+    record = (assets.cache_dir() / "native" / library_name()).with_suffix(".json")
     handle.edgeai_packed_bytes.restype = ctypes.c_size_t
     handle.edgeai_variant.restype = ctypes.c_char_p
     handle.edgeai_engine.restype = ctypes.c_void_p
@@ -52,24 +55,21 @@ def load_library() -> Library:
         getattr(handle, name).restype = None
     names = [handle.edgeai_variant(variant).decode() for variant in range(handle.edgeai_num_variants())]
     name = _checked_variant(handle, names, record)
-    return Library(handle, names.index(name), name)
+    return Library(handle, names.index(name), name, origin)
 
 
-def _open() -> tuple[ctypes.CDLL, Path]:
-    """Open the library that came with the package, else the one that this machine compiled or compiles now.
-
-    Returns:
-        The library, and the file that records which of its variants was checked here.
+def _open() -> tuple[ctypes.CDLL, str]:
+    """Open the library that came with the package, else the one that this machine compiled or compiles now; also
+    returns which one it is.
     """
-    name, cache = library_name(), assets.cache_dir() / "native"
-    record = (cache / name).with_suffix(".json")
-    if (SHIPPED / name).is_file():
+    shipped, compiled = SHIPPED / library_name(), assets.cache_dir() / "native" / library_name()
+    if shipped.is_file():
         with contextlib.suppress(OSError):  # built for a system whose C++ library this one does not have
-            return ctypes.CDLL(str(SHIPPED / name)), record
-    if not (cache / name).is_file():
-        compile_for_this_processor(cache / name)
+            return ctypes.CDLL(str(shipped)), "part of the package"
+    if not compiled.is_file():
+        compile_for_this_processor(compiled)
     try:
-        return ctypes.CDLL(str(cache / name)), record
+        return ctypes.CDLL(str(compiled)), "compiled on this machine"
     except OSError as error:
         raise Unavailable(f"the compiled library cannot be loaded: {error}") from error
 

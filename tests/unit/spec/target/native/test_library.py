@@ -1,14 +1,18 @@
 """Products of packed matrices: every format against gguf's own dequantization, every variant to the bit."""
 
 import ctypes
+import shutil
+import subprocess
+import sys
 
 import gguf
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
 
+from edgeai.spec.target.native import compilation
 from edgeai.spec.target.native import library as module
-from edgeai.spec.target.native.library import Unavailable, variants_of
+from edgeai.spec.target.native.compilation import Unavailable, variants_of
 from edgeai.spec.target.native.structures import Matrix
 
 N, K, ROWS = 40, 512, 13
@@ -110,11 +114,50 @@ def test_parts_of_a_matrix_can_be_packed_by_themselves(library, name):
     assert np.array_equal(parts, whole)
 
 
-def test_without_a_compiler_the_reason_is_told(monkeypatch, tmp_path):
-    monkeypatch.setenv("EDGEAI_CACHE", str(tmp_path))
-    monkeypatch.setattr(module.shutil, "which", lambda name: None)
-    with pytest.raises(Unavailable, match="there is no C\\+\\+ compiler"):
-        module._build()
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
+
+
+@pytest.fixture
+def empty_cache(monkeypatch, tmp_path):
+    """A cache without a library, and no memory of one loaded before."""
+    monkeypatch.setenv("EDGEAI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "load_library", module.load_library.__wrapped__)
+
+
+def test_without_a_compiler_the_reason_is_told(empty_cache, no_compiler):
+    with pytest.raises(Unavailable, match=r"^there is no C\+\+ compiler \(looked for c\+\+, g\+\+ and clang\+\+\)$"):
+        module.load_library()
+
+
+def test_a_compiler_that_fails_is_quoted(empty_cache, monkeypatch, tmp_path):
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\necho 'x.cpp:1: error: no such flag' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: str(broken))
+    with pytest.raises(Unavailable, match=r"cannot compile the native runtime: x.cpp:1: error: no such flag$"):
+        module.load_library()
+    assert not list((tmp_path / "cache" / "native").iterdir())  # nothing half-made
+
+
+def test_the_library_of_the_package_needs_no_compiler(library, empty_cache, no_compiler, monkeypatch, tmp_path):
+    name = compilation.library_name()
+    shutil.copy(library.handle._name, tmp_path / name)
+    monkeypatch.setattr(module, "SHIPPED", tmp_path)
+    assert module.load_library().handle._name == str(tmp_path / name)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / name).write_bytes(b"built for another system")
+    monkeypatch.setattr(module, "SHIPPED", tmp_path / "other")
+    with pytest.raises(Unavailable, match="there is no C"):
+        module.load_library()
+
+
+def test_compiling_needs_the_standard_library_only():
+    """The build of a wheel runs the file by itself, where nothing else is installed."""
+    program = f"import runpy; print(runpy.run_path({compilation.__file__!r})['library_name']())"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == compilation.library_name()
 
 
 def test_variants_are_checked_once_for_a_library_and_a_processor(monkeypatch, tmp_path):
