@@ -399,14 +399,16 @@ def test_rows_weigh_the_same_however_they_are_batched(train_config, make_run):
     found = []
     for number, batches in enumerate(([[0, 1, 2, 3]], [[2], [0, 3, 1]], [[3], [2], [1], [0]])):
         run = make_run(cfg, str(number))
+        target, _ = train.settle_target(cfg, run, ALONE, aux_layers=cfg.head.aux_layers)
         train.seed_everything(0)
-        ready = prepare(cfg, run, ALONE, target_dtype="float32")
+        ready = prepare(cfg, run, ALONE, target)
+        cos, sin = train.head_rotary(ready.head.shape, ready.target)
         module = TrainingTimeTest(
             ready.head,
             embedding=ready.target.embedding,
             lm_head=ready.target.lm_head,
-            cos=ready.target.decoder.cos,
-            sin=ready.target.decoder.sin,
+            cos=cos,
+            sin=sin,
             config=cfg.loss,
             dtype=torch.float32,
         )
