@@ -129,7 +129,15 @@ def bench(
     prompts: Annotated[
         str | None, typer.Option("--prompts", metavar="FILE", help="Short for -s prompts=FILE.", show_default=False)
     ] = None,
-    peers: Annotated[bool, typer.Option("--peers", help="Short for -s peers=true: also measure transformers.")] = False,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            "--peers",
+            metavar="NAMES",
+            help="Short for -s peers=NAMES: also measure transformers, llamacpp, or both separated by a comma.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     out: OutOption = None,
@@ -139,9 +147,9 @@ def bench(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Measure plain and speculative decoding and compare their outputs; exit 1 if the outputs differ."""
+    """Measure plain and speculative decoding and compare their outputs; exit 1 if they differ or a peer fails."""
     short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
-    short += ["peers=true"] if peers else []
+    short += [f"peers={json.dumps(peers)}"] if peers is not None else []
     cfg = load_config(BenchConfig, config, [*short, *(set_ or ())])
     from edgeai.spec.evaluation.bench.bench import plan_bench, run_bench  # imports torch
 
@@ -150,7 +158,7 @@ def bench(
         return
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_bench(cfg, run)
-        is_ok = report.lossless is None or report.lossless.ok
+        is_ok = (report.lossless is None or report.lossless.ok) and not report.failed_peers
         run.finish("done" if is_ok else "failed", report.to_json())
     show_report("spec bench", run.path, report.to_json(), as_json=as_json)
     if not as_json:

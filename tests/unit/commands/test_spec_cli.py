@@ -10,6 +10,7 @@ import pytest
 from edgeai.cli import main
 from edgeai.commands.render import spec as spec_text
 from edgeai.commands.render.reports import show_report
+from edgeai.core.errors import EdgeAIError
 from edgeai.core.report.plot import Line
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.train import GtoConfig, TrainConfig
@@ -18,6 +19,8 @@ from edgeai.spec.decoding import decode
 from edgeai.spec.decoding.verify import Accepted
 from edgeai.spec.evaluation.compare.report import Cell, CompareReport, Ratio, TrainingCost, TreeShape
 from edgeai.spec.evaluation.diagnose_report import DiagnoseReport
+from edgeai.spec.evaluation.peers.peer import PeerAnswer
+from edgeai.spec.evaluation.peers.transformers_peers import TransformersPeer
 from edgeai.spec.tiny import write_tiny_model
 from edgeai.spec.training.plan import plan_trees
 from edgeai.spec.training.train_report import PreviewToken, TrainPlan, TreePlan
@@ -140,12 +143,39 @@ def test_bench_that_finds_a_difference_exits_with_1(spec, prompts, tmp_path, mon
 
 
 def test_bench_with_peers(spec, prompts):
-    code, out, _ = spec("bench", *BENCH, "--peers", "--json")
+    code, out, _ = spec("bench", *BENCH, "--peers", "transformers", "--json")
     peers = json.loads(out)["peers"]
     assert code == 0
     assert [peer["name"] for peer in peers] == ["transformers generate", "transformers prompt lookup"]
     # the peer is an independent implementation: in float32 its greedy text is ours
     assert [peer["num_equal"] for peer in peers] == [2, 2]
+    assert all(peer["prompt_tokens_per_s"]["minimum"] > 0 for peer in peers)
+
+
+def test_bench_with_an_unknown_peer(spec, prompts):
+    code, out, err = spec("bench", *BENCH, "--peers", "llama")
+    assert (code, out) == (2, "")
+    assert "peers.0: should be 'transformers' or 'llamacpp' (got 'llama')" in err
+
+
+def test_bench_whose_peer_fails_keeps_the_report_and_exits_with_1(spec, prompts, tmp_path, monkeypatch):
+    calls = []
+
+    def answer(self, prompt_ids):
+        calls.append(self.name)
+        if len(calls) > 2:  # after the warm-up
+            raise EdgeAIError("out of paper")
+        return PeerAnswer((1, 2), 1, 0.1, len(prompt_ids), 0.1)
+
+    monkeypatch.setattr(TransformersPeer, "answer", answer)
+    code, out, err = spec("bench", *BENCH, "--peers", "transformers", "--out", "r")
+    assert code == 1
+    assert out.splitlines()[-1] == "transformers prompt lookup: FAILED: out of paper"
+    assert "transformers generate failed and is left out: out of paper" in err
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["status"] == "failed"
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert report["plain_tokens_per_s"]["median"] > 0
+    assert report["failed_peers"][0] == {"name": "transformers generate", "reason": "out of paper"}
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -223,9 +253,14 @@ def test_train_plan_marks_what_counts_in_the_loss(capsys):
             "give the path of a file you have, or set EDGEAI_DATA to the folder that holds it",
         ),
         (
-            ["bench", "--peers", "-s", "sampling.temperature=1", "-s", "draft.kind=ngram"],
+            ["bench", "--peers", "transformers", "-s", "sampling.temperature=1", "-s", "draft.kind=ngram"],
             "peers are compared greedily, but sampling.temperature is above 0",
-            "set sampling.temperature=0 or peers=false",
+            "set sampling.temperature=0 or peers=[]",
+        ),
+        (
+            ["bench", "--peers", "llamacpp", "--device", "cpu"],
+            "llama.cpp runs GGUF files; {model} is not one",
+            "set target.model to a .gguf file, or leave out llamacpp",
         ),
         (
             ["train", "--resume", "r"],

@@ -56,14 +56,21 @@ def answer_footer(report: "GenerateReport") -> str:
 
 def bench_verdict(report: "BenchReport") -> str:
     """Return the last lines of a benchmark: whether the texts are equal, and the ratio."""
+    peers = [
+        f"{peer.name}: edgeai {(peer.speculative_ratio or peer.plain_ratio).median:.2f} times as fast"
+        for peer in report.peers
+        if peer.plain_ratio
+    ]
+    peers += [f"{failure.name}: FAILED: {failure.reason}" for failure in report.failed_peers]
     if report.lossless is None:
-        return "ratio: 1, decoded plainly, so there is nothing to compare"
+        return "\n".join(["ratio: 1, decoded plainly, so there is nothing to compare", *peers])
     lossless, ratio = report.lossless, report.ratio.median
     return "\n".join(
         [
             f"{lossless.num_equal} of {lossless.num_answers} speculative answers equal plain ones token for token",
             f"lossless: {'true' if lossless.ok else 'FALSE'}",
             f"ratio: {ratio:.2f}{'' if ratio >= 1 else ', slower than plain decoding'}",
+            *peers,
         ]
     )
 

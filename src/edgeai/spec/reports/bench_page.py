@@ -27,7 +27,7 @@ def bench_summary(report: Document) -> list[Block]:
         report: Its report.json.
     """
     found = leaves(BenchReport, report)
-    blocks: list[Block] = [fields_table(found), *section("Speed", _speed_table(report))]
+    blocks: list[Block] = [fields_table(found), *section("Speed", _speed_table(report)), *_peers(report)]
     if report["mode"] == "speculative":
         blocks += section("Acceptance", fields_table(found, ACCEPTANCE), _acceptance_table(report))
         blocks += section("Mean times of a cycle", fields_table(leaves(CycleTimes, report["cycle"])))
@@ -64,26 +64,68 @@ def bench_details(_: Path, report: Document) -> list[Block]:
 
 def _speed_table(report: Document) -> Table:
     plain = report["plain_tokens_per_s"]
-    rows: list[Sequence[Cell]] = [("plain", *_spread(plain), Number(1.0, "1.00"), None)]
+    prompts = _prompt_speed(report)
+    rows: list[Sequence[Cell]] = [("plain", *_spread(plain), prompts, Number(1.0, "1.00"), None)]
     if lossless := report["lossless"]:
         same = f"{lossless['num_equal']} of {lossless['num_answers']}"
-        ratio = report["ratio"]
-        text = f"{ratio['median']:.2f}"
-        if report["repeats"] > 1:
-            text += f" ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})"
-        rows.append(("speculative", *_spread(report["speculative_tokens_per_s"]), Number(ratio["median"], text), same))
+        ratio = Number(report["ratio"]["median"], _ratio_text(report["ratio"], report["repeats"]))
+        rows.append(("speculative", *_spread(report["speculative_tokens_per_s"]), None, ratio, same))
     for peer in report["peers"]:
         ratio_of_medians = peer["tokens_per_s"]["median"] / plain["median"]
         same = f"{peer['num_equal']} of {peer['num_answers']}"
         ratio_cell = Number(ratio_of_medians, f"{ratio_of_medians:.2f}")
-        rows.append((peer["name"], *_spread(peer["tokens_per_s"]), ratio_cell, same))
-    caption = f"tokens/s: {report['tokens_per_s_definition']}. Ratio: to plain decoding of the same repeat."
-    columns = ("tokens/s", "median", "lowest", "highest", "ratio", "same text as plain")
-    return Table(columns, rows, caption, {"median": "max", "ratio": "max"})
+        rows.append((peer["name"], *_spread(peer["tokens_per_s"]), _prompt_speed(peer), ratio_cell, same))
+    caption = (
+        f"tokens/s: {report['tokens_per_s_definition']}. Prompt tokens/s: prompt tokens / time to the first token. "
+        "Ratio: to plain decoding of the same repeat."
+    )
+    columns = ("tokens/s", "median", "lowest", "highest", "prompt tokens/s", "ratio", "same text as plain")
+    return Table(columns, rows, caption, {"median": "max", "prompt tokens/s": "max", "ratio": "max"})
 
 
 def _spread(speed: Document) -> list[Cell]:
     return [Number(speed[name], f"{speed[name]:.1f}") for name in ("median", "minimum", "maximum")]
+
+
+def _prompt_speed(measured: Document) -> Cell:
+    speed = measured.get("prompt_tokens_per_s")  # reports of older versions have none
+    return Number(speed["median"], f"{speed['median']:.0f}") if speed else None
+
+
+def _ratio_text(ratio: Document, repeats: int) -> str:
+    spread = f" ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})" if repeats > 1 else ""
+    return f"{ratio['median']:.2f}{spread}"
+
+
+def _peers(report: Document) -> list[Block]:
+    """Return the speed of edgeai relative to each peer, and the peers' settings."""
+    peers = [peer for peer in report["peers"] if "plain_ratio" in peer]  # not in reports of older versions
+    blocks: list[Block] = []
+    if peers:
+        rows = [
+            (
+                peer["name"],
+                *(
+                    Number(ratio["median"], _ratio_text(ratio, peer["num_repeats"])) if (ratio := peer[key]) else None
+                    for key in ("plain_ratio", "speculative_ratio", "prompt_ratio")
+                ),
+                cell_of(peer["equal_frac"], "%"),
+            )
+            for peer in peers
+        ]
+        columns = ("edgeai / peer", "plain", "speculative", "prompts", "equal tokens")
+        caption = (
+            "Ratio: tokens/s of edgeai / tokens/s of the peer in the same repeat, median (lowest to highest); "
+            "for prompts, prompt tokens/s. Equal tokens: tokens of edgeai's plain answers before the first one that "
+            "the peer chose differently; other arithmetic decides near-ties differently."
+        )
+        settings = [(peer["name"], peer["settings"]) for peer in peers]
+        tables = Table(columns, rows, caption), Table(("peer", "settings"), settings)
+        blocks += section("Comparison with peers", *tables)
+    if failures := report.get("failed_peers"):
+        failed = [(failure["name"], failure["reason"]) for failure in failures]
+        blocks += section("Failed peers", Table(("peer", "reason"), failed))
+    return blocks
 
 
 def _acceptance_table(report: Document) -> Table:

@@ -5,6 +5,8 @@ The records and the definitions of all numbers are in `report.py`.
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from edgeai.core.errors import UsageError
 from edgeai.core.run import Run
 from edgeai.core.stats import Spread
@@ -17,14 +19,15 @@ from edgeai.spec.decoding.generate import settle_tree
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.evaluation.bench.lossless import compare_answers
 from edgeai.spec.evaluation.bench.machine import hardware, peak_bytes
-from edgeai.spec.evaluation.bench.peers import Peers
 from edgeai.spec.evaluation.bench.repeats import BenchDecoders
 from edgeai.spec.evaluation.bench.report import (
     BenchPlan,
     BenchReport,
     Cost,
+    PeerFailure,
 )
-from edgeai.spec.evaluation.bench.summary import acceptance_by_depth, coverage_frac, cycle_times, peer_result
+from edgeai.spec.evaluation.bench.summary import acceptance_by_depth, coverage_frac, cycle_times, peer_results
+from edgeai.spec.evaluation.peers.build_peers import build_peers, check_peers, num_peers
 from edgeai.spec.target.build import build_target
 
 
@@ -36,7 +39,7 @@ def plan_bench(cfg: BenchConfig) -> BenchPlan:
     """
     prompts = _prompts(cfg)
     num_turns = sum(min(len(prompt.turns), cfg.max_turns) for prompt in prompts)
-    num_decoders = 1 + (not isinstance(cfg.draft, NoDraft)) + (2 + bool(cfg.peers_assistant)) * cfg.peers
+    num_decoders = 1 + (not isinstance(cfg.draft, NoDraft)) + num_peers(cfg)
     max_tokens = num_turns * num_decoders * cfg.repeats * cfg.max_tokens
     return BenchPlan(len(prompts), num_turns, num_decoders, max_tokens)
 
@@ -53,18 +56,15 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         EdgeAIError: Every answer ended with its first token, so there is no speed to measure.
     """
     prompts = _prompts(cfg)
+    check_peers(cfg, device=run.device, metrics=run.metrics)
     target = build_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter = build_drafter(cfg.draft, target)
     dialogues = Dialogues(cfg, target, prompts)
     drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, run.metrics)
-    peers = None
-    if cfg.peers:
-        peers = Peers(
-            cfg.target.model, target, max_tokens=cfg.max_tokens, assistant=cfg.peers_assistant, metrics=run.metrics
-        )
-    decoders = BenchDecoders(cfg, target, drafter, tree, peers)
-    decoders.warm_up(dialogues)
-    repeats = [decoders.run_repeat(number, dialogues, run.metrics) for number in range(cfg.repeats)]
+    with closing(build_peers(cfg, target, next(dialogues.first_turns()).ids, run.metrics)) as peers:
+        decoders = BenchDecoders(cfg, target, drafter, tree, peers)
+        decoders.warm_up(dialogues)
+        repeats = [decoders.run_repeat(number, dialogues, run.metrics) for number in range(cfg.repeats)]
     lossless = compare_answers(cfg, target, drafter, tree, repeats, run.metrics) if drafter else None
     costs = measure_verify(target, repeats=5)
     first = repeats[0].measured
@@ -87,6 +87,7 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         plain_tokens_per_s=Spread.of([repeat.plain.tokens_per_s for repeat in repeats]),
         speculative_tokens_per_s=Spread.of([repeat.measured.tokens_per_s for repeat in repeats]),
         ratio=Spread.of([repeat.ratio for repeat in repeats]),
+        prompt_tokens_per_s=Spread.of([repeat.plain.prompt_tokens_per_s for repeat in repeats]),
         num_tokens=first.num_tokens,
         num_cycles=first.num_cycles,
         accept_len=first.num_tokens / first.num_cycles,
@@ -97,7 +98,8 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         cost_curve=tuple(Cost(size, verify_s) for size, verify_s in sorted(costs.items())),
         peak_memory_bytes=peak_bytes(target.device),
         lossless=lossless,
-        peers=tuple(peer_result(name, repeats) for name in decoders.peer_names),
+        peers=peer_results(peers.settings, repeats),
+        failed_peers=tuple(PeerFailure(name, reason) for name, reason in peers.failures.items()),
     )
 
 
@@ -105,7 +107,7 @@ def _prompts(cfg: BenchConfig) -> list[Prompt]:
     if cfg.peers and cfg.sampling.temperature > 0.0:
         raise UsageError(
             "peers are compared greedily, but sampling.temperature is above 0",
-            hint="set sampling.temperature=0 or peers=false",
+            hint="set sampling.temperature=0 or peers=[]",
         )
     return select(load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
 

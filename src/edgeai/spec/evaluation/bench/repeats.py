@@ -1,7 +1,7 @@
 """Measurement loop of `spec bench`: the answers of all decoders, repeat by repeat.
 
-For every prompt, plain and speculative decoding run directly after each other, and the one that runs first alternates
-between repeats, so that other load on the machine affects both alike.
+For every prompt, plain decoding, speculative decoding and the peers run directly after each other, and the order
+is reversed from repeat to repeat, so that other load on the machine affects all alike.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edgeai.spec.data.dialogues import Ask, Dialogues
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.draft.drafter import Drafter
-from edgeai.spec.evaluation.bench.peers import PeerAnswer, Peers
+from edgeai.spec.evaluation.peers.peer import PeerAnswer, Peers
 from edgeai.spec.target.protocol import Target
 
 _WARM_UP_TOKENS = 8
@@ -53,6 +53,12 @@ class DecoderAnswers:
         decode_s = sum(generation.decode_s for generation in self.generations)
         return self.num_tokens / decode_s if decode_s else 0.0
 
+    @property
+    def prompt_tokens_per_s(self) -> float:
+        """Speed of the prefill as `BenchReport.prompt_tokens_per_s` defines it."""
+        num_prompt = sum(generation.num_prompt_tokens for generation in self.generations)
+        return num_prompt / sum(generation.prefill_s for generation in self.generations)
+
 
 @dataclass
 class Repeat:
@@ -63,7 +69,7 @@ class Repeat:
     speculative: DecoderAnswers | None
     """None if there is no drafter."""
     peers: Mapping[str, list[PeerAnswer]]
-    """Answers of other implementations, by name."""
+    """Answers of other implementations, by name; a list that ends early belongs to a peer that failed."""
 
     @property
     def measured(self) -> DecoderAnswers:
@@ -84,32 +90,26 @@ class BenchDecoders:
         target: The model.
         drafter: Drafter of speculative decoding; None measures plain decoding only.
         tree: Draft tree of speculative decoding.
-        peers: Other implementations on the same weights; None leaves them out.
+        peers: Other implementations on the same weights.
     """
 
     def __init__(
-        self, cfg: BenchConfig, target: Target, drafter: Drafter | None, tree: TreeConfig, peers: Peers | None
+        self, cfg: BenchConfig, target: Target, drafter: Drafter | None, tree: TreeConfig, peers: Peers
     ) -> None:
         self._cfg, self._target, self._drafter, self._tree, self._peers = cfg, target, drafter, tree, peers
-
-    @property
-    def peer_names(self) -> tuple[str, ...]:
-        """Names of the peers."""
-        return self._peers.names if self._peers else ()
 
     def warm_up(self, dialogues: Dialogues) -> None:
         """Run every decoder once without recording it, because first calls allocate memory and compile."""
         ask = next(dialogues.first_turns())
         for drafter in (None, self._drafter):
             self._generate(drafter, ask, _WARM_UP_TOKENS)
-        for name in self.peer_names:
-            self._ask_peer(name, ask)
+        self._peers.warm_up(ask.ids)
 
     def run_repeat(self, number: int, dialogues: Dialogues, metrics: Metrics) -> Repeat:
         """Answer every turn with every decoder.
 
         Args:
-            number: Index of the repeat; plain decoding runs first in even repeats.
+            number: Index of the repeat; plain decoding runs first in even repeats and last in odd ones.
             dialogues: Turns to answer; receives the plain answers.
             metrics: Receives progress and the speeds of this repeat.
 
@@ -117,14 +117,16 @@ class BenchDecoders:
             EdgeAIError: Every answer ended with its first token, so there is no speed to measure.
         """
         speculative = DecoderAnswers() if self._drafter else None
-        repeat = Repeat([], DecoderAnswers(), speculative, {name: [] for name in self.peer_names})
+        repeat = Repeat([], DecoderAnswers(), speculative, {name: [] for name in self._peers.settings})
         num_done, num_total = number * dialogues.num_turns, self._cfg.repeats * dialogues.num_turns
         for ask in dialogues.turns():
             repeat.asks.append(ask)
+            if number % 2:
+                self._ask_peers(ask, repeat, metrics, reverse=True)
             self._answer(ask, repeat, plain_first=number % 2 == 0)
+            if number % 2 == 0:
+                self._ask_peers(ask, repeat, metrics, reverse=False)
             dialogues.answered(ask, repeat.plain.generations[-1].text)
-            for name, answers in repeat.peers.items():
-                answers.append(self._ask_peer(name, ask))
             speeds = {"plain_tokens_per_s": repeat.plain.tokens_per_s}
             if speculative:
                 speeds["speculative_tokens_per_s"] = speculative.tokens_per_s
@@ -158,6 +160,8 @@ class BenchDecoders:
             context=self._cfg.context,
         )
 
-    def _ask_peer(self, name: str, ask: Ask) -> PeerAnswer:
-        assert self._peers is not None
-        return self._peers.answer(name, ask.ids)
+    def _ask_peers(self, ask: Ask, repeat: Repeat, metrics: Metrics, *, reverse: bool) -> None:
+        """Answer one turn with every peer."""
+        for name in reversed(list(repeat.peers)) if reverse else list(repeat.peers):
+            if (answer := self._peers.answer(name, ask.ids, metrics.note)) is not None:
+                repeat.peers[name].append(answer)

@@ -78,14 +78,35 @@ class Lossless:
 
 @dataclass(frozen=True)
 class PeerResult:
-    """Another implementation on the same prompts, number format and threads, interleaved with edgeai."""
+    """Another implementation on the same prompts and threads, interleaved with edgeai."""
 
     name: str = field(metadata=about("decoder"))
+    settings: str = field(metadata=about("settings"))
+    """Version and options."""
+    num_repeats: int = field(metadata=about("repeats", meaning="complete ones; a peer that fails is left out"))
     tokens_per_s: Spread = field(metadata=about("tokens/s", best="max"))
     """New tokens after the first delivery / time since it, which excludes the prefill as for edgeai."""
+    plain_ratio: Spread | None = field(metadata=about("plain", unit="1"))
+    """Tokens/s of edgeai's plain decoding / those of the peer in the same repeat."""
+    speculative_ratio: Spread | None = field(metadata=about("speculative", unit="1"))
+    """Tokens/s of edgeai's speculative decoding / those of the peer in the same repeat; None in plain mode."""
+    prompt_tokens_per_s: Spread = field(metadata=about("prompt tokens/s", best="max"))
+    """Prompt tokens / time to the first token."""
+    prompt_ratio: Spread = field(metadata=about("prompts", unit="1"))
+    """Prompt tokens/s of edgeai's plain decoding / those of the peer in the same repeat."""
     num_equal: int = field(metadata=about("equal answers"))
     """Answers equal to edgeai's plain decoding token for token."""
     num_answers: int = field(metadata=about("answers"))
+    equal_frac: float = field(metadata=about("tokens before the first difference"))
+    """Tokens of edgeai's plain answers before the first one that the peer chose differently / all their tokens."""
+
+
+@dataclass(frozen=True)
+class PeerFailure:
+    """A peer that failed while the bench ran."""
+
+    name: str = field(metadata=about("decoder"))
+    reason: str = field(metadata=about("failed"))
 
 
 @dataclass(frozen=True)
@@ -144,6 +165,15 @@ class BenchReport:
         )
     )
     """Speculative over plain speed of the same repeat, over the repeats."""
+    prompt_tokens_per_s: Spread = field(
+        metadata=about(
+            "prompt tokens/s",
+            best="max",
+            hidden=True,
+            meaning="prompt tokens / time to the first token, plain decoding",
+        )
+    )
+    """Speed of the prefill over the repeats."""
     num_tokens: int = field(
         metadata=about("tokens", hidden=True, meaning="emitted by speculative cycles in one repeat")
     )
@@ -184,13 +214,15 @@ class BenchReport:
     cost_curve: tuple[Cost, ...] = field(metadata=about("cost of verification"))
     """Time of a target pass by number of tokens verified in it."""
     peak_memory_bytes: int = field(
-        metadata=about("peak memory", best="min", meaning="of this process, peers included; on a GPU of torch there")
+        metadata=about("peak memory", best="min", meaning="of this process, with transformers; on a GPU of torch there")
     )
     """Peak memory of the process; on a GPU, torch's peak there."""
     lossless: Lossless | None = field(metadata=about("", hidden=True))
     """None in plain mode, where nothing is compared."""
     peers: tuple[PeerResult, ...] = field(metadata=about("peers"))
     """Results of other decoders; empty unless `peers` is set."""
+    failed_peers: tuple[PeerFailure, ...] = field(metadata=about("failed peers"))
+    """Peers that failed while the bench ran."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON, with the definition of each measure next to it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 import torch
 
@@ -44,12 +45,51 @@ def cycle_times(repeats: Sequence[Repeat]) -> CycleTimes:
     )
 
 
-def peer_result(name: str, repeats: Sequence[Repeat]) -> PeerResult:
-    """Return the speed of a peer, and how many of its answers equal plain decoding."""
-    speeds = []
+def peer_results(settings: Mapping[str, str], repeats: Sequence[Repeat]) -> tuple[PeerResult, ...]:
+    """Return the results of the peers that completed at least one repeat.
+
+    Args:
+        settings: Settings of each peer, by its name.
+        repeats: Answers of all decoders.
+    """
+    complete = {
+        name: [repeat for repeat in repeats if len(repeat.peers[name]) == len(repeat.asks)] for name in settings
+    }
+    return tuple(_peer_result(name, settings[name], found) for name, found in complete.items() if found)
+
+
+def _peer_result(name: str, settings: str, repeats: Sequence[Repeat]) -> PeerResult:
+    speeds, prompt_speeds = [], []
     for repeat in repeats:
-        decode_s = sum(answer.decode_s for answer in repeat.peers[name])
-        speeds.append(sum(answer.num_timed for answer in repeat.peers[name]) / decode_s if decode_s else 0.0)
-    plain, theirs = repeats[0].plain.generations, repeats[0].peers[name]
-    num_equal = sum(own.ids == answer.ids for own, answer in zip(plain, theirs, strict=True))
-    return PeerResult(name, Spread.of(speeds), num_equal, len(theirs))
+        answers = repeat.peers[name]
+        decode_s = sum(answer.decode_s for answer in answers)
+        speeds.append(sum(answer.num_timed for answer in answers) / decode_s if decode_s else 0.0)
+        prompt_speeds.append(sum(a.num_prompt_tokens for a in answers) / sum(a.prefill_s for a in answers))
+    plain = [repeat.plain.tokens_per_s for repeat in repeats]
+    speculative = [repeat.speculative.tokens_per_s for repeat in repeats if repeat.speculative]
+    prompt = [repeat.plain.prompt_tokens_per_s for repeat in repeats]
+    own, theirs = repeats[0].plain.generations, repeats[0].peers[name]
+    pairs = [(generation.ids, answer.ids) for generation, answer in zip(own, theirs, strict=True)]
+    return PeerResult(
+        name=name,
+        settings=settings,
+        num_repeats=len(repeats),
+        tokens_per_s=Spread.of(speeds),
+        plain_ratio=_ratio(plain, speeds),
+        speculative_ratio=_ratio(speculative, speeds) if speculative else None,
+        prompt_tokens_per_s=Spread.of(prompt_speeds),
+        prompt_ratio=Spread.of([a / b for a, b in zip(prompt, prompt_speeds, strict=True)]),
+        num_equal=sum(ours == other for ours, other in pairs),
+        num_answers=len(pairs),
+        equal_frac=sum(_common_prefix(*pair) for pair in pairs) / sum(len(ours) for ours, _ in pairs),
+    )
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread | None:
+    """Return our speed over theirs, repeat by repeat; None if a peer's answers all ended with their first token."""
+    return Spread.of([a / b for a, b in zip(ours, theirs, strict=True)]) if all(theirs) else None
+
+
+def _common_prefix(ours: Sequence[int], theirs: Sequence[int]) -> int:
+    same = (a == b for a, b in zip(ours, theirs, strict=False))
+    return sum(takewhile(bool, same))

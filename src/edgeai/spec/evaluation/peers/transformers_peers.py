@@ -1,4 +1,4 @@
-"""Peers of `spec bench`: transformers' own `generate`, plain, with prompt lookup, and with an assistant model."""
+"""transformers' own `generate` as a peer: plain, with prompt lookup, and with an assistant model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
+from edgeai.spec.evaluation.peers.peer import PeerAnswer
 from edgeai.spec.target.loading import model_folder
 from edgeai.spec.target.protocol import Target
 
@@ -19,20 +20,10 @@ from edgeai.spec.target.protocol import Target
 LOOKUP_TOKENS = 10
 
 
-@dataclass(frozen=True)
-class PeerAnswer:
-    """Answer of a peer."""
-
-    ids: tuple[int, ...]
-    """Generated tokens, including an end-of-text token."""
-    num_timed: int
-    """Tokens delivered after the first delivery, which includes the prefill."""
-    decode_s: float
-    """Time after the first delivery."""
-
-
-class Peers:
-    """transformers with the target's weights.
+def transformers_peers(
+    model: str, target: Target, *, max_tokens: int, assistant: str, metrics: Metrics
+) -> list[TransformersPeer]:
+    """Return transformers with the target's weights, in each of its modes.
 
     Args:
         model: Model as in `target.model`.
@@ -40,38 +31,58 @@ class Peers:
         max_tokens: Most tokens per answer.
         assistant: Model for assisted generation; empty leaves that out.
         metrics: Receives progress of a download.
-    """
 
-    def __init__(self, model: str, target: Target, *, max_tokens: int, assistant: str, metrics: Metrics) -> None:
-        self._device = target.device
-        self._model = _load(model, target, metrics)
-        config = _greedy(target, max_tokens)
-        lookup = _greedy(target, max_tokens, prompt_lookup_num_tokens=LOOKUP_TOKENS)
-        self._options: dict[str, dict[str, Any]] = {
-            "transformers generate": {"generation_config": config},
-            "transformers prompt lookup": {"generation_config": lookup},
-        }
-        if assistant:
-            helper = _load(assistant, target, metrics)
-            self._options["transformers assisted"] = {"generation_config": config, "assistant_model": helper}
+    Raises:
+        EdgeAIError: transformers cannot load a model.
+    """
+    loaded = _load(model, target, metrics)
+    config = _greedy(target, max_tokens)
+    lookup = _greedy(target, max_tokens, prompt_lookup_num_tokens=LOOKUP_TOKENS)
+    peers = [
+        TransformersPeer("transformers generate", loaded, {"generation_config": config}),
+        TransformersPeer("transformers prompt lookup", loaded, {"generation_config": lookup}),
+    ]
+    if assistant:
+        options = {"generation_config": config, "assistant_model": _load(assistant, target, metrics)}
+        peers.append(TransformersPeer("transformers assisted", loaded, options))
+    return peers
+
+
+@dataclass(frozen=True)
+class TransformersPeer:
+    """transformers' `generate` with one set of options."""
+
+    name: str
+    model: Any
+    options: dict[str, Any]
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the peers."""
-        return tuple(self._options)
+    def settings(self) -> str:
+        """Version and number format."""
+        import transformers
+
+        threads = torch.get_num_threads()
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return f"transformers {transformers.__version__}, {dtype}, {self.model.device}, {threads} threads"
 
     @torch.inference_mode()
-    def answer(self, name: str, prompt_ids: Sequence[int]) -> PeerAnswer:
-        """Answer a prompt greedily with one peer."""
-        ids = torch.tensor([list(prompt_ids)], device=self._device)
+    def answer(self, prompt_ids: Sequence[int]) -> PeerAnswer:
+        """Answer a prompt greedily."""
+        device = self.model.device
+        ids = torch.tensor([list(prompt_ids)], device=device)
         first = _FirstDelivery()
         mask = torch.ones_like(ids)
-        out = self._model.generate(ids, attention_mask=mask, streamer=first, **self._options[name])
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        begin_s = time.perf_counter()
+        out = self.model.generate(ids, attention_mask=mask, streamer=first, **self.options)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         decode_s = time.perf_counter() - first.time_s
         new: list[int] = out[0, len(prompt_ids) :].tolist()
-        return PeerAnswer(tuple(new), len(new) - first.num_tokens, decode_s)
+        prefill_s = first.time_s - begin_s
+        return PeerAnswer(tuple(new), len(new) - first.num_tokens, decode_s, len(prompt_ids), prefill_s)
+
+    def close(self) -> None:
+        """Do nothing; the model is released with the peer."""
 
 
 class _FirstDelivery:
