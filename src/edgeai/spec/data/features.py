@@ -55,7 +55,7 @@ class OnlineFeatures:
         """See `FeatureSource`."""
         chosen = [self._conversations[n] for n in numbers]
         ids = pad_ids(chosen).to(self._target.device)
-        features, hidden, best = _run_target(self._target, ids)
+        features, hidden, best = self._target.features_and_choices(ids)
         return TrainBatch(ids, features.clone(), hidden.clone(), best.clone(), *queries_of(chosen, ids.device))
 
 
@@ -223,19 +223,10 @@ def _shard_tensors(target: Target, conversations: Sequence[Conversation], batch_
     order = sorted(range(len(conversations)), key=lambda n: len(conversations[n].ids))
     for members in pack_in_order(conversations, order, batch_tokens):
         ids = pad_ids([conversations[m] for m in members]).to(target.device)
-        outputs = _run_target(target, ids)
+        outputs = target.features_and_choices(ids)
         for row, member in enumerate(members):
             length = len(conversations[member].ids)
             features, hidden, best = (out[row, :length].cpu() for out in outputs)
             parts[member] = (features.clone(), hidden.clone(), best.to(torch.int32))
     columns = zip(*(part for part in parts if part is not None), strict=True)
     return {name: torch.cat(column) for name, column in zip(("features", "hidden", "best"), columns, strict=True)}
-
-
-def _run_target(target: Target, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    features, hidden = target.features(ids)
-    with torch.inference_mode():
-        # max is several times faster than argmax in bfloat16 on a CPU
-        parts = hidden.flatten(0, 1).split(512)
-        best = torch.cat([(part @ target.lm_head.t()).max(-1).indices for part in parts])
-    return features, hidden, best.view(ids.shape)

@@ -191,6 +191,9 @@ class Target(Protocol):
     def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, T, F] and final hidden states [B, T, H] of right-padded sequences [B, T]."""
 
+    def features_and_choices(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the output of `features`, and the greedy choice after every token [B, T]."""
+
     def score_trees(
         self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: Cache, *, temperature: float = 1.0
     ) -> list[TreeScores]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +28,30 @@ from edgeai.spec.target.tree_scoring import packs
 
 PROMPT_CHUNK = 64
 PACK_NODES = 64
+
+
+class _Tables:
+    """Tensors of a model for torch, each made when it is first asked for; all copies of a target share them."""
+
+    def __init__(self, model: PackedModel, dtype: torch.dtype) -> None:
+        self._model, self._dtype = model, dtype
+
+    @cached_property
+    def rotary(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine [positions, hd]."""
+        rotary = self._model.rotary
+        inv_freq = torch.from_numpy(rotary.inv_freq)
+        return rotary_table(inv_freq, rotary.attention_factor, self._model.shape.max_positions, self._dtype)
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """Embedding [V, H]."""
+        return self._model.embedding(self._dtype)
+
+    @cached_property
+    def lm_head(self) -> Tensor:
+        """Output matrix [V, H]."""
+        return self.embedding if self._model.is_tied else self._model.lm_head(self._dtype)
 
 
 class NativeTarget:
@@ -61,23 +86,22 @@ class NativeTarget:
         self.tokenizer, self.name, self.dtype = tokenizer, name, dtype
         self.fingerprint, self.shape = model.fingerprint, model.shape
         self.device = torch.device("cpu")
+        self._tables = _Tables(model, dtype)
 
-    @cached_property
+    @property
     def rotary(self) -> tuple[Tensor, Tensor]:
         """See `Target`."""
-        rotary = self._model.rotary
-        inv_freq = torch.from_numpy(rotary.inv_freq)
-        return rotary_table(inv_freq, rotary.attention_factor, self.shape.max_positions, self.dtype)
+        return self._tables.rotary
 
-    @cached_property
+    @property
     def embedding(self) -> Tensor:
         """See `Target`."""
-        return self._model.embedding(self.dtype)
+        return self._tables.embedding
 
-    @cached_property
+    @property
     def lm_head(self) -> Tensor:
         """See `Target`."""
-        return self.embedding if self._model.is_tied else self._model.lm_head(self.dtype)
+        return self._tables.lm_head
 
     @property
     def aux_layers(self) -> tuple[int, ...]:
@@ -151,16 +175,30 @@ class NativeTarget:
 
     def features(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """See `Target`."""
-        batch, length = ids.shape
-        cache = self.new_cache(length)
-        features, hidden = [], []
+        features, hidden, _ = self._read(ids, logits=())
+        return features, hidden
+
+    def features_and_choices(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Target`."""
+        features, hidden, choices = self._read(ids, logits=range(PROMPT_CHUNK))
+        return features, hidden, choices.view(ids.shape)
+
+    def _read(self, ids: Tensor, *, logits: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features and final states [B, T, ...], and the greedy choice after these tokens of each chunk."""
+        cache = self.new_cache(ids.shape[1])
+        features, hidden, choices = [], [], []
         for text in ids.numpy():
             cache.lengths[0] = 0
             for part in _chunks(text, cache, 0, last_logits=False):
-                result = self._run([part], cache)
+                result = self._run([replace(part, logits=logits[: len(part.tokens)])], cache)
                 features.append(self._features(result))
                 hidden.append(torch.from_numpy(result.hidden).to(self.dtype))
-        return torch.cat(features).view(batch, length, -1), torch.cat(hidden).view(batch, length, -1)
+                choices.append(torch.from_numpy(result.logits).argmax(-1))
+        return (
+            torch.cat(features).view(*ids.shape, -1),
+            torch.cat(hidden).view(*ids.shape, -1),
+            torch.cat(choices),
+        )
 
     def score_trees(
         self, trees: Sequence[DraftTree], prefixes: Sequence[int], cache: PackedCache, *, temperature: float = 1.0

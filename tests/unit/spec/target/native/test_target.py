@@ -118,6 +118,17 @@ def test_many_trees_of_one_text_are_scored_as_each_alone_to_the_bit(native):
         torch.testing.assert_close(scores.log_probs[1:], expected)
 
 
+def test_choices_of_a_text_are_those_of_decoding_it(native):
+    target, ids = native("Q4_1", 2), torch.arange(150).view(2, 75) % 200 + 30  # two chunks each
+    features, hidden, choices = target.features_and_choices(ids)
+    assert torch.equal(features, target.features(ids)[0])
+    assert torch.equal(hidden, target.features(ids)[1])
+    for text, best in zip(ids, choices, strict=True):
+        cache = target.new_cache(75)
+        steps = [target.prefill([token], cache).logits.argmax() for token in text.tolist()]
+        assert torch.equal(torch.stack(steps), best)
+
+
 def test_only_active_sequences_are_decoded(native):
     target = native("Q4_1")
     batch, alone = target.new_cache(32, 3), target.new_cache(32)
