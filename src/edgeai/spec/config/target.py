@@ -8,6 +8,7 @@ from edgeai.core.config import Config
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Runtime = Literal["torch", "native"]
+Weights = Literal["as_is", "q8", "q4"]
 RuntimeChoice = Literal["auto", "torch", "native"]
 
 
@@ -23,3 +24,7 @@ class TargetConfig(Config):
     """Code that computes the target: torch dequantizes the weights of a GGUF file; native computes on the CPU with the
     weights as they are stored, several times as fast. auto selects native for a GGUF file on the CPU if dtype is auto
     and the native runtime supports the model and this machine, else torch."""
+    weights: Weights = "as_is"
+    """Weights of a Hugging Face checkpoint on the native runtime: as_is keeps the stored number format; q8 and q4
+    quantize to 8 or 4 bits in groups of 32, once, and report what that costs (with q4, embedding and output matrix have
+    8 bits). runtime auto selects native for q8 and q4. The weights of a GGUF file always stay as they are."""

@@ -30,7 +30,7 @@ def to_decoder(hf_model: Any, device: str) -> tuple[Decoder, Tensor]:
     lm_head = embedding if config.tie_word_embeddings else weights.take("lm_head.weight")
     final_norm = weights.take("model.norm.weight")
     weights.check_empty(ignored="lm_head.weight")
-    rotary, shape = hf_model.model.rotary_emb, _shape(config, vocab_size=embedding.shape[0])
+    rotary, shape = hf_model.model.rotary_emb, shape_of(config, vocab_size=embedding.shape[0])
     cos, sin = rotary_table(
         rotary.inv_freq.to(device), float(rotary.attention_scaling), shape.max_positions, embedding.dtype
     )
@@ -86,7 +86,8 @@ def _layer(weights: _Weights, index: int) -> Layer:
     )
 
 
-def _shape(config: Any, *, vocab_size: int) -> Shape:
+def shape_of(config: Any, *, vocab_size: int) -> Shape:
+    """Return the shape that a config of transformers describes."""
     max_positions = config.max_position_embeddings
     window = getattr(config, "sliding_window", None)
     if window and getattr(config, "use_sliding_window", True):

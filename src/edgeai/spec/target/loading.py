@@ -72,7 +72,7 @@ def load_torch_target(
     return DecoderTarget(
         decoder=decoder,
         lm_head=lm_head,
-        tokenizer=_read_tokenizer(folder, hf_model, config.model),
+        tokenizer=read_tokenizer(folder, config.model)[0],
         name=config.model,
         fingerprint=_fingerprint(hf_model),
         aux_layers=aux_layers or default_aux_layers(decoder.shape.num_layers),
@@ -117,7 +117,7 @@ def gguf_path(model: str, metrics: Metrics) -> Path | None:
 
 def _convert_gguf(path: Path, metrics: Metrics) -> Path:
     """Dequantize a GGUF file to a bfloat16 safetensors folder in the cache, once."""
-    folder = assets.cache_dir() / "models" / f"{path.stem}-{_file_key(path)}"
+    folder = assets.cache_dir() / "models" / f"{path.stem}-{file_key(path)}"
     if (folder / "config.json").is_file():
         return folder
     metrics.note(f"converting {path.name} to safetensors (once)")
@@ -145,7 +145,7 @@ def gguf_tokenizer(path: Path) -> Tokenizer:
     Raises:
         EdgeAIError: The file has no tokenizer that transformers can read.
     """
-    folder = assets.cache_dir() / "tokenizers" / f"{path.stem}-{_file_key(path)}"
+    folder = assets.cache_dir() / "tokenizers" / f"{path.stem}-{file_key(path)}"
     saved = saved_tokenizer.read_saved(folder)
     if saved is not None:
         return saved
@@ -166,7 +166,7 @@ def gguf_tokenizer(path: Path) -> Tokenizer:
     return found
 
 
-def _file_key(path: Path) -> str:
+def file_key(path: Path) -> str:
     """Return a short hash that changes when the file does."""
     stat = path.stat()
     return hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:12]
@@ -178,10 +178,10 @@ def model_config(model: str, metrics: Metrics) -> dict[str, Any]:
     Raises:
         EdgeAIError: The model cannot be found or is not a supported causal LM.
     """
-    return dict(_read_config(model_folder(model, metrics), model).to_dict())
+    return dict(read_config(model_folder(model, metrics), model).to_dict())
 
 
-def _read_config(folder: str, name: str) -> Any:
+def read_config(folder: str, name: str) -> Any:
     """Read a causal LM's config with transformers and convert its errors to one-line messages."""
     from transformers import AutoConfig
 
@@ -207,7 +207,7 @@ def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
     """Load a causal LM with transformers and convert its errors to one-line messages."""
     from transformers import AutoModelForCausalLM
 
-    _read_config(folder, name)
+    read_config(folder, name)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), low_cpu_mem_usage=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -215,21 +215,27 @@ def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
     return model.eval()
 
 
-def _read_tokenizer(folder: str, hf_model: Any, name: str) -> ChatTokenizer:
-    from transformers import AutoTokenizer
+def read_tokenizer(folder: str, name: str) -> tuple[ChatTokenizer, Any]:
+    """Read the tokenizer of a model with all tokens that end an answer; also returns the object of transformers.
 
+    Raises:
+        EdgeAIError: The model has no tokenizer that transformers can read.
+    """
+    from transformers import AutoTokenizer, GenerationConfig
+
+    config = read_config(folder, name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise EdgeAIError(f"cannot load the tokenizer of '{name}': {_first_line(error)}") from error
+    try:
+        generation = GenerationConfig.from_pretrained(folder)
+    except (OSError, ValueError):  # most models without one say it in their config
+        generation = None
     eos: set[int] = set()
-    for value in (
-        getattr(hf_model.generation_config, "eos_token_id", None),
-        hf_model.config.eos_token_id,
-        tokenizer.eos_token_id,
-    ):
+    for value in (getattr(generation, "eos_token_id", None), config.eos_token_id, tokenizer.eos_token_id):
         eos.update(value if isinstance(value, list) else [] if value is None else [value])
-    return ChatTokenizer(tokenizer, frozenset(eos))
+    return ChatTokenizer(tokenizer, frozenset(eos)), tokenizer
 
 
 def _fingerprint(hf_model: Any) -> str:

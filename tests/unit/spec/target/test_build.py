@@ -74,8 +74,7 @@ def test_a_runtime_that_is_named_is_taken_or_refused(choose, write_gguf, library
     assert choose(path, runtime="native", dtype="float32")[0] == "native"
     with pytest.raises(UsageError, match=r"cannot run .* here: it runs on the CPU, not on cuda:0"):
         choose(path, runtime="native", device="cuda:0")
-    with pytest.raises(UsageError, match="here: the model is not a GGUF file"):
-        choose(tiny_folder, runtime="native")
+    assert choose(tiny_folder, runtime="native", dtype="float32")[0] == "native"
 
 
 def test_a_damaged_file_is_refused_and_not_given_to_torch(choose, write_gguf, library, tmp_path):

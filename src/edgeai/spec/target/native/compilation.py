@@ -99,7 +99,7 @@ def compile_library(
     """
     has = tuple(f"-DEDGEAI_HAS_{name.upper()}" for name in variants)
     jobs = [(scratch / f"{name}.o", "variant.cpp", flags) for name, flags in variants.items()]
-    jobs += [(scratch / f"{name}.o", f"{name}.cpp", ()) for name in ("pack", "unpack")]
+    jobs += [(scratch / f"{name}.o", f"{name}.cpp", ()) for name in ("pack", "unpack", "quantize")]
     jobs.append((scratch / "api.o", "api.cpp", has))
     commands = [
         [compiler, *FLAGS, *extra, *flags, "-c", str(SOURCE / source), "-o", str(to)] for to, source, flags in jobs

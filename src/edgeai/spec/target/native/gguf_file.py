@@ -140,12 +140,12 @@ class _Keys:
                 fast=self._positive("rope.scaling.yarn_beta_fast", 32.0),
                 slow=self._positive("rope.scaling.yarn_beta_slow", 1.0),
             )
-            attention_factor = rotary.yarn_attention_factor(factor) * self._positive("rope.scaling.attn_factor", 1.0)
+            attention_factor = rotary.yarn_attention_factor(factor)
         elif kind != "none":
             raise Unavailable(f"its rotary scaling has the type {_shown(kind)}")
         if "rope_freqs.weight" in self._source.tensors:  # Llama 3: one divisor per pair
             inv_freq = inv_freq / self._divisors(head_dim // 2)
-        return Rotary(inv_freq, attention_factor)
+        return Rotary(inv_freq, attention_factor * self._positive("rope.scaling.attn_factor", 1.0))
 
     def _divisors(self, num_pairs: int) -> Array:
         info, wanted = self._source.tensors["rope_freqs.weight"], (num_pairs,)

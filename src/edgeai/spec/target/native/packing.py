@@ -30,7 +30,10 @@ class Source(Protocol):
 
     name: str
     """Path for messages."""
-    tensors: Mapping[str, TensorInfo]
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Tensors by name."""
 
     def read(self, tensor: TensorInfo, first: int, count: int) -> Array:
         """Read rows as they are stored [count, bytes of a row], uint8; called from several threads."""

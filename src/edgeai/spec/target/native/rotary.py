@@ -64,23 +64,6 @@ def plain(theta: float, head_dim: int) -> Array:
     return np.asarray((1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)).numpy())
 
 
-def llama3(base: Array, *, factor: float, low: float, high: float, original_positions: int) -> Array:
-    """Stretch low frequencies, keep high ones and blend between.
-
-    Source: the reference implementation of Llama 3.1.
-
-    Args:
-        base: Frequencies without scaling. [hd / 2]
-        factor: Factor of the context length.
-        low: Rotations within the original context up to which a frequency is divided by `factor`.
-        high: Rotations from which it is kept.
-        original_positions: Context length before scaling.
-    """
-    turns = original_positions * base / (2 * math.pi)
-    share = np.clip((turns - low) / (high - low), 0.0, 1.0)
-    return np.asarray(share * base + (1 - share) * base / factor, dtype=np.float32)
-
-
 def yarn(
     theta: float,
     head_dim: int,

@@ -243,7 +243,7 @@ def test_files_that_cannot_be_run_are_refused_with_the_reason(write_gguf, librar
         return str(caught.value)
 
     assert refused(tmp_path / "none.gguf") == f"no such GGUF file: {tmp_path / 'none.gguf'}"
-    assert refused(tmp_path).endswith("the model is not a GGUF file")
+    assert refused(tmp_path).endswith("is not a model folder: config.json is missing")
     assert "has the architecture 'gemma', not llama" in refused(write_gguf("F32", "gemma"))
     assert "rotary scaling has the type 'longrope'" in refused(write_gguf("F32", rope__scaling__type="longrope"))
     assert "has no tensor 'blk.3.ffn_up.weight'" in refused(
