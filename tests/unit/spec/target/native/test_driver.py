@@ -1,0 +1,55 @@
+"""The native code by itself, on random models: under sanitizers, and on an ARM processor under emulation."""
+
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgeai.spec.target.native import library
+
+DRIVER = Path(__file__).parent / "driver.cpp"
+CROSS, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+
+
+def build(folder: Path, compiler: str, machine: str, *extra: str) -> Path:
+    """Compile all variants of a processor family into one library, and the driver against it."""
+    out = folder / "libedgeai.so"
+    library.compile_library(compiler, library.variants_of(machine), folder, out, extra)
+    driver = folder / "driver"
+    command = [compiler, *library.FLAGS, *extra, f"-I{library.SOURCE}", str(DRIVER), str(out), "-o", str(driver)]
+    subprocess.run([*command, f"-Wl,-rpath,{folder}"], check=True)
+    return driver
+
+
+def run(command: list[str], first: int, count: int) -> list[str]:
+    done = subprocess.run([*command, str(first), str(count)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
+    assert len(done.stdout.splitlines()) == count + 1
+    return done.stdout.splitlines()
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_random_models_under_sanitizers(tmp_path: Path) -> None:
+    """No access out of bounds, no undefined behavior, and equal bits on every variant with 1 to 3 threads."""
+    driver = build(tmp_path, "c++", platform.machine(), "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
+    run([str(driver)], 0, 150)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which(CROSS) and shutil.which(EMULATOR)), reason=f"needs {CROSS} and {EMULATOR} (Debian: qemu-user)"
+)
+def test_arm_gives_the_same_bits(tmp_path: Path) -> None:
+    """NEON and portable code, compiled for ARM and emulated, agree to the bit with this processor's variants."""
+    here, arm = tmp_path / "here", tmp_path / "arm"
+    for folder in (here, arm):
+        folder.mkdir()
+    emulated = [EMULATOR, "-L", "/usr/aarch64-linux-gnu", str(build(arm, CROSS, "aarch64"))]
+    lines = run(emulated, 1000, 4)
+    assert lines[-1].split() == ["portable", "neon"]
+    assert lines[:-1] == run([str(build(here, "c++", platform.machine()))], 1000, 4)[:-1]
