@@ -87,11 +87,12 @@ def main() -> None:
         size: statistics.median(b / a for a, b in zip(sizes[1], times, strict=True)) for size, times in sizes.items()
     }
     weight_bytes = path.stat().st_size
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     report = {
         "command": "python tests/benchmarks/spec_native_passes.py",
         "model": path.name,
         "hardware": f"{hardware(torch.device('cpu'))}, {timer.variant}",
-        "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        "commit": commit,
         "read_weights_ms": round(1e3 * weight_bytes / read_bandwidth_bps(weight_bytes, args.threads), 3),
         "context": CONTEXT,
         "pass_ms": {size: spread_ms(times) for size, times in sizes.items()},

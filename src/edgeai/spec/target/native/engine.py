@@ -49,7 +49,7 @@ class PackedCache:
     def __init__(self, model: structures.Model, handle: ctypes.CDLL, capacity: int, batch: int) -> None:
         self.capacity = _padded(capacity)
         self.lengths = [0] * batch
-        self._data = np.zeros(batch * self.floats(model, capacity), dtype=np.float32)
+        self._data = np.zeros(batch * self.floats(model, capacity), dtype=np.float16)
         self._model, self._handle = model, handle
         self.structure = structures.Cache(self._data.ctypes.data, self.capacity, batch)
 

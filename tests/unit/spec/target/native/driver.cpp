@@ -117,7 +117,7 @@ void decode(const Random& random, int variant, int threads, uint64_t seed) {
     const Model& m = random.model;
     Engine* engine = edgeai_engine(variant, threads);
     const int batch = 1 + below(3), capacity = 96;
-    std::vector<float> memory(static_cast<size_t>(batch) * m.num_layers * 2 * m.num_kv_heads * capacity * m.head_dim);
+    std::vector<uint16_t> memory(static_cast<size_t>(batch) * m.num_layers * 2 * m.num_kv_heads * capacity * m.head_dim);
     Cache cache{memory.data(), capacity, batch};
     std::vector<int> lengths(batch, 0);
     for (int step = 0; step < 4; step++) {

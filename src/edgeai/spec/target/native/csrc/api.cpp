@@ -109,12 +109,12 @@ void edgeai_keep(const Model* model, const Cache* cache, int row, int committed,
     for (int layer = 0; layer < model->num_layers; layer++)
         for (int kv = 0; kv < model->num_kv_heads; kv++) {
             const size_t head = static_cast<size_t>(kv) * cache->capacity * hd;
-            float *keys = cache_keys(*model, *cache, row, layer) + head, *values = cache_values(*model, *cache, row, layer) + head;
+            uint16_t *keys = cache_keys(*model, *cache, row, layer) + head, *values = cache_values(*model, *cache, row, layer) + head;
             for (int i = 0; i < count; i++) {
                 const size_t from = committed + path[i], to = committed + i;
                 if (from == to) continue;
                 for (int d = 0; d < hd; d++) keys[to / 16 * hd * 16 + d * 16 + to % 16] = keys[from / 16 * hd * 16 + d * 16 + from % 16];
-                memmove(values + to * hd, values + from * hd, sizeof(float) * hd);
+                memmove(values + to * hd, values + from * hd, sizeof(uint16_t) * hd);
             }
         }
 }

@@ -233,12 +233,12 @@ static inline void rotate(float* x, const float* cos, const float* sin, int widt
 // Scores of H query heads of R rows with the keys of one block of 16 slots. Rows lie `stride` apart, their scores
 // `out_stride`, and heads `width` and `span`.
 template <int R, int H>
-static inline void score_block(const float* q, size_t stride, int width, const float* keys, float scale, float* out, size_t out_stride, size_t span) {
+static inline void score_block(const float* q, size_t stride, int width, const uint16_t* keys, float scale, float* out, size_t out_stride, size_t span) {
     vf acc[R][H];
     for (int r = 0; r < R; r++)
         for (int h = 0; h < H; h++) acc[r][h] = set1(0.0f);
     for (int i = 0; i < width; i++) {
-        const vf key = load(keys + i * LANES);
+        const vf key = load_half(keys + i * LANES);
         for (int r = 0; r < R; r++)
             for (int h = 0; h < H; h++) acc[r][h] = fmadd(set1(q[r * stride + h * width + i]), key, acc[r][h]);
     }
@@ -247,7 +247,7 @@ static inline void score_block(const float* q, size_t stride, int width, const f
 }
 
 template <int R>
-static inline void score_rows(const float* q, size_t stride, int heads, int width, const float* keys, float scale, float* out, size_t out_stride, size_t span) {
+static inline void score_rows(const float* q, size_t stride, int heads, int width, const uint16_t* keys, float scale, float* out, size_t out_stride, size_t span) {
     int h = 0;
     for (; h + 3 <= heads; h += 3) score_block<R, 3>(q + h * width, stride, width, keys, scale, out + h * span, out_stride, span);
     for (; h < heads; h++) score_block<R, 1>(q + h * width, stride, width, keys, scale, out + h * span, out_stride, span);
@@ -270,28 +270,48 @@ static inline float softmax(float* s, int count) {
     return sum(total);
 }
 
-// H heads, P parts of 16 dimensions, from `dim` on.
-template <int H, int P>
-static inline void mix_values(const float* const* values, int dim, const float* weights, size_t span, int count, const float* inverse,
-                              float* out, int width) {
-    vf acc[H][P];
-    for (int h = 0; h < H; h++)
-        for (int p = 0; p < P; p++) acc[h][p] = set1(0.0f);
-    for (int j = 0; j < count; j++)
+// What the values of one key-value head are mixed with for one row: the weights of its heads over the visible slots, then
+// over the row's own ancestors.
+struct Weights {
+    const float* weights;  // [heads, span]
+    const float* inverse;  // [heads], of their sums
+    const int* slots;      // ancestors, counted from the segment's start
+    int num_slots;
+    float* out;  // [heads, head_dim]
+};
+
+// P parts of 16 dimensions, from `dim` on, of H heads of R rows. Visible values are read once for all rows.
+template <int R, int H, int P>
+static inline void mix_values(const uint16_t* values, const uint16_t* tree, int visible, int head, int dim, int width, size_t span, const Weights* rows) {
+    vf acc[R][H][P];
+    for (int r = 0; r < R; r++)
+        for (int h = 0; h < H; h++)
+            for (int p = 0; p < P; p++) acc[r][h][p] = set1(0.0f);
+    for (int j = 0; j < visible; j++)
         for (int p = 0; p < P; p++) {
-            const vf value = load(values[j] + dim + p * LANES);
-            for (int h = 0; h < H; h++) acc[h][p] = fmadd(set1(weights[h * span + j]), value, acc[h][p]);
+            const vf value = load_half(values + static_cast<size_t>(j) * width + dim + p * LANES);
+            for (int r = 0; r < R; r++)
+                for (int h = 0; h < H; h++) acc[r][h][p] = fmadd(set1(rows[r].weights[(head + h) * span + j]), value, acc[r][h][p]);
         }
-    for (int h = 0; h < H; h++)
-        for (int p = 0; p < P; p++) store(out + h * width + dim + p * LANES, mul(acc[h][p], set1(inverse[h])));
+    for (int r = 0; r < R; r++) {
+        for (int j = 0; j < rows[r].num_slots; j++)
+            for (int p = 0; p < P; p++) {
+                const vf value = load_half(tree + static_cast<size_t>(rows[r].slots[j]) * width + dim + p * LANES);
+                for (int h = 0; h < H; h++) acc[r][h][p] = fmadd(set1(rows[r].weights[(head + h) * span + visible + j]), value, acc[r][h][p]);
+            }
+        for (int h = 0; h < H; h++)
+            for (int p = 0; p < P; p++)
+                store(rows[r].out + (head + h) * width + dim + p * LANES, mul(acc[r][h][p], set1(rows[r].inverse[head + h])));
+    }
 }
 
-template <int P>
-static inline void mix_heads(const float* const* values, int dim, const float* weights, size_t span, int count, const float* inverse,
-                             float* out, int width, int heads) {
-    int h = 0;
-    for (; h + 3 <= heads; h += 3) mix_values<3, P>(values, dim, weights + h * span, span, count, inverse + h, out + h * width, width);
-    for (; h < heads; h++) mix_values<1, P>(values, dim, weights + h * span, span, count, inverse + h, out + h * width, width);
+template <int R, int P>
+static inline void mix_heads(const uint16_t* values, const uint16_t* tree, int visible, int heads, int width, int first_part, size_t span, const Weights* rows) {
+    for (int dim = first_part * LANES, end = dim + MIX_PARTS * LANES; dim < end && dim < width; dim += P * LANES) {
+        int h = 0;
+        for (; h + 3 <= heads; h += 3) mix_values<R, 3, P>(values, tree, visible, h, dim, width, span, rows);
+        for (; h < heads; h++) mix_values<R, 1, P>(values, tree, visible, h, dim, width, span, rows);
+    }
 }
 
 static inline void rotate_and_cache(const Pass& pass, Workspace& ws, int layer, int thread, int threads) {
@@ -300,14 +320,15 @@ static inline void rotate_and_cache(const Pass& pass, Workspace& ws, int layer, 
     const int hd = m.head_dim, heads = m.num_heads + 2 * m.num_kv_heads;
     for (int s = 0; s < pass.num_segments; s++) {
         const Segment& segment = pass.segments[s];
-        float *keys = cache_keys(m, *pass.cache, segment.row, layer), *values = cache_values(m, *pass.cache, segment.row, layer);
+        uint16_t *keys = cache_keys(m, *pass.cache, segment.row, layer), *values = cache_values(m, *pass.cache, segment.row, layer);
         const Share mine = share(segment.size * heads, thread, threads);
         for (int unit = mine.begin; unit < mine.end; unit++) {
             const int t = unit / heads, head = unit % heads, slot = segment.start + t;
             float* x = ws.qkv.data() + (static_cast<size_t>(segment.first + t) * heads + head) * hd;
             const int kv = head - m.num_heads;
             if (kv >= m.num_kv_heads) {
-                memcpy(values + (static_cast<size_t>(kv - m.num_kv_heads) * pass.cache->capacity + slot) * hd, x, sizeof(float) * hd);
+                uint16_t* to = values + (static_cast<size_t>(kv - m.num_kv_heads) * pass.cache->capacity + slot) * hd;
+                for (int i = 0; i < hd; i += LANES) store_half(to + i, load(x + i));
                 continue;
             }
             const float* norm = kv < 0 ? weights.q_norm : weights.k_norm;
@@ -315,8 +336,12 @@ static inline void rotate_and_cache(const Pass& pass, Workspace& ws, int layer, 
             const size_t at = static_cast<size_t>(pass.positions[segment.first + t]) * (hd / 2);
             rotate(x, m.cos + at, m.sin + at, hd, m.interleaved);
             if (kv >= 0) {
-                float* column = keys + static_cast<size_t>(kv) * pass.cache->capacity * hd + static_cast<size_t>(slot / LANES) * hd * LANES + slot % LANES;
-                for (int i = 0; i < hd; i++) column[i * LANES] = x[i];
+                uint16_t* column = keys + static_cast<size_t>(kv) * pass.cache->capacity * hd + static_cast<size_t>(slot / LANES) * hd * LANES + slot % LANES;
+                for (int i = 0; i < hd; i += LANES) {
+                    uint16_t part[LANES];
+                    store_half(part, load(x + i));
+                    for (int j = 0; j < LANES; j++) column[(i + j) * LANES] = part[j];
+                }
             }
         }
     }
@@ -328,13 +353,13 @@ static inline void score(const Pass& pass, Workspace& ws, int layer, int thread,
     const float scale = 1.0f / std::sqrt(static_cast<float>(hd));
     for (int s = 0; s < pass.num_segments; s++) {
         const Segment& segment = pass.segments[s];
-        const float* keys = cache_keys(m, *pass.cache, segment.row, layer);
+        const uint16_t* keys = cache_keys(m, *pass.cache, segment.row, layer);
         const int seen = (segment.visible + LANES - 1) / LANES, last = (segment.start + segment.size + LANES - 1) / LANES;
         const int skipped = std::max(0, segment.start / LANES - seen), blocks = last - skipped;  // those that nobody sees
         const Share mine = share(m.num_kv_heads * blocks, thread, threads);
         for (int unit = mine.begin; unit < mine.end; unit++) {
             const int kv = unit / blocks, b = unit % blocks < seen ? unit % blocks : unit % blocks + skipped;
-            const float* block_keys = keys + (static_cast<size_t>(kv) * pass.cache->capacity + b * LANES) * hd;
+            const uint16_t* block_keys = keys + (static_cast<size_t>(kv) * pass.cache->capacity + b * LANES) * hd;
             const int from = b < seen ? 0 : std::max(0, b * LANES - segment.start);  // no token sees later ones
             for (int t = from, count; t < segment.size; t += count) {
                 const size_t row = segment.first + t, stride = static_cast<size_t>(heads) * hd, out_stride = m.num_heads * ws.span;
@@ -350,37 +375,36 @@ static inline void score(const Pass& pass, Workspace& ws, int layer, int thread,
 
 static inline void mix(const Pass& pass, Workspace& ws, int layer, int thread, int threads) {
     const Model& m = *pass.model;
-    const int hd = m.head_dim, group = m.num_heads / m.num_kv_heads;
-    const int wide = hd % (MIX_PARTS * LANES) ? 1 : MIX_PARTS, parts = hd / LANES / wide;
-    float* weights = ws.weights[thread].data();
-    const float** rows = ws.value_rows[thread].data();
-    float inverse[64];
+    const int hd = m.head_dim, group = m.num_heads / m.num_kv_heads, parts = (hd / LANES + MIX_PARTS - 1) / MIX_PARTS;
+    float inverse[2][64];
     for (int s = 0; s < pass.num_segments; s++) {
         const Segment& segment = pass.segments[s];
-        const float* values = cache_values(m, *pass.cache, segment.row, layer);
-        const Share mine = share(segment.size * m.num_kv_heads * parts, thread, threads);
+        const int pairs = (segment.size + 1) / 2;
+        const Share mine = share(m.num_kv_heads * pairs * parts, thread, threads);
+        Weights rows[2];
         int ready = -1;
         for (int unit = mine.begin; unit < mine.end; unit++) {
-            const int pair = unit / parts, kv = pair % m.num_kv_heads, t = pair / m.num_kv_heads;
-            const size_t row = segment.first + t;
-            const int *slots = ws.slots.data() + ws.slot_begin[row], num_slots = ws.slot_begin[row + 1] - ws.slot_begin[row];
-            const int count = segment.visible + num_slots;
+            const int pair = unit / parts, kv = pair / pairs, first = pair % pairs * 2, count = std::min(2, segment.size - first);
             if (pair != ready) {  // scores in order of position: the visible text, then the ancestors by depth
                 ready = pair;
-                for (int h = 0; h < group; h++) {
-                    const float* from = ws.scores.data() + (row * m.num_heads + kv * group + h) * ws.span;
-                    float* to = weights + h * ws.span;
-                    memcpy(to, from, sizeof(float) * segment.visible);
-                    for (int j = 0; j < num_slots; j++) to[segment.visible + j] = from[segment.start + slots[j]];
-                    inverse[h] = 1.0f / softmax(to, count);
+                for (int r = 0; r < count; r++) {
+                    const size_t row = segment.first + first + r;
+                    const int *slots = ws.slots.data() + ws.slot_begin[row], num_slots = ws.slot_begin[row + 1] - ws.slot_begin[row];
+                    float* weights = ws.weights[thread].data() + r * group * ws.span;
+                    for (int h = 0; h < group; h++) {
+                        const float* from = ws.scores.data() + (row * m.num_heads + kv * group + h) * ws.span;
+                        float* to = weights + h * ws.span;
+                        memcpy(to, from, sizeof(float) * segment.visible);
+                        for (int j = 0; j < num_slots; j++) to[segment.visible + j] = from[segment.start + slots[j]];
+                        inverse[r][h] = 1.0f / softmax(to, segment.visible + num_slots);
+                    }
+                    rows[r] = {weights, inverse[r], slots, num_slots, ws.mixed.data() + (row * m.num_heads + kv * group) * hd};
                 }
-                const float* head = values + static_cast<size_t>(kv) * pass.cache->capacity * hd;
-                for (int j = 0; j < segment.visible; j++) rows[j] = head + static_cast<size_t>(j) * hd;
-                for (int j = 0; j < num_slots; j++) rows[segment.visible + j] = head + static_cast<size_t>(segment.start + slots[j]) * hd;
             }
-            float* out = ws.mixed.data() + (row * m.num_heads + kv * group) * hd;
-            const int dim = unit % parts * wide * LANES;
-            (wide == 1 ? mix_heads<1> : mix_heads<MIX_PARTS>)(rows, dim, weights, ws.span, count, inverse, out, hd, group);
+            const uint16_t* values = cache_values(m, *pass.cache, segment.row, layer) + static_cast<size_t>(kv) * pass.cache->capacity * hd;
+            const bool odd = hd % (MIX_PARTS * LANES);  // a width that the wide kernels do not divide
+            const auto heads = count == 1 ? (odd ? mix_heads<1, 1> : mix_heads<1, MIX_PARTS>) : (odd ? mix_heads<2, 1> : mix_heads<2, MIX_PARTS / 2>);
+            heads(values, values + static_cast<size_t>(segment.start) * hd, segment.visible, group, hd, unit % parts * MIX_PARTS, ws.span, rows);
         }
     }
 }
@@ -478,9 +502,7 @@ static void reserve(const Pass& pass, Workspace& ws) {
     grow(ws.act, T * m.intermediate);
     grow(ws.scores, T * m.num_heads * ws.span);
     ws.weights.resize(std::max<size_t>(ws.weights.size(), pass.threads));
-    ws.value_rows.resize(ws.weights.size());
-    for (auto& own : ws.weights) grow(own, static_cast<size_t>(m.num_heads / m.num_kv_heads) * ws.span);
-    for (auto& own : ws.value_rows) grow(own, ws.span);
+    for (auto& own : ws.weights) grow(own, 2 * static_cast<size_t>(m.num_heads / m.num_kv_heads) * ws.span);
 }
 
 static void multiply_alone(const Matrix& matrix, const float* x, int num_rows, float* y) {

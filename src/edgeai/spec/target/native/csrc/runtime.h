@@ -51,9 +51,10 @@ struct Model {
     const Layer* layers;
 };
 
-// Keys lie as [kv head][capacity / 16][head_dim][16], values as [kv head][capacity][head_dim], per layer and sequence.
+// Keys lie as [kv head][capacity / 16][head_dim][16], values as [kv head][capacity][head_dim], per layer and sequence, all
+// in half precision.
 struct Cache {
-    float* base;
+    uint16_t* base;
     int32_t capacity;  // multiple of 16
     int32_t batch;
 };
@@ -79,14 +80,14 @@ struct Pass {
     float* features;             // [num_tokens, num_features * hidden]
 };
 
-static inline size_t cache_layer_floats(const Model& m, const Cache& c) {
+static inline size_t cache_layer_size(const Model& m, const Cache& c) {
     return 2 * static_cast<size_t>(m.num_kv_heads) * c.capacity * m.head_dim;
 }
-static inline float* cache_keys(const Model& m, const Cache& c, int row, int layer) {
-    return c.base + (static_cast<size_t>(row) * m.num_layers + layer) * cache_layer_floats(m, c);
+static inline uint16_t* cache_keys(const Model& m, const Cache& c, int row, int layer) {
+    return c.base + (static_cast<size_t>(row) * m.num_layers + layer) * cache_layer_size(m, c);
 }
-static inline float* cache_values(const Model& m, const Cache& c, int row, int layer) {
-    return cache_keys(m, c, row, layer) + cache_layer_floats(m, c) / 2;
+static inline uint16_t* cache_values(const Model& m, const Cache& c, int row, int layer) {
+    return cache_keys(m, c, row, layer) + cache_layer_size(m, c) / 2;
 }
 
 static inline void relax() {

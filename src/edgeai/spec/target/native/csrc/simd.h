@@ -48,11 +48,25 @@ static inline float half_to_float(uint16_t half) {
     return value;
 }
 
+static inline uint16_t float_to_half(float value) {  // to the nearest, ties to even
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+    bits &= 0x7fffffff;
+    if (bits >= 0x47800000) return sign | (bits > 0x7f800000 ? 0x7e00 : 0x7c00);  // 65536 and more, or not a number
+    if (bits < 0x38800000) {  // below 2^-14: multiples of 2^-24
+        float magnitude;
+        memcpy(&magnitude, &bits, 4);
+        return sign | static_cast<uint16_t>(std::nearbyint(magnitude * 16777216.0f));
+    }
+    return sign | static_cast<uint16_t>((bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13);
+}
+
 #if defined(EDGEAI_AVX512VNNI)
 
 constexpr int MAX_ROWS = 8;  // rows that share one unpacked block of weights
 constexpr int SCORE_ROWS = 4;  // rows that share the keys they read
-constexpr int MIX_PARTS = 4;   // parts of 16 dimensions that share the weights of attention
+constexpr int MIX_PARTS = 4;   // parts of 16 dimensions that share the weights of attention; half as many for two rows
 struct vf { __m512 v; };
 struct vi { __m512i v; };
 static inline vf load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -70,6 +84,7 @@ static inline vi round_int(vf a) { return {_mm512_cvtps_epi32(a.v)}; }
 static inline vf times_power_of_two(vf a, vi n) {
     return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_slli_epi32(n.v, 23)))};
 }
+static inline void store_half(uint16_t* p, vf a) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(a.v, 0)); }
 static inline vf load_half(const uint16_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p))}; }
 static inline vf load_bfloat(const uint16_t* p) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16))};
@@ -144,6 +159,10 @@ static inline __m256 shift_exponent(__m256 a, __m256i n) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(n, 23)));
 }
 static inline vf times_power_of_two(vf a, vi n) { return {shift_exponent(a.lo, n.lo), shift_exponent(a.hi, n.hi)}; }
+static inline void store_half(uint16_t* p, vf a) {
+    _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(a.lo, 0));
+    _mm_storeu_si128((__m128i*)(p + 8), _mm256_cvtps_ph(a.hi, 0));
+}
 static inline vf load_half(const uint16_t* p) {
     return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8)))};
 }
@@ -233,7 +252,7 @@ static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const 
 #elif defined(EDGEAI_NEON)
 
 constexpr int MAX_ROWS = 4;
-constexpr int SCORE_ROWS = 2, MIX_PARTS = 1;
+constexpr int SCORE_ROWS = 2, MIX_PARTS = 2;
 struct vf { float32x4_t v[4]; };
 struct vi { int32x4_t v[4]; };
 #define EDGEAI_EACH(result, expression) do { for (int i = 0; i < 4; i++) result.v[i] = expression; } while (0)
@@ -254,6 +273,7 @@ static inline vf times_power_of_two(vf a, vi n) {
     EDGEAI_EACH(o, vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.v[i]), vshlq_n_s32(n.v[i], 23))));
     return o;
 }
+static inline void store_half(uint16_t* p, vf a) { for (int i = 0; i < 4; i++) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(a.v[i]))); }
 static inline vf load_half(const uint16_t* p) { vf o; EDGEAI_EACH(o, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)))); return o; }
 static inline vf load_bfloat(const uint16_t* p) { vf o; EDGEAI_EACH(o, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16))); return o; }
 static inline vf load_u8(const uint8_t* p) {
@@ -312,7 +332,7 @@ static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const 
 #else
 
 constexpr int MAX_ROWS = 4;
-constexpr int SCORE_ROWS = 1, MIX_PARTS = 1;
+constexpr int SCORE_ROWS = 1, MIX_PARTS = 2;
 struct vf { float v[16]; };
 struct vi { int32_t v[16]; };
 #define EDGEAI_EACH(result, expression) do { for (int i = 0; i < 16; i++) result.v[i] = expression; } while (0)
@@ -338,6 +358,7 @@ static inline vf times_power_of_two(vf a, vi n) {
     }
     return o;
 }
+static inline void store_half(uint16_t* p, vf a) { for (int i = 0; i < 16; i++) p[i] = float_to_half(a.v[i]); }
 static inline vf load_half(const uint16_t* p) { vf o; EDGEAI_EACH(o, half_to_float(p[i])); return o; }
 static inline vf load_bfloat(const uint16_t* p) {
     vf o;

@@ -26,8 +26,7 @@ struct Workspace {
     std::vector<Quantized> own;              // per thread, for passes over few rows
     std::vector<float> qkv, mixed, act;      // [T, (nh + 2 nkv) hd], [T, nh hd], [T, intermediate]
     std::vector<float> scores;               // [T, nh, span]
-    std::vector<std::vector<float>> weights;  // per thread: [heads of a group, span]
-    std::vector<std::vector<const float*>> value_rows;  // per thread: [span]
+    std::vector<std::vector<float>> weights;  // per thread: [2 rows, heads of a group, span]
     std::vector<int> slots;                  // ancestors of each token in order of depth
     std::vector<int> slot_begin;             // [T + 1]
     size_t span = 0;
