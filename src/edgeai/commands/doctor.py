@@ -21,6 +21,8 @@ _NEEDED_DISK_BYTES = 2e9
 _NEEDED_MEMORY_BYTES = 4e9
 _COMPILERS = {"Linux": "sudo apt install g++", "Darwin": "xcode-select --install"}
 """Commands that install a C++ compiler."""
+_WEIGHT_BYTES = 100_000_000
+"""Size of a small model's weights: the bandwidth depends on whether they fit the caches."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,9 @@ def check_native() -> list[Check]:
     """Load the native runtime of spec; compiles it if this machine has not done so yet."""
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("numpy") is None:
         return []  # check_packages reports it
+    from edgeai.core.device import num_cores
     from edgeai.spec.target.native import library as native
+    from edgeai.spec.target.native.bandwidth import read_bandwidth_bps
     from edgeai.spec.target.native.compilation import Unavailable
 
     try:
@@ -150,7 +154,10 @@ def check_native() -> list[Check]:
     except Unavailable as error:
         found = f"{error}; spec computes with torch instead, several times slower"
         return [Check("native runtime", False, found, _COMPILERS.get(platform.system(), ""), is_needed=False)]
-    return [Check("native runtime", True, f"{library.name} kernels, {library.origin}", is_needed=False)]
+    threads = num_cores()
+    speed = amount(read_bandwidth_bps(_WEIGHT_BYTES, threads), "B/s")
+    read = f"{threads} threads read {amount(_WEIGHT_BYTES, 'B')} of weights at {speed}"
+    return [Check("native runtime", True, f"{library.name} kernels, {library.origin}; {read}", is_needed=False)]
 
 
 def check_memory() -> Check:

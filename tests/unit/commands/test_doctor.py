@@ -8,7 +8,8 @@ import pytest
 from edgeai.cli import main
 from edgeai.commands import doctor
 from edgeai.commands.doctor import Check
-from edgeai.spec.target.native import library
+from edgeai.core import device
+from edgeai.spec.target.native import bandwidth, library
 from edgeai.spec.target.native.compilation import Unavailable
 from edgeai.spec.target.native.library import Library
 
@@ -52,9 +53,10 @@ def test_source_folder_without_an_installation(monkeypatch):
 def test_native_runtime(capsys, monkeypatch):
     """Without a compiler the machine is ready all the same, and is told what to install."""
     monkeypatch.setattr(library, "load_library", lambda: Library(None, 1, "avx2"))
-    assert doctor.check_native() == [
-        Check("native runtime", True, "avx2 kernels, compiled on this machine", is_needed=False)
-    ]
+    monkeypatch.setattr(bandwidth, "read_bandwidth_bps", lambda size_bytes, threads: size_bytes * 123.0)
+    monkeypatch.setattr(device, "num_cores", lambda: 2)
+    found = "avx2 kernels, compiled on this machine; 2 threads read 100 MB of weights at 12.3 GB/s"
+    assert doctor.check_native() == [Check("native runtime", True, found, is_needed=False)]
 
     def unavailable():
         raise Unavailable("there is no C++ compiler")
