@@ -19,7 +19,16 @@ def build(folder: Path, compiler: str, machine: str, *extra: str) -> Path:
     out = folder / "libedgeai.so"
     compilation.compile_library(compiler, compilation.variants_of(machine), folder, out, extra)
     driver = folder / "driver"
-    command = [compiler, *compilation.FLAGS, *extra, f"-I{compilation.SOURCE}", str(DRIVER), str(out), "-o", str(driver)]
+    command = [
+        compiler,
+        *compilation.FLAGS,
+        *extra,
+        f"-I{compilation.SOURCE}",
+        str(DRIVER),
+        str(out),
+        "-o",
+        str(driver),
+    ]
     subprocess.run([*command, f"-Wl,-rpath,{folder}"], check=True)
     return driver
 
