@@ -18,7 +18,7 @@ from edgeai.spec.decoding.costs import measure_verify
 from edgeai.spec.decoding.generate import settle_tree
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.evaluation.bench.lossless import compare_answers
-from edgeai.spec.evaluation.bench.machine import hardware, peak_bytes
+from edgeai.spec.evaluation.bench.machine import hardware, note_load, peak_bytes
 from edgeai.spec.evaluation.bench.repeats import BenchDecoders
 from edgeai.spec.evaluation.bench.report import (
     BenchPlan,
@@ -56,6 +56,7 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         EdgeAIError: Every answer ended with its first token, so there is no speed to measure.
     """
     prompts = _prompts(cfg)
+    note_load(run.metrics)
     check_peers(cfg, device=run.device, metrics=run.metrics)
     target = build_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter = build_drafter(cfg.draft, target)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
 import torch
 
 from edgeai.core.device import peak_memory_bytes
+from edgeai.core.metrics import Metrics
 
 
 def hardware(device: torch.device) -> str:
@@ -22,6 +24,13 @@ def hardware(device: torch.device) -> str:
     model = model or platform.processor() or platform.machine()
     threads = torch.get_num_threads()
     return f"{model}, {threads} {'thread' if threads == 1 else 'threads'}, torch {torch.__version__}"
+
+
+def note_load(metrics: Metrics) -> None:
+    """Note other processes that would disturb a measurement, if there are any."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 0.5:
+        metrics.note(f"the machine is not quiet: {load:.1f} processes ran on average over the last minute")
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from edgeai.core.errors import UsageError
 from edgeai.spec.evaluation.peers.llama_server import LlamaServer, free_port
 
 WHEEL = "wheel"
-_VERSION_S = 30
+_PROBE_S = 30
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class WheelBuild:
         except importlib.metadata.PackageNotFoundError:
             return "xllamacpp"
 
+    def cpu_features(self) -> str:
+        """Return the instruction sets that the build uses here."""
+        return _features([sys.executable, "-c", "import xllamacpp; print(xllamacpp.get_system_info())"])
+
     def start(self, name: str, options: Options) -> LlamaServer:
         """Start a server and wait until it has loaded the model.
 
@@ -99,6 +104,11 @@ class BinaryBuild:
         self.version = _version(program, found)
         self.name = f"llama-server {number}" if number else "llama-server"
 
+    def cpu_features(self) -> str:
+        """Return the instruction sets that the build uses here."""
+        # a verbose server reports them before it refuses the empty model
+        return _features([self._program, "--verbosity", "4", "-m", os.devnull])
+
     def start(self, name: str, options: Options) -> LlamaServer:
         """Start a server and wait until it has loaded the model.
 
@@ -131,18 +141,29 @@ def _arguments(options: Options) -> list[str]:
     return arguments
 
 
+def _output(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, timeout=_PROBE_S, stdin=subprocess.DEVNULL, check=False)
+    return (done.stdout + done.stderr).decode(errors="replace")
+
+
+def _features(command: Sequence[str]) -> str:
+    """Return the features in llama.cpp's line about the system; a remark if the command does not print one."""
+    try:
+        found = re.search(r"CPU : ([^\n]*)", _output(command))
+    except (OSError, subprocess.TimeoutExpired):
+        found = None
+    return " ".join(re.findall(r"(\w+) = 1", found.group(1))) if found else "CPU features unknown"
+
+
 def _version(given: str, program: str) -> str:
     """Return the version line of llama-server, and check that the program is one."""
     hint = "set llamacpp.servers to a llama-server binary"
     try:
-        done = subprocess.run(
-            [program, "--version"], capture_output=True, timeout=_VERSION_S, stdin=subprocess.DEVNULL, check=False
-        )
+        text = _output([program, "--version"])
     except OSError as error:
         raise UsageError(f"cannot run {given}: {error.strerror}", hint=hint) from error
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"{given} is not a llama-server: --version does not end", hint=hint) from error
-    text = (done.stdout + done.stderr).decode(errors="replace")
     version = re.search(r"version: *([^\n]+)", text)
     built = re.search(r"built with ([^\n]+)", text)
     if version is None or built is None:

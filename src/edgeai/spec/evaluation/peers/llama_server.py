@@ -109,11 +109,6 @@ class LlamaServer:
             )
         return PeerAnswer(ids, max(num_predicted - 1, 0), decode_s, num_prompt, prefill_s)
 
-    def cpu_features(self) -> str:
-        """Return the instruction sets and options that the build reports in its log; empty if it reports none."""
-        found = re.search(r"CPU : ([^\n]*)", self._log_text())
-        return " ".join(re.findall(r"(\w+) = 1", found.group(1))) if found else ""
-
     def close(self) -> None:
         """End the process and wait for it."""
         if self._process.poll() is None:

@@ -19,8 +19,12 @@ from edgeai.spec.evaluation.peers.llama_builds import WHEEL, BinaryBuild, Build,
 from edgeai.spec.evaluation.peers.llama_server import LlamaServer
 from edgeai.spec.evaluation.peers.peer import PeerAnswer
 
-NGRAM_OPTIONS: Mapping[str, Mapping[str, Any]] = {}
-"""Options by kind of n-gram speculation, where llama.cpp's defaults are slower on short answers."""
+NGRAM_OPTIONS: Mapping[str, Mapping[str, Any]] = {"ngram_simple": {"size_n": 2, "size_m": 1}}
+"""Options by kind of n-gram speculation that replace llama.cpp's defaults, which find no match in most short answers.
+
+Replayed on answers of SmolLM2-135M-Instruct of up to 128 tokens, this draft gains most if a pass over two tokens costs
+1.15 to 1.3 times one over one token; llama.cpp's default (12 and 48) gains 1 %.
+"""
 _EAGLE3: Mapping[str, Any] = {"n_max": 3, "p_min": 0.0}
 _CHOICE_ROUNDS = 3
 _CHOICE_TOKENS = 48
@@ -111,8 +115,9 @@ def llamacpp_peers(
 
         for build in builds:
             plain, options, choice = _plain_server(cfg, build, base, prompt_ids, started)
-            features = plain.cpu_features() or "unknown CPU features"
-            common = f"{build.version}; {features}; {base.threads} threads for decoding and prompts; {choice}"
+            common = (
+                f"{build.version}; {build.cpu_features()}; {base.threads} threads for decoding and prompts; {choice}"
+            )
             add(build.name, common, plain)
             for kind, speculative in _speculative_options(cfg, options):
                 name = f"{build.name}, {kind}"
@@ -159,7 +164,7 @@ def _speculative_options(cfg: LlamaCppConfig, plain: Options) -> list[tuple[str,
     modes: list[tuple[str, Options]] = []
     for kind in cfg.ngram:
         group = kind.replace("-", "_")
-        changes = {group: NGRAM_OPTIONS[kind]} if kind in NGRAM_OPTIONS else {}
+        changes = {group: NGRAM_OPTIONS[group]} if group in NGRAM_OPTIONS else {}
         modes.append((kind, replace(plain, speculation=kind, speculation_options=changes)))
     if cfg.eagle3_head:
         head = str(Path(cfg.eagle3_head).resolve())

@@ -13,7 +13,6 @@ def main(options: dict[str, Any]) -> None:
     """Load the model, listen on the port, and return when standard input closes."""
     import xllamacpp
 
-    print(f"system_info: {xllamacpp.get_system_info()}", flush=True)
     params = xllamacpp.CommonParams()
     params.model.path = options["model"]
     params.port = options["port"]

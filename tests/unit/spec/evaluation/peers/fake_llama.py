@@ -89,7 +89,10 @@ def main(arguments):
         print("version: 11434 (abc)\nbuilt with GNU 12.2.0 for Linux x86_64", file=sys.stderr)
         return
     given = dict(zip(arguments[::2], arguments[1::2], strict=True))
-    print("system_info: n_threads = 2 | CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 0 | ", flush=True)
+    if given.get("--verbosity") == "4":
+        print("system_info: n_threads = 2 | CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 0 | ", flush=True)
+    if given["-m"] == os.devnull:
+        sys.exit("failed to load model")
     with open(orders()["log"], "a") as log:
         log.write(f"start {json.dumps(given)}\n")
     mode = given.get("--spec-type", "plain")

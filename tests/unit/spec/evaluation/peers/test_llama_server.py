@@ -38,7 +38,6 @@ def test_answer_holds_tokens_and_times(fake: Any, start: Any) -> None:
     # the first token belongs to the prefill, as in edgeai
     assert (answer.num_timed, answer.decode_s) == (3, 0.015)
     assert (answer.num_prompt_tokens, answer.prefill_s) == (3, 0.006)
-    assert server.cpu_features() == "SSE3 AVX2"
     (request,) = fake.received("plain:")
     assert request["prompt"] == [4, 5, 6]
     assert (request["n_predict"], request["temperature"], request["top_k"]) == (10, 0.0, 1)
