@@ -15,6 +15,7 @@ from edgeai.core.errors import EdgeAIError, UsageError
 DTYPES = ("float32", "bfloat16", "float16")
 # A gain below this is timing noise, and float32 has no rounding questions.
 _WORTHWHILE_GAIN = 1.1
+_TIMED_ROUNDS = 12
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,13 @@ def bf16_gain() -> float:
     Returns:
         The time in float32 divided by the time in bfloat16, each the best of several; above 1 bfloat16 is faster.
     """
-    best_s = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        x, weight = torch.ones(16, 1024, dtype=dtype), torch.ones(4096, 1024, dtype=dtype)
-        times_s = []
-        for _ in range(8):
+    best_s = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
+    operands = {dtype: (torch.ones(16, 1024, dtype=dtype), torch.ones(4096, 1024, dtype=dtype)) for dtype in best_s}
+    for _ in range(_TIMED_ROUNDS):  # in turn, so that other load slows both alike
+        for dtype, (x, weight) in operands.items():
             begin = time.perf_counter()
             torch.nn.functional.linear(x, weight)
-            times_s.append(time.perf_counter() - begin)
-        best_s[dtype] = min(times_s)
+            best_s[dtype] = min(best_s[dtype], time.perf_counter() - begin)
     return best_s[torch.float32] / best_s[torch.bfloat16]
 
 
