@@ -15,6 +15,7 @@ from edgeai.spec.target.native import structures
 from edgeai.spec.target.native.library import Library
 
 Array = np.ndarray
+_CACHE_DTYPE = np.dtype(np.float16)
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,14 @@ class PackedCache:
     def __init__(self, model: structures.Model, handle: ctypes.CDLL, capacity: int, batch: int) -> None:
         self.capacity = _padded(capacity)
         self.lengths = [0] * batch
-        self._data = np.zeros(batch * self.floats(model, capacity), dtype=np.float16)
+        self._data = np.zeros(batch * _numbers(model, capacity), dtype=_CACHE_DTYPE)
         self._model, self._handle = model, handle
         self.structure = structures.Cache(self._data.ctypes.data, self.capacity, batch)
 
     @staticmethod
-    def floats(model: structures.Model, capacity: int) -> int:
-        """Return the numbers per sequence."""
-        return int(model.num_layers * 2 * model.num_kv_heads * _padded(capacity) * model.head_dim)
+    def bytes_per_sequence(model: structures.Model, capacity: int) -> int:
+        """Return the memory of one sequence."""
+        return _numbers(model, capacity) * _CACHE_DTYPE.itemsize
 
     def copy(self, source: int, row: int, count: int) -> None:
         """Replace a sequence by the first `count` tokens of another one."""
@@ -90,6 +91,11 @@ class PackedCache:
         self._data = np.ascontiguousarray(parts).reshape(-1)
         self.lengths = [self.lengths[row] for row in rows]
         self.structure = structures.Cache(self._data.ctypes.data, self.capacity, len(rows))
+
+
+def _numbers(model: structures.Model, capacity: int) -> int:
+    """Keys and values of one sequence."""
+    return int(model.num_layers * 2 * model.num_kv_heads * _padded(capacity) * model.head_dim)
 
 
 def _padded(capacity: int) -> int:

@@ -121,7 +121,7 @@ class NativeTarget:
 
     def cache_bytes(self, capacity: int) -> int:
         """See `Target`."""
-        return 4 * PackedCache.floats(self._model.structure, capacity)
+        return PackedCache.bytes_per_sequence(self._model.structure, capacity)
 
     def prefill(self, ids: Sequence[int], cache: PackedCache, row: int = 0) -> Forward:
         """See `Target`. The size of the chunks changes no bit of the result."""

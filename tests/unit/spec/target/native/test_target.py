@@ -262,3 +262,9 @@ def test_without_a_compiler_the_hint_names_torch(write_gguf, monkeypatch):
     with pytest.raises(UsageError, match="there is no C\\+\\+ compiler") as caught:
         build_target(TargetConfig(model=str(write_gguf("F32")), runtime="native"), device="cpu", metrics=Metrics(None))
     assert caught.value.hint == "use -s target.runtime=torch"
+
+
+def test_the_memory_of_a_cache_is_what_it_reserves(native):
+    target = native("Q4_1")
+    for capacity in (1, 16, 40):
+        assert target.new_cache(capacity, 3)._data.nbytes == 3 * target.cache_bytes(capacity)
