@@ -63,24 +63,29 @@ def bench_details(_: Path, report: Document) -> list[Block]:
 
 
 def _speed_table(report: Document) -> Table:
-    plain = report["plain_tokens_per_s"]
-    prompts = _prompt_speed(report)
-    rows: list[Sequence[Cell]] = [("plain", *_spread(plain), prompts, Number(1.0, "1.00"), None)]
+    """Return one row per decoder; the speed of prompts is shown where there are peers to compare it with."""
+    plain, peers = report["plain_tokens_per_s"], report["peers"]
+
+    def row(name: str, speed: Document, prompts: Cell, *rest: Cell) -> Sequence[Cell]:
+        return (name, *_spread(speed), *([prompts] if peers else []), *rest)
+
+    rows = [row("plain", plain, _prompt_speed(report), Number(1.0, "1.00"), None)]
     if lossless := report["lossless"]:
         same = f"{lossless['num_equal']} of {lossless['num_answers']}"
         ratio = Number(report["ratio"]["median"], _ratio_text(report["ratio"], report["repeats"]))
-        rows.append(("speculative", *_spread(report["speculative_tokens_per_s"]), None, ratio, same))
-    for peer in report["peers"]:
+        rows.append(row("speculative", report["speculative_tokens_per_s"], None, ratio, same))
+    for peer in peers:
         ratio_of_medians = peer["tokens_per_s"]["median"] / plain["median"]
         same = f"{peer['num_equal']} of {peer['num_answers']}"
         ratio_cell = Number(ratio_of_medians, f"{ratio_of_medians:.2f}")
-        rows.append((peer["name"], *_spread(peer["tokens_per_s"]), _prompt_speed(peer), ratio_cell, same))
-    caption = (
-        f"tokens/s: {report['tokens_per_s_definition']}. Prompt tokens/s: prompt tokens / time to the first token. "
-        "Ratio: to plain decoding of the same repeat."
+        rows.append(row(peer["name"], peer["tokens_per_s"], _prompt_speed(peer), ratio_cell, same))
+    caption = f"tokens/s: {report['tokens_per_s_definition']}. Ratio: to plain decoding of the same repeat"
+    caption += (
+        "; for peers, of the medians. Prompt tokens/s: prompt tokens / time to the first token." if peers else "."
     )
-    columns = ("tokens/s", "median", "lowest", "highest", "prompt tokens/s", "ratio", "same text as plain")
-    return Table(columns, rows, caption, {"median": "max", "prompt tokens/s": "max", "ratio": "max"})
+    prompts = ["prompt tokens/s"] if peers else []
+    columns = ("tokens/s", "median", "lowest", "highest", *prompts, "ratio", "same text as plain")
+    return Table(columns, rows, caption, dict.fromkeys(["median", *prompts, "ratio"], "max"))
 
 
 def _spread(speed: Document) -> list[Cell]:
