@@ -39,7 +39,7 @@ def measure_agreement(reference: Target, other: Target, texts: Sequence[Sequence
     for text in texts:
         ids = list(text)[: min(reference.shape.max_positions, other.shape.max_positions)]
         start = 0
-        for theirs, ours in zip(_logits(reference, ids), _logits(other, ids), strict=True):
+        for theirs, ours in zip(text_logits(reference, ids), text_logits(other, ids), strict=True):
             rows = slice(max(skip - start, 0), None)
             start += len(theirs)
             divergence, equal = compare_logits(theirs[rows], ours[rows])
@@ -63,8 +63,8 @@ def builtin_texts(tokenizer: Tokenizer) -> list[list[int]]:
     ]
 
 
-def _logits(target: Target, ids: Sequence[int]) -> Iterator[Tensor]:
-    """Logits after every token but the first, in blocks [n, V] float32."""
+def text_logits(target: Target, ids: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the logits after every token but the first, in blocks [n, V] float32."""
     cache = target.new_cache(len(ids))
     target.prefill(ids[:1], cache)
     for begin in range(1, len(ids), _CHUNK):
