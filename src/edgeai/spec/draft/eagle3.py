@@ -33,17 +33,18 @@ class HeadLayer:
 
     Args:
         head: Trained head.
-        embedding: Embedding of the target [V, H].
+        target: Target whose embedding, number format and device are used.
     """
 
-    def __init__(self, head: DraftHead, embedding: Tensor) -> None:
+    def __init__(self, head: DraftHead, target: Target) -> None:
         def take(weight: Tensor) -> Tensor:
-            return weight.detach().to(embedding.device, embedding.dtype)
+            return weight.detach().to(target.device, target.dtype)
 
         layer, attn, mlp = head.midlayer, head.midlayer.self_attn, head.midlayer.mlp
         self.shape = head.shape
-        self.embedding = embedding
-        self.draft_to_target = head.draft_to_target.to(embedding.device)
+        self.dtype, self.device = target.dtype, target.device
+        self._embed = target.embed
+        self.draft_to_target = head.draft_to_target.to(target.device)
         self.fc_norm: Tensor | None = None  # [3, H]
         if head.shape.fc_norm:
             self.fc_norm = take(torch.stack([norm.get_parameter("weight") for norm in head.fc_norm]))
@@ -70,7 +71,7 @@ class HeadLayer:
         """Map tokens [A] and hidden inputs [A, H] to joint query, key and value heads [A, nh + 2 nkv, hd] and
         residual.
         """
-        embedded = self._norm(F.embedding(tokens, self.embedding), self.input_norm)
+        embedded = self._norm(self._embed(tokens), self.input_norm)
         normed = self._norm(hidden, self.hidden_norm)
         heads = self.qkv(torch.cat([embedded, normed], -1)).view(tokens.shape[0], -1, self.shape.head_dim)
         return heads, normed if self.shape.norm_before_residual else hidden
@@ -103,7 +104,7 @@ class Eagle3:
     def __init__(self, head: DraftHead, target: Target, *, name: str) -> None:
         check_fit(head, target)
         self.name = name
-        self._layer = HeadLayer(head, target.embedding)
+        self._layer = HeadLayer(head, target)
         self.aux_layers = head.shape.aux_layers
         self.vocabulary: Tensor | None = self._layer.draft_to_target
         self._cos, self._sin = head_rotary(head.shape, target)
@@ -194,9 +195,9 @@ class Eagle3:
         old = self._k.shape[2]
         if rows <= old and old:
             return
-        embedding = self._layer.embedding
-        size = (1, self._num_kv, max(512, 2 * rows), self._layer.shape.head_dim)
-        k, v = (torch.zeros(size, dtype=embedding.dtype, device=embedding.device) for _ in range(2))
+        layer = self._layer
+        size = (1, self._num_kv, max(512, 2 * rows), layer.shape.head_dim)
+        k, v = (torch.zeros(size, dtype=layer.dtype, device=layer.device) for _ in range(2))
         k[:, :, :old], v[:, :, :old] = self._k, self._v
         self._k, self._v = k, v
 

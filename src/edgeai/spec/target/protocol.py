@@ -129,6 +129,9 @@ class Target(Protocol):
     def embedding(self) -> Tensor:
         """Embedding of every token [V, H]."""
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the embeddings of tokens [..., H]; other than `embedding`, this needs no memory of its own."""
+
     @property
     def lm_head(self) -> Tensor:
         """Output matrix [V, H]."""

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from edgeai.spec.config.target import Runtime
@@ -71,6 +72,10 @@ class DecoderTarget:
         other = copy.copy(self)
         other._aux_layers = aux_layers
         return other
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """See `Target`."""
+        return F.embedding(ids, self.embedding)
 
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """See `Target`."""

@@ -68,5 +68,5 @@ def tree_accept_len(
         for number, conversation in enumerate(conversations)
         for passage in passages(conversation, features.batch([number]).features[0], max_tokens)
     ]
-    layer = HeadLayer(head, target.embedding)
+    layer = HeadLayer(head, target)
     return accept_len(chain.from_iterable(replay(layer, target, texts, tree)))

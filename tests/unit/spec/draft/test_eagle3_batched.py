@@ -50,7 +50,7 @@ def test_equals_the_decoding_drafter(target, make_head, switches, monkeypatch):
     monkeypatch.setattr(along, "PLACES_AT_ONCE", 3)
     head, roots = make_head(target, **switches), [1, 2, 3, 7, 8, 9, 16, 17]
     for tree in (TreeConfig(nodes=14, depth=4, top_k=3), TreeConfig(nodes=3, depth=3, top_k=1)):
-        found = propose_along(HeadLayer(head, target.embedding), target, TEXT, features_of(target), roots, tree)
+        found = propose_along(HeadLayer(head, target), target, TEXT, features_of(target), roots, tree)
         assert_same(found, one_by_one(head, target, roots, tree))
         assert [int(each.tokens[0]) for each in found] == [TEXT[root] for root in roots]
 
@@ -59,11 +59,11 @@ def test_equals_the_decoding_drafter(target, make_head, switches, monkeypatch):
 def test_one_level_and_more_children_than_the_draft_vocabulary(target, make_head):
     head = make_head(target, draft_vocab=3)
     for tree, size in ((TreeConfig(nodes=100, depth=2, top_k=8), 13), (TreeConfig(nodes=100, depth=1, top_k=8), 4)):
-        found = propose_along(HeadLayer(head, target.embedding), target, TEXT, features_of(target), [4, 5], tree)
+        found = propose_along(HeadLayer(head, target), target, TEXT, features_of(target), [4, 5], tree)
         assert_same(found, one_by_one(head, target, [4, 5], tree))
         assert [each.size for each in found] == [size, size]
 
 
 def test_nowhere(target, make_head):
-    layer = HeadLayer(make_head(target), target.embedding)
+    layer = HeadLayer(make_head(target), target)
     assert propose_along(layer, target, TEXT, features_of(target), [], TreeConfig()) == []

@@ -30,7 +30,7 @@ def trained(train_config, tmp_path_factory, tiny_target):
     head, _ = load_head(run.path, tiny_target)
     tiny_target = tiny_target.with_aux_layers(head.shape.aux_layers)
     return SimpleNamespace(
-        drafter=Eagle3(head, tiny_target, name="x"), layer=HeadLayer(head, tiny_target.embedding), target=tiny_target
+        drafter=Eagle3(head, tiny_target, name="x"), layer=HeadLayer(head, tiny_target), target=tiny_target
     )
 
 

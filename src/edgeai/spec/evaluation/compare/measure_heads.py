@@ -58,7 +58,7 @@ def measure_heads(
 def _load_layer(target: Target, head: ComparedHead) -> HeadLayer:
     weights, _ = load_head(head.path, target)
     check_fit(weights, target)
-    return HeadLayer(weights, target.embedding)
+    return HeadLayer(weights, target)
 
 
 def _passage(target: Target, answer: Conversation, max_tokens: int) -> Passage:

@@ -114,6 +114,10 @@ class NativeTarget:
         other._aux_layers = aux_layers
         return other
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """See `Target`."""
+        return torch.from_numpy(self._model.embed(ids.numpy().reshape(-1))).view(*ids.shape, -1).to(self.dtype)
+
     def new_cache(self, capacity: int, batch: int = 1) -> PackedCache:
         """See `Target`."""
         self._model.reserve_positions(capacity)

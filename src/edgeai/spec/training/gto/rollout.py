@@ -79,7 +79,7 @@ class Rollouts:
         check_fit(reference, target)
         self._target = target.with_aux_layers(reference.shape.aux_layers)
         self._config, self._conversations, self._seed = config, conversations, seed
-        self._reference = HeadLayer(reference, target.embedding)
+        self._reference = HeadLayer(reference, target)
         self._kept: dict[int, ScoredTrees] = {}
         self._ranges = all_root_ranges(config, target, conversations)
 
@@ -99,7 +99,7 @@ class Rollouts:
             numbers: Texts of the batch, in its order.
             epoch: Epoch, which selects the groups if starts are fresh.
         """
-        layer = HeadLayer(head, self._target.embedding)
+        layer = HeadLayer(head, self._target)
         rows, sums = [], RolloutSums()
         for number in numbers:
             paths, part = self._play_text(layer, number, self.starts(number, epoch))

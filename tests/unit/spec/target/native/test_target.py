@@ -53,6 +53,8 @@ def test_float32_weights_give_what_torch_gives(native, tiny_target):
     torch.testing.assert_close(a.features, b.features, atol=1e-3, rtol=1e-3)
     assert torch.equal(ours.embedding, tiny_target.embedding)
     assert torch.equal(ours.lm_head, tiny_target.lm_head)
+    some = torch.tensor([[3, 255], [0, 3]])
+    assert torch.equal(ours.embed(some), tiny_target.embed(some))
     features, hidden = ours.features(torch.tensor([ids, ids[::-1]]))
     theirs, their_hidden = tiny_target.features(torch.tensor([ids, ids[::-1]]))
     torch.testing.assert_close(features, theirs, atol=1e-3, rtol=1e-3)
