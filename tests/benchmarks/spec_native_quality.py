@@ -126,7 +126,6 @@ def main() -> None:
     if args.llama_server:
         command = [args.llama_server, "-m", str(path), "--port", str(port), "-c", "4096", "-t", "2", "-ngl", "0"]
         server = LlamaServer("llama.cpp", [*command, "--parallel", "1", "--no-warmup"], port=port, model=path)
-    features = server.cpu_features() if server else ""
     whole, merged, theirs = Means(), Means(), Means()
     try:
         for ids, num_prompt in texts:
@@ -160,7 +159,6 @@ def main() -> None:
         report |= {
             f"native_top_{TOP}_every_{EVERY}": merged.summary(),
             f"llamacpp_top_{TOP}_every_{EVERY}": theirs.summary(),
-            "llamacpp_cpu": features,
         }
     Path(args.out).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
