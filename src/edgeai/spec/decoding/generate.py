@@ -37,7 +37,7 @@ def run_generate(
         UsageError: A prompt does not fit the context; this is checked before anything is generated.
     """
     target = build_target(cfg.target, device=run.device, metrics=run.metrics)
-    drafter = build_drafter(cfg.draft, target)
+    drafter = build_drafter(cfg.draft, target, run.metrics)
     return answer_prompts(cfg, target, drafter, prompts, metrics=run.metrics, on_text=on_text)
 
 

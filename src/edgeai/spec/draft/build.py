@@ -7,22 +7,27 @@ import hashlib
 import torch
 
 from edgeai.core.errors import UsageError
+from edgeai.core.metrics import Metrics
 from edgeai.spec.config.draft import Draft, NgramDraft, NoDraft
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.head import DraftHead
 from edgeai.spec.draft.head_files import shipped_head
+from edgeai.spec.draft.native_eagle3 import NativeEagle3
+from edgeai.spec.draft.native_head import NativeHead, unsupported
 from edgeai.spec.draft.ngram import Ngram
+from edgeai.spec.target.native.target import NativeTarget
 from edgeai.spec.target.protocol import Target
 
 
-def build_drafter(config: Draft, target: Target) -> Drafter | None:
+def build_drafter(config: Draft, target: Target, metrics: Metrics | None = None) -> Drafter | None:
     """Build the drafter of a config; None for plain decoding.
 
     Args:
         config: Kind of drafter and its settings.
         target: Target to draft for. It is not changed: callers pass the target's features of `Drafter.aux_layers`.
+        metrics: Receiver of a note if the head of a native target runs in torch; None for no note.
 
     Raises:
         UsageError: There is no head at the path, or it was trained for another target.
@@ -39,7 +44,14 @@ def build_drafter(config: Draft, target: Target) -> Drafter | None:
             hint="train one with `edgeai spec train` and set draft.path, or use `-s draft.kind=ngram`",
         )
     head, _ = load_head(path, target)
-    return Eagle3(head, target, name=f"eagle3-{head_hash(head)}")
+    name = f"eagle3-{head_hash(head)}"
+    if isinstance(target, NativeTarget):
+        reason = unsupported(head.shape)
+        if reason is None:
+            return NativeEagle3(NativeHead(head, target), name=f"{name}-native")
+        if metrics is not None:
+            metrics.note(f"the draft head runs in torch: {reason}")
+    return Eagle3(head, target, name=name)
 
 
 def head_hash(head: DraftHead) -> str:

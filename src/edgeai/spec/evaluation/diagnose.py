@@ -131,7 +131,7 @@ def run_diagnose(cfg: DiagnoseConfig, run: Run) -> DiagnoseReport:
     """
     prompts = select(load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
     target = build_target(cfg.target, device=run.device, metrics=run.metrics)
-    drafter, chain = (build_drafter(cfg.draft, target) for _ in range(2))
+    drafter, chain = (build_drafter(cfg.draft, target, run.metrics) for _ in range(2))
     assert drafter is not None
     assert chain is not None
     encoded = [chat_ids(target.tokenizer, prompt.turns[0]) for prompt in prompts]

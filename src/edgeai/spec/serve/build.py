@@ -16,9 +16,10 @@ from edgeai.spec.decoding.tree_tuning import WIDE, measure
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.draft.eagle3 import Eagle3
+from edgeai.spec.draft.native_eagle3 import NativeEagle3
 from edgeai.spec.draft.ngram import Ngram
 from edgeai.spec.serve.engine.draft_pool import DraftPool
-from edgeai.spec.serve.engine.eagle3_pool import Eagle3Pool
+from edgeai.spec.serve.engine.eagle3_pool import Eagle3Pool, NativePool
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.observer import Observer
 from edgeai.spec.serve.engine.text_pool import TextPool
@@ -55,7 +56,7 @@ def plan_serve(cfg: ServeConfig, *, device: str, metrics: Metrics) -> ServePlan:
         UsageError: The memory budget is too small for one slot.
     """
     target = build_target(cfg.target, device=device, metrics=metrics)
-    return _plan(cfg, target, build_drafter(cfg.draft, target))
+    return _plan(cfg, target, build_drafter(cfg.draft, target, metrics))
 
 
 def build_parts(cfg: ServeConfig, *, device: str, metrics: Metrics) -> EngineParts:
@@ -66,7 +67,7 @@ def build_parts(cfg: ServeConfig, *, device: str, metrics: Metrics) -> EnginePar
         UsageError: The memory budget is too small for one slot.
     """
     target = build_target(cfg.target, device=device, metrics=metrics)
-    drafter = build_drafter(cfg.draft, target)
+    drafter = build_drafter(cfg.draft, target, metrics)
     target = target.with_aux_layers(drafter.aux_layers if drafter else ())
     plan = _plan(cfg, target, drafter)
     drafts = _build_drafts(cfg.draft, drafter, target, plan, _largest(cfg.tree))
@@ -98,11 +99,12 @@ def _plan(cfg: ServeConfig, target: Target, drafter: Drafter | None) -> ServePla
     context = min(cfg.context, target.shape.max_positions)
     largest = _largest(cfg.tree)
     per_slot = target.cache_bytes(context + largest.nodes + 1)
+    draft_slots = context + largest.depth * largest.top_k
     if isinstance(drafter, Eagle3):
         head = drafter.layer.shape
-        per_slot += (
-            (context + largest.depth * largest.top_k) * 2 * head.num_kv_heads * head.head_dim * target.dtype.itemsize
-        )
+        per_slot += draft_slots * 2 * head.num_kv_heads * head.head_dim * target.dtype.itemsize
+    elif isinstance(drafter, NativeEagle3):
+        per_slot += drafter.head.cache_bytes(draft_slots)
     slots = min(cfg.slots, int(cfg.kv_budget_mib * 2**20) // per_slot)
     if slots < 1:
         raise UsageError(
@@ -130,6 +132,8 @@ def _largest(tree: TreeConfig | Literal["auto"]) -> TreeConfig:
 def _build_drafts(
     config: Draft, drafter: Drafter | None, target: Target, plan: ServePlan, largest: TreeConfig
 ) -> DraftPool | None:
+    if isinstance(drafter, NativeEagle3):
+        return NativePool(drafter.head, num_rows=plan.slots, capacity=plan.context, max_tree=largest)
     if isinstance(drafter, Eagle3):
         return Eagle3Pool(drafter.layer, target, num_rows=plan.slots, capacity=plan.context, max_tree=largest)
     if isinstance(config, NgramDraft):

@@ -59,7 +59,7 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
     note_load(run.metrics)
     check_peers(cfg, device=run.device, metrics=run.metrics)
     target = build_target(cfg.target, device=run.device, metrics=run.metrics)
-    drafter = build_drafter(cfg.draft, target)
+    drafter = build_drafter(cfg.draft, target, run.metrics)
     dialogues = Dialogues(cfg, target, prompts)
     drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, run.metrics)
     with closing(build_peers(cfg, target, next(dialogues.first_turns()).ids, run.metrics)) as peers:

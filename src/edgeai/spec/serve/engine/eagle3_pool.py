@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.dynamic_tree import grow
 from edgeai.spec.draft.eagle3 import HeadLayer, head_rotary
+from edgeai.spec.draft.native_eagle3 import as_floats
+from edgeai.spec.draft.native_head import Array, NativeHead, NewPairs
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.attention import additive_mask, attend, rotate
 from edgeai.spec.target.protocol import Target
@@ -152,3 +155,52 @@ class Eagle3Pool:
         self._k[owners, :, places] = rotated[:, num_heads:]
         self._v[owners, :, places] = heads[:, num_rope:]
         return rotated[:, :num_heads]
+
+
+class NativePool:
+    """As `Eagle3Pool` on the native runtime: all trees of a cycle in one call, equal to the bit to those drafted alone.
+
+    Args:
+        head: Packed head.
+        num_rows: Number of sequences.
+        capacity: Most tokens per sequence.
+        max_tree: Upper bound of the depth and width of requested trees.
+    """
+
+    reads_features = True
+
+    def __init__(self, head: NativeHead, *, num_rows: int, capacity: int, max_tree: TreeConfig) -> None:
+        self.num_rows, self._head = num_rows, head
+        self._cache = head.new_cache(capacity + max_tree.depth * max_tree.top_k, num_rows)
+        self._waiting: list[list[Array]] = [[] for _ in range(num_rows)]  # features that the head has not processed
+
+    def known(self, row: int) -> int:
+        """See `DraftPool`."""
+        return self._cache.lengths[row]
+
+    def begin(self, row: int, known: int) -> None:
+        """See `DraftPool`."""
+        self._cache.lengths[row], self._waiting[row] = known, []
+
+    def copy(self, source: int, row: int, known: int) -> None:
+        """See `DraftPool`."""
+        self._cache.copy(source, row, known)
+        self._waiting[row] = []
+
+    def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
+        """See `DraftPool`."""
+        self._waiting[row].append(as_floats(features).copy())  # a view would keep the array of the whole pass alive
+        if sum(map(len, self._waiting[row])) >= _FEED_ROWS:
+            self._head.add(self._cache, self._take(row, text[:-1]))  # the next tree needs the last pair
+
+    def propose(self, rows: Sequence[int], texts: Sequence[Sequence[int]], tree: TreeConfig) -> list[DraftTree]:
+        """See `DraftPool`."""
+        pairs = [self._take(row, text) for row, text in zip(rows, texts, strict=True)]
+        return self._head.propose(self._cache, pairs, tree)
+
+    def _take(self, row: int, text: Sequence[int]) -> NewPairs:
+        """Return the pairs whose tokens are known; a feature stays waiting while its next token is unknown."""
+        waiting, begin = np.concatenate(self._waiting[row]), self._cache.lengths[row]
+        count = min(len(waiting), len(text) - 1 - begin)
+        self._waiting[row] = [waiting[count:]] if count < len(waiting) else []
+        return NewPairs(row, text[begin + 1 : begin + 1 + count], waiting[:count])

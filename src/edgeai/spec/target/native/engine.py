@@ -111,6 +111,7 @@ class Engine:
     """
 
     def __init__(self, library: Library, threads: int) -> None:
+        self.library = library
         self._handle = library.handle
         self._engine = ctypes.c_void_p(self._handle.edgeai_engine(library.variant, threads))
 
@@ -169,3 +170,7 @@ class Engine:
         )
         self._handle.edgeai_run(self._engine, ctypes.byref(call))
         return result
+
+    def draft(self, call: structures.Draft) -> None:
+        """Run the draft head. The arrays of the call must be large enough; the native code does not check them."""
+        self._handle.edgeai_draft(self._engine, ctypes.byref(call))

@@ -50,8 +50,8 @@ def load_library() -> Library:
     handle.edgeai_packed_bytes.restype = ctypes.c_size_t
     handle.edgeai_variant.restype = ctypes.c_char_p
     handle.edgeai_engine.restype = ctypes.c_void_p
-    for name in ("edgeai_run", "edgeai_free"):
-        getattr(handle, name).argtypes = (ctypes.c_void_p,) * (2 if name == "edgeai_run" else 1)
+    for name, num_arguments in (("edgeai_run", 2), ("edgeai_draft", 2), ("edgeai_free", 1)):
+        getattr(handle, name).argtypes = (ctypes.c_void_p,) * num_arguments
         getattr(handle, name).restype = None
     names = [handle.edgeai_variant(variant).decode() for variant in range(handle.edgeai_num_variants())]
     name = _checked_variant(handle, names, record)

@@ -119,6 +119,11 @@ class PackedModel:
         """Whether the output matrix is the embedding."""
         return bool(self._embedding.data == self._lm_head.data)
 
+    @property
+    def embedding_matrix(self) -> structures.Matrix:
+        """Packed embedding [V, H]."""
+        return self._embedding
+
     def reserve_positions(self, num_positions: int) -> None:
         """Extend the rotary tables: passes may use positions below this one."""
         if self._table.reserve(num_positions):

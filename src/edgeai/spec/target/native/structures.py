@@ -65,3 +65,60 @@ class Pass(ctypes.Structure):
         *((name, c_int32) for name in ("num_segments", "num_tokens", "num_logits", "num_features", "threads")),
         *((name, c_void_p) for name in ("positions", "logit_rows", "aux_layers", "x", "logits", "hidden", "features")),
     )
+
+
+class Head(ctypes.Structure):
+    """The shape and the weights of a draft head."""
+
+    _fields_ = (
+        *(
+            (name, c_int32)
+            for name in (
+                "hidden",
+                "intermediate",
+                "num_aux",
+                "draft_vocab",
+                "num_heads",
+                "num_kv_heads",
+                "head_dim",
+                "norm_output",
+                "norm_before_residual",
+            )
+        ),
+        ("eps", c_float),
+        *(
+            (name, c_void_p)
+            for name in (
+                "cos",
+                "sin",
+                "fc_norm",
+                "embedding_norm",
+                "hidden_norm",
+                "mlp_norm",
+                "final_norm",
+                "target_ids",
+            )
+        ),
+        *((name, Matrix) for name in ("fc", "q", "k", "v", "out", "gate", "up", "down", "lm_head", "embedding")),
+    )
+
+
+class NewPairs(ctypes.Structure):
+    """New pairs of one sequence."""
+
+    _fields_ = tuple((name, c_int32) for name in ("row", "stable", "first", "count"))
+
+
+class Draft(ctypes.Structure):
+    """One call of the draft head: what to add, the trees' size, and where to write them."""
+
+    _fields_ = (
+        ("head", POINTER(Head)),
+        ("cache", POINTER(Cache)),
+        ("sequences", POINTER(NewPairs)),
+        *((name, c_int32) for name in ("num_sequences", "num_pairs", "threads", "depth", "width", "nodes")),
+        *(
+            (name, c_void_p)
+            for name in ("tokens", "features", "tree_tokens", "parents", "depths", "ancestors", "scores")
+        ),
+    )

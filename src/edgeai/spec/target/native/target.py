@@ -89,6 +89,16 @@ class NativeTarget:
         self._tables = _Tables(model, dtype)
 
     @property
+    def engine(self) -> Engine:
+        """Threads and buffers, which the draft head shares."""
+        return self._engine
+
+    @property
+    def packed(self) -> PackedModel:
+        """Packed weights."""
+        return self._model
+
+    @property
     def rotary(self) -> tuple[Tensor, Tensor]:
         """See `Target`."""
         return self._tables.rotary

@@ -1,9 +1,11 @@
 // The C interface: choosing a variant, the threads of a pass, and the cache's commit.
 #include <condition_variable>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
+#include "head.h"
 #include "workspace.h"
 
 using namespace edgeai;
@@ -24,14 +26,14 @@ public:
         wake_.notify_all();
         for (std::thread& worker : workers_) worker.join();
     }
-    void run(const Variant& variant, const Pass& pass, Workspace& workspace) {
-        variant_ = &variant, pass_ = &pass, workspace_ = &workspace;
+    void run(const std::function<void(int)>& work) {  // called once for each thread
+        work_ = &work;
         if (threads_ > 1) {
             std::lock_guard<std::mutex> lock(mutex_);
             round_.fetch_add(1, std::memory_order_release);
         }
         wake_.notify_all();
-        variant.run(pass, workspace, 0, barrier);
+        work(0);
         barrier.wait();
     }
     Barrier barrier;
@@ -46,7 +48,7 @@ private:
             }
             seen = round_.load(std::memory_order_acquire);
             if (stop_) return;
-            variant_->run(*pass_, *workspace_, thread, barrier);
+            (*work_)(thread);
             barrier.wait();
         }
     }
@@ -56,9 +58,7 @@ private:
     std::condition_variable wake_;
     std::atomic<int> round_{0};
     std::atomic<bool> stop_{false};
-    const Variant* variant_ = nullptr;
-    const Pass* pass_ = nullptr;
-    Workspace* workspace_ = nullptr;
+    const std::function<void(int)>* work_ = nullptr;
 };
 
 struct Engine {
@@ -66,6 +66,7 @@ struct Engine {
     const Variant* variant;
     Pool pool;
     Workspace workspace;
+    DraftBuffers draft_buffers;
     const int num_threads;
 };
 
@@ -100,7 +101,16 @@ void edgeai_free(Engine* engine) { delete engine; }
 void edgeai_run(Engine* engine, Pass* pass) {
     pass->threads = engine->num_threads;
     engine->variant->reserve(*pass, engine->workspace);
-    engine->pool.run(*engine->variant, *pass, engine->workspace);
+    engine->pool.run([=](int thread) { engine->variant->run(*pass, engine->workspace, thread, engine->pool.barrier); });
+}
+
+// Adds new pairs to the draft head's cache and, if depth > 0, grows a tree below the last pair of each sequence.
+void edgeai_draft(Engine* engine, Draft* draft) {
+    draft->threads = engine->num_threads;
+    engine->variant->reserve_draft(*draft, engine->workspace, engine->draft_buffers);
+    engine->pool.run([=](int thread) {
+        engine->variant->draft(*draft, engine->workspace, engine->draft_buffers, thread, engine->pool.barrier);
+    });
 }
 
 // Keeps the new tokens at `path` (ascending offsets from the committed end) and closes the gaps between them.

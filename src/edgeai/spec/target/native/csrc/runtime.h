@@ -118,13 +118,15 @@ private:
 };
 
 struct Workspace;
-Workspace* new_workspace();
-void free_workspace(Workspace*);
+struct Draft;
+struct DraftBuffers;
 
 struct Variant {
     const char* name;
     void (*run)(const Pass&, Workspace&, int thread, Barrier&);
     void (*reserve)(const Pass&, Workspace&);
+    void (*draft)(const Draft&, Workspace&, DraftBuffers&, int thread, Barrier&);
+    void (*reserve_draft)(const Draft&, Workspace&, DraftBuffers&);
     // y [rows, n] = W x, for tests and the start-up check
     void (*multiply)(const Matrix&, const float* x, int rows, float* y);
 };

@@ -1,5 +1,6 @@
-// The forward pass for one instruction set: compiled once for each, with its own flags and its own namespace.
+// The forward pass and the draft head for one instruction set: compiled once for each, with its own flags and its own namespace.
 #include "forward.h"
+#include "head_pass.h"
 
 namespace edgeai {
 
@@ -10,7 +11,7 @@ namespace edgeai {
 
 const Variant* EDGEAI_FACTORY(EDGEAI_NAMESPACE)() {
     static const Variant variant{EDGEAI_NAME(EDGEAI_NAMESPACE), EDGEAI_NAMESPACE::run, EDGEAI_NAMESPACE::reserve,
-                                 EDGEAI_NAMESPACE::multiply_alone};
+                                 EDGEAI_NAMESPACE::draft, EDGEAI_NAMESPACE::reserve_draft, EDGEAI_NAMESPACE::multiply_alone};
     return &variant;
 }
 
