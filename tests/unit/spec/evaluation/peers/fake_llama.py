@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
             count = sum(line.startswith(f"{mode}:") for line in log)
             log.write(f"{mode}: {json.dumps(request)}\n")
         if known.get("fault") == "illegal instruction":
-            os.kill(os.getpid(), signal.SIGILL)
+            signal.raise_signal(signal.SIGILL)  # to this thread: it must not reply before the process ends
         if done is not None and count >= done:
             print("ggml: error: out of paper", flush=True)
             os._exit(7)
