@@ -201,6 +201,23 @@ static inline void multiply(const Matrix& matrix, const Rows& rows, int num_rows
         }
 }
 
+// SiLU(gate x) (up x), of this thread's part of all outputs: out [num_rows, gate.n].
+static inline void swiglu(const Matrix& gate_matrix, const Matrix& up_matrix, const Rows& rows, int num_rows, int thread, int threads, float* out) {
+    const Product gate(gate_matrix, rows), up(up_matrix, rows);
+    const Share mine = share(gate_matrix.n / LANES, thread, threads);
+    for (int b = mine.begin; b < mine.end; b++)
+        for (int r = 0, count; r < num_rows; r += count) {
+            vf g[MAX_ROWS], u[MAX_ROWS];
+            count = rows_at_once(num_rows - r);
+            gate.block(b, r, count, g);
+            up.block(b, r, count, u);
+            for (int i = 0; i < count; i++) {
+                const vf sigmoid = div(set1(1.0f), add(set1(1.0f), exponential(mul(g[i], set1(-1.0f)))));
+                store(out + static_cast<size_t>(r + i) * gate_matrix.n + b * LANES, mul(mul(g[i], sigmoid), u[i]));
+            }
+        }
+}
+
 static inline void store_some(float* to, vf values, int count) {
     if (count >= LANES) {
         store(to, values);
@@ -447,19 +464,7 @@ static void run(const Pass& pass, Workspace& ws, int thread, Barrier& barrier) {
         multiply(layer.out, rows, T, thread, threads, onto_x);
         barrier.wait();
         rows = prepare(ws, T, H, thread, threads, barrier, [&](int t, float* out) { rms_norm(x + static_cast<size_t>(t) * H, layer.mlp_norm, H, m.eps, out); });
-        const Product gate(layer.gate, rows), up(layer.up, rows);
-        const Share mine = share(I / LANES, thread, threads);
-        for (int b = mine.begin; b < mine.end; b++)
-            for (int r = 0, count; r < T; r += count) {
-                vf g[MAX_ROWS], u[MAX_ROWS];
-                count = rows_at_once(T - r);
-                gate.block(b, r, count, g);
-                up.block(b, r, count, u);
-                for (int i = 0; i < count; i++) {  // SiLU(g) u
-                    const vf sigmoid = div(set1(1.0f), add(set1(1.0f), exponential(mul(g[i], set1(-1.0f)))));
-                    store(ws.act.data() + static_cast<size_t>(r + i) * I + b * LANES, mul(mul(g[i], sigmoid), u[i]));
-                }
-            }
+        swiglu(layer.gate, layer.up, rows, T, thread, threads, ws.act.data());
         barrier.wait();
         rows = prepare(ws, T, I, thread, threads, barrier, [&](int t, float* out) { memcpy(out, ws.act.data() + static_cast<size_t>(t) * I, sizeof(float) * I); });
         multiply(layer.down, rows, T, thread, threads, onto_x);

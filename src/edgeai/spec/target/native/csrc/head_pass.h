@@ -136,19 +136,7 @@ static void finish(const Drafting& c, int count) {
     c.product(head.out, c.ready(count, q_width, copy(c.to.mixed.data(), q_width)), count, onto_x);
     c.barrier.wait();
     const Rows rows = c.ready(count, H, normed(head.mlp_norm));
-    const Product gate(head.gate, rows), up(head.up, rows);
-    const Share mine = share(I / LANES, c.thread, c.threads);
-    for (int b = mine.begin; b < mine.end; b++)
-        for (int r = 0, some; r < count; r += some) {
-            vf g[MAX_ROWS], u[MAX_ROWS];
-            some = rows_at_once(count - r);
-            gate.block(b, r, some, g);
-            up.block(b, r, some, u);
-            for (int i = 0; i < some; i++) {  // SiLU(g) u
-                const vf sigmoid = div(set1(1.0f), add(set1(1.0f), exponential(mul(g[i], set1(-1.0f)))));
-                store(act + static_cast<size_t>(r + i) * I + b * LANES, mul(mul(g[i], sigmoid), u[i]));
-            }
-        }
+    swiglu(head.gate, head.up, rows, count, c.thread, c.threads, act);
     c.barrier.wait();
     c.product(head.down, c.ready(count, I, copy(act, I)), count, onto_x);
     c.barrier.wait();
