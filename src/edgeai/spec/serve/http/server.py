@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -34,11 +34,21 @@ class Server(uvicorn.Server):
     Args:
         config: uvicorn's configuration.
         engine: Engine that drains.
+        on_listening: Called once when the server accepts connections and heeds signals; None calls nothing.
     """
 
-    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+    def __init__(
+        self, config: uvicorn.Config, engine: Engine, *, on_listening: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(config)
         self._engine = engine
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets)
+        if self._on_listening is not None:
+            self._on_listening()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -87,11 +97,11 @@ def run_serve(cfg: ServeConfig, run: Run, *, api_key: str = "") -> ServeReport:
             api_key=api_key,
             on_prompt=run.metrics.note if cfg.log_prompts else None,
         )
-        server = Server(uvicorn_config(app, cfg), engine)
+        address = f"listening at {url}; the API is at {url}/v1, a chat page at {url}; Ctrl-C ends it"
+        server = Server(uvicorn_config(app, cfg), engine, on_listening=lambda: run.metrics.note(address))
         switch_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
         engine.start()
-        run.metrics.note(f"listening at {url}; the API is at {url}/v1, a chat page at {url}; Ctrl-C ends it")
         try:
             server.run(sockets=[listening])
         finally:
