@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from edgeai.core import assets
 from edgeai.core.errors import EdgeAIError
@@ -16,12 +19,13 @@ from edgeai.core.files import write_whole
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.target import Weights
 from edgeai.spec.target import saved_tokenizer
+from edgeai.spec.target.checks.tensors import check_tensors
 from edgeai.spec.target.conversion import shape_of
 from edgeai.spec.target.loading import file_key, model_folder, read_config, read_tokenizer
-from edgeai.spec.target.native.checkpoint import hyperparameters, open_checkpoint, weight_files
+from edgeai.spec.target.native.checkpoint import Checkpoint, hyperparameters, open_checkpoint, weight_files
 from edgeai.spec.target.native.gguf_file import read_gguf
 from edgeai.spec.target.native.library import Library, Unavailable
-from edgeai.spec.target.native.packed_model import PackedModel
+from edgeai.spec.target.native.packed_model import Hyperparameters, PackedModel
 from edgeai.spec.target.native.packing import pack_model
 from edgeai.spec.target.native.quantize import VERSION, Bits, write_quantized
 from edgeai.spec.target.native.rotary import Rotary
@@ -85,25 +89,41 @@ def _key(folder: Path) -> str:
 
 
 def _pack_as_is(folder: Path, model: str, library: Library, threads: int) -> PackedModel:
-    config = read_config(str(folder), model)
-    with open_checkpoint(folder, config) as checkpoint:
-        sizes = hyperparameters(config, shape_of(config, vocab_size=config.vocab_size), _rotary(config))
+    with _opened(folder, model) as (checkpoint, sizes):
         return pack_model(checkpoint, sizes, library, threads=threads)
 
 
 def _quantize(folder: Path, model: str, bits: Bits, path: Path, library: Library, threads: int) -> None:
-    config = read_config(str(folder), model)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open_checkpoint(folder, config) as checkpoint:
-            sizes = hyperparameters(config, shape_of(config, vocab_size=config.vocab_size), _rotary(config))
+        with _opened(folder, model) as (checkpoint, sizes):
             write_quantized(checkpoint, sizes, bits, partial, library, threads=threads)
         partial.replace(path)
     except OSError as error:
         raise EdgeAIError(f"cannot write {path}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(folder: Path, model: str) -> Iterator[tuple[Checkpoint, Hyperparameters]]:
+    """Open a checkpoint whose tensors are exactly those of its config."""
+    config = read_config(str(folder), model)
+    sizes = hyperparameters(config, shape_of(config, vocab_size=config.vocab_size), _rotary(config))
+    with open_checkpoint(folder, config) as checkpoint:
+        check_tensors(checkpoint.shapes, _shapes(config, checkpoint.shapes), model)
+        yield checkpoint, sizes
+
+
+def _shapes(config: Any, stored: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of the model in transformers; copies of tied ones need not be stored."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    tied = made.get_expanded_tied_weights_keys(all_submodels=True)
+    return {name: tuple(value.shape) for name, value in made.state_dict().items() if name not in tied or name in stored}
 
 
 def _rotary(config: Any) -> Rotary:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.spec.target.attention import rotary_table
-from edgeai.spec.target.decoder import Decoder, Layer
+from edgeai.spec.target.decoder import ACTIVATIONS, Decoder, Layer
 from edgeai.spec.target.packed_linear import PackedLinear
 from edgeai.spec.target.protocol import Shape
 
@@ -27,9 +27,12 @@ def to_decoder(hf_model: Any, device: str) -> tuple[Decoder, Tensor]:
     config, weights = hf_model.config, _Weights(dict(hf_model.state_dict()), device)
     layers = [_layer(weights, index) for index in range(config.num_hidden_layers)]
     embedding = weights.take("model.embed_tokens.weight")
-    lm_head = embedding if config.tie_word_embeddings else weights.take("lm_head.weight")
+    lm_head = weights.take("lm_head.weight")
+    if config.tie_word_embeddings:
+        check_tied(embedding, lm_head)
+        lm_head = embedding
     final_norm = weights.take("model.norm.weight")
-    weights.check_empty(ignored="lm_head.weight")
+    weights.check_empty()
     rotary, shape = hf_model.model.rotary_emb, shape_of(config, vocab_size=embedding.shape[0])
     cos, sin = rotary_table(
         rotary.inv_freq.to(device), float(rotary.attention_scaling), shape.max_positions, embedding.dtype
@@ -42,8 +45,22 @@ def to_decoder(hf_model: Any, device: str) -> tuple[Decoder, Tensor]:
         lm_head=PackedLinear(lm_head),
         cos=cos,
         sin=sin,
+        activation=ACTIVATIONS[config.hidden_act],
     )
     return decoder, lm_head
+
+
+def check_tied(embedding: Tensor, lm_head: Tensor) -> None:
+    """Check that a stored output matrix is the embedding, as the config says.
+
+    Raises:
+        EdgeAIError: It is another matrix, so that some tools use it and others do not.
+    """
+    if lm_head.data_ptr() != embedding.data_ptr() and not torch.equal(lm_head, embedding):
+        raise EdgeAIError(
+            "the model's config has tie_word_embeddings: true, but its lm_head.weight is not the embedding",
+            hint="set tie_word_embeddings to false in its config.json if lm_head.weight is to be used",
+        )
 
 
 class _Weights:
@@ -61,10 +78,9 @@ class _Weights:
         """Return the weights as `take` does; None if the model has none."""
         return self.take(*names) if names[0] in self._tensors else None
 
-    def check_empty(self, *, ignored: str) -> None:
-        """Check that all weights except this one were used."""
-        rest = sorted(name for name in self._tensors if name != ignored)
-        if rest:
+    def check_empty(self) -> None:
+        """Check that all weights were used."""
+        if rest := sorted(self._tensors):
             raise EdgeAIError(f"the model has unsupported weights: {', '.join(rest[:3])}")
 
 
@@ -79,10 +95,13 @@ def _layer(weights: _Weights, index: int) -> Layer:
         ),
         q_norm=weights.optional(f"{at}.q_norm.weight"),
         k_norm=weights.optional(f"{at}.k_norm.weight"),
-        out=PackedLinear(weights.take(f"{at}.o_proj.weight")),
+        out=PackedLinear(weights.take(f"{at}.o_proj.weight"), weights.optional(f"{at}.o_proj.bias")),
         post_norm=weights.take(f"{layer}.post_attention_layernorm.weight"),
-        gate_up=PackedLinear(weights.take(f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight")),
-        down=PackedLinear(weights.take(f"{mlp}.down_proj.weight")),
+        gate_up=PackedLinear(
+            weights.take(f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"),
+            weights.optional(f"{mlp}.gate_proj.bias", f"{mlp}.up_proj.bias"),
+        ),
+        down=PackedLinear(weights.take(f"{mlp}.down_proj.weight"), weights.optional(f"{mlp}.down_proj.bias")),
     )
 
 

@@ -9,8 +9,9 @@ Shapes: B batch, T new tokens, L cached plus new tokens, H hidden, nh/nkv query/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,16 @@ from edgeai.spec.target.protocol import Shape
 Mix = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Attention of one layer: stores the new keys and values and returns the output [B, T, nh * hd]. Arguments: layer
 index, rotated queries [B, T, nh, hd], rotated keys and values [B, T, nkv, hd] of the new tokens."""
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "swish": F.silu,
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
+"""Activations by their names in configs."""
 
 
 @dataclass
@@ -51,6 +62,7 @@ class Decoder:
     lm_head: PackedLinear  # [V, H]
     cos: Tensor  # [positions, hd]
     sin: Tensor
+    activation: Callable[[Tensor], Tensor] = F.silu
 
     @property
     def dtype(self) -> torch.dtype:
@@ -148,7 +160,7 @@ class Decoder:
             x = x + layer.out(mix(index, qk[:, :, : s.num_heads], qk[:, :, s.num_heads :], v))
             y = F.rms_norm(x, (s.hidden_size,), layer.post_norm, s.rms_norm_eps)
             gate, up = layer.gate_up(y).chunk(2, -1)
-            x = x + layer.down(F.silu(gate) * up)
+            x = x + layer.down(self.activation(gate) * up)
         hidden = F.rms_norm(x, (s.hidden_size,), self.final_norm, s.rms_norm_eps)
         return hidden, torch.cat(features, -1) if features else x.new_empty(batch, num_new, 0)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from edgeai.core import assets
 from edgeai.core.device import choose_dtype
@@ -17,12 +15,11 @@ from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.target import saved_tokenizer
+from edgeai.spec.target.checks.model_config import MODEL_HINT, check_model_config, check_no_code
+from edgeai.spec.target.checks.tensors import check_loading_info
 from edgeai.spec.target.conversion import to_decoder
 from edgeai.spec.target.protocol import Message, Tokenizer
 from edgeai.spec.target.torch_runtime import DecoderTarget
-
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-_MODEL_HINT = "give a model folder, a .gguf file, a Hugging Face id (owner/name), or a name from `edgeai assets list`"
 
 
 class ChatTokenizer:
@@ -99,7 +96,7 @@ def model_folder(model: str, metrics: Metrics) -> str:
         return str(assets.fetch(model, metrics))
     if "/" not in model:
         known = ", ".join(sorted(assets.ASSETS))
-        raise UsageError(f"no model called '{model}'", hint=f"{_MODEL_HINT}; known names: {known}")
+        raise UsageError(f"no model called '{model}'", hint=f"{MODEL_HINT}; known names: {known}")
     return model
 
 
@@ -182,25 +179,28 @@ def model_config(model: str, metrics: Metrics) -> dict[str, Any]:
 
 
 def read_config(folder: str, name: str) -> Any:
-    """Read a causal LM's config with transformers and convert its errors to one-line messages."""
-    from transformers import AutoConfig
+    """Read a causal LM's config with transformers and convert its errors to one-line messages.
+
+    Raises:
+        UsageError: There is no config, or this project does not compute what it describes.
+    """
+    from transformers import AutoConfig, PreTrainedConfig
 
     _quiet_transformers()
     try:
-        config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, json.JSONDecodeError) as error:
+        raw, _ = PreTrainedConfig.get_config_dict(folder)
+    except (OSError, ValueError) as error:
         if Path(folder).is_dir():
-            raise UsageError(f"'{name}' has no readable config: {_first_line(error)}", hint=_MODEL_HINT) from error
+            raise UsageError(f"'{name}' has no readable config: {_first_line(error)}", hint=MODEL_HINT) from error
         raise UsageError(
             f"'{name}' is neither a local folder nor in the Hugging Face cache, and downloading it failed",
-            hint=f"check the name and the network, or {_MODEL_HINT}",
+            hint=f"check the name and the network, or {MODEL_HINT}",
         ) from error
-    if config.model_type not in FAMILIES:
-        raise UsageError(
-            f"'{name}' has the model type '{config.model_type}'; supported types are {', '.join(FAMILIES)}",
-            hint=_MODEL_HINT,
-        )
-    return config
+    check_model_config(raw, name)
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # values are checked by several libraries, each with errors of its own
+        raise UsageError(f"'{name}' has no readable config: {_first_line(error)}", hint=MODEL_HINT) from error
 
 
 def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
@@ -209,9 +209,19 @@ def _read_checkpoint(folder: str, dtype: str, name: str) -> Any:
 
     read_config(folder, name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), low_cpu_mem_usage=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise EdgeAIError(f"cannot load the weights of '{name}': {_first_line(error)}", hint=_MODEL_HINT) from error
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            low_cpu_mem_usage=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported, and refused below
+            trust_remote_code=False,
+        )
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files end in errors of several libraries
+        raise EdgeAIError(f"cannot load the weights of '{name}': {_first_line(error)}", hint=MODEL_HINT) from error
+    check_loading_info(info, name)
     return model.eval()
 
 
@@ -222,10 +232,12 @@ def read_tokenizer(folder: str, name: str) -> tuple[ChatTokenizer, Any]:
         EdgeAIError: The model has no tokenizer that transformers can read.
     """
     from transformers import AutoTokenizer, GenerationConfig
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     config = read_config(folder, name)
+    check_no_code(get_tokenizer_config(folder), f"the tokenizer of {name}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise EdgeAIError(f"cannot load the tokenizer of '{name}': {_first_line(error)}") from error
     try:

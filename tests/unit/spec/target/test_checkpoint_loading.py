@@ -173,7 +173,7 @@ def test_what_cannot_be_run_is_refused_with_the_reason(folder, tmp_path):
     weights = load_file(folder / "model.safetensors")
     bad = {**weights, "model.layers.0.mlp.up_proj.weight": weights["model.norm.weight"].clone()}
     save_file(bad, folder / "model.safetensors", {"format": "pt"})
-    assert "'blk.0.ffn_up.weight' has the shape (64,), not (128, 64)" in refused(folder)
+    assert "the tensor model.layers.0.mlp.up_proj.weight has the shape [64], not [128, 64]" in refused(folder)
     infinite = weights["model.layers.0.mlp.up_proj.weight"].clone()
     infinite[3, 5] = torch.inf
     bad = {**weights, "model.layers.0.mlp.up_proj.weight": infinite}
@@ -184,6 +184,7 @@ def test_what_cannot_be_run_is_refused_with_the_reason(folder, tmp_path):
     assert "its activation is 'gelu'" in refused(folder, UsageError)
     change_config(folder, hidden_act="silu", rope_scaling={"rope_type": "dynamic", "factor": 2.0})
     assert "its rotary scaling has the type 'dynamic'" in refused(folder, UsageError)
+    change_config(folder, rope_scaling=None)
     (folder / "model.safetensors").write_bytes(b"\x10\0\0\0")
     assert "cannot read the weights of" in refused(folder)
     (folder / "model.safetensors").unlink()

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from edgeai.core.errors import EdgeAIError
+from edgeai.spec.target.conversion import check_tied
 from edgeai.spec.target.native.gguf_header import TensorInfo
 from edgeai.spec.target.native.library import Unavailable
 from edgeai.spec.target.native.packed_model import Hyperparameters
@@ -21,6 +22,7 @@ from edgeai.spec.target.protocol import Shape
 
 Array = np.ndarray
 _TYPES = {"F32": 0, "F16": 1, "BF16": 30}
+_EMBEDDING, _LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _MODEL = {"embed_tokens": "token_embd", "norm": "output_norm"}
 _LAYER = {
     "input_layernorm": "attn_norm",
@@ -49,11 +51,14 @@ class Checkpoint:
     def __init__(self, folder: Path, files: Mapping[str, Any], *, is_tied: bool) -> None:
         self.name = str(folder)
         self._slices: dict[str, Any] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        """Shapes of all stored tensors by their names in transformers."""
         self.tensors: dict[str, TensorInfo] = {}
         for theirs, file in files.items():
-            if theirs.endswith("rotary_emb.inv_freq") or (is_tied and theirs == "lm_head.weight"):
-                continue
             part = file.get_slice(theirs)
+            self.shapes[theirs] = tuple(part.get_shape())
+            if theirs.endswith("rotary_emb.inv_freq") or (is_tied and theirs == _LM_HEAD):
+                continue
             kind = str(part.get_dtype())
             if kind not in _TYPES:
                 raise Unavailable(f"the tensor '{theirs}' has the type {kind}")
@@ -82,17 +87,21 @@ def open_checkpoint(folder: Path, config: Any) -> Iterator[Checkpoint]:
 
     Raises:
         EdgeAIError: The folder has no readable safetensors.
-        Unavailable: The weights are quantized already, or have an unsupported type.
+        Unavailable: The weights have an unsupported type.
     """
-    if getattr(config, "quantization_config", None):
-        raise Unavailable("its weights are quantized in a format of transformers")
     with ExitStack() as stack:
         try:
             files = [stack.enter_context(safe_open(path, framework="pt")) for path in weight_files(folder)]
-            tensors = {tensor: file for file in files for tensor in file.keys()}  # noqa: SIM118 (not a mapping)
+            names = [tensor for file in files for tensor in file.keys()]  # noqa: SIM118 (not a mapping)
+            tensors = {tensor: file for file in files for tensor in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise EdgeAIError(f"cannot read the weights of {folder}: {str(error).splitlines()[0]}") from error
-        yield Checkpoint(folder, tensors, is_tied=bool(config.tie_word_embeddings))
+        if len(tensors) < len(names):
+            raise EdgeAIError(f"{folder} holds some tensors in several files")
+        is_tied = bool(config.tie_word_embeddings)
+        if is_tied and {_EMBEDDING, _LM_HEAD} <= set(tensors):
+            check_tied(*(tensors[name].get_tensor(name) for name in (_EMBEDDING, _LM_HEAD)))
+        yield Checkpoint(folder, tensors, is_tied=is_tied)
 
 
 def weight_files(folder: Path) -> list[Path]:
