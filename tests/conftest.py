@@ -39,6 +39,9 @@ class ByteTokenizer:
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         return "".join(chr(token) for token in ids if keep_special or token != EOS)
 
+    def entry(self, token: int) -> str | None:
+        return chr(token)
+
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         text = "".join(f"{m['role'][0]}:{m['content']}\n" for m in messages)
         return text + "a:" if open_answer else text

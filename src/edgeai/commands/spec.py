@@ -38,7 +38,7 @@ from edgeai.spec.config.diagnose import DiagnoseConfig
 from edgeai.spec.config.export import ExportConfig, ImportConfig
 from edgeai.spec.config.generate import GenerateConfig
 from edgeai.spec.config.train import TrainConfig
-from edgeai.spec.data.prompts import load_prompts
+from edgeai.spec.data.prompts import Prompt, load_prompts
 from edgeai.spec.decoding.generation import GeneratePlan
 from edgeai.spec.evaluation.diagnose_report import DiagnosePlan
 
@@ -106,15 +106,16 @@ def generate(
     The output is that of plain decoding. In bfloat16 and float16 on torch, two nearly tied tokens may be exchanged.
     """
     cfg = load_config(GenerateConfig, config, set_ or ())
-    texts = _texts(prompts or [], file)
+    given = _given_prompts(prompts or [], file, quiet=quiet)
     if dry_run:
-        show_config_and_plan(cfg, GeneratePlan(len(texts), len(texts) * cfg.max_tokens), as_json=as_json)
+        show_config_and_plan(cfg, GeneratePlan(len(given), len(given) * cfg.max_tokens), as_json=as_json)
         return
     from edgeai.spec.decoding.generate import run_generate  # imports torch
 
     streams = not as_json and sys.stdout.isatty()
+    texts = [prompt.turns[0] if isinstance(prompt, Prompt) else prompt for prompt in given]
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose, notes_only=streams) as run:
-        report = run_generate(cfg, run, texts, on_text=_Stream(texts) if streams else None)
+        report = run_generate(cfg, run, given, on_text=_Stream(texts) if streams else None)
         run.finish("done", report.to_json())
     if as_json:
         print_json({"run": run.path, **report.to_json()})
@@ -368,13 +369,13 @@ def _plan_train(cfg: TrainConfig, device: str, quiet: bool) -> "TrainPlan":
         return plan(cfg, device=choose_device(device).torch_device, metrics=Metrics(None, listener=listener))
 
 
-def _texts(prompts: Sequence[str], file: str | None) -> list[str]:
+def _given_prompts(prompts: Sequence[str], file: str | None, *, quiet: bool) -> list[str | Prompt]:
     """Return all prompts in order: the arguments, then the file."""
-    texts = [sys.stdin.read().strip() if text == "-" else text for text in prompts]
-    if not all(text.strip() for text in texts):
+    texts: list[str | Prompt] = [sys.stdin.read().strip() if text == "-" else text for text in prompts]
+    if not all(isinstance(text, str) and text.strip() for text in texts):
         raise UsageError("a prompt is empty", hint="give some text")
     if file is not None:
-        texts += [prompt.turns[0] for prompt in load_prompts(file)]
+        texts += load_prompts(file, on_skip=None if quiet else lambda note: print(note, file=sys.stderr))
     if not texts:
         raise UsageError("no prompt given", hint='for example: edgeai spec generate "Why is the sky blue?"')
     return texts

@@ -107,6 +107,7 @@ def generate(
     min_p: float = 0.0,
     seed: int = 0,
     context: int = 2048,
+    system: str = "",
     on_text: Callable[[int, str], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> GenerateReport:
@@ -130,6 +131,7 @@ def generate(
         min_p: Minimum probability of a sampled token, relative to the most likely one.
         seed: Seed of the sampling; each prompt starts from it.
         context: Maximum number of tokens of a prompt and its answer together.
+        system: System prompt of every chat; empty keeps the default of the chat template.
         on_text: Called with the index of the prompt and each new piece of its answer.
         on_progress: Called with the number of answered prompts.
 
@@ -160,6 +162,7 @@ def generate(
             "tree": tree,
             "max_tokens": max_tokens,
             "context": context,
+            "system": system,
             "sampling": {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p, "seed": seed},
         },
     )

@@ -48,7 +48,8 @@ class BenchConfig(Config):
     acceptance."""
     sampling: SamplingConfig = SamplingConfig()
     prompts: str = ""
-    """Prompt file (JSONL in MT-Bench, GSM8K or ShareGPT format, or text lines); empty selects the built-in prompts."""
+    """Prompt file in the format of MT-Bench, GSM8K, ShareGPT, OpenAI, HumanEval, Alpaca or Dolly (.jsonl, .json,
+    .parquet), or text lines; empty selects the built-in prompts."""
     max_prompts: int = Field(default=16, ge=1)
     """Number of prompts used, evenly spaced over the file."""
     max_turns: int = Field(default=1, ge=1)

@@ -22,7 +22,8 @@ class DiagnoseConfig(Config):
     """Draft tree of every cycle; the greedy chain has the same depth."""
     sampling: SamplingConfig = SamplingConfig()
     prompts: str = ""
-    """Prompt file (JSONL in MT-Bench, GSM8K or ShareGPT format, or text lines); empty selects the built-in prompts."""
+    """Prompt file in the format of MT-Bench, GSM8K, ShareGPT, OpenAI, HumanEval, Alpaca or Dolly (.jsonl, .json,
+    .parquet), or text lines; empty selects the built-in prompts."""
     max_prompts: int = Field(default=16, ge=1)
     """Number of prompts used, evenly spaced over the file; only first turns are answered."""
     max_tokens: int = Field(default=128, ge=1)

@@ -23,6 +23,8 @@ class GenerateConfig(Config):
     """Tree shape; auto selects the tree with the highest predicted speed, from timings of this machine and the head's
     acceptance."""
     sampling: SamplingConfig = SamplingConfig()
+    system: str = ""
+    """System prompt of prompts that bring none; empty keeps the chat template's default."""
     max_tokens: int = Field(default=256, ge=1)
     """Maximum number of tokens generated per prompt."""
     context: int = Field(default=2048, ge=8)

@@ -31,7 +31,8 @@ class DataConfig(Config):
     """Source of the training text. The target always generates the answers."""
 
     prompts: tuple[str, ...] = ()
-    """Prompt files: JSONL in MT-Bench, GSM8K or ShareGPT format, or plain text lines."""
+    """Prompt files in the formats of MT-Bench, GSM8K, ShareGPT, OpenAI, HumanEval, Alpaca or Dolly (.jsonl, .json,
+    .parquet), or plain text lines."""
     max_prompts: int | None = None
     """Maximum number of prompts from each file; empty takes all."""
     self_prompt: int = Field(default=0, ge=0)

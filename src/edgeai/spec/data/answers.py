@@ -52,7 +52,7 @@ def write_conversations(
             f"data.max_len {config.max_len} exceeds the {target.shape.max_positions} tokens that {target.name} allows",
             hint=f"set data.max_len to {target.shape.max_positions} or less",
         )
-    prompts = given_prompts(config)
+    prompts = given_prompts(config, metrics)
     if config.self_prompt:
         prompts += self_prompts(target, config, path.with_name("prompts.jsonl"), seed, metrics)
     done = {c.id: c for c in (load_conversations(path) if path.exists() else [])}
@@ -112,7 +112,7 @@ def _write_missing(target: Target, config: DataConfig, prompts: Sequence[Prompt]
     while open_turns:
         jobs = []
         for number, conversation in list(open_turns.items()):
-            prompt_ids = _next_prompt(target.tokenizer, conversation, texts[number].turns, turn)
+            prompt_ids = _next_prompt(target.tokenizer, conversation, texts[number], turn)
             if len(prompt_ids) + config.max_answer_tokens > config.max_len:
                 store.add(open_turns.pop(number))
                 continue
@@ -122,17 +122,13 @@ def _write_missing(target: Target, config: DataConfig, prompts: Sequence[Prompt]
         turn += 1
 
 
-def _next_prompt(tokenizer: Tokenizer, conversation: Conversation, turns: Sequence[str], turn: int) -> tuple[int, ...]:
+def _next_prompt(tokenizer: Tokenizer, conversation: Conversation, prompt: Prompt, turn: int) -> tuple[int, ...]:
     """Return the token ids up to the start of the answer of this turn.
 
     Earlier answers keep the ids written by the target, because tokenizing their text again might split it differently.
     Only the part of the template after the last of them is rendered.
     """
-    messages: list[dict[str, str]] = []
-    for text in turns[:turn]:
-        messages += [{"role": "user", "content": text}, {"role": "assistant", "content": _ANSWER}]
-    messages.append({"role": "user", "content": turns[turn]})
-    rendered = tokenizer.render(messages, open_answer=True)
+    rendered = tokenizer.render(prompt.messages([_ANSWER] * turn), open_answer=True)
     if turn == 0:
         return tuple(tokenizer.encode(rendered))
     after = tokenizer.encode(rendered.rsplit(_ANSWER, 1)[1])

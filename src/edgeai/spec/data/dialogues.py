@@ -73,10 +73,6 @@ class Dialogues:
         self._answers.setdefault(ask.key, text)
 
     def _ask(self, prompt: Prompt, turn: int) -> Ask:
-        messages = []
-        for earlier in range(turn):
-            messages.append({"role": "user", "content": prompt.turns[earlier]})
-            messages.append({"role": "assistant", "content": self._answers[prompt.id, earlier]})
-        messages.append({"role": "user", "content": prompt.turns[turn]})
+        messages = prompt.messages([self._answers[prompt.id, earlier] for earlier in range(turn)])
         ids = self._tokenizer.encode(self._tokenizer.render(messages, open_answer=True))
         return Ask(prompt.id, turn, tuple(ids))

@@ -18,12 +18,12 @@ PROMPT_TEMPERATURE = 0.8  # at 1.0 a small model's prompts drift into noise, low
 _SENTINEL = "\u2063user\u2063"
 
 
-def given_prompts(config: DataConfig) -> list[Prompt]:
-    """Return the prompts of the files in a config."""
+def given_prompts(config: DataConfig, metrics: Metrics) -> list[Prompt]:
+    """Return the prompts of the files in a config; skipped turns are noted."""
     prompts: list[Prompt] = []
     used: set[str] = set()
     for name in config.prompts:
-        found = load_prompts(name)
+        found = load_prompts(name, on_skip=metrics.note)
         source = found[0].source
         while source in used:  # files of the same name in several folders
             source += "+"

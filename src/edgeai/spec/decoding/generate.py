@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from edgeai.core.metrics import Metrics
@@ -10,6 +11,7 @@ from edgeai.core.run import Run
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.generate import GenerateConfig
 from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.data.prompts import Prompt
 from edgeai.spec.decoding.decode import check_room, generate_ids
 from edgeai.spec.decoding.generation import GenerateReport, TreeChoice
 from edgeai.spec.decoding.tree_tuning import WIDE, tune
@@ -22,14 +24,14 @@ OnText = Callable[[int, str], None]
 
 
 def run_generate(
-    cfg: GenerateConfig, run: Run, prompts: Sequence[str], *, on_text: OnText | None = None
+    cfg: GenerateConfig, run: Run, prompts: Sequence[str | Prompt], *, on_text: OnText | None = None
 ) -> GenerateReport:
     """Answer every prompt as the user's turn of a chat.
 
     Args:
         cfg: Configuration of the run.
         run: Run with its device and metrics.
-        prompts: User turns, one chat each.
+        prompts: User turns, one chat each; a prompt of a file brings its system prompt, its first turn is used.
         on_text: Callback for the number of the prompt and each new piece of text.
 
     Raises:
@@ -45,7 +47,7 @@ def answer_prompts(
     cfg: GenerateConfig,
     target: Target,
     drafter: Drafter | None,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     *,
     metrics: Metrics,
     on_text: OnText | None = None,
@@ -56,14 +58,14 @@ def answer_prompts(
         cfg: Tree, sampling and limits; its target and draft are not read.
         target: Loaded target.
         drafter: Loaded drafter; None for plain decoding.
-        prompts: User turns, one chat each.
+        prompts: User turns, one chat each; a prompt of a file brings its system prompt, its first turn is used.
         metrics: Receiver of progress.
         on_text: Called with the number of the prompt and each new piece of text.
 
     Raises:
         UsageError: A prompt does not fit the context; this is checked before anything is generated.
     """
-    encoded = [chat_ids(target.tokenizer, prompt) for prompt in prompts]
+    encoded = [chat_ids(target.tokenizer, prompt, cfg.system) for prompt in prompts]
     for ids in encoded:
         check_room(target, len(ids), cfg.context)
     drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, metrics)
@@ -83,7 +85,7 @@ def answer_prompts(
         answers.append(answer)
     metrics.progress("answering", len(encoded), len(encoded), unit="prompt")
     return GenerateReport(
-        prompts=tuple(prompts),
+        prompts=tuple(prompt if isinstance(prompt, str) else prompt.turns[0] for prompt in prompts),
         answers=tuple(answers),
         runtime=target.runtime,
         drafter=drafter.name if drafter else "none",
@@ -92,9 +94,18 @@ def answer_prompts(
     )
 
 
-def chat_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Return the token ids of a one-turn chat up to the start of the answer."""
-    return tokenizer.encode(tokenizer.render([{"role": "user", "content": prompt}], open_answer=True))
+def chat_ids(tokenizer: Tokenizer, prompt: str | Prompt, system: str = "") -> list[int]:
+    """Return the token ids of a one-turn chat up to the start of the answer.
+
+    Args:
+        tokenizer: Tokenizer with the chat template.
+        prompt: User turn, or a prompt of a file, of which the first turn is used.
+        system: System prompt of a chat that has none of its own; empty keeps the template's default.
+    """
+    if isinstance(prompt, str):
+        prompt = Prompt("", "", (prompt,))
+    messages = replace(prompt, system=prompt.system or system).messages([])
+    return tokenizer.encode(tokenizer.render(messages, open_answer=True))
 
 
 def settle_tree(

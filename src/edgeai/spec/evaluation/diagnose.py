@@ -129,12 +129,14 @@ def run_diagnose(cfg: DiagnoseConfig, run: Run) -> DiagnoseReport:
         UsageError: The model, head or prompts do not exist, or a prompt does not fit the context.
         EdgeAIError: No cycle had a full tree, because all answers ended too early.
     """
-    prompts = select(load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
+    prompts = select(
+        load_prompts(cfg.prompts, on_skip=run.metrics.note) if cfg.prompts else builtin_prompts(), cfg.max_prompts
+    )
     target = build_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter, chain = (build_drafter(cfg.draft, target, run.metrics) for _ in range(2))
     assert drafter is not None
     assert chain is not None
-    encoded = [chat_ids(target.tokenizer, prompt.turns[0]) for prompt in prompts]
+    encoded = [chat_ids(target.tokenizer, prompt) for prompt in prompts]
     for ids in encoded:
         check_room(target, len(ids), cfg.context)
     recorder = Recorder(drafter, chain, cfg.tree)

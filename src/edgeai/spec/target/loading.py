@@ -37,6 +37,11 @@ class ChatTokenizer:
         """See `Tokenizer`."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=not keep_special))
 
+    def entry(self, token: int) -> str | None:
+        """See `Tokenizer`."""
+        found = self._tokenizer.convert_ids_to_tokens(token)
+        return None if found is None else str(found)
+
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         """See `Tokenizer`. For a base model without a template the texts are joined."""
         if not self._tokenizer.chat_template:

@@ -50,6 +50,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """Return the text of token ids; special tokens are dropped unless `keep_special` is set."""
 
+    def entry(self, token: int) -> str | None:
+        """Return the vocabulary's own spelling of a token, which may encode bytes; None beyond the vocabulary."""
+
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         """Apply the chat template; `open_answer` ends the text with the header of the assistant's turn."""
 

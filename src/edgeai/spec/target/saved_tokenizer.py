@@ -66,6 +66,11 @@ class SavedTokenizer:
         """See `Tokenizer`."""
         return str(self._backend.decode(list(ids), skip_special_tokens=not keep_special))
 
+    def entry(self, token: int) -> str | None:
+        """See `Tokenizer`."""
+        found = self._backend.id_to_token(token)
+        return None if found is None else str(found)
+
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         """See `Tokenizer`. For a base model without a template the texts are joined."""
         if not self._source:

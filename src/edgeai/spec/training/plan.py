@@ -9,7 +9,7 @@ from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.data.batch_decoding import DecodeJob, decode_jobs
 from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
 from edgeai.spec.data.features import bytes_per_token
-from edgeai.spec.data.prompts import builtin_prompts
+from edgeai.spec.data.prompts import Prompt, builtin_prompts
 from edgeai.spec.data.training_prompts import given_prompts
 from edgeai.spec.target.build import build_target
 from edgeai.spec.target.protocol import Target
@@ -31,8 +31,8 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
     written = load_conversations(cfg.data.answers) if cfg.data.answers else []
     if cfg.data.answers:
         check_answers(cfg.data.answers, written, target)
-    given = [] if cfg.data.answers else given_prompts(cfg.data)
-    example = written[0] if written else _example(target, given[0].turns[0] if given else builtin_prompts()[0].turns[0])
+    given = [] if cfg.data.answers else given_prompts(cfg.data, metrics)
+    example = written[0] if written else _example(target, given[0] if given else builtin_prompts()[0])
     head, _ = build_head(cfg, target, [example])
     target = target.with_aux_layers(head.shape.aux_layers)
     num_self = 0 if cfg.data.answers else cfg.data.self_prompt
@@ -97,9 +97,9 @@ def preview(target: Target, conversation: Conversation) -> list[PreviewToken]:
     return [PreviewToken(decode([t], keep_special=True), i in inside) for i, t in enumerate(conversation.ids)]
 
 
-def _example(target: Target, prompt: str) -> Conversation:
+def _example(target: Target, prompt: Prompt) -> Conversation:
     """Return one prompt answered greedily."""
-    text = target.tokenizer.render([{"role": "user", "content": prompt}], open_answer=True)
+    text = target.tokenizer.render(prompt.messages([]), open_answer=True)
     ids = tuple(target.tokenizer.encode(text))
     answer: list[int] = []
     job = DecodeJob(0, ids, PREVIEW_TOKENS, 0.0, (0,))

@@ -15,6 +15,7 @@ from edgeai.spec.data import answers, training_prompts
 from edgeai.spec.data.answers import write_conversations
 from edgeai.spec.data.batch_decoding import DecodeJob, decode_jobs
 from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
+from edgeai.spec.data.prompts import Prompt
 
 QUIET = Metrics(None)
 PROMPT = tuple(b"u:hello\na:")
@@ -203,7 +204,7 @@ def test_the_turn_after_an_answer(answer, closing):
     asked = tokenizer.encode("u:why#\na:")
     ids = (*asked, *tokenizer.encode(answer))
     conversation = Conversation("c", ids, ((len(asked), len(ids)),), 0.0)
-    found = answers._next_prompt(tokenizer, conversation, ("why", "and then"), 1)
+    found = answers._next_prompt(tokenizer, conversation, Prompt("p:1", "p", ("why", "and then")), 1)
     assert "".join(map(chr, found)) == f"u:why#\na:{answer}{closing}u:and then#\na:"
 
 

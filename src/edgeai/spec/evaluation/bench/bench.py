@@ -5,6 +5,7 @@ The records and the definitions of all numbers are in `report.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 
 from edgeai.core.errors import UsageError
@@ -55,7 +56,7 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         UsageError: No such model, head or prompts; a prompt that does not fit the context; peers with sampling.
         EdgeAIError: Every answer ended with its first token, so there is no speed to measure.
     """
-    prompts = _prompts(cfg)
+    prompts = _prompts(cfg, on_skip=run.metrics.note)
     note_load(run.metrics)
     check_peers(cfg, device=run.device, metrics=run.metrics)
     target = build_target(cfg.target, device=run.device, metrics=run.metrics)
@@ -104,13 +105,13 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
     )
 
 
-def _prompts(cfg: BenchConfig) -> list[Prompt]:
+def _prompts(cfg: BenchConfig, *, on_skip: Callable[[str], None] | None = None) -> list[Prompt]:
     if cfg.peers and cfg.sampling.temperature > 0.0:
         raise UsageError(
             "peers are compared greedily, but sampling.temperature is above 0",
             hint="set sampling.temperature=0 or peers=[]",
         )
-    return select(load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
+    return select(load_prompts(cfg.prompts, on_skip=on_skip) if cfg.prompts else builtin_prompts(), cfg.max_prompts)
 
 
 def _configured_tree(cfg: BenchConfig, tree: TreeConfig) -> str:

@@ -74,7 +74,7 @@ def run_compare(cfg: CompareConfig, run: Run) -> CompareReport:
         EdgeAIError: All trainings failed and no head was given.
     """
     heads = compared_heads(cfg, run.path)
-    baseline, prompts_of = heads[0].variant, benchmarks(cfg)
+    baseline, prompts_of = heads[0].variant, benchmarks(cfg, on_skip=run.metrics.note)
     target, formats = settle_target(cfg.train, run, ALONE)
     _prepare_training(cfg, run, target, heads)
     texts = write_texts(cfg, target, prompts_of, run.path / "texts.jsonl", run.metrics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +29,11 @@ class TextSet:
     """Answers in the order of the prompts, samples of one prompt next to each other."""
 
 
-def benchmarks(cfg: CompareConfig) -> dict[str, list[Prompt]]:
-    """Return the prompts of each benchmark, by name."""
-    found = {name: load_prompts(file) for name, file in cfg.prompts.items()} or {"built-in": builtin_prompts()}
+def benchmarks(cfg: CompareConfig, *, on_skip: Callable[[str], None] | None = None) -> dict[str, list[Prompt]]:
+    """Return the prompts of each benchmark, by name; `on_skip` is told about skipped turns."""
+    found = {name: load_prompts(file, on_skip=on_skip) for name, file in cfg.prompts.items()} or {
+        "built-in": builtin_prompts()
+    }
     return {name: select(prompts, cfg.max_prompts) for name, prompts in found.items()}
 
 
@@ -63,7 +65,7 @@ def write_texts(
     for bench, (name, prompts) in enumerate(prompts_of.items()):
         for temperature in cfg.temperatures:
             for number, prompt in enumerate(prompts):
-                ids = tuple(chat_ids(target.tokenizer, prompt.turns[0]))
+                ids = tuple(chat_ids(target.tokenizer, prompt))
                 max_new = min(cfg.max_tokens, check_room(target, len(ids), target.shape.max_positions))
                 for sample, key in enumerate(_text_ids(cfg, name, prompt, temperature)):
                     jobs[key] = DecodeJob(len(jobs), ids, max_new, temperature, (bench, number, sample))

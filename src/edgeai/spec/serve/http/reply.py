@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeai.spec.serve.engine.events import Done, Piece, SpeculationStats, Text
+from edgeai.spec.serve.engine.events import Done, Piece, SpeculationStats, Text, TokenLogprobs
 from edgeai.spec.serve.http.request_jobs import ServedModel
+from edgeai.spec.serve.http.token_names import completion_name, token_bytes, token_text, unique_names
 
 
 @dataclass
@@ -155,13 +156,9 @@ class Reply:
                 offsets.append(place)
             place += len(piece.text)
         return {
-            "tokens": [self._name(piece.token) for piece in picked],
+            "tokens": [completion_name(self._bytes(piece.token)) for piece in picked],
             "token_logprobs": [piece.logprobs.logprob for piece in picked if piece.logprobs],
-            "top_logprobs": [
-                {self._name(token): logprob for token, logprob in piece.logprobs.top}
-                for piece in picked
-                if piece.logprobs
-            ],
+            "top_logprobs": [self._top_by_name(piece.logprobs) for piece in picked if piece.logprobs],
             "text_offset": offsets,
         }
 
@@ -171,11 +168,15 @@ class Reply:
         return {**self._entry(piece.token, piece.logprobs.logprob), "top_logprobs": top}
 
     def _entry(self, token: int, logprob: float) -> dict[str, Any]:
-        name = self._name(token)
-        return {"token": name, "logprob": logprob, "bytes": list(name.encode())}
+        raw = self._bytes(token)
+        return {"token": token_text(raw), "logprob": logprob, "bytes": list(raw)}
 
-    def _name(self, token: int) -> str:
-        return self._served.tokenizer.decode([token], keep_special=True)
+    def _top_by_name(self, logprobs: TokenLogprobs) -> dict[str, float]:
+        names = unique_names([(token, self._bytes(token)) for token, _ in logprobs.top])
+        return {name: logprob for name, (_, logprob) in zip(names, logprobs.top, strict=True)}
+
+    def _bytes(self, token: int) -> bytes:
+        return token_bytes(self._served.tokenizer, token)
 
 
 def _speculation(stats: SpeculationStats) -> dict[str, Any]:

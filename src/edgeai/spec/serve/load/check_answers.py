@@ -13,6 +13,7 @@ from typing import Literal
 
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.data.prompts import Prompt
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.forced_decoding import forced_decoding
 from edgeai.spec.decoding.generate import chat_ids
@@ -26,14 +27,14 @@ class AnswerChecker:
 
     Args:
         target: The served model, loaded in this process.
-        texts: Prompts.
+        prompts: Prompts; of each the first user turn.
         max_tokens: Most tokens per answer.
     """
 
-    def __init__(self, target: Target, texts: Sequence[str], *, max_tokens: int) -> None:
+    def __init__(self, target: Target, prompts: Sequence[str | Prompt], *, max_tokens: int) -> None:
         self._target = target
         self._max_tokens = max_tokens
-        self._prompts = [chat_ids(target.tokenizer, text) for text in texts]
+        self._prompts = [chat_ids(target.tokenizer, prompt) for prompt in prompts]
         self._plain: dict[int, tuple[int, ...]] = {}
         self._judged: dict[tuple[int, tuple[int, ...]], Verdict] = {}
 

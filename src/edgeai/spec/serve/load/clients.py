@@ -11,6 +11,7 @@ import httpx
 
 from edgeai.core.errors import EdgeAIError
 from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.data.prompts import Prompt
 from edgeai.spec.serve.client import ChatOptions, read_chunk, streamed
 
 
@@ -36,12 +37,12 @@ class LoadClients:
     Args:
         url: Address of the server.
         model: Name of the served model.
-        texts: Prompts, used in turn.
+        prompts: Prompts, used in turn; of each the first user turn.
     """
 
     url: str
     model: str
-    texts: Sequence[str]
+    prompts: Sequence[Prompt]
 
     def run(self, num_clients: int, num_requests: int, *, max_tokens: int, speculates: bool) -> list[ObservedAnswer]:
         """Send requests until all are answered; each client sends its next one as soon as it has an answer.
@@ -65,14 +66,14 @@ class LoadClients:
         async with httpx.AsyncClient(base_url=self.url, timeout=600.0, limits=limits) as client:
 
             async def work() -> list[ObservedAnswer]:
-                return [await self._ask(client, n % len(self.texts), max_tokens, speculates) for n in todo]
+                return [await self._ask(client, n % len(self.prompts), max_tokens, speculates) for n in todo]
 
             parts = await asyncio.gather(*(work() for _ in range(num_clients)))
         return [answer for part in parts for answer in part]
 
     async def _ask(self, client: httpx.AsyncClient, prompt: int, max_tokens: int, speculates: bool) -> ObservedAnswer:
-        message = {"role": "user", "content": self.texts[prompt]}
-        body = ChatOptions(SamplingConfig(), max_tokens).body(self.model, [message], speculates=speculates)
+        messages = self.prompts[prompt].messages([])
+        body = ChatOptions(SamplingConfig(), max_tokens).body(self.model, messages, speculates=speculates)
         ids: list[int] = []
         gaps_s: list[float] = []
         accept_len = 1.0

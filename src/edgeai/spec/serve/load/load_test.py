@@ -45,15 +45,15 @@ def run_load(cfg: LoadConfig, run: Run) -> LoadReport:
     Raises:
         EdgeAIError: The server did not start, or did not answer.
     """
-    prompts = load_prompts(cfg.prompts) if cfg.prompts else builtin_prompts()
-    texts = [prompt.turns[0] for prompt in select(prompts, cfg.max_prompts)]
+    found = load_prompts(cfg.prompts, on_skip=run.metrics.note) if cfg.prompts else builtin_prompts()
+    prompts = select(found, cfg.max_prompts)
     with server_process(cfg.serve, run) as server:
-        clients = LoadClients(server.url, server.model, texts)
-        clients.run(1, len(texts[:2]), max_tokens=cfg.max_tokens, speculates=True)  # warm-up
+        clients = LoadClients(server.url, server.model, prompts)
+        clients.run(1, len(prompts[:2]), max_tokens=cfg.max_tokens, speculates=True)  # warm-up
         played = _play_rounds(cfg, clients, run)
         memory_bytes = _probe_memory(cfg, clients, server, run)
     target = build_target(cfg.serve.target, device=run.info["device"], metrics=run.metrics)
-    checker = AnswerChecker(target, texts, max_tokens=cfg.max_tokens)
+    checker = AnswerChecker(target, prompts, max_tokens=cfg.max_tokens)
     rounds = []
     for number, one in enumerate(played):
         run.metrics.progress("checking answers", number, len(played), unit="round")

@@ -180,6 +180,33 @@ def test_log_probabilities_are_those_of_a_pass_over_the_whole_text(small_vocab_t
         assert [lp for _, lp in pick.top] == pytest.approx(best.values.tolist(), abs=2e-5)
 
 
+@pytest.mark.parametrize("kind", ["eagle3", "ngram"])
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_log_probabilities_do_not_depend_on_speculation(
+    small_vocab_target, make_engine, ask, finish, kind, temperature
+):
+    """Also at the end of the context, where the trees get shallower."""
+    target = small_vocab_target
+    ids = prompts(1, vocab=12)[0]
+    context = target.shape.max_positions
+    engine = make_engine(target, kind, context=context, tree=TreeConfig(nodes=10, depth=6, top_k=3))
+    sampling = SamplingConfig(temperature=temperature, seed=3)
+    heard = []
+    for speculates in (True, False):
+        asked = job(ids, num_logprobs=3, sampling=sampling, max_tokens=context - len(ids), speculates=speculates)
+        heard.append(ask(engine, asked))
+        finish(engine, heard[-1])
+    drafted, plainly = ([p.logprobs for e in h.events if isinstance(e, Text) for p in e.pieces] for h in heard)
+    assert heard[0].end.stats.num_accepted > 5
+    assert heard[1].end.stats.num_steps == 0
+    assert len(drafted) == context - len(ids)
+    for one, other in zip(drafted, plainly, strict=True):
+        assert one.token == other.token
+        assert one.logprob == pytest.approx(other.logprob, abs=2e-5)
+        assert [token for token, _ in one.top] == [token for token, _ in other.top]
+        assert [lp for _, lp in one.top] == pytest.approx([lp for _, lp in other.top], abs=2e-5)
+
+
 def test_the_next_turn_reuses_its_prefix(small_vocab_target, make_engine, ask, finish):
     target = small_vocab_target
     ids = prompts(1, vocab=12)[0]

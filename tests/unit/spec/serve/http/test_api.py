@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import openai
 import pytest
 
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.decoding.decode import generate_ids
+from edgeai.spec.target.loading import read_tokenizer
+from edgeai.spec.tiny import write_tiny_model
 
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT = "u:hello\na:"  # after the byte tokenizer's chat template
@@ -21,6 +25,10 @@ def plain_ids(target, text, max_tokens, **sampling):
 
 def text_of(target, ids):
     return target.tokenizer.decode(ids)
+
+
+def tiny_vocab_size(folder):
+    return json.loads((folder / "config.json").read_text())["vocab_size"]
 
 
 @pytest.fixture
@@ -195,6 +203,33 @@ def test_logprobs(client):
     assert logprobs.token_logprobs == pytest.approx([entry.logprob for entry in entries], abs=1e-4)
     assert logprobs.text_offset == list(range(6))
     assert [len(top) for top in logprobs.top_logprobs] == [2] * 6
+
+
+@pytest.mark.parametrize("speculative", ["auto", "off"])
+def test_logprobs_of_partial_characters(serve, make_hf, make_target, tmp_path, speculative):
+    """Four tokens, each a byte of one emoji, are the whole answer."""
+    write_tiny_model(tmp_path)
+    target = make_target(make_hf(vocab_size=tiny_vocab_size(tmp_path), seed=2))
+    target.tokenizer = read_tokenizer(tmp_path, "tiny")[0]
+    ids = target.tokenizer.encode("🙂")
+    byte_of = dict(zip(ids, "🙂".encode(), strict=True))
+    asked = {"model": "tiny", "max_tokens": 60, "temperature": 2.0, "seed": 5, "logit_bias": dict.fromkeys(ids, 100)}
+    asked["extra_body"] = {"speculative": speculative}
+    with openai.OpenAI(base_url=f"{serve(target).url}/v1", api_key="none", max_retries=0) as client:
+        chat = client.chat.completions.create(**asked, messages=HELLO, logprobs=True, top_logprobs=20)
+        prompt = target.tokenizer.render(HELLO, open_answer=True)
+        text = client.completions.create(**asked, prompt=prompt, logprobs=20)
+    (choice,), (old,) = chat.choices, text.choices
+    entries = choice.logprobs.content
+    assert len(entries) == 60
+    raw = b"".join(bytes(entry.bytes) for entry in entries)
+    assert {byte for entry in entries for byte in entry.bytes} == set(byte_of.values())
+    assert raw.decode(errors="replace") == choice.message.content == old.text
+    assert [entry.token for entry in entries] == [f"\\x{byte:02x}" for byte in raw]
+    assert old.logprobs.tokens == [f"bytes:\\x{byte:02x}" for byte in raw]
+    assert [len(top) for top in old.logprobs.top_logprobs] == [20] * 60
+    for new, top in zip(entries, old.logprobs.top_logprobs, strict=True):
+        assert list(top.values()) == pytest.approx([entry.logprob for entry in new.top_logprobs], abs=1e-4)
 
 
 def test_models(client):
