@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -40,5 +40,7 @@ class ServeConfig(Config):
     """Maximum size of a request body."""
     drain_s: float = Field(default=30.0, ge=0.0)
     """Time that running requests have to finish after SIGTERM or Ctrl-C."""
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")], ...] = ()
+    """Origins whose web pages may call the API, such as http://localhost:3000; "*" allows all."""
     log_prompts: bool = False
     """Write the text of every request to the run's log.txt."""

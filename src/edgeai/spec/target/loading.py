@@ -18,7 +18,7 @@ from edgeai.spec.target import saved_tokenizer
 from edgeai.spec.target.checks.model_config import MODEL_HINT, check_model_config, check_no_code
 from edgeai.spec.target.checks.tensors import check_loading_info
 from edgeai.spec.target.conversion import to_decoder
-from edgeai.spec.target.protocol import Message, Tokenizer
+from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
@@ -46,11 +46,14 @@ class ChatTokenizer:
         """See `Tokenizer`. For a base model without a template the texts are joined."""
         if not self._tokenizer.chat_template:
             return "\n\n".join(m["content"] for m in messages) + ("\n\n" if open_answer else "")
-        return str(
-            self._tokenizer.apply_chat_template(
-                [dict(m) for m in messages], tokenize=False, add_generation_prompt=open_answer
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    [dict(m) for m in messages], tokenize=False, add_generation_prompt=open_answer
+                )
             )
-        )
+        except Exception as error:  # templates come with the models and may raise anything
+            raise ChatTemplateError(error) from error
 
 
 def load_torch_target(

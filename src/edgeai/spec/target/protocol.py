@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self, TypeAlias
 import torch
 from torch import Tensor
 
+from edgeai.core.errors import UsageError
 from edgeai.spec.config.target import Runtime
 from edgeai.spec.draft.tree import DraftTree
 
@@ -39,6 +40,18 @@ class Shape:
     max_positions: int
 
 
+class ChatTemplateError(UsageError):
+    """The model's chat template refuses the messages.
+
+    Args:
+        reason: The template's sentence.
+    """
+
+    def __init__(self, reason: object) -> None:
+        text = " ".join(str(reason).split()) or type(reason).__name__
+        super().__init__(f"the chat template refuses the messages: {text}")
+
+
 class Tokenizer(Protocol):
     """Tokenizer with the model's chat template."""
 
@@ -54,7 +67,11 @@ class Tokenizer(Protocol):
         """Return the vocabulary's own spelling of a token, which may encode bytes; None beyond the vocabulary."""
 
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
-        """Apply the chat template; `open_answer` ends the text with the header of the assistant's turn."""
+        """Apply the chat template; `open_answer` ends the text with the header of the assistant's turn.
+
+        Raises:
+            ChatTemplateError: The template refuses the messages.
+        """
 
 
 @dataclass(frozen=True)

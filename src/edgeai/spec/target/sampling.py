@@ -17,6 +17,7 @@ from edgeai.spec.config.sampling import SamplingConfig
 
 # top-p rarely needs more tokens, and sorting a whole large vocabulary takes milliseconds on a CPU
 _SHORT_LIST = 512
+_MIN_TEMPERATURE = 1e-30  # greedy for every difference of logits that float32 can express
 
 
 def warp(logits: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor | None]:
@@ -30,7 +31,8 @@ def warp(logits: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor | None]
         Probabilities that sum to 1 [K] and their token ids [K], most likely first. Without top-k and top-p, the ids
         are None and K = V.
     """
-    logits = (logits - logits.max()) / config.temperature  # the largest is 0: no temperature overflows
+    # the largest is 0: no temperature overflows, and one that float32 rounds to 0 would give 0 / 0
+    logits = (logits - logits.max()) / max(config.temperature, _MIN_TEMPERATURE)
     ids = None
     if config.top_k:
         logits, ids = logits.topk(min(config.top_k, logits.shape[0]))
@@ -50,7 +52,7 @@ def _nucleus(probs: Tensor, ids: Tensor | None, top_p: float) -> tuple[Tensor, T
             short, ids = probs.sort(descending=True, stable=True)
         probs = short
     before = probs.cumsum(-1) - probs
-    keep = int((before < top_p).sum())
+    keep = max(int((before < top_p).sum()), 1)  # float32 may round top_p to 0
     return probs[:keep], ids[:keep]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import tokenizers
 
 from edgeai.core.files import write_whole
-from edgeai.spec.target.protocol import Message, Tokenizer
+from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer
 
 _RECORD = "edgeai.json"
 _VERSION = 1
@@ -76,7 +76,10 @@ class SavedTokenizer:
         if not self._source:
             return "\n\n".join(m["content"] for m in messages) + ("\n\n" if open_answer else "")
         values: dict[str, Any] = {"tools": None, "documents": None, **self._named_tokens}
-        return self._template(messages=[dict(m) for m in messages], add_generation_prompt=open_answer, **values)
+        try:
+            return self._template(messages=[dict(m) for m in messages], add_generation_prompt=open_answer, **values)
+        except Exception as error:  # templates come with the models and may raise anything
+            raise ChatTemplateError(error) from error
 
     @cached_property
     def _template(self) -> Callable[..., str]:

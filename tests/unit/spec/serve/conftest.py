@@ -130,14 +130,22 @@ def serve(make_engine):
     """serve(target, api_key="", max_body_bytes=..., slow_s=0, **engine options): a running server on the loopback."""
     stack = contextlib.ExitStack()
 
-    def start(target, *, api_key="", max_body_bytes=1 << 20, slow_s=0.0, on_prompt=None, **options):
+    def start(target, *, api_key="", max_body_bytes=1 << 20, slow_s=0.0, on_prompt=None, cors_origins=(), **options):
         metrics = ServerMetrics(kv_bytes=1, num_slots=options.get("num_slots", 4))
         engine = make_engine(target, observer=metrics, **options)
         if slow_s:
             step = engine.step
             engine.step = lambda: (time.sleep(slow_s), step())
         served = ServedModel("tiny", "f00d", target.tokenizer, target.shape.vocab_size, engine.context)
-        app = build_app(engine, served, metrics, max_body_bytes=max_body_bytes, api_key=api_key, on_prompt=on_prompt)
+        app = build_app(
+            engine,
+            served,
+            metrics,
+            max_body_bytes=max_body_bytes,
+            api_key=api_key,
+            cors_origins=cors_origins,
+            on_prompt=on_prompt,
+        )
         listening = socket.create_server(("127.0.0.1", 0))
         server = Server(uvicorn_config(app, ServeConfig(drain_s=20)), engine)
         engine.start()

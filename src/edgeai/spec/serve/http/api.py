@@ -6,7 +6,7 @@ Source: OpenAI API reference, chat completions and completions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -15,11 +15,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.errors import ERROR_RESPONSES, ApiError, from_validation, internal_error
-from edgeai.spec.serve.http.limits import Limits
+from edgeai.spec.serve.http.limits import App, Limits
 from edgeai.spec.serve.http.metrics import ServerMetrics
 from edgeai.spec.serve.http.reply import Reply
 from edgeai.spec.serve.http.request_jobs import ServedModel, chat_jobs, check_model, completion_jobs
@@ -27,6 +28,10 @@ from edgeai.spec.serve.http.request_schema import ChatRequest, CompletionRequest
 from edgeai.spec.serve.http.submission import EventStream, Submission, whole_response
 
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_HTTP_ERRORS = {
+    404: ("no such endpoint", "unknown_url"),
+    405: ("method not allowed at this endpoint", "method_not_allowed"),
+}
 
 
 def build_app(
@@ -36,8 +41,9 @@ def build_app(
     *,
     max_body_bytes: int,
     api_key: str = "",
+    cors_origins: Sequence[str] = (),
     on_prompt: Callable[[str], None] | None = None,
-) -> Limits:
+) -> App:
     """Build the ASGI application.
 
     Args:
@@ -46,6 +52,7 @@ def build_app(
         metrics: Statistics shown at /metrics.
         max_body_bytes: Largest accepted request body.
         api_key: Key required below /v1; empty requires none.
+        cors_origins: Origins whose web pages may call the API, "*" for all; none by default.
         on_prompt: Called with the JSON of each request; None logs no prompts.
     """
     app = FastAPI(title="edgeai spec serve", docs_url=None, redoc_url=None)
@@ -53,7 +60,16 @@ def build_app(
     _add_generation(app, engine, served, on_prompt)
     _add_models(app, served)
     _add_operations(app, engine, metrics)
-    return Limits(app, max_body_bytes=max_body_bytes, api_key=api_key)
+    limited = Limits(app, max_body_bytes=max_body_bytes, api_key=api_key)
+    if not cors_origins:
+        return limited
+    return CORSMiddleware(  # answers preflight requests itself: browsers send them without the key
+        limited,
+        allow_origins=cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["retry-after"],
+    )
 
 
 def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt: Callable[[str], None] | None) -> None:
@@ -134,13 +150,12 @@ def _add_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-        return respond(from_validation(error.errors()))
+        return respond(from_validation(error.errors(), error.body))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        messages = {404: "no such endpoint", 405: "method not allowed at this endpoint"}
-        message = messages.get(error.status_code, "the request could not be read")
-        return respond(ApiError(error.status_code, message, headers=error.headers))
+        message, code = _HTTP_ERRORS.get(error.status_code, ("the request could not be read", "invalid_request"))
+        return respond(ApiError(error.status_code, message, code=code, headers=error.headers))
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:

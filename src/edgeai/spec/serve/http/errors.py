@@ -70,17 +70,74 @@ def internal_error() -> ApiError:
     return ApiError(500, "the server failed to answer this request", kind="server_error", code="internal_error")
 
 
-def from_validation(problems: Sequence[Mapping[str, Any]]) -> ApiError:
-    """Return the response to the first problem that pydantic found, without the invalid input."""
-    problem = problems[0]
-    kind = problem["type"]
-    place = [str(part) for part in problem["loc"] if part != "body"]
-    if kind == "json_invalid":
+def from_validation(problems: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
+    """Return the response to the first problem that pydantic found, without the invalid input.
+
+    Args:
+        problems: The problems in pydantic's format.
+        body: The parsed body; bytes if it was not declared as JSON.
+    """
+    if problems[0]["type"] == "json_invalid":
         return ApiError(400, "the body is not valid JSON", code="invalid_json")
+    if isinstance(body, bytes) and body:
+        return ApiError(
+            400,
+            "unsupported content type: send the body with the header 'Content-Type: application/json'",
+            code="unsupported_content_type",
+        )
+    problem, place, choices = _clearest(problems, body)
+    kind, param = problem["type"], ".".join(map(str, place))[:80] or None
+    if kind == "unsupported":
+        return ApiError(400, problem["msg"], param=problem["ctx"]["name"], code="unsupported_parameter")
     if kind == "extra_forbidden":
-        name = ".".join(place)[:80]
-        return ApiError(400, f"unrecognized request argument: {name}", param=name, code="unknown_argument")
-    # pydantic appends the tried member of a union; OpenAI's parameter name ends before it
-    param = ".".join(part for part in place if part.replace("_", "").isalnum()) or None
-    message = str(problem["msg"]).removeprefix("Value error, ")
+        return ApiError(400, f"unrecognized request argument: {param}", param=param, code="unknown_parameter")
+    message = " or ".join(choices) or str(problem["msg"]).removeprefix("Value error, ")
     return ApiError(400, f"{param}: {message}" if param else message, param=param, code="invalid_value")
+
+
+def _clearest(
+    problems: Sequence[Mapping[str, Any]], body: Any
+) -> tuple[Mapping[str, Any], tuple[str | int, ...], list[str]]:
+    """Return the problem to report, its place in the body, and the messages of equally good members of a union.
+
+    pydantic reports the problems of every member of a union. The member that fits best is the one whose first problem
+    lies deepest in the body, and last in a list.
+    """
+    begin = _place(problems[0], body)
+    if len(begin) == len(_location(problems[0])):
+        return problems[0], begin, []
+    first_of: dict[str | int, tuple[Mapping[str, Any], tuple[str | int, ...]]] = {}
+    for problem in problems:
+        location = _location(problem)
+        if location[: len(begin)] == begin and len(location) > len(begin):
+            first_of.setdefault(location[len(begin)], (problem, _place(problem, body)))
+    problem, place = max(first_of.values(), key=lambda first: (len(first[1]), _indices(first[1])))
+    if len(place) > len(begin):
+        return problem, place, []
+    message, *others = dict.fromkeys(str(first["msg"]) for first, _ in first_of.values())
+    return problem, place, [message, *(other.removeprefix("Input should be ") for other in others)]
+
+
+def _indices(place: Sequence[str | int]) -> list[int]:
+    return [part for part in place if isinstance(part, int)]
+
+
+def _location(problem: Mapping[str, Any]) -> tuple[str | int, ...]:
+    return tuple(part for part in problem["loc"] if part != "body")
+
+
+def _place(problem: Mapping[str, Any], body: Any) -> tuple[str | int, ...]:
+    """Return the location of a problem in the body, without pydantic's names of union members."""
+    place: list[str | int] = []
+    value = body
+    parts = _location(problem)
+    for number, part in enumerate(parts):
+        if isinstance(value, Mapping):
+            is_missing = problem["type"] == "missing" and number == len(parts) - 1
+            if part in value or is_missing:
+                place.append(part)
+                value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int):
+            place.append(part)
+            value = value[part] if part < len(value) else None
+    return tuple(place)

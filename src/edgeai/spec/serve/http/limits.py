@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -18,6 +19,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_TIMEOUT_S = 30.0
+_LOG = logging.getLogger("edgeai.serve")
 
 
 class Limits:
@@ -55,7 +57,27 @@ class Limits:
                 return {"type": "http.request", "body": pending.pop(), "more_body": False}
             return await receive()
 
-        await self._app(scope, replay, send)
+        await self._call(scope, replay, send)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application; an exception after a complete response is logged and keeps the connection usable.
+
+        Starlette raises again what its handler of unexpected exceptions has answered with status 500. The HTTP server
+        would then close the connection, although the response lets the client expect that it stays open.
+        """
+        is_complete = False
+
+        async def tracked(message: MutableMapping[str, Any]) -> None:
+            nonlocal is_complete
+            await send(message)
+            is_complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+        try:
+            await self._app(scope, receive, tracked)
+        except Exception as error:
+            if not is_complete:
+                raise
+            _LOG.error("a request failed", exc_info=error)
 
     def _check_key(self, path: str, given: bytes) -> None:
         if not self._key or not path.startswith("/v1/"):

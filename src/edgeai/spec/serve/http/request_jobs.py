@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.errors import ApiError
 from edgeai.spec.serve.http.request_schema import MAX_CHOICES, ChatRequest, CompletionRequest, GenerationRequest
-from edgeai.spec.target.protocol import Tokenizer
+from edgeai.spec.target.protocol import ChatTemplateError, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,18 @@ def chat_jobs(served: ServedModel, body: ChatRequest) -> list[GenerationJob]:
     """Return one job for each of the `n` answers.
 
     Raises:
-        ApiError: The request names another model, or the prompt does not fit the context.
+        ApiError: The request names another model, the chat template refuses the messages, or the prompt does not fit
+            the context.
     """
     check_model(served, body.model)
     messages = [
         {"role": "system" if message.role == "developer" else message.role, "content": message.text}
         for message in body.messages
     ]
-    ids = served.tokenizer.encode(served.tokenizer.render(messages, open_answer=True))
+    try:
+        ids = served.tokenizer.encode(served.tokenizer.render(messages, open_answer=True))
+    except ChatTemplateError as error:
+        raise ApiError(400, error.message, param="messages", code="invalid_value") from error
     return _choices(
         served, body, ids, body.max_completion_tokens or body.max_tokens, body.num_logprobs, param="messages"
     )
@@ -56,13 +61,6 @@ def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[Genera
     jobs = []
     for prompt in body.prompts:
         ids = served.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-        if any(not 0 <= token < served.vocab_size for token in ids):
-            raise ApiError(
-                400,
-                f"prompt: token ids must be between 0 and {served.vocab_size - 1}",
-                param="prompt",
-                code="invalid_value",
-            )
         jobs += _choices(served, body, ids, body.max_tokens, body.num_logprobs, param="prompt")
     return jobs
 
@@ -86,15 +84,10 @@ def _choices(
     *,
     param: str,
 ) -> list[GenerationJob]:
+    _check_tokens(served, ids, param=param)
     room = _room(served, ids, max_tokens, param=param)
     bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
-    if any(token >= served.vocab_size for token in bias):
-        raise ApiError(
-            400,
-            f"logit_bias: token ids must be between 0 and {served.vocab_size - 1}",
-            param="logit_bias",
-            code="invalid_value",
-        )
+    _check_tokens(served, bias, param="logit_bias")
     job = GenerationJob(
         prompt_ids=tuple(ids),
         max_tokens=max_tokens or room,
@@ -109,16 +102,32 @@ def _choices(
     return [job, *(replace(job, sampling=_reseeded(job.sampling, choice)) for choice in range(1, body.n or 1))]
 
 
+def _check_tokens(served: ServedModel, ids: Iterable[int], *, param: str) -> None:
+    """Check that the embedding has every token; a tokenizer may know more of them."""
+    if any(not 0 <= token < served.vocab_size for token in ids):
+        raise ApiError(
+            400,
+            f"{param}: token ids must be between 0 and {served.vocab_size - 1}",
+            param=param,
+            code="invalid_value",
+        )
+
+
 def _room(served: ServedModel, ids: list[int], max_tokens: int | None, *, param: str) -> int:
     """Return the number of tokens that the context leaves for the answer, after checking that it is enough."""
     if not ids:
         raise ApiError(400, f"{param}: empty text", param=param, code="invalid_value")
     room = served.context - len(ids)
     if room < 1 or (max_tokens or 1) > room:
-        requested = f" and max_tokens is {max_tokens}" if max_tokens else ""
+        # OpenAI's sentences, by which clients such as LiteLLM recognize the error
+        requested = f"your {param} resulted in {len(ids)} tokens"
+        if max_tokens:
+            total = len(ids) + max_tokens
+            requested = f"you requested {total} tokens ({len(ids)} in the {param}, {max_tokens} in the completion)"
         raise ApiError(
             400,
-            f"the context holds {served.context} tokens; the prompt has {len(ids)}{requested}",
+            f"This model's maximum context length is {served.context} tokens. However, {requested}. "
+            f"Please reduce the length of the {param} or completion.",
             param=param,
             code="context_length_exceeded",
         )

@@ -1,7 +1,7 @@
 """Schema of the supported OpenAI requests, with strict validation.
 
 An unknown argument is an error, as with OpenAI: a misspelled `temperature` must not be silently ignored. Unsupported
-arguments that would change the answer are rejected by name; arguments that only label a request are ignored.
+arguments that would change the answer are rejected by name; `ignored_fields.py` lists the arguments that are ignored.
 """
 
 from __future__ import annotations
@@ -10,37 +10,36 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from edgeai.spec.serve.http.ignored_fields import unsupported_field, without_ignored
 
 MAX_CHOICES = 16
 """Most answers per request: `n` times the number of prompts."""
 MAX_STOPS = 16
-_EMPTY: tuple[Any, ...] = (None, False, [], {}, "none", "auto", {"type": "text"}, ["text"])
-_UNSUPPORTED = (
-    "audio",
-    "best_of",
-    "echo",
-    "function_call",
-    "functions",
-    "modalities",
-    "parallel_tool_calls",
-    "prediction",
-    "reasoning_effort",
-    "response_format",
-    "suffix",
-    "tool_choice",
-    "tools",
-    "verbosity",
-    "web_search_options",
-)
+_MAX_DEPTH = 64
+"""Deepest nesting of a request; a message with parts has 5 levels."""
 
 
-def _is_text(value: Any) -> bool:
-    """Check that no string in a JSON value contains a lone surrogate, which JSON escapes can express."""
-    if isinstance(value, str):
-        return not any("\ud800" <= char <= "\udfff" for char in value) if not value.isascii() else True
-    if isinstance(value, Mapping):
-        return all(_is_text(key) and _is_text(part) for key, part in value.items())
-    return all(map(_is_text, value)) if isinstance(value, list) else True
+def _check_values(data: Any) -> None:
+    """Check the nesting, and that no string contains a lone surrogate, which JSON escapes can express.
+
+    Raises:
+        PydanticCustomError: A value cannot be used.
+    """
+    level = [data]
+    for _ in range(_MAX_DEPTH):
+        deeper: list[Any] = []
+        for value in level:
+            if isinstance(value, str) and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+                raise PydanticCustomError("invalid_text", "a string contains a lone surrogate")
+            if isinstance(value, Mapping):
+                deeper += [*value, *value.values()]
+            elif isinstance(value, list):
+                deeper += value
+        level = deeper
+    if level:
+        raise PydanticCustomError("too_deep", "the request is nested too deeply")
 
 
 class StreamOptions(BaseModel):
@@ -61,6 +60,8 @@ class TextPart(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     type: Literal["text"]
     text: str
+    cache_control: Any = None
+    """Accepted for compatibility with clients of other providers and ignored."""
 
 
 class ChatMessage(BaseModel):
@@ -103,25 +104,16 @@ class GenerationRequest(BaseModel):
     stream_options: StreamOptions | None = None
     speculative: Literal["auto", "off"] = "auto"
     """Extension: off decodes plainly."""
-    user: str | None = None
-    metadata: dict[str, Any] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unsupported(cls, data: Any) -> Any:
+    def _drop_ignored(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        if not _is_text(data):
-            raise ValueError("a string contains a lone surrogate")
-        for name in _UNSUPPORTED:
-            value = data.get(name)
-            if value not in _EMPTY and not (name == "best_of" and value == data.get("n", 1)):
-                raise ValueError(f"'{name}' is not supported by this server")
-        return {name: value for name, value in data.items() if name not in _UNSUPPORTED}
+        _check_values(data)
+        if name := unsupported_field(data):
+            raise PydanticCustomError("unsupported", "'{name}' is not supported by this server", {"name": name})
+        return without_ignored(data)
 
     @field_validator("stop")
     @classmethod

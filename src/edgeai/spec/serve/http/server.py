@@ -95,6 +95,7 @@ def run_serve(cfg: ServeConfig, run: Run, *, api_key: str = "") -> ServeReport:
             metrics,
             max_body_bytes=cfg.max_body_bytes,
             api_key=api_key,
+            cors_origins=cfg.cors_origins,
             on_prompt=run.metrics.note if cfg.log_prompts else None,
         )
         address = f"listening at {url}; the API is at {url}/v1, a chat page at {url}; Ctrl-C ends it"

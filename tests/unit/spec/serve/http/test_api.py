@@ -245,9 +245,13 @@ def test_models(client):
         (
             {"messages": [{"role": "user", "content": "x" * 200}]},
             openai.BadRequestError,
-            "the context holds 128 tokens; the prompt has 205",
+            "This model's maximum context length is 128 tokens. However, your messages resulted in 205 tokens.",
         ),
-        ({"max_tokens": 500}, openai.BadRequestError, "the prompt has 10 and max_tokens is 500"),
+        (
+            {"max_tokens": 500},
+            openai.BadRequestError,
+            "you requested 510 tokens (10 in the messages, 500 in the completion)",
+        ),
         ({"temperature": 3.0}, openai.BadRequestError, "temperature: Input should be less than or equal to 2"),
         ({"temperature": "hot"}, openai.BadRequestError, "temperature: Input should be a valid number"),
         ({"n": 100}, openai.BadRequestError, "n: Input should be less than or equal to 16"),

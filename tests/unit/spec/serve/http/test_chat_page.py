@@ -114,7 +114,7 @@ def test_an_error_is_shown(page, serve, target):
     page.locator("#prompt").fill("x" * 200)
     page.keyboard.press("Enter")
     page.wait_for_selector(".failed")
-    assert "the context holds 128 tokens; the prompt has 205" in page.locator(".failed").text_content()
+    assert "However, your messages resulted in 205 tokens" in page.locator(".failed").text_content()
 
 
 def test_a_missing_key_is_requested(page, serve, target):

@@ -1,0 +1,89 @@
+"""Request fields that clients send although they change nothing here: the one list of what is accepted and ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LABELS = (
+    "cache_control",
+    "cache_prompt",
+    "metadata",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "request_id",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+)
+"""Fields that label, cache or route a request; every value is accepted."""
+
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "add_generation_prompt": (True,),
+    "audio": (),
+    "continue_final_message": (False,),
+    "documents": ([],),
+    "dry_multiplier": (0,),
+    "dynatemp_range": (0,),
+    "early_stopping": (False,),
+    "echo": (False,),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "ignore_eos": (False,),
+    "length_penalty": (1,),
+    "min_tokens": (0,),
+    "mirostat": (0,),
+    "modalities": (["text"],),
+    "prediction": (),
+    "reasoning": ({"enabled": False},),
+    "reasoning_effort": ("none",),
+    "repeat_penalty": (1,),
+    "repetition_penalty": (1,),
+    "response_format": ({"type": "text"},),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "suffix": ("",),
+    "tfs_z": (1,),
+    "thinking": (False, {"type": "disabled"}),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "typical_p": (1,),
+    "use_beam_search": (False,),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+    "xtc_probability": (0,),
+}
+"""Fields of features that this server lacks, with the values that ask for nothing; null asks for nothing as well."""
+
+
+def unsupported_field(data: Mapping[str, Any]) -> str | None:
+    """Return the first field that asks for a feature of `NEUTRAL`; None if there is none."""
+    for name, values in NEUTRAL.items():
+        if data.get(name) is not None and not any(_equal(data[name], value) for value in values):
+            return name
+    best_of = data.get("best_of")
+    return "best_of" if best_of is not None and best_of != (data.get("n") or 1) else None
+
+
+def without_ignored(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request without ignored fields, and with `stop: ""` and `max_tokens: -1` as null, their meaning."""
+    found = {
+        name: value for name, value in data.items() if not (name in NEUTRAL or name in LABELS or name == "best_of")
+    }
+    if found.get("stop") == "":
+        found["stop"] = None
+    for name in ("max_tokens", "max_completion_tokens"):
+        if type(found.get(name)) is int and found[name] == -1:
+            found[name] = None
+    return found
+
+
+def _equal(given: Any, value: Any) -> bool:
+    """Compare JSON values; unlike in Python, a number does not equal a boolean."""
+    return isinstance(given, bool) == isinstance(value, bool) and bool(given == value)
