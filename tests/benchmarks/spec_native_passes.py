@@ -20,7 +20,8 @@ from edgeai.core import assets
 from edgeai.core.report.plot import Line, save_lines
 from edgeai.spec.evaluation.bench.machine import hardware
 from edgeai.spec.target.native.bandwidth import read_bandwidth_bps
-from edgeai.spec.target.native.engine import Engine, NewTokens, PackedCache
+from edgeai.spec.target.native.cache import PackedCache
+from edgeai.spec.target.native.engine import Engine, NewTokens
 from edgeai.spec.target.native.gguf_file import read_gguf
 from edgeai.spec.target.native.library import load_library
 
@@ -36,7 +37,8 @@ class Timer:
         self.variant = library.name
         self.model = read_gguf(path, library)
         self._engine = Engine(library, threads)
-        self._cache = PackedCache(self.model.structure, library.handle, longest + max(SIZES), 1)
+        shape = self.model.shape
+        self._cache = PackedCache(shape.num_layers * shape.num_kv_heads, shape.head_dim, longest + max(SIZES))
         self._rng = np.random.default_rng(0)
 
     def fill(self, context: int) -> None:

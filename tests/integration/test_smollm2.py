@@ -54,7 +54,7 @@ def test_logits_are_those_of_transformers(smollm2):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_the_shipped_head_changes_no_token_and_saves_passes(smollm2, temperature):
-    drafter = build_drafter(Eagle3Draft(), smollm2)
+    drafter = build_drafter(Eagle3Draft(), smollm2, Metrics(None))
     sampling = SamplingConfig(temperature=temperature, seed=3)
     cycles = tokens = 0
     for ids in _asked(smollm2, 4):

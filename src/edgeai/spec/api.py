@@ -88,7 +88,8 @@ def load_head(path: str | Path, target: Target) -> Drafter:
     """
     from edgeai.spec.draft.build import build_drafter
 
-    drafter = build_drafter(Eagle3Draft(path=Path(path)), target)
+    metrics = Metrics(None, listener=CallbackListener(None))
+    drafter = build_drafter(Eagle3Draft(path=Path(path)), target, metrics)
     assert drafter is not None
     return drafter
 
@@ -169,8 +170,8 @@ def generate(
     from edgeai.spec.decoding.generate import answer_prompts
     from edgeai.spec.draft.build import build_drafter
 
-    drafter = build_drafter(cfg.draft, target) if isinstance(draft, str | Config) else draft
     metrics = Metrics(None, listener=CallbackListener(on_progress))
+    drafter = build_drafter(cfg.draft, target, metrics) if isinstance(draft, str | Config) else draft
     return answer_prompts(cfg, target, drafter, texts, metrics=metrics, on_text=on_text)
 
 

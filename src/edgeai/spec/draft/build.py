@@ -21,13 +21,13 @@ from edgeai.spec.target.native.target import NativeTarget
 from edgeai.spec.target.protocol import Target
 
 
-def build_drafter(config: Draft, target: Target, metrics: Metrics | None = None) -> Drafter | None:
+def build_drafter(config: Draft, target: Target, metrics: Metrics) -> Drafter | None:
     """Build the drafter of a config; None for plain decoding.
 
     Args:
         config: Kind of drafter and its settings.
         target: Target to draft for. It is not changed: callers pass the target's features of `Drafter.aux_layers`.
-        metrics: Receiver of a note if the head of a native target runs in torch; None for no note.
+        metrics: Receiver of a note if the head of a native target runs in torch.
 
     Raises:
         UsageError: There is no head at the path, or it was trained for another target.
@@ -49,8 +49,7 @@ def build_drafter(config: Draft, target: Target, metrics: Metrics | None = None)
         reason = unsupported(head.shape)
         if reason is None:
             return NativeEagle3(NativeHead(head, target), name=f"{name}-native")
-        if metrics is not None:
-            metrics.note(f"the draft head runs in torch: {reason}")
+        metrics.note(f"the draft head runs in torch: {reason}")
     return Eagle3(head, target, name=name)
 
 

@@ -21,6 +21,7 @@ from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.draft.head_checks import check_fit
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.native import structures
+from edgeai.spec.target.native.cache import PackedCache
 from edgeai.spec.target.native.target import NativeTarget
 
 Array = np.ndarray
@@ -53,33 +54,6 @@ def unsupported(shape: HeadShape) -> str | None:
     return f"its head width {shape.head_dim} is not a multiple of 16" if shape.head_dim % 16 else None
 
 
-class HeadCache:
-    """Keys and values of `batch` sequences, of which the first `lengths` pairs are kept."""
-
-    def __init__(self, shape: HeadShape, capacity: int, batch: int) -> None:
-        self._shape = shape
-        self.lengths = [0] * batch
-        self.capacity = -(-capacity // 16) * 16
-        # keys and values of a key head lie in order of their slots, in blocks of 16
-        self._data = np.zeros((batch, 2, shape.num_kv_heads, self.capacity * shape.head_dim), np.float16)
-        self.structure = structures.Cache(self._data.ctypes.data, self.capacity, batch)
-
-    def reserve(self, capacity: int) -> None:
-        """Grow to at least this number of slots per sequence."""
-        if capacity <= self.capacity:
-            return
-        old, lengths = self._data, self.lengths
-        self.__init__(self._shape, 2 * capacity, len(lengths))  # type: ignore[misc]
-        self.lengths = lengths
-        self._data[..., : old.shape[-1]] = old
-
-    def copy(self, source: int, row: int, count: int) -> None:
-        """Replace a sequence by the first `count` pairs of another one."""
-        end = -(-count // 16) * 16 * self._shape.head_dim
-        self._data[row, ..., :end] = self._data[source, ..., :end]
-        self.lengths[row] = count
-
-
 class NativeHead:
     """A draft head with packed weights.
 
@@ -100,21 +74,21 @@ class NativeHead:
         self._engine, self._model, self._kept = target.engine, target.packed, list[Array]()
         self._structure = self._pack(head, target, packing)
 
-    def new_cache(self, capacity: int, batch: int = 1) -> HeadCache:
+    def new_cache(self, capacity: int, batch: int = 1) -> PackedCache:
         """Reserve memory for `batch` sequences of up to `capacity` pairs and nodes."""
-        return HeadCache(self.shape, capacity, batch)
+        return PackedCache(self.shape.num_kv_heads, self.shape.head_dim, capacity, batch)
 
     def cache_bytes(self, capacity: int) -> int:
         """Return the memory of one sequence of up to `capacity` pairs and nodes."""
-        return 2 * self.shape.num_kv_heads * self.shape.head_dim * 2 * capacity
+        return PackedCache.bytes_per_sequence(self.shape.num_kv_heads, self.shape.head_dim, capacity)
 
-    def add(self, cache: HeadCache, pairs: NewPairs) -> None:
+    def add(self, cache: PackedCache, pairs: NewPairs) -> None:
         """Add new pairs of one sequence."""
         for begin in range(0, len(pairs.tokens), _CHUNK):
             part = slice(begin, begin + _CHUNK)
             self._run(cache, [NewPairs(pairs.row, pairs.tokens[part], pairs.features[part])], None, 0)
 
-    def propose(self, cache: HeadCache, pairs: Sequence[NewPairs], tree: TreeConfig) -> list[DraftTree]:
+    def propose(self, cache: PackedCache, pairs: Sequence[NewPairs], tree: TreeConfig) -> list[DraftTree]:
         """Add new pairs and draft a tree below the last token of each sequence.
 
         Args:
@@ -126,7 +100,9 @@ class NativeHead:
         nodes = min(tree.nodes, width + (tree.depth - 1) * width * width)
         return self._run(cache, pairs, tree.model_copy(update={"top_k": width}), nodes)
 
-    def _run(self, cache: HeadCache, pairs: Sequence[NewPairs], tree: TreeConfig | None, nodes: int) -> list[DraftTree]:
+    def _run(
+        self, cache: PackedCache, pairs: Sequence[NewPairs], tree: TreeConfig | None, nodes: int
+    ) -> list[DraftTree]:
         depth = tree.depth if tree else 0
         if self.shape.rope is None:  # the target's tables move when they grow
             self._model.reserve_positions(max(cache.lengths[new.row] + len(new.tokens) for new in pairs) + depth)

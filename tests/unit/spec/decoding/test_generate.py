@@ -97,7 +97,7 @@ def test_a_head_brings_its_feature_layers_and_its_name(model, make_head, tmp_pat
     for seed in (0, 1):
         save_head(tmp_path / str(seed), make_head(target, draft_vocab=50, seed=seed), target, {})
         fresh = build_target(model, device="cpu", metrics=Metrics(None))
-        drafter = build_drafter(Eagle3Draft(path=tmp_path / str(seed)), fresh)
+        drafter = build_drafter(Eagle3Draft(path=tmp_path / str(seed)), fresh, Metrics(None))
         assert drafter.aux_layers == (1, 3, 6)
         assert fresh.aux_layers == (2, 4, 5)  # as before: another drafter may share the target
         names.add(drafter.name)

@@ -74,10 +74,10 @@ def test_own_rope_base(published, tiny_target, edit):
 
 def test_tuning_results_are_kept_per_head(published, tiny_target, edit):
     """Equal weights with another RoPE base or other feature layers get another name."""
-    names = [build_drafter(Eagle3Draft(path=published), tiny_target).name]
+    names = [build_drafter(Eagle3Draft(path=published), tiny_target, Metrics(None)).name]
     for change in ({"rope_theta": 500000.0}, {IDS: [1, 3, 7]}):
         edit(published, config=lambda c, change=change: c.update(change))
-        names.append(build_drafter(Eagle3Draft(path=published), tiny_target).name)
+        names.append(build_drafter(Eagle3Draft(path=published), tiny_target, Metrics(None)).name)
     assert len(set(names)) == 3
 
 

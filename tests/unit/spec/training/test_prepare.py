@@ -79,7 +79,7 @@ def test_a_head_trained_on_the_native_runtime_drafts_for_it(gguf_config, library
     report = run_train(gguf_config, run)
     assert report.runtime == "native"
     target, _ = settle_target(gguf_config, run, ALONE)
-    drafter = build_drafter(Eagle3Draft(path=Path(report.head)), target)
+    drafter = build_drafter(Eagle3Draft(path=Path(report.head)), target, run.metrics)
     prompt, texts = target.tokenizer.encode("Tell me about"), []
     for each in (None, drafter):
         answer = generate_ids(

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeai.spec.target.native import structures
+from edgeai.spec.target.native.cache import PackedCache
 from edgeai.spec.target.native.library import Library
 
 Array = np.ndarray
-_CACHE_DTYPE = np.dtype(np.float16)
 
 
 @dataclass(frozen=True)
@@ -42,64 +42,6 @@ class PassResult:
     logits: Array  # [tokens asked for, V] float32
     hidden: Array  # [N, H] float32, after the final norm
     features: Array  # [N, A * H] float32
-
-
-class PackedCache:
-    """Keys and values of `batch` sequences of up to `capacity` tokens; `lengths` of each are committed."""
-
-    def __init__(self, model: structures.Model, handle: ctypes.CDLL, capacity: int, batch: int) -> None:
-        self.capacity = _padded(capacity)
-        self.lengths = [0] * batch
-        self._data = np.zeros(batch * _numbers(model, capacity), dtype=_CACHE_DTYPE)
-        self._model, self._handle = model, handle
-        self.structure = structures.Cache(self._data.ctypes.data, self.capacity, batch)
-
-    @staticmethod
-    def bytes_per_sequence(model: structures.Model, capacity: int) -> int:
-        """Return the memory of one sequence."""
-        return _numbers(model, capacity) * _CACHE_DTYPE.itemsize
-
-    def copy(self, source: int, row: int, count: int) -> None:
-        """Replace a sequence by the first `count` tokens of another one."""
-        # keys are blocks of 16 tokens: the rest of the last block is written before it is read
-        data = self._data.reshape(len(self.lengths), -1, self.capacity * self._model.head_dim)
-        end = _padded(count) * self._model.head_dim
-        data[row, :, :end] = data[source, :, :end]
-        self.lengths[row] = count
-
-    def keep(self, row: int, path: Sequence[int]) -> None:
-        """Commit a path of the tokens written last.
-
-        Args:
-            row: Sequence in the batch.
-            path: Ascending offsets from the committed end. [A]
-        """
-        offsets = np.asarray(path, dtype=np.int32)
-        self._handle.edgeai_keep(
-            ctypes.byref(self._model),
-            ctypes.byref(self.structure),
-            row,
-            self.lengths[row],
-            ctypes.c_void_p(offsets.ctypes.data),
-            len(offsets),
-        )
-        self.lengths[row] += len(offsets)
-
-    def shrink(self, rows: list[int]) -> None:
-        """Keep only these sequences of the batch."""
-        parts = self._data.reshape(len(self.lengths), -1)[rows]
-        self._data = np.ascontiguousarray(parts).reshape(-1)
-        self.lengths = [self.lengths[row] for row in rows]
-        self.structure = structures.Cache(self._data.ctypes.data, self.capacity, len(rows))
-
-
-def _numbers(model: structures.Model, capacity: int) -> int:
-    """Keys and values of one sequence."""
-    return int(model.num_layers * 2 * model.num_kv_heads * _padded(capacity) * model.head_dim)
-
-
-def _padded(capacity: int) -> int:
-    return -(-capacity // 16) * 16
 
 
 class Engine:
@@ -170,6 +112,26 @@ class Engine:
         )
         self._handle.edgeai_run(self._engine, ctypes.byref(call))
         return result
+
+    def keep(self, model: structures.Model, cache: PackedCache, row: int, path: Sequence[int]) -> None:
+        """Commit a path of the tokens written last.
+
+        Args:
+            model: Packed weights.
+            cache: Keys and values.
+            row: Sequence in the cache.
+            path: Ascending offsets from the committed end. [A]
+        """
+        offsets = np.asarray(path, dtype=np.int32)
+        self._handle.edgeai_keep(
+            ctypes.byref(model),
+            ctypes.byref(cache.structure),
+            row,
+            cache.lengths[row],
+            ctypes.c_void_p(offsets.ctypes.data),
+            len(offsets),
+        )
+        cache.lengths[row] += len(offsets)
 
     def draft(self, call: structures.Draft) -> None:
         """Run the draft head. The arrays of the call must be large enough; the native code does not check them."""

@@ -20,7 +20,8 @@ from torch import Tensor
 from edgeai.spec.config.target import Runtime
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.attention import rotary_table
-from edgeai.spec.target.native.engine import Engine, NewTokens, PackedCache, PassResult
+from edgeai.spec.target.native.cache import PackedCache
+from edgeai.spec.target.native.engine import Engine, NewTokens, PassResult
 from edgeai.spec.target.native.library import Library
 from edgeai.spec.target.native.packed_model import PackedModel
 from edgeai.spec.target.protocol import Forward, Segment, SegmentResult, Tokenizer, TreeScores
@@ -131,11 +132,16 @@ class NativeTarget:
     def new_cache(self, capacity: int, batch: int = 1) -> PackedCache:
         """See `Target`."""
         self._model.reserve_positions(capacity)
-        return PackedCache(self._model.structure, self._library.handle, capacity, batch)
+        return PackedCache(self._num_kv_heads, self.shape.head_dim, capacity, batch)
 
     def cache_bytes(self, capacity: int) -> int:
         """See `Target`."""
-        return PackedCache.bytes_per_sequence(self._model.structure, capacity)
+        return PackedCache.bytes_per_sequence(self._num_kv_heads, self.shape.head_dim, capacity)
+
+    @property
+    def _num_kv_heads(self) -> int:
+        """Key heads of all layers."""
+        return self.shape.num_layers * self.shape.num_kv_heads
 
     def prefill(self, ids: Sequence[int], cache: PackedCache, row: int = 0) -> Forward:
         """See `Target`. The size of the chunks changes no bit of the result."""
@@ -155,7 +161,7 @@ class NativeTarget:
 
     def commit(self, cache: PackedCache, path: Tensor, row: int = 0) -> None:
         """See `Target`."""
-        cache.keep(row, path.tolist())
+        self.commit_paths(cache, [(row, path.tolist())])
 
     def run_segments(self, segments: Sequence[Segment], cache: PackedCache) -> list[SegmentResult]:
         """See `Target`."""
@@ -168,7 +174,7 @@ class NativeTarget:
     def commit_paths(self, cache: PackedCache, paths: Sequence[tuple[int, Sequence[int]]]) -> None:
         """See `Target`."""
         for row, path in paths:
-            cache.keep(row, path)
+            self._engine.keep(self._model.structure, cache, row, path)
 
     def decode(self, tokens: Tensor, cache: PackedCache, active: Sequence[bool]) -> Tensor:
         """See `Target`. Runs the active sequences only; the logits of the others are undefined."""

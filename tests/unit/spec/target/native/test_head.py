@@ -5,12 +5,14 @@ half-precision number, 2^-11 apart. Errors of up to 7e-4 of a cumulative log pro
 """
 
 import itertools
+import logging
 import random
 
 import numpy as np
 import pytest
 import torch
 
+from edgeai import spec
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.draft import Eagle3Draft, TreeConfig
@@ -224,7 +226,7 @@ def test_speculation_with_a_head_writes_the_same_tokens(native, make_head, tempe
     assert answer(drafter_of(make_head(target), target, "Q8_0")) == answer(None)
 
 
-def test_the_factory_takes_the_native_head_where_it_fits(native, make_head, monkeypatch):
+def test_the_factory_takes_the_native_head_where_it_fits(native, make_head, monkeypatch, caplog):
     target, notes = native("F32"), []
 
     def built(head):
@@ -241,6 +243,9 @@ def test_the_factory_takes_the_native_head_where_it_fits(native, make_head, monk
     object.__setattr__(head.shape, "intermediate_size", 120)
     assert isinstance(built(head), Eagle3)
     assert notes == ["the draft head runs in torch: its intermediate size 120 is not a multiple of 32"]
+    with caplog.at_level(logging.INFO, logger="edgeai"):
+        assert isinstance(spec.load_head("x", target), Eagle3)  # the Python API reports it too
+    assert caplog.messages == notes
     object.__setattr__(head.shape, "intermediate_size", 128)
     object.__setattr__(head.shape, "head_dim", 8)
     assert unsupported(head.shape) == "its head width 8 is not a multiple of 16"
