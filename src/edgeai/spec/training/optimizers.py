@@ -8,12 +8,18 @@ from torch.optim import Optimizer
 from edgeai.core.checkpoint import warmup_cosine
 from edgeai.spec.config.train import OptimConfig
 from edgeai.spec.draft.head import DraftHead
+from edgeai.spec.training.muon import Float32Muon
 
 
-def build_optimizers(config: OptimConfig, head: DraftHead) -> list[Optimizer]:
+def build_optimizers(config: OptimConfig, head: DraftHead, *, muon_dtype: torch.dtype) -> list[Optimizer]:
     """Build AdamW for all weights, or Muon for the inner matrices and AdamW for norms and the output matrix.
 
     Muon's updates are scaled to the root mean square of AdamW's, so that both share one learning rate.
+
+    Args:
+        config: Optimizer and learning rate.
+        head: Draft head to train.
+        muon_dtype: Number format of Muon's orthogonalization, bfloat16 or float32.
     """
     named = list(head.named_parameters())
     inner = [p for name, p in named if config.kind == "muon" and p.ndim == 2 and name != "lm_head.weight"]
@@ -26,9 +32,13 @@ def build_optimizers(config: OptimConfig, head: DraftHead) -> list[Optimizer]:
     )
     if not inner:
         return [adamw]
-    muon = torch.optim.Muon(
-        inner, lr=config.lr, momentum=0.95, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+    muon: Optimizer
+    if muon_dtype == torch.float32:
+        muon = Float32Muon(inner, lr=config.lr, momentum=0.95, weight_decay=config.weight_decay)
+    else:
+        muon = torch.optim.Muon(
+            inner, lr=config.lr, momentum=0.95, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
     return [muon, adamw]
 
 

@@ -17,7 +17,7 @@ from edgeai.core.files import write_whole
 from edgeai.core.run import Run
 from edgeai.core.units import amount
 from edgeai.spec.config.target import TargetConfig
-from edgeai.spec.config.train import OptimConfig, TrainConfig
+from edgeai.spec.config.train import TrainConfig
 from edgeai.spec.data.answers import write_conversations
 from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
 from edgeai.spec.data.features import CachedFeatures, FeatureSource, OnlineFeatures, cache_bytes, cache_features
@@ -44,7 +44,7 @@ class Prepared:
 def settle_target(
     cfg: TrainConfig, run: Run, ranks: Ranks, *, aux_layers: tuple[int, ...] | None = None
 ) -> tuple[Target, dict[str, str]]:
-    """Load the target, and choose its runtime, its number format and that of the head's matrix products.
+    """Load the target, and choose its runtime, its number format and those of the head's training.
 
     Auto depends on timings and on what the machine has, which may differ next time, so rank 0 decides once per run and
     keeps the choice in formats.json.
@@ -56,7 +56,8 @@ def settle_target(
         aux_layers: Feature layers; None selects the usual ones.
 
     Returns:
-        The target and the choices: "runtime", "target" and "products".
+        The target and the choices: "runtime", and the number formats "target", "products" (matrix products of the head)
+        and "muon" (Muon's orthogonalization).
 
     Raises:
         UsageError: The run began on the native runtime, which cannot run here.
@@ -64,13 +65,17 @@ def settle_target(
     file = run.path / "formats.json"
     formats: dict[str, str] = {}
     if ranks.is_first and file.exists():
-        formats = {"runtime": "torch", **json.loads(file.read_text(encoding="utf-8"))}  # the only one in early versions
+        early = {"runtime": "torch", "muon": "bfloat16"}  # the only ones of versions without the choice
+        formats = {**early, **json.loads(file.read_text(encoding="utf-8"))}
     elif ranks.is_first:
         target = build_target(cfg.target, device=run.device, metrics=run.metrics, aux_layers=aux_layers)
+        device_kind = torch.device(run.device).type
+        fast_bf16 = device_kind == "cuda" or (device_kind == "cpu" and bf16_gain() > 1.2)
         formats = {
             "runtime": target.runtime,
             "target": str(target.dtype).removeprefix("torch."),
-            "products": "bfloat16" if _multiplies_bf16(cfg.optim, torch.device(run.device)) else "float32",
+            "products": "bfloat16" if cfg.optim.autocast and fast_bf16 else "float32",
+            "muon": "float32" if device_kind == "cpu" and not fast_bf16 else "bfloat16",
         }
         write_whole(file, json.dumps(formats))
         ranks.share(formats)
@@ -203,8 +208,3 @@ def build_head(cfg: TrainConfig, target: Target, train: Sequence[Conversation]) 
         initialize(head, lm_head=target.lm_head.cpu())
     coverage = float(counts[head.t2d.cpu()].sum() / counts.sum())
     return head.to(target.device), coverage
-
-
-def _multiplies_bf16(config: OptimConfig, device: torch.device) -> bool:
-    """Return whether bfloat16 matrix products are faster: on a GPU, and on a CPU that supports them."""
-    return config.autocast and (device.type == "cuda" or (device.type == "cpu" and bf16_gain() > 1.2))

@@ -65,7 +65,7 @@ def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool 
         config=cfg.loss,
         dtype=getattr(torch, formats["products"]),
     )
-    loop = _Loop(cfg, run, ranks, ready, token_loss)
+    loop = _Loop(cfg, run, ranks, ready, token_loss, muon_dtype=getattr(torch, formats["muon"]))
     loaded = resume and loop.load()
     loop.run_all(fresh=not loaded)
     ranks.wait()
@@ -75,9 +75,18 @@ def run_train(cfg: TrainConfig, run: Run, *, ranks: Ranks = ALONE, resume: bool 
 class _Loop:
     """The training loop and its state."""
 
-    def __init__(self, cfg: TrainConfig, run: Run, ranks: Ranks, ready: Prepared, token_loss: TrainingTimeTest) -> None:
+    def __init__(
+        self,
+        cfg: TrainConfig,
+        run: Run,
+        ranks: Ranks,
+        ready: Prepared,
+        token_loss: TrainingTimeTest,
+        *,
+        muon_dtype: torch.dtype,
+    ) -> None:
         self.cfg, self.run, self.ranks, self.ready = cfg, run, ranks, ready
-        self.token_loss = token_loss
+        self.token_loss, self.muon_dtype = token_loss, muon_dtype
         self.objective = GroupTreeObjective(token_loss, epsilon=cfg.gto.epsilon)
         self.module = DistributedDataParallel(self.objective) if ranks.world > 1 else self.objective
         check_fit(ready.head, ready.target)
@@ -87,7 +96,7 @@ class _Loop:
             for texts in (ready.train, ready.val):
                 check_room_for_groups(cfg.gto, ready.target, texts)
         self.phase: Phase = TokenPhase(cfg, self.num_token_steps)
-        self.optimizers = build_optimizers(self.phase.optim, ready.head)
+        self.optimizers = build_optimizers(self.phase.optim, ready.head, muon_dtype=muon_dtype)
         self.step = 0
         self.tokens_seen = 0
         self.best_accept_len = 0.0
@@ -132,7 +141,7 @@ class _Loop:
         self.phase = GtoPhase(
             self.cfg, self.ready, self.objective, first_step=self.num_token_steps, num_steps=num_steps
         )
-        self.optimizers = build_optimizers(self.phase.optim, self.ready.head)
+        self.optimizers = build_optimizers(self.phase.optim, self.ready.head, muon_dtype=self.muon_dtype)
 
     def _train_step(self, step: Step) -> dict[str, float]:
         """Run one optimizer step over `grad_accum` micro-batches, each rank taking its share."""

@@ -26,14 +26,15 @@ SHAPE = HeadShape(
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_every_weight_has_exactly_one_optimiser(kind):
     head = DraftHead(SHAPE)
-    optimizers = build_optimizers(OptimConfig(kind=kind), head)
+    optimizers = build_optimizers(OptimConfig(kind=kind), head, muon_dtype=torch.float32)
     taken = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
     assert sorted(taken) == sorted(id(p) for p in head.parameters())
 
 
 def test_muon_takes_the_inner_matrices_and_leaves_norms_and_the_output_to_adamw():
     head = DraftHead(SHAPE)
-    muon, adamw = build_optimizers(OptimConfig(kind="muon"), head)
+    muon, adamw = build_optimizers(OptimConfig(kind="muon"), head, muon_dtype=torch.bfloat16)
+    assert type(muon) is torch.optim.Muon
     names = {id(p): name for name, p in head.named_parameters()}
     inner = {names[id(p)] for p in muon.param_groups[0]["params"]}
     rest = {names[id(p)] for p in adamw.param_groups[0]["params"]}
@@ -46,17 +47,18 @@ def test_muon_takes_the_inner_matrices_and_leaves_norms_and_the_output_to_adamw(
     assert all(name == "lm_head.weight" or "norm" in name for name in rest)
 
 
-def test_a_muon_step_is_orthogonal_and_as_large_as_adamws():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_a_muon_step_is_orthogonal_and_as_large_as_adamws(dtype):
     """The update U of a matrix [O, I] has singular values near 0.2 sqrt(max(O, I)): RMS 0.2, as AdamW's usually is."""
     head = DraftHead(SHAPE)
-    muon, _ = build_optimizers(OptimConfig(kind="muon", lr=1.0), head)
+    muon, _ = build_optimizers(OptimConfig(kind="muon", lr=1.0), head, muon_dtype=dtype)
     weight = head.midlayer.mlp.gate_proj.weight
     before = weight.detach().clone()
     weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     muon.step()
     update = before - weight.detach()
     singular = torch.linalg.svdvals(update) / (0.2 * max(weight.shape) ** 0.5)
-    # five Newton-Schulz iterations in bfloat16 bring singular values into about [0.7, 1.2], not to exactly 1
+    # five Newton-Schulz iterations bring singular values into about [0.7, 1.2], not to exactly 1
     assert singular.min() > 0.5
     assert singular.max() < 1.4
 

@@ -28,7 +28,7 @@ def test_number_formats_are_settled_once(train_config, make_run, monkeypatch):
     cfg = train_config(optim={"autocast": True})
     cfg = cfg.model_copy(update={"target": cfg.target.model_copy(update={"dtype": "auto"})})
     run = make_run(cfg)
-    half = {"runtime": "torch", "target": "bfloat16", "products": "bfloat16"}
+    half = {"runtime": "torch", "target": "bfloat16", "products": "bfloat16", "muon": "bfloat16"}
     monkeypatch.setattr(preparation, "bf16_gain", lambda: 3.0)
     monkeypatch.setattr(loading, "choose_dtype", lambda name, device: "bfloat16" if name == "auto" else name)
     assert settle_target(cfg, run, ALONE)[1] == half
@@ -36,10 +36,11 @@ def test_number_formats_are_settled_once(train_config, make_run, monkeypatch):
     monkeypatch.setattr(loading, "choose_dtype", lambda name, device: "float32" if name == "auto" else name)
     target, formats = settle_target(cfg, Run.open(run.path), ALONE)
     assert (formats, target.dtype) == (half, torch.bfloat16)
-    whole = {"runtime": "torch", "target": "float32", "products": "float32"}
+    whole = {"runtime": "torch", "target": "float32", "products": "float32", "muon": "float32"}
     assert settle_target(cfg, make_run(cfg, "other"), ALONE)[1] == whole
     monkeypatch.setattr(preparation, "bf16_gain", lambda: 3.0)
-    assert settle_target(train_config(), make_run(cfg, "third"), ALONE)[1]["products"] == "float32"  # autocast off
+    _, formats = settle_target(train_config(), make_run(cfg, "third"), ALONE)  # autocast off
+    assert (formats["products"], formats["muon"]) == ("float32", "bfloat16")
 
 
 @pytest.fixture
@@ -64,13 +65,14 @@ def test_the_runtime_is_settled_once(gguf_config, library, make_run, monkeypatch
     assert caught.value.hint == "`edgeai doctor` says what it needs; or begin a new run"
 
 
-def test_runs_of_versions_without_the_choice_go_on_with_torch(gguf_config, library, make_run, monkeypatch):
+def test_runs_of_versions_without_the_choice_go_on_with_torch_and_its_muon(gguf_config, library, make_run, monkeypatch):
     run = make_run(gguf_config)
     (run.path / "formats.json").write_text('{"target": "float32", "products": "float32"}')
     asked = []
     monkeypatch.setattr(preparation, "build_target", lambda config, **_: asked.append(config))
     _, formats = settle_target(gguf_config, run, ALONE)
     assert (formats["runtime"], asked[0].runtime, asked[0].dtype) == ("torch", "torch", "float32")
+    assert formats["muon"] == "bfloat16"  # as torch.optim.Muon had it
 
 
 def test_a_head_trained_on_the_native_runtime_drafts_for_it(gguf_config, library, make_run):

@@ -24,6 +24,7 @@ from edgeai.spec.data.train_batch import query_positions
 from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.eagle3 import Eagle3
+from edgeai.spec.training import prepare as preparation
 from edgeai.spec.training import train
 from edgeai.spec.training.distributed import ALONE, Ranks
 from edgeai.spec.training.losses import StepSums, TrainingTimeTest, step_means
@@ -105,6 +106,24 @@ def test_resumed_equals_uninterrupted(usual, make_run, task, done):
     assert report.num_steps == usual.report.num_steps > 10
     assert report.step_accuracy == usual.report.step_accuracy
     assert report.accept_len == usual.report.accept_len
+
+
+def test_resumed_with_the_same_muon(train_config, make_run, monkeypatch):
+    """A run continues with the number format of its orthogonalization, whatever the timing says next time."""
+    cfg = train_config(epochs=1, max_steps=4, val_every=2, optim={"kind": "muon"})
+    monkeypatch.setattr(preparation, "bf16_gain", lambda: 0.5)
+    whole, run = make_run(cfg, "whole"), make_run(cfg, listener=Interrupt("train", 3))
+    run_train(cfg, whole)
+    with pytest.raises(KeyboardInterrupt):
+        run_train(cfg, run)
+    run.metrics.close()
+    monkeypatch.setattr(preparation, "bf16_gain", lambda: 3.0)
+    run_train(cfg, Run.open(run.path), resume=True)
+    _assert_identical(_outcome(run.path), _outcome(whole.path))
+    other = make_run(cfg, "other")
+    run_train(cfg, other)
+    heads = (load_file(path / "last" / "model.safetensors") for path in (whole.path, other.path))
+    assert not all(map(torch.equal, *(head.values() for head in heads)))  # the formats differ in their results
 
 
 def test_resumed_after_an_interruption_of_the_answers(train_config, tiny_prompts, make_run):
@@ -412,7 +431,8 @@ def test_rows_weigh_the_same_however_they_are_batched(train_config, make_run):
             config=cfg.loss,
             dtype=torch.float32,
         )
-        found.append(train._Loop(cfg, run, ALONE, ready, module)._train_step(Step(batches, 0)))
+        loop = train._Loop(cfg, run, ALONE, ready, module, muon_dtype=torch.float32)
+        found.append(loop._train_step(Step(batches, 0)))
     assert len({len(c.ids) for c in ready.train[:4]}) > 1
     for values in found[1:]:
         assert values == pytest.approx(found[0], rel=1e-4)
