@@ -283,8 +283,8 @@ def _first_line(error: BaseException) -> str:
 
 def default_aux_layers(num_layers: int) -> tuple[int, int, int]:
     """Return EAGLE-3's feature layers as "state entering layer id"; in shallow models, where they collide, spread
-    ones.
+    ones. Three different layers take a model of at least three.
     """
     if num_layers >= 8:
         return 2, num_layers // 2, num_layers - 3
-    return min(1, num_layers - 1), num_layers // 2, num_layers - 1
+    return max(0, min(1, num_layers - 3)), num_layers // 2, num_layers - 1

@@ -68,3 +68,5 @@ def test_default_feature_layers():
     """The states entering layers 2, n/2 and n-3; shallow models get distinct ones."""
     assert default_aux_layers(32) == (2, 16, 29)
     assert default_aux_layers(4) == (1, 2, 3)
+    for num_layers in range(3, 40):
+        assert len({*default_aux_layers(num_layers)} & {*range(num_layers)}) == 3
