@@ -64,6 +64,18 @@ def test_speculative_text_is_the_plain_text(spec):
     assert document["drafter"].startswith("ngram")
 
 
+def test_a_file_with_unusable_turns_is_read_with_a_note(spec, tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"question": null}\n{"messages": [{"role": "user", "content": "hi"}]}\n')
+    args = ("generate", "-f", "p.jsonl", "-s", "draft.kind=none", "-s", "max_tokens=2", "--json")
+    code, out, err = spec(*args)
+    assert code == 0
+    (answer,) = json.loads(out)["answers"]
+    assert answer["prompt"] == "hi"
+    assert len(answer["ids"]) == answer["num_tokens"]
+    assert "p.jsonl: skipped 1 turn without usable text, first at line 1: question is null\n" in err
+    assert "skipped" not in spec(*args, "--quiet")[2]
+
+
 def test_prompts_from_arguments_stdin_and_a_file(spec, tmp_path, monkeypatch):
     (tmp_path / "p.txt").write_text("from the file\n")
     monkeypatch.setattr("sys.stdin", io.StringIO("from stdin\n"))

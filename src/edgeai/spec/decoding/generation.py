@@ -174,6 +174,7 @@ class GenerateReport:
                 {
                     "prompt": prompt,
                     "text": answer.text,
+                    "ids": list(answer.ids),
                     "finish_reason": answer.finish_reason,
                     "num_prompt_tokens": answer.num_prompt_tokens,
                     "num_tokens": len(answer.ids),

@@ -208,6 +208,13 @@ def test_the_turn_after_an_answer(answer, closing):
     assert "".join(map(chr, found)) == f"u:why#\na:{answer}{closing}u:and then#\na:"
 
 
+def test_the_system_prompt_opens_every_conversation():
+    tokenizer = ClosingTokenizer()
+    empty = Conversation("c", (), (), 0.0)
+    found = answers._next_prompt(tokenizer, empty, Prompt("p:1", "p", ("why",), system="be brief"), 0)
+    assert "".join(map(chr, found)) == "s:be brief#\nu:why#\na:"
+
+
 def test_turns_that_might_not_fit_are_left_out(target, tmp_path):
     """ "u:" + 20 + "\na:" are 25 tokens, an answer up to 8, the next turn as many: 33 fit, 66 do not."""
     prompts = _write_turns(tmp_path / "p.jsonl", [["x" * 20, "y" * 20], ["z" * 90]])

@@ -10,6 +10,8 @@ from edgeai.spec.config.draft import Eagle3Draft, NgramDraft, NoDraft, TreeConfi
 from edgeai.spec.config.generate import GenerateConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.target import TargetConfig
+from edgeai.spec.data.prompts import Prompt
+from edgeai.spec.decoding.decode import generate_ids
 from edgeai.spec.decoding.generate import run_generate
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.checkpoint import save_head
@@ -64,6 +66,21 @@ def test_streamed_text_is_the_answer(model, tmp_path):
         # bytes of a random model are mostly no characters; those at the very end are still held back
         assert pieces.get(number, "") == answer.text[: len(pieces.get(number, ""))]
         assert answer.text[len(pieces.get(number, "")) :].count("\ufffd") >= (pieces.get(number) != answer.text)
+
+
+def test_system_prompts(model, tmp_path):
+    """A prompt's own system prompt wins over the one of the config; both reach the chat template."""
+    given = [Prompt("p:1", "p", ("hi", "second turn"), system="mine"), "hi"]
+    report = generate(tmp_path / "a", given, target=model, draft=NoDraft(), system="default")
+    target = build_target(model, device="cpu", metrics=Metrics(None))
+    for answer, system in zip(report.answers, ("mine", "default"), strict=True):
+        chat = [{"role": "system", "content": system}, {"role": "user", "content": "hi"}]
+        ids = target.tokenizer.encode(target.tokenizer.render(chat, open_answer=True))
+        wanted = generate_ids(target, None, ids, tree=TREE, sampling=SamplingConfig(), max_tokens=24, context=200)
+        assert answer.num_prompt_tokens == len(ids)
+        assert answer.ids == wanted.ids
+    assert [answer["prompt"] for answer in report.to_json()["answers"]] == ["hi", "hi"]
+    assert [tuple(answer["ids"]) for answer in report.to_json()["answers"]] == [a.ids for a in report.answers]
 
 
 def test_auto_decodes_plainly_where_nothing_is_accepted(model, head_folder, tmp_path, monkeypatch):

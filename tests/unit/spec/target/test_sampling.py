@@ -32,6 +32,21 @@ def brute_force(logits: torch.Tensor, config: SamplingConfig) -> torch.Tensor:
     return out
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        SamplingConfig(temperature=1e-50),  # 0 in float32
+        SamplingConfig(temperature=5e-324),
+        SamplingConfig(temperature=1.0, top_p=1e-50),
+        SamplingConfig(temperature=1.0, top_p=5e-324, top_k=3),
+    ],
+)
+def test_numbers_that_float32_rounds_to_zero_are_greedy(config):
+    logits = torch.tensor([0.1, 3.0, 2.9999998, -1.0])
+    assert torch.equal(distribution(logits, config), torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    assert Sampler(config).pick(logits) == 1
+
+
 CONFIGS = [
     SamplingConfig(temperature=1.0),
     SamplingConfig(temperature=0.3),

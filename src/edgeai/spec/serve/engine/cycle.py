@@ -161,10 +161,10 @@ class CycleRunner:
         self, work: Sequence[_Work], results: Sequence[SegmentResult | Exception], decision: Decision
     ) -> list[_Outcome]:
         """Sample the tokens of each request and report accepted draft tokens to the policy."""
-        eos_ids = self._target.tokenizer.eos_ids
         outcomes = []
         for entry, result in zip(work, results, strict=True):
             request = entry.request
+            eos_ids = self._target.tokenizer.eos_ids | request.handle.job.stop_ids
             try:
                 if isinstance(result, Exception):
                     raise result

@@ -20,6 +20,8 @@ class GenerationJob:
     sampling: SamplingConfig
     stop: tuple[str, ...] = ()
     """Stop texts: the answer ends before the first of them."""
+    stop_ids: frozenset[int] = frozenset()
+    """Tokens that end the answer, besides the model's own; they belong to it."""
     speculates: bool = True
     frequency_penalty: float = 0.0
     """Subtracted from a token's logit once per occurrence in the answer."""

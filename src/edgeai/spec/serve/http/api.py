@@ -85,8 +85,13 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation."""
         jobs = await run_in_threadpool(chat_jobs, served, body)
-        wants_logprobs = body.num_logprobs is not None
-        reply = Reply(served, is_chat=True, num_choices=len(jobs), wants_logprobs=wants_logprobs)
+        reply = Reply(
+            served,
+            is_chat=True,
+            num_choices=len(jobs),
+            wants_logprobs=body.num_logprobs is not None,
+            prompt_ids=[jobs[0].prompt_ids] if body.return_token_ids else (),
+        )
         return await answer(body, request, jobs, reply)
 
     @app.post("/v1/completions", response_model=None, responses=ERROR_RESPONSES)
@@ -99,6 +104,7 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
             num_choices=len(jobs),
             num_prompts=len(body.prompts),
             wants_logprobs=body.num_logprobs is not None,
+            prompt_ids=[job.prompt_ids for job in jobs[:: body.n or 1]] if body.return_token_ids else (),
         )
         return await answer(body, request, jobs, reply)
 

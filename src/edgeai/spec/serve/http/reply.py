@@ -39,6 +39,7 @@ class Reply:
         num_choices: Number of answers.
         num_prompts: Number of prompts; each has the same number of answers, in order.
         wants_logprobs: True if log probabilities were requested.
+        prompt_ids: Token ids of the prompts; given if token ids were requested.
     """
 
     def __init__(
@@ -49,11 +50,14 @@ class Reply:
         num_choices: int,
         num_prompts: int = 1,
         wants_logprobs: bool = False,
+        prompt_ids: Sequence[Sequence[int]] = (),
     ) -> None:
         self._served, self._is_chat, self._wants_logprobs = served, is_chat, wants_logprobs
         self._choices_per_prompt = num_choices // num_prompts
+        self._prompt_ids = [list(ids) for ids in prompt_ids]
         self.answers = [Answer() for _ in range(num_choices)]
         self._sent_chars = [0] * num_choices
+        self._has_sent = [False] * num_choices
         self._head = {
             "id": ("chatcmpl-" if is_chat else "cmpl-") + uuid.uuid4().hex,
             "created": int(time.time()),
@@ -70,6 +74,7 @@ class Reply:
             content: dict[str, Any] = {"text": answer.text}
             if self._is_chat:
                 content = {"message": {"role": "assistant", "content": answer.text, "refusal": None}}
+            content |= self._token_ids(index, answer.pieces, is_first=True)
             choices.append({"index": index, **content, "logprobs": logprobs, "finish_reason": answer.done.reason})
         kind = "chat.completion" if self._is_chat else "text_completion"
         return {
@@ -78,6 +83,7 @@ class Reply:
             "choices": choices,
             "usage": self.usage(),
             "metrics": self.metrics(),
+            **self._chat_prompt_ids(),
         }
 
     def usage(self) -> dict[str, Any]:
@@ -109,16 +115,19 @@ class Reply:
         if not self._is_chat:
             return None
         delta = {"role": "assistant", "content": "", "refusal": None}
-        return self._chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+        return {**self._chunk([choice]), **self._chat_prompt_ids()}
 
     def text_chunk(self, index: int, text: Text, *, with_speculation: bool) -> dict[str, Any] | None:
         """Return the chunk of new text; None if it would be empty."""
         content = "".join(piece.text for piece in text.pieces)
-        if not (content or self._wants_logprobs or with_speculation):
+        if not (content or self._wants_logprobs or self._prompt_ids or with_speculation):
             return None
         logprobs = self._logprobs(text.pieces, self._sent_chars[index]) if self._wants_logprobs else None
         self._sent_chars[index] += len(content)
         part: dict[str, Any] = {"delta": {"content": content}} if self._is_chat else {"text": content}
+        part |= self._token_ids(index, text.pieces, is_first=not self._has_sent[index])
+        self._has_sent[index] = True
         chunk = self._chunk([{"index": index, **part, "logprobs": logprobs, "finish_reason": None}])
         if with_speculation:
             chunk["speculation"] = {
@@ -144,6 +153,19 @@ class Reply:
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self._is_chat else "text_completion"
         return {**self._head, "object": kind, "choices": choices}
+
+    def _chat_prompt_ids(self) -> dict[str, Any]:
+        """Return the token ids of a chat's prompt, if requested, under the name and at the place of vLLM."""
+        return {"prompt_token_ids": self._prompt_ids[0]} if self._is_chat and self._prompt_ids else {}
+
+    def _token_ids(self, index: int, pieces: Sequence[Piece], *, is_first: bool) -> dict[str, Any]:
+        """Return the token ids of a choice, if requested; the first ones of a text completion with its prompt's."""
+        if not self._prompt_ids:
+            return {}
+        found: dict[str, Any] = {"token_ids": [piece.token for piece in pieces]}
+        if is_first and not self._is_chat:
+            found["prompt_token_ids"] = self._prompt_ids[index // self._choices_per_prompt]
+        return found
 
     def _logprobs(self, pieces: Sequence[Piece], begin: int) -> dict[str, Any]:
         """Return log probabilities in the endpoint's format; `begin` is the offset of the first piece in the answer."""

@@ -88,11 +88,14 @@ def _choices(
     room = _room(served, ids, max_tokens, param=param)
     bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
     _check_tokens(served, bias, param="logit_bias")
+    stop_ids = frozenset(body.stop_token_ids or ())
+    _check_tokens(served, stop_ids, param="stop_token_ids")
     job = GenerationJob(
         prompt_ids=tuple(ids),
         max_tokens=max_tokens or room,
         sampling=_sampling(body),
         stop=body.stops,
+        stop_ids=stop_ids,
         speculates=body.speculative != "off",
         frequency_penalty=body.frequency_penalty or 0.0,
         presence_penalty=body.presence_penalty or 0.0,

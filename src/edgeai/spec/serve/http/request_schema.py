@@ -95,6 +95,10 @@ class GenerationRequest(BaseModel):
     """The same seed gives the same answer, regardless of the other requests in the batch."""
     stop: str | list[str] | None = None
     """Stop texts: the answer ends before the first of them."""
+    stop_token_ids: list[int] | None = Field(default=None, max_length=256)
+    """Extension, as in vLLM: tokens that end the answer, besides the model's own."""
+    return_token_ids: bool | None = None
+    """Extension, as in vLLM: report the token ids of prompt and answer."""
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     frequency_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
     presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)

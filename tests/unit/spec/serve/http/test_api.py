@@ -232,6 +232,38 @@ def test_logprobs_of_partial_characters(serve, make_hf, make_target, tmp_path, s
         assert list(top.values()) == pytest.approx([entry.logprob for entry in new.top_logprobs], abs=1e-4)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_stop_token_ids_and_token_ids(client, target, stream):
+    ids = plain_ids(target, CHAT, 24)
+    stop = ids[9]
+    wanted = ids[: ids.index(stop) + 1]
+    extra = {"stop_token_ids": [stop], "return_token_ids": True}
+    asked = {"model": "tiny", "temperature": 0, "max_tokens": 24, "extra_body": extra, "stream": stream}
+    chat = client.chat.completions.create(messages=HELLO, **asked)
+    text = client.completions.create(prompt=[list(CHAT.encode()), list(CHAT.encode())], n=2, **asked)
+    prompt_ids = target.tokenizer.encode(CHAT)
+    if stream:
+        first, *chunks = chat
+        assert first.prompt_token_ids == prompt_ids
+        found = [token for chunk in chunks[:-1] for token in chunk.choices[0].token_ids]
+        assert tuple(found) == wanted
+        assert chunks[-1].choices[0].finish_reason == "stop"
+        parts = [chunk.choices[0].model_dump() for chunk in text]
+        for index in range(4):
+            mine = [part for part in parts if part["index"] == index]
+            assert mine[0]["prompt_token_ids"] == prompt_ids
+            assert not any("prompt_token_ids" in part for part in mine[1:])
+            assert tuple(token for part in mine for token in part.get("token_ids", ())) == wanted
+    else:
+        assert chat.prompt_token_ids == prompt_ids
+        assert tuple(chat.choices[0].token_ids) == wanted
+        assert chat.choices[0].finish_reason == "stop"
+        assert chat.choices[0].message.content == text_of(target, wanted)
+        assert chat.usage.completion_tokens == len(wanted)
+        assert [choice.prompt_token_ids for choice in text.choices] == [prompt_ids] * 4
+        assert [tuple(choice.token_ids) for choice in text.choices] == [wanted] * 4
+
+
 def test_models(client):
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert client.models.retrieve("tiny").owned_by == "edgeai"
@@ -263,6 +295,11 @@ def test_models(client):
             "'tools' is not supported by this server",
         ),
         ({"extra_body": {"temprature": 0}}, openai.BadRequestError, "unrecognized request argument: temprature"),
+        (
+            {"extra_body": {"stop_token_ids": [128]}},
+            openai.BadRequestError,
+            "stop_token_ids: token ids must be between 0 and 127",
+        ),
         ({"logit_bias": {"999": 1}}, openai.BadRequestError, "logit_bias: token ids must be between 0 and 127"),
         (
             {"extra_body": {"speculative": "maybe"}},
