@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import Field
 
 from edgeai.core.config import Config
 
@@ -24,6 +26,8 @@ class TargetConfig(Config):
     """Code that computes the target: torch dequantizes the weights of a GGUF file; native computes on the CPU with the
     weights as they are stored, several times as fast. auto selects native for a GGUF file on the CPU if dtype is auto
     and the native runtime supports the model and this machine, else torch."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Values passed to the model's chat template, such as {enable_thinking: false} for Qwen3."""
     weights: Weights = "as_is"
     """Weights of a Hugging Face checkpoint on the native runtime: as_is keeps the stored number format; q8 and q4
     quantize to 8 or 4 bits in groups of 32, once, and report what that costs (with q4, embedding and output matrix have

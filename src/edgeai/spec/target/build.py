@@ -29,9 +29,17 @@ def build_target(
         aux_layers: Feature layers; None selects `default_aux_layers`.
 
     Raises:
-        UsageError: The native runtime is asked for and cannot run this model, or not on this machine.
+        UsageError: The native runtime is asked for and cannot run this model, or not on this machine; or a name in
+            `chat_template_kwargs` is not allowed.
         EdgeAIError: The model cannot be found or is not a supported causal LM.
     """
+    target = _build(config, device=device, metrics=metrics, aux_layers=aux_layers)
+    if config.chat_template_kwargs:
+        target.tokenizer = target.tokenizer.with_template_values(config.chat_template_kwargs)
+    return target
+
+
+def _build(config: TargetConfig, *, device: str, metrics: Metrics, aux_layers: tuple[int, ...] | None) -> Target:
     if config.weights != "as_is" and config.runtime == "torch":
         raise UsageError(
             f"target.weights={config.weights} works on the native runtime only", hint="use -s target.runtime=native"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -18,7 +19,7 @@ from edgeai.spec.target import saved_tokenizer
 from edgeai.spec.target.checks.model_config import MODEL_HINT, check_model_config, check_no_code
 from edgeai.spec.target.checks.tensors import check_loading_info
 from edgeai.spec.target.conversion import to_decoder
-from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer
+from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer, merged_template_values
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
@@ -27,6 +28,7 @@ class ChatTokenizer:
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self._tokenizer = tokenizer
+        self._template_values: dict[str, Any] = {}
         self.eos_ids = eos_ids
 
     def encode(self, text: str) -> list[int]:
@@ -49,11 +51,20 @@ class ChatTokenizer:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    [dict(m) for m in messages], tokenize=False, add_generation_prompt=open_answer
+                    [dict(m) for m in messages],
+                    tokenize=False,
+                    add_generation_prompt=open_answer,
+                    **self._template_values,
                 )
             )
         except Exception as error:  # templates come with the models and may raise anything
             raise ChatTemplateError(error) from error
+
+    def with_template_values(self, values: Mapping[str, Any]) -> Self:
+        """See `Tokenizer`."""
+        other = copy.copy(self)
+        other._template_values = merged_template_values(self._template_values, values)
+        return other
 
 
 def load_torch_target(

@@ -52,6 +52,41 @@ class ChatTemplateError(UsageError):
         super().__init__(f"the chat template refuses the messages: {text}")
 
 
+_RESERVED = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "documents",
+        "max_length",
+        "messages",
+        "padding",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "tokenizer_kwargs",
+        "tools",
+        "truncation",
+    }
+)
+
+
+def merged_template_values(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values for a chat template, the new ones over those before.
+
+    Raises:
+        UsageError: A name belongs to the tokenizer itself.
+    """
+    for name in values:
+        if name in _RESERVED:
+            raise UsageError(
+                f"chat_template_kwargs: '{name}' is set by the tokenizer", hint="leave it out; give the template's own"
+            )
+    return {**before, **values}
+
+
 class Tokenizer(Protocol):
     """Tokenizer with the model's chat template."""
 
@@ -71,6 +106,13 @@ class Tokenizer(Protocol):
 
         Raises:
             ChatTemplateError: The template refuses the messages.
+        """
+
+    def with_template_values(self, values: Mapping[str, Any]) -> Self:
+        """Return the same tokenizer with more values for the chat template; this one keeps its own.
+
+        Raises:
+            UsageError: A name belongs to the tokenizer itself.
         """
 
 

@@ -6,17 +6,18 @@ were found to give what transformers gives for a set of texts and chats; otherwi
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tokenizers
 
 from edgeai.core.files import write_whole
-from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer
+from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer, merged_template_values
 
 _RECORD = "edgeai.json"
 _VERSION = 1
@@ -56,6 +57,7 @@ class SavedTokenizer:
         backend.no_truncation()
         backend.no_padding()
         self._backend, self._source, self._named_tokens = backend, template, named_tokens
+        self._template_values: dict[str, Any] = {}
         self.eos_ids = eos_ids
 
     def encode(self, text: str) -> list[int]:
@@ -75,11 +77,17 @@ class SavedTokenizer:
         """See `Tokenizer`. For a base model without a template the texts are joined."""
         if not self._source:
             return "\n\n".join(m["content"] for m in messages) + ("\n\n" if open_answer else "")
-        values: dict[str, Any] = {"tools": None, "documents": None, **self._named_tokens}
+        values: dict[str, Any] = {"tools": None, "documents": None, **self._named_tokens, **self._template_values}
         try:
             return self._template(messages=[dict(m) for m in messages], add_generation_prompt=open_answer, **values)
         except Exception as error:  # templates come with the models and may raise anything
             raise ChatTemplateError(error) from error
+
+    def with_template_values(self, values: Mapping[str, Any]) -> Self:
+        """See `Tokenizer`."""
+        other = copy.copy(self)
+        other._template_values = merged_template_values(self._template_values, values)
+        return other
 
     @cached_property
     def _template(self) -> Callable[..., str]:

@@ -7,8 +7,10 @@ import sys
 import pytest
 from transformers import AutoTokenizer
 
+from edgeai.core.errors import UsageError
 from edgeai.spec.data.prompts import builtin_prompts
 from edgeai.spec.target.loading import ChatTokenizer
+from edgeai.spec.target.protocol import ChatTemplateError
 from edgeai.spec.target.saved_tokenizer import SavedTokenizer, read_saved, save
 from edgeai.spec.tiny import write_tiny_model
 
@@ -49,6 +51,33 @@ def test_a_base_model_joins_the_texts(folder):
     theirs, ours = saved(folder)
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     assert ours.render(chat, open_answer=True) == theirs.render(chat, open_answer=True) == "a\n\nb\n\n"
+
+
+def test_values_for_the_chat_template(folder):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    template = "{{ messages[0].content }} {{ 'off' if enable_thinking is false else 'on' }} {{ eos_token }}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+    for tokenizer in saved(folder):
+        first = tokenizer.with_template_values({"enable_thinking": False})
+        second = first.with_template_values({"eos_token": "END"})
+        texts = [t.render([{"role": "user", "content": "hi"}], open_answer=True) for t in (tokenizer, first, second)]
+        assert texts == ["hi on <|im_end|>", "hi off <|im_end|>", "hi off END"]
+        with pytest.raises(UsageError, match="chat_template_kwargs: 'tokenize' is set by the tokenizer"):
+            tokenizer.with_template_values({"tokenize": True})
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('no\n system') }}", "{{ 1 / 0 }}", "{{ messages.x.y }}"])
+def test_templates_that_fail_give_one_line(folder, template):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+    sentences = set()
+    for tokenizer in saved(folder):
+        with pytest.raises(ChatTemplateError) as caught:
+            tokenizer.render([{"role": "user", "content": "hi"}], open_answer=True)
+        sentences.add(caught.value.message)
+    (sentence,) = sentences
+    assert sentence.startswith("the chat template refuses the messages: ")
+    assert "raise_exception" not in template or sentence.endswith(": no system")
 
 
 TEMPLATES = {

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from edgeai.core.errors import UsageError
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.errors import ApiError
@@ -38,8 +39,14 @@ def chat_jobs(served: ServedModel, body: ChatRequest) -> list[GenerationJob]:
         {"role": "system" if message.role == "developer" else message.role, "content": message.text}
         for message in body.messages
     ]
+    tokenizer = served.tokenizer
+    if body.chat_template_kwargs:
+        try:
+            tokenizer = tokenizer.with_template_values(body.chat_template_kwargs)
+        except UsageError as error:
+            raise ApiError(400, error.message, param="chat_template_kwargs", code="invalid_value") from error
     try:
-        ids = served.tokenizer.encode(served.tokenizer.render(messages, open_answer=True))
+        ids = tokenizer.encode(tokenizer.render(messages, open_answer=True))
     except ChatTemplateError as error:
         raise ApiError(400, error.message, param="messages", code="invalid_value") from error
     return _choices(

@@ -386,3 +386,20 @@ def test_the_native_runtime_serves_what_it_writes_alone_to_the_bit(native, make_
         finish(engine, *asked)
         assert any(heard.end.num_reused for heard in asked)
         assert [heard.ids for heard in asked] == [plain(alone, *each) for each in zip(texts, samplings, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ["eagle3", "ngram"])
+def test_native_log_probabilities_do_not_depend_on_speculation(native, make_engine, ask, finish, kind):
+    """To the bit, up to the last token of the context."""
+    target, ids = native("Q4_1", 1), prompts(1)[0]
+    changes = {"num_logprobs": 5, "logit_bias": dict.fromkeys(target.tokenizer.eos_ids, -100.0)}
+    heard = []
+    for speculates in (True, False):
+        engine = make_engine(target, kind, context=100, tree=TreeConfig(nodes=10, depth=6, top_k=3))
+        heard.append(ask(engine, job(ids, max_tokens=100 - len(ids), speculates=speculates, **changes)))
+        finish(engine, heard[-1])
+    drafted, plainly = ([p.logprobs for e in h.events if isinstance(e, Text) for p in e.pieces] for h in heard)
+    assert heard[0].end.stats.num_draft_tokens > 0
+    assert heard[1].end.stats.num_draft_tokens == 0
+    assert len(drafted) == 100 - len(ids)
+    assert drafted == plainly

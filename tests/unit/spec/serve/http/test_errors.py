@@ -11,7 +11,7 @@ import jinja2
 import pytest
 
 from edgeai.spec.serve.http.ignored_fields import LABELS, NEUTRAL
-from edgeai.spec.target.protocol import ChatTemplateError
+from edgeai.spec.target.protocol import ChatTemplateError, merged_template_values
 
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT = {"model": "tiny", "messages": HELLO, "temperature": 0, "max_tokens": 4}
@@ -135,6 +135,23 @@ def test_the_sentence_of_a_chat_template(post, target, monkeypatch):
         error["message"] == "the chat template refuses the messages: Conversation roles must alternate user/assistant"
     )
     assert (error["param"], error["code"]) == ("messages", "invalid_value")
+
+
+def test_values_for_the_chat_template(post, target, monkeypatch):
+    given = []
+
+    def with_values(values):
+        given.append(values)
+        merged_template_values({}, values)
+        return target.tokenizer
+
+    monkeypatch.setattr(target.tokenizer, "with_template_values", with_values, raising=False)
+    assert post({**CHAT, "chat_template_kwargs": {"enable_thinking": False}}).is_success
+    assert given == [{"enable_thinking": False}]
+    error = error_of(post({**CHAT, "chat_template_kwargs": {"tools": []}}))
+    assert error["message"] == "chat_template_kwargs: 'tools' is set by the tokenizer"
+    assert error["param"] == "chat_template_kwargs"
+    assert error_of(post({**TEXT, "chat_template_kwargs": {}}))["code"] == "unknown_parameter"
 
 
 @pytest.mark.parametrize("body", [CHAT, TEXT])
