@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from edgeai.core.files import json_text, num_bytes_below, sha256_of, write_whole
+from edgeai.core.files import json_text, new_folder, num_bytes_below, sha256_of, write_whole
 
 
 def test_sha256_of_the_standards_example(tmp_path):
@@ -36,3 +36,19 @@ def test_num_bytes_below(tmp_path):
     (tmp_path / "a" / "x").write_bytes(b"12345")
     (tmp_path / "y").write_bytes(b"678")
     assert num_bytes_below(tmp_path) == 8
+
+
+def test_of_two_that_make_a_folder_at_once_one_wins(tmp_path):
+    path = tmp_path / "folder"
+    with new_folder(path) as first:
+        (first / "a").write_text("first")
+        with new_folder(path) as second:
+            (second / "a").write_text("second")
+    assert (path / "a").read_text() == "second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="no"), new_folder(tmp_path / "folder"):
+        raise ValueError("no")
+    assert list(tmp_path.iterdir()) == []

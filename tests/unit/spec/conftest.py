@@ -117,7 +117,7 @@ def write_gguf(tiny_folder, tmp_path_factory):
     """write_gguf(kind, arch="llama", drop=(), extra={}, **keys): the tiny model with its matrices in this type.
 
     float32 is the original. `drop` leaves tensors out, `extra` adds or replaces some, `keys` does so with keys ("__"
-    is a dot; None leaves one out).
+    is a dot; None leaves one out; the names of split files have no architecture before them).
     """
 
     from gguf import GGMLQuantizationType, GGUFWriter, quants
@@ -129,7 +129,8 @@ def write_gguf(tiny_folder, tmp_path_factory):
         for name, value in {**KEYS, **keys}.items():
             if value is not None:
                 typed = {str: "string", int: "uint32", float: "float32", list: "array"}[type(value)]
-                getattr(writer, f"add_{typed}")(f"{arch}.{name.replace('__', '.')}", value)
+                prefix = "" if name.startswith("split__") else f"{arch}."
+                getattr(writer, f"add_{typed}")(f"{prefix}{name.replace('__', '.')}", value)
 
         def add(name, array):
             if name in drop or name in extra:

@@ -137,7 +137,7 @@ def cache_features(
     _remove_torn_shards(folder)
     origin = fingerprint(target, conversations)
     found = _origin_of(folder)
-    if found not in ("", origin):
+    if found not in ("", origin, _former_fingerprint(target, conversations)):
         raise UsageError(
             f"{folder} contains features of other text, another target or other layers",
             hint="set data.features_dir to another folder, or leave it empty",
@@ -167,8 +167,17 @@ def fingerprint(target: Target, conversations: Sequence[Conversation]) -> str:
     """Return a short hash of everything features depend on: target, layers, number format, runtime and text in
     order.
     """
+    return _digest(target, target.fingerprint, conversations)
+
+
+def _former_fingerprint(target: Target, conversations: Sequence[Conversation]) -> str:
+    """Return the hash that earlier versions recorded for the same features."""
+    return _digest(target, target.former_fingerprint, conversations)
+
+
+def _digest(target: Target, weights: str, conversations: Sequence[Conversation]) -> str:
     runtime = () if target.runtime == "torch" else (target.runtime,)  # folders of earlier versions are from torch
-    parts = (target.fingerprint, tuple(target.aux_layers), str(target.dtype), *runtime)
+    parts = (weights, tuple(target.aux_layers), str(target.dtype), *runtime)
     digest = hashlib.sha256(repr(parts).encode())
     for conversation in conversations:
         digest.update(repr((conversation.id, conversation.ids)).encode())

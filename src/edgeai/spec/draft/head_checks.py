@@ -70,7 +70,7 @@ def check_target(files: HeadFiles, shape: HeadShape, target: Target) -> None:
             f"{target.shape.num_layers} layers",
             hint=hint,
         )
-    if fingerprint and fingerprint != target.fingerprint:
+    if fingerprint and fingerprint not in (target.fingerprint, target.former_fingerprint):
         raise UsageError(
             f"{folder} was trained for {name} (weights {fingerprint}), not for {target.name} "
             f"(weights {target.fingerprint})",

@@ -113,6 +113,7 @@ def find_head(path: Path) -> Path:
 def shipped_head(target: Target) -> Path | None:
     """Return the head shipped for exactly these target weights, if there is one."""
     for file in sorted(SHIPPED.glob(f"*/{CONFIG}")):
-        if json.loads(file.read_text(encoding="utf-8"))["edgeai"]["fingerprint"] == target.fingerprint:
+        recorded = json.loads(file.read_text(encoding="utf-8"))["edgeai"]["fingerprint"]
+        if recorded in (target.fingerprint, target.former_fingerprint):
             return file.parent
     return None

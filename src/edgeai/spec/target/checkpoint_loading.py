@@ -20,7 +20,7 @@ from edgeai.core.metrics import Metrics
 from edgeai.spec.config.target import Weights
 from edgeai.spec.target import saved_tokenizer
 from edgeai.spec.target.checks.tensors import check_tensors
-from edgeai.spec.target.conversion import shape_of
+from edgeai.spec.target.conversion import rotary_of, shape_of
 from edgeai.spec.target.loading import file_key, model_folder, read_config, read_tokenizer
 from edgeai.spec.target.native.checkpoint import Checkpoint, hyperparameters, open_checkpoint, weight_files
 from edgeai.spec.target.native.gguf_file import read_gguf
@@ -128,12 +128,10 @@ def _shapes(config: Any, stored: Mapping[str, Sequence[int]]) -> dict[str, tuple
 
 def _rotary(config: Any) -> Rotary:
     """The frequencies that transformers computes."""
-    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding  # the same in all families
-
-    rotary = LlamaRotaryEmbedding(config)
-    if rotary.rope_type not in ROTARY_KINDS:
-        raise Unavailable(f"its rotary scaling has the type '{rotary.rope_type}'")
-    return Rotary(rotary.inv_freq.float().numpy(), float(rotary.attention_scaling))
+    kind = config.rope_parameters["rope_type"]
+    if kind not in ROTARY_KINDS:
+        raise Unavailable(f"its rotary scaling has the type '{kind}'")
+    return Rotary(*rotary_of(config))
 
 
 def _tokenizer(folder: Path, model: str) -> Tokenizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,3 +123,14 @@ def shape_of(config: Any, *, vocab_size: int) -> Shape:
         rms_norm_eps=config.rms_norm_eps,
         max_positions=max_positions,
     )
+
+
+def rotary_of(config: Any) -> tuple[np.ndarray, float]:
+    """Return the rotary frequencies [hd / 2] that transformers computes for a config, and the factor of their cosines.
+
+    For rotary embeddings that depend on the length of the text these are the ones of short texts.
+    """
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding  # the same in all families
+
+    rotary = LlamaRotaryEmbedding(config)
+    return rotary.inv_freq.float().numpy(), float(rotary.attention_scaling)

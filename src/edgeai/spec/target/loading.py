@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,12 +14,19 @@ import torch
 from edgeai.core import assets
 from edgeai.core.device import choose_dtype
 from edgeai.core.errors import EdgeAIError, UsageError
+from edgeai.core.files import new_folder
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.target import saved_tokenizer
+from edgeai.spec.target.checks.fingerprint import fingerprint_of_tensors
+from edgeai.spec.target.checks.gguf_conversion import check_conversion
 from edgeai.spec.target.checks.model_config import MODEL_HINT, check_model_config, check_no_code
 from edgeai.spec.target.checks.tensors import check_loading_info
 from edgeai.spec.target.conversion import to_decoder
+from edgeai.spec.target.native.compilation import Unavailable
+from edgeai.spec.target.native.gguf_file import read_hyperparameters
+from edgeai.spec.target.native.gguf_header import Header, read_header
+from edgeai.spec.target.native.packed_model import Hyperparameters
 from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer, merged_template_values
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
@@ -84,13 +92,19 @@ def load_torch_target(
     folder = model_folder(config.model, metrics)
     dtype = choose_dtype(config.dtype, device)
     hf_model = _read_checkpoint(folder, dtype, config.model)
+    fingerprint = fingerprint_of_tensors(
+        hf_model.state_dict(),
+        num_layers=hf_model.config.num_hidden_layers,
+        is_tied=bool(hf_model.config.tie_word_embeddings),
+    )
     decoder, lm_head = to_decoder(hf_model, device)
     return DecoderTarget(
         decoder=decoder,
         lm_head=lm_head,
         tokenizer=read_tokenizer(folder, config.model)[0],
         name=config.model,
-        fingerprint=_fingerprint(hf_model),
+        fingerprint=fingerprint.current,
+        former_fingerprint=fingerprint.former,
         aux_layers=aux_layers or default_aux_layers(decoder.shape.num_layers),
     )
 
@@ -132,27 +146,52 @@ def gguf_path(model: str, metrics: Metrics) -> Path | None:
 
 
 def _convert_gguf(path: Path, metrics: Metrics) -> Path:
-    """Dequantize a GGUF file to a bfloat16 safetensors folder in the cache, once."""
+    """Dequantize a GGUF file to a bfloat16 safetensors folder in the cache, once; a bad folder is made again.
+
+    Raises:
+        EdgeAIError: The file is damaged or a part of a file, or transformers does not read all of it.
+    """
     folder = assets.cache_dir() / "models" / f"{path.stem}-{file_key(path)}"
+    found = _described(path)
     if (folder / "config.json").is_file():
-        return folder
+        try:
+            check_conversion(path.name, folder, read_config(str(folder), folder.name), *found)
+            return folder
+        except EdgeAIError:
+            shutil.rmtree(folder)
     metrics.note(f"converting {path.name} to safetensors (once)")
+    with new_folder(folder) as partial:
+        _save_dequantized(path, partial)
+        check_conversion(path.name, partial, read_config(str(partial), path.name), *found)
+    return folder
+
+
+def _described(path: Path) -> tuple[Header, Hyperparameters]:
+    """Header and hyperparameters of a GGUF file, as the native runtime reads them."""
+    try:
+        header = read_header(path)
+        return header, read_hyperparameters(path, header)
+    except Unavailable as error:
+        raise EdgeAIError(f"{path} is not supported: {error}", hint=MODEL_HINT) from error
+
+
+def _save_dequantized(path: Path, folder: Path) -> None:
+    """Write the model and the tokenizer of a GGUF file as transformers reads them."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _quiet_transformers()
     try:
         model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.bfloat16)
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of several libraries, each with errors of its own
         raise EdgeAIError(f"{path} is not a readable GGUF model: {_first_line(error)}") from error
     # transformers keeps the GGUF quantization in the config and then refuses to save the dequantized weights
     model.config.__dict__.pop("quantization_config", None)
     model.hf_quantizer = None
-    partial = folder.with_name(folder.name + ".partial")
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    partial.rename(folder)
-    return folder
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def gguf_tokenizer(path: Path) -> Tokenizer:
@@ -169,11 +208,13 @@ def gguf_tokenizer(path: Path) -> Tokenizer:
 
     _quiet_transformers()
     try:
-        if not folder.is_dir():
-            partial = folder.with_name(folder.name + ".partial")
-            AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(partial)
-            partial.rename(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, KeyError):  # not there yet, or damaged
+            shutil.rmtree(folder, ignore_errors=True)
+            with new_folder(folder) as partial:
+                AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(partial)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise EdgeAIError(f"cannot load the tokenizer of '{path}': {_first_line(error)}") from error
     eos = frozenset(() if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,))
@@ -267,15 +308,6 @@ def read_tokenizer(folder: str, name: str) -> tuple[ChatTokenizer, Any]:
     for value in (getattr(generation, "eos_token_id", None), config.eos_token_id, tokenizer.eos_token_id):
         eos.update(value if isinstance(value, list) else [] if value is None else [value])
     return ChatTokenizer(tokenizer, frozenset(eos)), tokenizer
-
-
-def _fingerprint(hf_model: Any) -> str:
-    """Return a short hash of sampled weights: it distinguishes targets of equal shape, in any number format."""
-    layer = hf_model.model.layers[-1]
-    weights = (hf_model.model.embed_tokens.weight, layer.mlp.down_proj.weight, layer.self_attn.q_proj.weight)
-    sample = torch.cat([weight.detach().flatten()[::1009] for weight in weights])
-    data = sample.to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes()
-    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _quiet_transformers() -> None:

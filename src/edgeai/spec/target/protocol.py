@@ -173,7 +173,9 @@ class Target(Protocol):
     name: str
     """Name of the model as the user gave it."""
     fingerprint: str
-    """Hash of some weights: heads are accepted only for the same value."""
+    """Hash of values of every tensor: heads are accepted only for the same value."""
+    former_fingerprint: str
+    """The hash of fewer weights that earlier versions recorded in heads and features; "" if there is none."""
     shape: Shape
     """Sizes of the decoder."""
     tokenizer: Tokenizer

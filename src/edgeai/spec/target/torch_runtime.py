@@ -31,6 +31,7 @@ class DecoderTarget:
         name: Name of the model as given by the user.
         fingerprint: Short hash of the weights.
         aux_layers: Layers whose input states are the features.
+        former_fingerprint: The hash that earlier versions recorded in heads.
     """
 
     runtime: Runtime = "torch"
@@ -44,11 +45,12 @@ class DecoderTarget:
         name: str,
         fingerprint: str,
         aux_layers: tuple[int, ...],
+        former_fingerprint: str = "",
     ) -> None:
         self.decoder = decoder
         self.tokenizer = tokenizer
         self.name = name
-        self.fingerprint = fingerprint
+        self.fingerprint, self.former_fingerprint = fingerprint, former_fingerprint
         self._aux_layers = aux_layers
         self.shape = decoder.shape
         self.dtype = decoder.dtype

@@ -43,7 +43,7 @@ def test_garbage_weights_and_garbage_gguf(tmp_path, monkeypatch):
         _load(tmp_path / "model")
     assert caught.value.hint == HINT
     (tmp_path / "x.gguf").write_text("garbage")
-    with pytest.raises(EdgeAIError, match=r"x\.gguf is not a readable GGUF model: "):
+    with pytest.raises(EdgeAIError, match=r"x\.gguf is not a readable GGUF file: "):
         _load(tmp_path / "x.gguf")
 
 

@@ -35,8 +35,8 @@ _COMPUTED = _words(
 """Keys that every runtime computes with, whatever their value."""
 _WITHOUT_EFFECT = _words(
     # origin and number format
-    "model_type _name_or_path name_or_path _model_name_or_path _commit_hash transformers_version torch_dtype dtype tokenizer_class "
-    "unsloth_version unsloth_fixed is_llama_config transformers.js_config model_max_length "
+    "model_type _name_or_path name_or_path _model_name_or_path _commit_hash transformers_version torch_dtype dtype "
+    "tokenizer_class unsloth_version unsloth_fixed is_llama_config transformers.js_config model_max_length "
     # tokens, which the tokenizer's files decide
     "bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id unk_token_id decoder_start_token_id prefix "
     # training

@@ -22,7 +22,32 @@ FAMILIES = {"llama": True, "qwen2": False, "qwen3": False}
 """Architectures, and whether their rotary pairs are interleaved (2 i, 2 i + 1) in the file."""
 MAX_POSITIONS = 1 << 20
 """Longest context that is used, whatever the file claims."""
-_UNSUPPORTED = ("expert_count", "logit_scale", "embedding_scale", "residual_scale", "attention.scale")
+_KNOWN = frozenset(
+    (
+        "context_length",
+        "embedding_length",
+        "feed_forward_length",
+        "block_count",
+        "vocab_size",
+        "tensor_data_layout",
+        *(f"attention.{name}" for name in ("head_count", "head_count_kv", "key_length", "value_length")),
+        *(f"attention.{name}" for name in ("layer_norm_rms_epsilon", "sliding_window")),
+        *(f"rope.{name}" for name in ("dimension_count", "freq_base")),
+        *(f"rope.scaling.{name}" for name in ("type", "factor", "original_context_length", "finetuned")),
+        *(f"rope.scaling.{name}" for name in ("attn_factor", "yarn_beta_fast", "yarn_beta_slow")),
+    )
+)
+"""Keys of an architecture that are read, or whose value changes nothing."""
+_ONLY = {
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "attention.scale": (0.0,),
+    "attention.causal": (True,),
+    "logit_scale": (0.0, 1.0),
+    "embedding_scale": (0.0, 1.0),
+    "residual_scale": (0.0, 1.0),
+}
+"""Keys with the values at which they change nothing; all other keys may change the result."""
 _LARGEST = {
     "embedding_length": 1 << 20,
     "feed_forward_length": 1 << 22,
@@ -45,9 +70,37 @@ def read_gguf(path: Path, library: Library) -> PackedModel:
         Unavailable: The file is sound, but its architecture, tensor types or sizes are not supported.
     """
     header = read_header(path)
+    check_whole(path, header)
     with _TensorFile(path, header) as source:
         sizes = _Keys(path, header, source).hyperparameters()
         return pack_model(source, sizes, library, threads=torch.get_num_threads())
+
+
+def read_hyperparameters(path: Path, header: Header) -> Hyperparameters:
+    """Return the sizes and constants of a GGUF file, which describe it on every runtime.
+
+    Raises:
+        EdgeAIError: The file is damaged, lacks keys, or is a part of a file.
+        Unavailable: The file is sound, but its architecture or a key is not supported.
+    """
+    check_whole(path, header)
+    with _TensorFile(path, header) as source:
+        return _Keys(path, header, source).hyperparameters()
+
+
+def check_whole(path: Path, header: Header) -> None:
+    """Check that a file is not a part of a split one.
+
+    Raises:
+        EdgeAIError: It is a part.
+    """
+    count, number = header.keys.get("split.count", 1), header.keys.get("split.no", 0)
+    if count not in (0, 1):
+        shown = number + 1 if isinstance(number, int) else "?"
+        raise EdgeAIError(
+            f"{path} is part {shown} of {count} of a split GGUF file, which is read whole only",
+            hint="merge the parts into one file: llama-gguf-split --merge FIRST_PART WHOLE",
+        )
 
 
 class _TensorFile:
@@ -84,9 +137,10 @@ class _Keys:
         self._arch = arch
 
     def hyperparameters(self) -> Hyperparameters:
-        for name in _UNSUPPORTED:
-            if self._keys.get(f"{self._arch}.{name}", 0) not in (0, 1.0):
-                raise Unavailable(f"it has the key '{self._arch}.{name}'")
+        for key, value in self._keys.items():
+            name = key.removeprefix(f"{self._arch}.")
+            if name != key and name not in _KNOWN and value not in _ONLY.get(name, ()):
+                raise Unavailable(f"it has the key {quoted(key)}: {_shown(value)}")
         hidden, num_heads = self._size("embedding_length"), self._size("attention.head_count")
         head_dim = self._size("attention.key_length", hidden // num_heads)
         for name in ("attention.value_length", "rope.dimension_count"):

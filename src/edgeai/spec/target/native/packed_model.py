@@ -6,13 +6,13 @@ Shapes: N tokens, V vocabulary, H hidden, hd head width.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from edgeai.spec.target.checks.fingerprint import Fingerprint, digest, sample_positions, version_1_digest
 from edgeai.spec.target.native import structures
 from edgeai.spec.target.native.library import Library, Unavailable
 from edgeai.spec.target.native.rotary import Rotary, RotaryTable
@@ -20,7 +20,7 @@ from edgeai.spec.target.protocol import Shape
 
 Array = np.ndarray
 MAX_GROUP = 64  # query heads that share a key head
-_SAMPLED = 1009  # every so many weights enter the fingerprint
+_SAMPLED = 1009  # every so many weights enter version 1 of the fingerprint
 _ROWS = 4096  # dequantized at a time
 
 
@@ -112,7 +112,7 @@ class PackedModel:
             lm_head,
             layers,
         )
-        self.fingerprint = self._fingerprint(layers[sizes.num_layers - 1])
+        self.fingerprint = self._fingerprint(final_norm, list(layers))
 
     @property
     def is_tied(self) -> bool:
@@ -162,21 +162,48 @@ class PackedModel:
             whole[begin : begin + _ROWS] = torch.from_numpy(self._rows(matrix, rows))
         return whole
 
-    def _fingerprint(self, last: structures.Layer) -> str:
+    def _fingerprint(self, final_norm: int, layers: Sequence[structures.Layer]) -> Fingerprint:
         """The fingerprint of the same model on the torch runtime, from the values that it samples."""
-        sample = [self._sampled(matrix) for matrix in (self._embedding, last.down)]
-        sample.append(self._sampled(last.q, heads=self.shape.num_heads if self.structure.interleaved else 0))
-        data = torch.from_numpy(np.concatenate(sample)).to(torch.bfloat16).view(torch.int16).numpy().tobytes()
-        return hashlib.sha256(data).hexdigest()[:16]
+        last = layers[-1]
+        former = [self._values(matrix, _every(matrix)) for matrix in (self._embedding, last.down)]
+        former.append(self._values(last.q, _every(last.q), self._interleaved(self.shape.num_heads)))
+        return Fingerprint(
+            digest(self._samples(final_norm, layers)), version_1_digest(torch.from_numpy(np.concatenate(former)))
+        )
 
-    def _sampled(self, matrix: structures.Matrix, *, heads: int = 0) -> Array:
-        """Every so many values of a matrix; with `heads`, of rows in the order of rotary pairs (i, i + hd / 2)."""
-        rows, columns = np.divmod(np.arange(0, matrix.n * matrix.k, _SAMPLED, dtype=np.int64), matrix.k)
-        if heads:
-            width = matrix.n // heads
-            head, row = np.divmod(rows, width)
-            half, pair = np.divmod(row, width // 2)
-            rows = head * width + 2 * pair + half
+    def _samples(self, final_norm: int, layers: Sequence[structures.Layer]) -> Iterator[tuple[str, int, Array]]:
+        """Name, size and sampled values of every tensor, in the order of `tensor_names`."""
+        shape = self.shape
+        yield from self._of_matrix("model.embed_tokens", self._embedding)
+        if not self.is_tied:
+            yield from self._of_matrix("lm_head", self._lm_head)
+        yield from _of_vector("model.norm.weight", final_norm, shape.hidden_size)
+        for index, layer in enumerate(layers):
+            at = f"model.layers.{index}."
+            yield from _of_vector(f"{at}input_layernorm.weight", layer.attention_norm, shape.hidden_size)
+            yield from _of_vector(f"{at}self_attn.q_norm.weight", layer.q_norm, shape.head_dim)
+            yield from _of_vector(f"{at}self_attn.k_norm.weight", layer.k_norm, shape.head_dim)
+            yield from _of_vector(f"{at}post_attention_layernorm.weight", layer.mlp_norm, shape.hidden_size)
+            yield from self._of_matrix(f"{at}self_attn.q_proj", layer.q, self._interleaved(shape.num_heads))
+            yield from self._of_matrix(f"{at}self_attn.k_proj", layer.k, self._interleaved(shape.num_kv_heads))
+            yield from self._of_matrix(f"{at}self_attn.v_proj", layer.v)
+            yield from self._of_matrix(f"{at}self_attn.o_proj", layer.out)
+            yield from self._of_matrix(f"{at}mlp.gate_proj", layer.gate)
+            yield from self._of_matrix(f"{at}mlp.up_proj", layer.up)
+            yield from self._of_matrix(f"{at}mlp.down_proj", layer.down)
+
+    def _interleaved(self, heads: int) -> int:
+        return heads if self.structure.interleaved else 0
+
+    def _of_matrix(self, name: str, matrix: structures.Matrix, heads: int = 0) -> Iterator[tuple[str, int, Array]]:
+        size = matrix.n * matrix.k
+        yield f"{name}.weight", size, self._values(matrix, sample_positions(size), heads)
+        yield from _of_vector(f"{name}.bias", matrix.bias, matrix.n, heads)
+
+    def _values(self, matrix: structures.Matrix, positions: Array, heads: int = 0) -> Array:
+        """Values of a flattened matrix; with `heads`, of rows in the order of rotary pairs (i, i + hd / 2)."""
+        rows, columns = np.divmod(positions, matrix.k)
+        rows = _paired_rows(rows, matrix.n, heads)
         out = np.empty(len(rows), np.float32)
         self._handle.edgeai_values(
             ctypes.byref(matrix),
@@ -186,3 +213,25 @@ class PackedModel:
             ctypes.c_void_p(out.ctypes.data),
         )
         return out
+
+
+def _every(matrix: structures.Matrix) -> Array:
+    """The positions that version 1 of the fingerprint samples."""
+    return np.arange(0, matrix.n * matrix.k, _SAMPLED, dtype=np.int64)
+
+
+def _of_vector(name: str, address: int | None, size: int, heads: int = 0) -> Iterator[tuple[str, int, Array]]:
+    """The sample of a vector in float32; nothing if the model has none."""
+    if address:
+        values = np.ctypeslib.as_array((ctypes.c_float * size).from_address(address))
+        yield name, size, values[_paired_rows(sample_positions(size), size, heads)]
+
+
+def _paired_rows(rows: Array, num_rows: int, heads: int) -> Array:
+    """The places of rows in a matrix whose rotary pairs are (2 i, 2 i + 1); without `heads`, the rows themselves."""
+    if not heads:
+        return rows
+    width = num_rows // heads
+    head, row = np.divmod(rows, width)
+    half, pair = np.divmod(row, width // 2)
+    return np.asarray(head * width + 2 * pair + half)

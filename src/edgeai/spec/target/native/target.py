@@ -85,7 +85,8 @@ class NativeTarget:
         self._model, self._library, self._aux_layers = model, library, aux_layers
         self._engine = Engine(library, threads)
         self.tokenizer, self.name, self.dtype = tokenizer, name, dtype
-        self.fingerprint, self.shape = model.fingerprint, model.shape
+        self.fingerprint, self.former_fingerprint = model.fingerprint.current, model.fingerprint.former
+        self.shape = model.shape
         self.device = torch.device("cpu")
         self._tables = _Tables(model, dtype)
 
