@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.head import DraftHead, HeadShape
 from edgeai.spec.draft.tree import DraftTree, build_tree
 from edgeai.spec.target.conversion import to_decoder
-from edgeai.spec.target.protocol import Message
+from edgeai.spec.target.protocol import Message, merged_template_values
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
@@ -41,6 +41,10 @@ class ByteTokenizer:
 
     def entry(self, token: int) -> str | None:
         return chr(token)
+
+    def with_template_values(self, values: Mapping[str, Any]) -> ByteTokenizer:
+        merged_template_values({}, values)
+        return self
 
     def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         text = "".join(f"{m['role'][0]}:{m['content']}\n" for m in messages)

@@ -155,6 +155,9 @@ async def _chunks(submission: Submission, reply: Reply, options: StreamOptions) 
             yield _sse(reply.usage_chunk())
     except ApiError as error:
         yield _sse(error.body)
+    except Exception as error:  # the status is sent: an event is the only way left to report it
+        _LOG.error("a stream failed", exc_info=error)
+        yield _sse(internal_error().body)
     yield b"data: [DONE]\n\n"
 
 

@@ -195,6 +195,22 @@ def test_the_connection_is_usable_after_an_unexpected_error(serve, target, monke
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_a_stream_that_fails_ends_with_an_error(serve, target, monkeypatch):
+    """The connection stays usable as well."""
+    running = serve(target)
+    body = {**CHAT, "stream": True}
+    with httpx.Client(base_url=running.url) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("edgeai.spec.serve.http.reply.Reply.text_chunk", lambda *args, **options: 1 / 0)
+            *_, error, end = [
+                line for line in client.post("/v1/chat/completions", json=body).text.split("\n\n") if line
+            ]
+        assert json.loads(error.removeprefix("data: "))["error"]["code"] == "internal_error"
+        assert end == "data: [DONE]"
+        assert client.post("/v1/chat/completions", json=CHAT).is_success
+    assert running.idle()
+
+
 HARMLESS = {
     "cache_control": {"type": "ephemeral"},
     "thinking": {"type": "disabled"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import warnings
 
 import httpx
@@ -21,7 +22,7 @@ def test_random_requests(serve, target):
     addresses: set[str] = set()
 
     @hypothesis.settings(
-        max_examples=40,
+        max_examples=100,
         deadline=None,
         database=None,
         derandomize=True,
@@ -70,4 +71,35 @@ def test_random_requests_with_the_right_model(serve, target, path):
         warnings.simplefilter("ignore")
         fuzz()
     assert 200 in statuses
+    assert running.idle()
+
+
+NUMBERS = [0, 1, -1, 2, 20, 127, 128, -(2**63), 2**63 - 1, 2**64, 10**300, 0.5, 1e-320, 1e-50, 1e308, -2.0]
+LISTS = [[], [1], ["a"], [[1, 2]], [[]], [None], [{"role": "tool", "content": "x"}], [{"type": "text", "text": "hi"}]]
+OBJECTS = [{}, {"5": 1}, {"5": -100, "7": 100}, {"a": [{}]}, {"type": "text"}, {"include_usage": True}]
+VALUES = [None, True, False, "", "a", "none", "auto", "é🙂", "\x00", "a" * 300, *NUMBERS, *LISTS, *OBJECTS]
+NAMES = [
+    *("model", "messages", "prompt", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p"),
+    *("seed", "stop", "n", "frequency_penalty", "presence_penalty", "logit_bias", "stream", "stream_options"),
+    *("speculative", "logprobs", "top_logprobs", "stop_token_ids", "return_token_ids", "chat_template_kwargs"),
+    *("tools", "thinking", "echo", "best_of", "metadata", "response_format", "unknown"),
+]
+
+
+def test_any_value_in_any_field(serve, target):
+    running = serve(target, context=40)
+    rng = random.Random(1)
+    statuses: set[int] = set()
+    with httpx.Client(base_url=running.url, timeout=60) as client:
+        for _ in range(3000):
+            chat = {"messages": [{"role": "user", "content": rng.choice(["hi", [{"type": "text", "text": "x"}]])}]}
+            text = {"prompt": rng.choice(["hi", [1, 2], ["a", "b"], [[3]]])}
+            path, body = rng.choice([("/v1/chat/completions", chat), ("/v1/completions", text)])
+            body |= {"model": "tiny", "max_tokens": rng.choice([1, 2, 5])}
+            body |= {name: rng.choice(VALUES) for name in rng.sample(NAMES, rng.choice([1, 1, 2, 3]))}
+            reply = client.post(path, json=body)
+            statuses.add(reply.status_code)
+            assert reply.status_code < 500, (body, reply.text)
+            assert "internal_error" not in reply.text, body
+    assert statuses == {200, 400, 404}
     assert running.idle()
