@@ -24,6 +24,7 @@ from edgeai.spec.target.checks.model_config import MODEL_HINT, check_model_confi
 from edgeai.spec.target.checks.tensors import check_loading_info
 from edgeai.spec.target.conversion import to_decoder
 from edgeai.spec.target.native.compilation import Unavailable
+from edgeai.spec.target.native.gguf_config import gguf_config
 from edgeai.spec.target.native.gguf_file import read_hyperparameters
 from edgeai.spec.target.native.gguf_header import Header, read_header
 from edgeai.spec.target.native.packed_model import Hyperparameters
@@ -230,11 +231,13 @@ def file_key(path: Path) -> str:
 
 
 def model_config(model: str, metrics: Metrics) -> dict[str, Any]:
-    """Return the config.json of a model as parsed by transformers, without loading weights.
+    """Return the config.json of a model as parsed by transformers, without loading weights; see `gguf_config`.
 
     Raises:
         EdgeAIError: The model cannot be found or is not a supported causal LM.
     """
+    if gguf := gguf_path(model, metrics):
+        return gguf_config(gguf)
     return dict(read_config(model_folder(model, metrics), model).to_dict())
 
 
