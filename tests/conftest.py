@@ -36,6 +36,12 @@ class ByteTokenizer:
     def encode(self, text: str) -> list[int]:
         return [ord(char) % 128 for char in text]
 
+    def encode_raw(self, text: str) -> list[int]:
+        return self.encode(text)
+
+    def encode_chat(self, text: str) -> list[int]:
+        return self.encode(text)
+
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         return "".join(chr(token) for token in ids if keep_special or token != EOS)
 

@@ -80,6 +80,7 @@ class Run:
             "platform": platform.platform(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "process_start": process_start(os.getpid()),
         }
         write_whole(path / "config.yaml", dump_config(cfg))
         write_whole(path / "run.json", json_text(info) + "\n")
@@ -115,7 +116,7 @@ class Run:
         """running, done, failed, interrupted, or killed (recorded as running, but its process here is gone)."""
         status = str(self.info["status"])
         here = self.info["host"] == socket.gethostname()
-        return "killed" if status == "running" and here and not is_alive(self.info["pid"]) else status
+        return "killed" if status == "running" and here and not self._has_process() else status
 
     def go_on(self, argv: Sequence[str], *, device: str, device_why: str, threads: int | None = None) -> None:
         """Mark an opened run as running again in this process, possibly on another device.
@@ -136,6 +137,7 @@ class Run:
             threads=threads,
             host=socket.gethostname(),
             pid=os.getpid(),
+            process_start=process_start(os.getpid()),
         )
 
     def finish(self, status: Status, report: Mapping[str, Any] | None = None) -> None:
@@ -149,6 +151,11 @@ class Run:
         """Read report.json; None while there is none."""
         path = self.path / "report.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def _has_process(self) -> bool:
+        """Whether the process that runs this still exists; another one may have its number by now."""
+        recorded, found = self.info.get("process_start"), process_start(self.info["pid"])
+        return is_alive(self.info["pid"]) and (recorded is None or found is None or recorded == found)
 
     def _update(self, **changes: Any) -> None:
         self.info.update(changes)
@@ -222,3 +229,13 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def process_start(pid: int) -> str | None:
+    """Return what distinguishes a process from others that had or will have its number; None where it is unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return f"{boot}:{fields[19]}"  # in clock ticks since the start of the machine
+    except (OSError, IndexError):
+        return None

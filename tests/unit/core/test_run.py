@@ -1,6 +1,7 @@
 """Run directories."""
 
 import json
+import os
 import subprocess
 import sys
 from typing import Literal
@@ -9,7 +10,7 @@ import pytest
 
 from edgeai.core.config import Config, load_config
 from edgeai.core.errors import UsageError
-from edgeai.core.run import Run, find_runs
+from edgeai.core.run import Run, find_runs, process_start
 
 
 class Cook(Config):
@@ -54,7 +55,8 @@ def test_a_run_that_is_still_running_is_not_gone_on_with(tmp_path):
     create(tmp_path / "r")
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     path = tmp_path / "r" / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "pid": other.pid}))
+    changed = {"pid": other.pid, "process_start": process_start(other.pid)}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
     try:
         with pytest.raises(UsageError) as caught:
             Run.open(tmp_path / "r").go_on(["edgeai"], device="cpu", device_why="auto")
@@ -62,6 +64,25 @@ def test_a_run_that_is_still_running_is_not_gone_on_with(tmp_path):
         other.communicate(b"")
     assert str(caught.value) == f"{tmp_path / 'r'} is still running, as process {other.pid}"
     Run.open(tmp_path / "r").go_on(["edgeai"], device="cpu", device_why="auto")
+
+
+@pytest.mark.skipif(process_start(os.getpid()) is None, reason="the start of a process is unknown here")
+def test_another_process_with_the_number_of_the_old_one_is_not_the_run(tmp_path):
+    create(tmp_path / "r")
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    path = tmp_path / "r" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pid": other.pid}))  # with the start of this process
+    try:
+        assert Run.open(tmp_path / "r").status == "killed"
+        Run.open(tmp_path / "r").go_on(["edgeai"], device="cpu", device_why="auto")
+        info = json.loads(path.read_text())
+        assert (info["pid"], info["process_start"]) == (os.getpid(), process_start(os.getpid()))
+        old = {**info, "pid": other.pid}
+        del old["process_start"]  # as earlier versions wrote it
+        path.write_text(json.dumps(old))
+        assert Run.open(tmp_path / "r").status == "running"
+    finally:
+        other.communicate(b"")
 
 
 def test_run_whose_process_is_gone_was_killed(tmp_path):

@@ -130,9 +130,14 @@ def _next_prompt(tokenizer: Tokenizer, conversation: Conversation, prompt: Promp
     """
     rendered = tokenizer.render(prompt.messages([_ANSWER] * turn), open_answer=True)
     if turn == 0:
-        return tuple(tokenizer.encode(rendered))
+        return tuple(tokenizer.encode_chat(rendered))
+    if _ANSWER not in rendered:
+        raise UsageError(
+            f"{conversation.id}: the chat template drops earlier answers, so that turn {turn + 1} cannot follow them",
+            hint="give prompts of one turn",
+        )
     after = tokenizer.encode(rendered.rsplit(_ANSWER, 1)[1])
     last = conversation.ids[-1]
-    if last in tokenizer.eos_ids and after[0] == last:  # the target wrote the end token itself
+    if last in tokenizer.eos_ids and after[:1] == [last]:  # the target wrote the end token itself
         after = after[1:]
     return (*conversation.ids, *after)

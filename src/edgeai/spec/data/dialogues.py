@@ -74,5 +74,5 @@ class Dialogues:
 
     def _ask(self, prompt: Prompt, turn: int) -> Ask:
         messages = prompt.messages([self._answers[prompt.id, earlier] for earlier in range(turn)])
-        ids = self._tokenizer.encode(self._tokenizer.render(messages, open_answer=True))
+        ids = self._tokenizer.encode_chat(self._tokenizer.render(messages, open_answer=True))
         return Ask(prompt.id, turn, tuple(ids))

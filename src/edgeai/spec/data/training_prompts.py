@@ -47,7 +47,7 @@ def self_prompts(target: Target, config: DataConfig, path: Path, seed: int, metr
     """
     if path.exists():
         return list(load_prompts(path))
-    opening = tuple(target.tokenizer.encode(open_user_turn(target.tokenizer)))
+    opening = opening_ids(target.tokenizer)
     room = config.max_len - config.max_answer_tokens - len(opening) - 8
     if room < 8:
         raise UsageError(
@@ -79,6 +79,20 @@ def self_prompts(target: Target, config: DataConfig, path: Path, seed: int, metr
     partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     partial.rename(path)
     return list(load_prompts(path))
+
+
+def opening_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the token ids from which the target continues with a prompt.
+
+    Raises:
+        UsageError: There are none: without a chat template and without BOS, a text has no beginning.
+    """
+    opening = tuple(tokenizer.encode_chat(open_user_turn(tokenizer)))
+    if not opening:
+        raise UsageError(
+            "the model has no chat template, so it cannot write prompts (data.self_prompt)", hint="give data.prompts"
+        )
+    return opening
 
 
 def open_user_turn(tokenizer: Tokenizer) -> str:

@@ -105,7 +105,7 @@ def chat_ids(tokenizer: Tokenizer, prompt: str | Prompt, system: str = "") -> li
     if isinstance(prompt, str):
         prompt = Prompt("", "", (prompt,))
     messages = replace(prompt, system=prompt.system or system).messages([])
-    return tokenizer.encode(tokenizer.render(messages, open_answer=True))
+    return tokenizer.encode_chat(tokenizer.render(messages, open_answer=True))
 
 
 def settle_tree(

@@ -110,7 +110,7 @@ def shape_of(config: Any, *, vocab_size: int) -> Shape:
     """Return the shape that a config of transformers describes."""
     max_positions = config.max_position_embeddings
     window = getattr(config, "sliding_window", None)
-    if window and getattr(config, "use_sliding_window", True):
+    if window and (config.model_type == "mistral" or getattr(config, "use_sliding_window", True)):  # no key of Mistral
         max_positions = min(max_positions, window)  # within the window, sliding attention equals full attention
     return Shape(
         vocab_size=vocab_size,

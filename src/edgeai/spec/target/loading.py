@@ -28,7 +28,7 @@ from edgeai.spec.target.native.gguf_config import gguf_config
 from edgeai.spec.target.native.gguf_file import read_hyperparameters
 from edgeai.spec.target.native.gguf_header import Header, read_header
 from edgeai.spec.target.native.packed_model import Hyperparameters
-from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer, merged_template_values
+from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer, added_once, merged_template_values
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
@@ -43,6 +43,14 @@ class ChatTokenizer:
     def encode(self, text: str) -> list[int]:
         """See `Tokenizer`."""
         return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def encode_raw(self, text: str) -> list[int]:
+        """See `Tokenizer`."""
+        return added_once(self.encode(text), list(self._tokenizer.encode(text, add_special_tokens=True)))
+
+    def encode_chat(self, text: str) -> list[int]:
+        """See `Tokenizer`."""
+        return self.encode(text) if self._tokenizer.chat_template else self.encode_raw(text)
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """See `Tokenizer`."""

@@ -87,6 +87,17 @@ def merged_template_values(before: Mapping[str, Any], values: Mapping[str, Any])
     return {**before, **values}
 
 
+def added_once(plain: list[int], full: list[int]) -> list[int]:
+    """Return the ids of a text with added tokens, without the first one if the text itself begins with it.
+
+    Args:
+        plain: Token ids of the text.
+        full: The same with the tokens that the tokenizer adds.
+    """
+    is_twice = len(full) > len(plain) > 0 and full[:2] == [plain[0], plain[0]]
+    return full[1:] if is_twice else full
+
+
 class Tokenizer(Protocol):
     """Tokenizer with the model's chat template."""
 
@@ -94,6 +105,17 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of text; special tokens in the text are recognized, none are added."""
+
+    def encode_raw(self, text: str) -> list[int]:
+        """Return the token ids of text that no template made, with the tokens that the tokenizer adds, such as BOS.
+
+        A first token that the text holds already is not added again.
+        """
+
+    def encode_chat(self, text: str) -> list[int]:
+        """Return the token ids of a rendered chat: as `encode`, as templates write BOS themselves; as `encode_raw` for
+        a model without a template.
+        """
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """Return the text of token ids; special tokens are dropped unless `keep_special` is set."""

@@ -58,7 +58,7 @@ def compare_logits(reference: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 def builtin_texts(tokenizer: Tokenizer) -> list[list[int]]:
     """Return the built-in prompts as chats up to the start of the answer."""
     return [
-        tokenizer.encode(tokenizer.render([{"role": "user", "content": prompt.turns[0]}], open_answer=True))
+        tokenizer.encode_chat(tokenizer.render([{"role": "user", "content": prompt.turns[0]}], open_answer=True))
         for prompt in builtin_prompts()
     ]
 

@@ -17,10 +17,10 @@ from typing import Any, Self
 import tokenizers
 
 from edgeai.core.files import write_whole
-from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer, merged_template_values
+from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer, added_once, merged_template_values
 
 _RECORD = "edgeai.json"
-_VERSION = 1
+_VERSION = 2
 _TEXTS = (
     "",
     " ",
@@ -63,6 +63,14 @@ class SavedTokenizer:
     def encode(self, text: str) -> list[int]:
         """See `Tokenizer`."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_raw(self, text: str) -> list[int]:
+        """See `Tokenizer`."""
+        return added_once(self.encode(text), list(self._backend.encode(text, add_special_tokens=True).ids))
+
+    def encode_chat(self, text: str) -> list[int]:
+        """See `Tokenizer`."""
+        return self.encode(text) if self._source else self.encode_raw(text)
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """See `Tokenizer`."""
@@ -153,7 +161,7 @@ def _agree(ours: Tokenizer, theirs: Tokenizer, special: Sequence[str]) -> bool:
     texts += [_rendered(theirs, *chat) for chat in chats]
     for text in texts:
         ids = theirs.encode(text)
-        if ours.encode(text) != ids:
+        if ours.encode(text) != ids or ours.encode_raw(text) != theirs.encode_raw(text):
             return False
         for keep in (True, False):
             parts = (ids, ids[1:], ids[:2])

@@ -10,7 +10,7 @@ from edgeai.spec.data.batch_decoding import DecodeJob, decode_jobs
 from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
 from edgeai.spec.data.features import bytes_per_token
 from edgeai.spec.data.prompts import Prompt, builtin_prompts
-from edgeai.spec.data.training_prompts import given_prompts
+from edgeai.spec.data.training_prompts import given_prompts, opening_ids
 from edgeai.spec.target.build import build_target
 from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.gto.groups import root_ranges
@@ -32,6 +32,8 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
     if cfg.data.answers:
         check_answers(cfg.data.answers, written, target)
     given = [] if cfg.data.answers else given_prompts(cfg.data, metrics)
+    if cfg.data.self_prompt and not cfg.data.answers:
+        opening_ids(target.tokenizer)
     example = written[0] if written else _example(target, given[0] if given else builtin_prompts()[0])
     head, _ = build_head(cfg, target, [example])
     target = target.with_aux_layers(head.shape.aux_layers)
@@ -100,7 +102,7 @@ def preview(target: Target, conversation: Conversation) -> list[PreviewToken]:
 def _example(target: Target, prompt: Prompt) -> Conversation:
     """Return one prompt answered greedily."""
     text = target.tokenizer.render(prompt.messages([]), open_answer=True)
-    ids = tuple(target.tokenizer.encode(text))
+    ids = tuple(target.tokenizer.encode_chat(text))
     answer: list[int] = []
     job = DecodeJob(0, ids, PREVIEW_TOKENS, 0.0, (0,))
     decode_jobs(target, [job], batch=1, on_done=lambda _, new: answer.extend(new))

@@ -46,7 +46,7 @@ def chat_jobs(served: ServedModel, body: ChatRequest) -> list[GenerationJob]:
         except UsageError as error:
             raise ApiError(400, error.message, param="chat_template_kwargs", code="invalid_value") from error
     try:
-        ids = tokenizer.encode(tokenizer.render(messages, open_answer=True))
+        ids = tokenizer.encode_chat(tokenizer.render(messages, open_answer=True))
     except ChatTemplateError as error:
         raise ApiError(400, error.message, param="messages", code="invalid_value") from error
     return _choices(
@@ -67,7 +67,7 @@ def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[Genera
         raise ApiError(400, f"at most {MAX_CHOICES} answers per request", param="prompt", code="invalid_value")
     jobs = []
     for prompt in body.prompts:
-        ids = served.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        ids = served.tokenizer.encode_raw(prompt) if isinstance(prompt, str) else prompt
         jobs += _choices(served, body, ids, body.max_tokens, body.num_logprobs, param="prompt")
     return jobs
 
