@@ -13,7 +13,7 @@ SMOKE_TARGET := -s target.model=$(SMOKE)/model -s target.dtype=float32 -s draft.
 .PHONY: help demo test test-foreign test-slow test-network test-gpu wheel-test smoke load docs lint format install clean
 
 help:
-	@echo "make demo       train a draft head, simulate a drive, train across devices (about a quarter of an hour)"
+	@echo "make demo       train a draft head, simulate a drive, train across devices (about ten minutes)"
 	@echo "make test       the default tests: CPU, no network, no data sets"
 	@echo "make smoke      every main command on tiny built-in inputs, no download (under two minutes)"
 	@echo "make test-foreign  the default tests with the arithmetic of another processor"
@@ -39,13 +39,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/edgeai assets fetch smollm2-135m-instruct
 	$(BIN)/edgeai spec train -c spec/smollm2-quick --out $(DEMO)
-	$(BIN)/edgeai spec bench -c spec/bench -s draft.path=$(DEMO) --out $(DEMO)/bench
-	$(BIN)/edgeai collab run --out $(DEMO)-drive
+	$(BIN)/edgeai spec bench -c spec/bench -s draft.path=$(DEMO) -s max_prompts=8 --out $(DEMO)/bench
+	$(BIN)/edgeai runs report $(DEMO)/bench
+	$(BIN)/edgeai collab run -s shadow_cloud=false --out $(DEMO)-drive
 	$(BIN)/edgeai runs report $(DEMO)-drive
 	$(BIN)/edgeai fedsplit sim --out $(DEMO)-fedsplit
 	$(BIN)/edgeai runs report $(DEMO)-fedsplit
 	@echo
-	@echo "Trained and measured a draft head in $(DEMO); simulated a drive in $(DEMO)-drive and five boards in"
+	@echo "Trained a small draft head and measured it in $(DEMO)/bench, simulated a drive in $(DEMO)-drive and five boards in"
 	@echo "$(DEMO)-fedsplit, each with a page report.html. Next steps:"
 	@echo "  $(BIN)/edgeai spec generate -s draft.path=$(DEMO) \"Why is the sky blue?\""
 	@echo "  $(BIN)/edgeai spec train -c spec/smollm2    # a full head: about three hours on two cores"
