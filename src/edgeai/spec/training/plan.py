@@ -14,7 +14,7 @@ from edgeai.spec.data.training_prompts import given_prompts, opening_ids
 from edgeai.spec.target.build import build_target
 from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.gto.groups import root_ranges
-from edgeai.spec.training.prepare import build_head, split, usable_conversations
+from edgeai.spec.training.prepare import build_head, note_export, split, usable_conversations
 from edgeai.spec.training.steps import plan_steps
 from edgeai.spec.training.train_report import PreviewToken, TrainPlan, TreePlan
 
@@ -28,6 +28,7 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
         EdgeAIError: Training would fail with this error.
     """
     target = build_target(cfg.target, device=device, metrics=metrics, aux_layers=cfg.head.aux_layers)
+    note_export(cfg.target.model, metrics)
     written = load_conversations(cfg.data.answers) if cfg.data.answers else []
     if cfg.data.answers:
         check_answers(cfg.data.answers, written, target)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from edgeai.core.device import bf16_gain
-from edgeai.core.errors import UsageError
+from edgeai.core.errors import EdgeAIError, UsageError
 from edgeai.core.files import write_whole
+from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.core.units import amount
 from edgeai.spec.config.target import TargetConfig
@@ -23,7 +24,9 @@ from edgeai.spec.data.conversation import Conversation, check_answers, load_conv
 from edgeai.spec.data.features import CachedFeatures, FeatureSource, OnlineFeatures, cache_bytes, cache_features
 from edgeai.spec.draft.checkpoint import load_head
 from edgeai.spec.draft.head import DraftHead, HeadShape, draft_vocabulary, initialize
+from edgeai.spec.draft.rope import rope_of
 from edgeai.spec.target.build import build_target
+from edgeai.spec.target.loading import model_config
 from edgeai.spec.target.protocol import Target
 from edgeai.spec.training.distributed import Ranks
 
@@ -117,6 +120,8 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, target: Target) -> Prepare
         ranks: Rank of this process and number of processes.
         target: Target with the feature layers of the config.
     """
+    if ranks.is_first:
+        note_export(cfg.target.model, run.metrics)
     answers = cfg.data.answers or run.path / "answers.jsonl"
     if ranks.is_first and not cfg.data.answers:
         write_conversations(target, cfg.data, path=answers, seed=cfg.seed, metrics=run.metrics)
@@ -138,6 +143,14 @@ def prepare(cfg: TrainConfig, run: Run, ranks: Ranks, target: Target) -> Prepare
         _cached_features(cfg, run, ranks, target, part, name) for part, name in ((train, "train"), (val, "val"))
     )
     return Prepared(target, train, val, cached_train, cached_val, head, coverage)
+
+
+def note_export(model: str, metrics: Metrics) -> None:
+    """Say in advance if a head for this target cannot be exported, because no format can describe its positions."""
+    try:
+        rope_of(model_config(model, metrics), of=model)
+    except EdgeAIError as error:
+        metrics.note(f"a head for this target cannot be exported to other servers: {error.message}")
 
 
 def _cached_features(

@@ -1,5 +1,7 @@
 """Preparation of a run: number formats, draft vocabulary, head shape, unusable answers, and the split."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 
 from edgeai.core.errors import UsageError
+from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.spec.config.draft import Eagle3Draft, TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
@@ -19,6 +22,7 @@ from edgeai.spec.target import build, loading
 from edgeai.spec.target.native.library import Unavailable
 from edgeai.spec.training import prepare as preparation
 from edgeai.spec.training.distributed import ALONE
+from edgeai.spec.training.plan import plan
 from edgeai.spec.training.prepare import build_head, settle_target, split, usable_conversations
 from edgeai.spec.training.train import run_train
 
@@ -176,3 +180,48 @@ def test_split_keeps_at_least_one_of_each():
     # what runs with seed 0 have always held back
     order = np.random.default_rng((0, 1)).permutation(100)
     assert [c.id for c in split(many, 0.2)[1]] == [str(number) for number in order[:20]]
+
+
+class Notes:
+    """A listener that keeps the notes."""
+
+    def __init__(self):
+        self.texts = []
+
+    def on_note(self, text):
+        self.texts.append(text)
+
+    def on_progress(self, *_, **__):
+        pass
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+
+
+@pytest.mark.parametrize("scaling", [None, YARN])
+def test_a_target_whose_heads_cannot_be_exported_is_named_before_the_training(
+    train_config, tiny_folder, tmp_path, scaling
+):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rope_scaling": scaling}))
+    cfg = train_config().model_copy(update={"target": TargetConfig(model=str(folder), dtype="float32")})
+    notes = Notes()
+    plan(cfg, device="cpu", metrics=Metrics(None, listener=notes))
+    wanted = [
+        f"a head for this target cannot be exported to other servers: {folder} scales its positions by 'yarn'; known "
+        "are default, linear and llama3"
+    ]
+    assert [text for text in notes.texts if "exported" in text] == (wanted if scaling else [])
+
+
+def test_without_a_template_a_plan_refuses_prompts_by_the_target(train_config, tiny_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": None}))
+    cfg = train_config(data={"answers": None, "self_prompt": 4})
+    cfg = cfg.model_copy(update={"target": TargetConfig(model=str(folder), dtype="float32")})
+    with pytest.raises(UsageError, match="has no chat template, so it cannot write prompts"):
+        plan(cfg, device="cpu", metrics=Metrics(None))
