@@ -18,7 +18,7 @@ from edgeai.spec.data.batch_decoding import DecodeJob, decode_jobs
 from edgeai.spec.data.conversation import Conversation, load_conversations
 from edgeai.spec.data.prompts import Prompt
 from edgeai.spec.data.training_prompts import given_prompts, self_prompts
-from edgeai.spec.target.protocol import Target, Tokenizer
+from edgeai.spec.target.protocol import Target, Tokenizer, check_tokens
 
 MIN_PROMPT_CHARS = 8
 _SENTINEL = "\u2063user\u2063"
@@ -116,6 +116,7 @@ def _write_missing(target: Target, config: DataConfig, prompts: Sequence[Prompt]
             if len(prompt_ids) + config.max_answer_tokens > config.max_len:
                 store.add(open_turns.pop(number))
                 continue
+            check_tokens(target, prompt_ids)
             draw = (seed, number, turn)
             jobs.append(DecodeJob(number, prompt_ids, config.max_answer_tokens, conversation.temperature, draw))
         decode_jobs(target, jobs, batch=config.batch, on_done=on_done)

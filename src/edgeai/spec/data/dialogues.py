@@ -9,7 +9,7 @@ from edgeai.core.errors import UsageError
 from edgeai.spec.config.bench import BenchConfig
 from edgeai.spec.data.prompts import Prompt
 from edgeai.spec.decoding.decode import check_room
-from edgeai.spec.target.protocol import Target
+from edgeai.spec.target.protocol import Target, check_tokens
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Dialogues:
         self._context = min(cfg.context, target.shape.max_positions)
         self._answers: dict[tuple[str, int], str] = {}
         for ask in self.first_turns():
+            check_tokens(target, ask.ids)
             try:
                 check_room(target, len(ask.ids), cfg.context)
             except UsageError as error:

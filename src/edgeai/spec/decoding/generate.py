@@ -18,7 +18,7 @@ from edgeai.spec.decoding.tree_tuning import WIDE, tune
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.drafter import Drafter
 from edgeai.spec.target.build import build_target
-from edgeai.spec.target.protocol import Target, Tokenizer
+from edgeai.spec.target.protocol import Target, Tokenizer, check_tokens
 
 OnText = Callable[[int, str], None]
 
@@ -67,6 +67,7 @@ def answer_prompts(
     """
     encoded = [chat_ids(target.tokenizer, prompt, cfg.system) for prompt in prompts]
     for ids in encoded:
+        check_tokens(target, ids)
         check_room(target, len(ids), cfg.context)
     drafter, tree, choice = settle_tree(cfg.tree, target, drafter, cfg.sampling, metrics)
     answers = []

@@ -294,3 +294,18 @@ class Target(Protocol):
             cache: Cache of one sequence with the whole text and `tree_scoring.room` free rows; nothing is committed.
             temperature: Temperature of the log probabilities; the greedy choices do not depend on it.
         """
+
+
+def check_tokens(target: Target, ids: Sequence[int]) -> None:
+    """Check that the embedding has every token of a prompt; a tokenizer may know more of them.
+
+    Raises:
+        UsageError: It lacks one; names it.
+    """
+    highest = max(ids, default=0)
+    if highest >= target.shape.vocab_size:
+        raise UsageError(
+            f"the prompt holds the token {target.tokenizer.entry(highest)!r} ({highest}), but the embedding of "
+            f"{target.name} has {target.shape.vocab_size} tokens",
+            hint="the tokenizer is larger than the model: give the model with its own tokenizer",
+        )

@@ -12,7 +12,7 @@ from edgeai.spec.data.features import bytes_per_token
 from edgeai.spec.data.prompts import Prompt, builtin_prompts
 from edgeai.spec.data.training_prompts import given_prompts, opening_ids
 from edgeai.spec.target.build import build_target
-from edgeai.spec.target.protocol import Target
+from edgeai.spec.target.protocol import Target, check_tokens
 from edgeai.spec.training.gto.groups import root_ranges
 from edgeai.spec.training.prepare import build_head, note_export, split, usable_conversations
 from edgeai.spec.training.steps import plan_steps
@@ -104,6 +104,7 @@ def _example(target: Target, prompt: Prompt) -> Conversation:
     """Return one prompt answered greedily."""
     text = target.tokenizer.render(prompt.messages([]), open_answer=True)
     ids = tuple(target.tokenizer.encode_chat(text))
+    check_tokens(target, ids)
     answer: list[int] = []
     job = DecodeJob(0, ids, PREVIEW_TOKENS, 0.0, (0,))
     decode_jobs(target, [job], batch=1, on_done=lambda _, new: answer.extend(new))

@@ -9,9 +9,10 @@ from transformers import AutoTokenizer
 
 from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
+from edgeai.spec.config.generate import GenerateConfig
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.data.training_prompts import opening_ids
-from edgeai.spec.decoding.generate import chat_ids
+from edgeai.spec.decoding.generate import answer_prompts, chat_ids
 from edgeai.spec.serve.http.request_jobs import ServedModel, chat_jobs, completion_jobs
 from edgeai.spec.serve.http.request_schema import ChatRequest, CompletionRequest
 from edgeai.spec.target.build import build_target
@@ -92,3 +93,18 @@ def test_the_loaded_target_adds_it(tmp_path):
     write_tiny_model(tmp_path)
     target = build_target(TargetConfig(model=str(tmp_path), dtype="float32"), device="cpu", metrics=Metrics(None))
     assert target.tokenizer.encode_raw("Hello") == AutoTokenizer.from_pretrained(tmp_path).encode("Hello")
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_named(tmp_path):
+    """Its additional tokens have no embedding: neither noise nor a traceback."""
+    write_tiny_model(tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<|more|>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    target = build_target(TargetConfig(model=str(tmp_path), dtype="float32"), device="cpu", metrics=Metrics(None))
+    answer_prompts(GenerateConfig(max_tokens=2), target, None, ["Hello"], metrics=Metrics(None))
+    with pytest.raises(UsageError) as caught:
+        answer_prompts(GenerateConfig(max_tokens=2), target, None, ["Hello <|more|>"], metrics=Metrics(None))
+    assert caught.value.message == (
+        f"the prompt holds the token '<|more|>' (258), but the embedding of {tmp_path} has 258 tokens"
+    )
