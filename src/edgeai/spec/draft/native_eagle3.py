@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from edgeai.spec.config.draft import TreeConfig
-from edgeai.spec.draft.native_head import Array, NativeHead, NewPairs
+from edgeai.spec.draft.native_head import NativeHead, NewPairs
 from edgeai.spec.draft.tree import DraftTree
 
 
@@ -26,33 +26,26 @@ class NativeEagle3:
         self.vocabulary: Tensor | None = head.target_ids
         self._cache = head.new_cache(512)
         # accepted, but not yet processed by the head: features of the last tokens, and the tokens that follow them
-        self._features: list[Array] = []
+        self._features: list[Tensor] = []
         self._tokens: list[int] = []
 
     def start(self, ids: Sequence[int], features: Tensor) -> None:
         """See `Drafter`."""
         self._cache.lengths[0] = 0
         self._cache.reserve(len(ids))
-        known = as_floats(features)
-        self.head.add(self._cache, NewPairs(0, ids[1:], known[:-1]))
-        self._tokens, self._features = [], [known[-1:]]
+        self.head.add(self._cache, NewPairs(0, ids[1:], features[:-1]))
+        self._tokens, self._features = [], [features[-1:]]
 
     def accept(self, tokens: Sequence[int], features: Tensor) -> None:
         """See `Drafter`."""
         # propose has already paired tokens[0]
         self._tokens += tokens if self._features else tokens[1:]
-        self._features.append(as_floats(features))
+        self._features.append(features)
 
     def propose(self, root: int, tree: TreeConfig) -> DraftTree:
         """See `Drafter`."""
         tokens = [*self._tokens, root]
         self._cache.reserve(self._cache.lengths[0] + len(tokens) + tree.depth * tree.top_k)
-        features = self._features[0] if len(self._features) == 1 else np.concatenate(self._features)
+        pairs = NewPairs(0, tokens, torch.cat(self._features))
         self._tokens, self._features = [], []
-        return self.head.propose(self._cache, [NewPairs(0, tokens, features)], tree)[0]
-
-
-def as_floats(features: Tensor) -> Array:
-    """Return target features as float32 on the CPU."""
-    array: Array = features.float().numpy()
-    return array
+        return self.head.propose(self._cache, [pairs], tree)[0]

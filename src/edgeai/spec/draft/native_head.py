@@ -37,7 +37,7 @@ class NewPairs:
     row: int
     """Sequence in the cache."""
     tokens: Sequence[int]  # [A]
-    features: Array  # [A, F] float32
+    features: Tensor  # [A, F]
 
 
 def unsupported(shape: HeadShape) -> str | None:
@@ -115,12 +115,11 @@ class NativeHead:
             cache.lengths[new.row] = length + count
             first += count
         tokens = np.array([token for new in pairs for token in new.tokens], np.int64)
-        features = pairs[0].features if len(pairs) == 1 else np.concatenate([new.features for new in pairs])
+        features = torch.cat([new.features for new in pairs]).float().numpy()
         batch, size = len(pairs), 1 + nodes
         # tokens, parents, depths
         integers, ancestors = np.empty((3, batch, size), np.int64), np.empty((batch, size, size), np.bool_)
         scores = np.empty((batch, size), np.float32)
-        features = np.ascontiguousarray(features)
         call = structures.Draft(
             ctypes.pointer(self._structure),
             ctypes.pointer(cache.structure),

@@ -8,18 +8,17 @@ H hidden, F target features, nh/nkv query/key heads, hd head width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import accumulate
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.draft.dynamic_tree import grow
 from edgeai.spec.draft.eagle3 import HeadLayer, head_rotary
-from edgeai.spec.draft.native_eagle3 import as_floats
-from edgeai.spec.draft.native_head import Array, NativeHead, NewPairs
+from edgeai.spec.draft.native_head import NativeHead, NewPairs
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.attention import additive_mask, attend, rotate
 from edgeai.spec.target.protocol import Target
@@ -27,10 +26,53 @@ from edgeai.spec.target.protocol import Target
 _FEED_ROWS = 64  # features collected until the next draft; more justify a separate pass of the head
 
 
-class Eagle3Pool:
-    """One EAGLE-3 head for all sequences, with its own KV cache per sequence; implements `DraftPool`.
+class _HeadPool(ABC):
+    """Pairs of a head that wait until the token after their feature is known.
 
     Pair j of a text is (token j + 1, feature j) at position j, as in `edgeai.spec.draft.eagle3`.
+
+    Args:
+        lengths: Pairs in the head's cache, by row; changed in place.
+    """
+
+    reads_features = True
+
+    def __init__(self, lengths: list[int]) -> None:
+        self.num_rows, self._lengths = len(lengths), lengths
+        self._waiting: list[list[Tensor]] = [[] for _ in lengths]  # features that the head has not processed
+
+    def known(self, row: int) -> int:
+        """See `DraftPool`."""
+        return self._lengths[row]
+
+    def begin(self, row: int, known: int) -> None:
+        """See `DraftPool`."""
+        self._lengths[row], self._waiting[row] = known, []
+
+    @torch.inference_mode()
+    def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
+        """See `DraftPool`."""
+        self._waiting[row].append(features.clone())  # a view would keep the tensor of the whole pass alive
+        if sum(map(len, self._waiting[row])) >= _FEED_ROWS:
+            self._add(self._take([row], [text[:-1]]))  # the next tree needs the last pair
+
+    def _take(self, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> list[NewPairs]:
+        """Return the waiting pairs of rows; a feature stays waiting while its next token is unknown."""
+        pairs = []
+        for row, text in zip(rows, texts, strict=True):
+            waiting, begin = torch.cat(self._waiting[row]), self._lengths[row]
+            count = min(len(waiting), len(text) - 1 - begin)
+            self._waiting[row] = [waiting[count:]] if count < len(waiting) else []
+            pairs.append(NewPairs(row, text[begin + 1 : begin + 1 + count], waiting[:count]))
+        return pairs
+
+    @abstractmethod
+    def _add(self, pairs: Sequence[NewPairs]) -> object:
+        """Run the head on pairs of different rows, and add them to its cache and to `_lengths`."""
+
+
+class Eagle3Pool(_HeadPool):
+    """One EAGLE-3 head for all sequences, with its own KV cache per sequence; implements `DraftPool`.
 
     Args:
         layer: The head's decoder layer; must fit the target.
@@ -40,25 +82,14 @@ class Eagle3Pool:
         max_tree: Upper bound of the depth and width of requested trees.
     """
 
-    reads_features = True
-
     def __init__(self, layer: HeadLayer, target: Target, *, num_rows: int, capacity: int, max_tree: TreeConfig) -> None:
         shape = layer.shape
-        self.num_rows, self._layer = num_rows, layer
+        super().__init__([0] * num_rows)
+        self._layer = layer
         self._cos, self._sin = head_rotary(shape, target)
         self._repeats = shape.num_heads // shape.num_kv_heads
         size = (num_rows, shape.num_kv_heads, capacity + max_tree.depth * max_tree.top_k, shape.head_dim)
         self._k, self._v = (torch.zeros(size, dtype=target.dtype, device=target.device) for _ in range(2))
-        self._num_stable = [0] * num_rows
-        self._waiting: list[list[Tensor]] = [[] for _ in range(num_rows)]  # features that the head has not processed
-
-    def known(self, row: int) -> int:
-        """See `DraftPool`."""
-        return self._num_stable[row]
-
-    def begin(self, row: int, known: int) -> None:
-        """See `DraftPool`."""
-        self._num_stable[row], self._waiting[row] = known, []
 
     def copy(self, source: int, row: int, known: int) -> None:
         """See `DraftPool`."""
@@ -67,18 +98,12 @@ class Eagle3Pool:
         self.begin(row, known)
 
     @torch.inference_mode()
-    def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
-        """See `DraftPool`."""
-        self._waiting[row].append(features.clone())  # a view would keep the tensor of the whole pass alive
-        if sum(part.shape[0] for part in self._waiting[row]) >= _FEED_ROWS:
-            self._confirm([row], [text[:-1]])  # the last pair waits: the next tree starts from its query
-
-    @torch.inference_mode()
     def propose(self, rows: Sequence[int], texts: Sequence[Sequence[int]], tree: TreeConfig) -> list[DraftTree]:
         """See `DraftPool`."""
-        query, residual, counts = self._confirm(rows, texts)
-        last = torch.tensor([end - 1 for end in accumulate(counts)], device=query.device)
-        ends = [self._num_stable[row] for row in rows]
+        pairs = self._take(rows, texts)
+        query, residual = self._add(pairs)
+        last = torch.tensor([end - 1 for end in accumulate(len(new.tokens) for new in pairs)], device=query.device)
+        ends = [self._lengths[row] for row in rows]
         query, residual = query[last, None], residual[last]  # [G, 1, nh, hd], [G, H]
         attended = self._attend(rows, query, ends, [None] * len(rows))
         hidden, log_probs = self._layer.finish(attended, residual)
@@ -90,32 +115,19 @@ class Eagle3Pool:
         targets = self._layer.draft_to_target
         return grow(roots, hidden, log_probs, expand, draft_to_target=targets, tree=tree)
 
-    def _confirm(self, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, list[int]]:
-        """Run the head on the waiting pairs of these rows.
-
-        A feature stays waiting while its next token is unknown.
-
-        Returns:
-            Queries [A, nh, hd], residuals [A, H] and the number of pairs of each row.
-        """
-        features, tokens, places, counts = [], list[int](), list[int](), []
-        for row, text in zip(rows, texts, strict=True):
-            waiting = torch.cat(self._waiting[row])
-            begin = self._num_stable[row]
-            count = min(waiting.shape[0], len(text) - 1 - begin)
-            features.append(waiting[:count])
-            tokens += text[begin + 1 : begin + 1 + count]
-            places += range(begin, begin + count)
-            counts.append(count)
-            self._waiting[row] = [waiting[count:]] if count < waiting.shape[0] else []
-            self._num_stable[row] = begin + count
+    def _add(self, pairs: Sequence[NewPairs]) -> tuple[Tensor, Tensor]:
+        """Return the queries [A, nh, hd] and residuals [A, H] of the pairs."""
         device = self._k.device
-        heads, residual = self._layer.begin(
-            torch.tensor(tokens, device=device), self._layer.project(torch.cat(features))
-        )
-        owners = torch.tensor([row for row, count in zip(rows, counts, strict=True) for _ in range(count)])
+        tokens = torch.tensor([token for new in pairs for token in new.tokens], device=device)
+        heads, residual = self._layer.begin(tokens, self._layer.project(torch.cat([new.features for new in pairs])))
+        places, owners = list[int](), list[int]()
+        for new in pairs:
+            begin, count = self._lengths[new.row], len(new.tokens)
+            self._lengths[new.row] = begin + count
+            places += range(begin, begin + count)
+            owners += [new.row] * count
         positions = torch.tensor(places, device=device)
-        return self._write(heads, owners.to(device), positions, positions), residual, counts
+        return self._write(heads, torch.tensor(owners, device=device), positions, positions), residual
 
     def _expand(
         self, rows: Sequence[int], ends: Sequence[int], tokens: Tensor, hidden: Tensor, ancestors: Tensor
@@ -157,7 +169,7 @@ class Eagle3Pool:
         return rotated[:, :num_heads]
 
 
-class NativePool:
+class NativePool(_HeadPool):
     """As `Eagle3Pool` on the native runtime: all trees of a cycle in one call, equal to the bit to those drafted alone.
 
     Args:
@@ -167,40 +179,20 @@ class NativePool:
         max_tree: Upper bound of the depth and width of requested trees.
     """
 
-    reads_features = True
-
     def __init__(self, head: NativeHead, *, num_rows: int, capacity: int, max_tree: TreeConfig) -> None:
-        self.num_rows, self._head = num_rows, head
+        self._head = head
         self._cache = head.new_cache(capacity + max_tree.depth * max_tree.top_k, num_rows)
-        self._waiting: list[list[Array]] = [[] for _ in range(num_rows)]  # features that the head has not processed
-
-    def known(self, row: int) -> int:
-        """See `DraftPool`."""
-        return self._cache.lengths[row]
-
-    def begin(self, row: int, known: int) -> None:
-        """See `DraftPool`."""
-        self._cache.lengths[row], self._waiting[row] = known, []
+        super().__init__(self._cache.lengths)
 
     def copy(self, source: int, row: int, known: int) -> None:
         """See `DraftPool`."""
         self._cache.copy(source, row, known)
-        self._waiting[row] = []
-
-    def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
-        """See `DraftPool`."""
-        self._waiting[row].append(as_floats(features).copy())  # a view would keep the array of the whole pass alive
-        if sum(map(len, self._waiting[row])) >= _FEED_ROWS:
-            self._head.add(self._cache, self._take(row, text[:-1]))  # the next tree needs the last pair
+        self.begin(row, known)
 
     def propose(self, rows: Sequence[int], texts: Sequence[Sequence[int]], tree: TreeConfig) -> list[DraftTree]:
         """See `DraftPool`."""
-        pairs = [self._take(row, text) for row, text in zip(rows, texts, strict=True)]
-        return self._head.propose(self._cache, pairs, tree)
+        return self._head.propose(self._cache, self._take(rows, texts), tree)
 
-    def _take(self, row: int, text: Sequence[int]) -> NewPairs:
-        """Return the pairs whose tokens are known; a feature stays waiting while its next token is unknown."""
-        waiting, begin = np.concatenate(self._waiting[row]), self._cache.lengths[row]
-        count = min(len(waiting), len(text) - 1 - begin)
-        self._waiting[row] = [waiting[count:]] if count < len(waiting) else []
-        return NewPairs(row, text[begin + 1 : begin + 1 + count], waiting[:count])
+    def _add(self, pairs: Sequence[NewPairs]) -> None:
+        for new in pairs:
+            self._head.add(self._cache, new)
