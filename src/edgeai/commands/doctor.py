@@ -19,8 +19,6 @@ from edgeai.core.units import amount
 
 _NEEDED_DISK_BYTES = 2e9
 _NEEDED_MEMORY_BYTES = 4e9
-_COMPILERS = {"Linux": "sudo apt install g++", "Darwin": "xcode-select --install"}
-"""Commands that install a C++ compiler."""
 _WEIGHT_BYTES = 100_000_000
 """Size of a small model's weights: the bandwidth depends on whether they fit the caches."""
 
@@ -153,7 +151,7 @@ def check_native() -> list[Check]:
         library = native.load_library()
     except Unavailable as error:
         found = f"{error}; spec computes with torch instead, several times slower"
-        return [Check("native runtime", False, found, _COMPILERS.get(platform.system(), ""), is_needed=False)]
+        return [Check("native runtime", False, found, error.paste, is_needed=False)]
     threads = num_cores()
     speed = amount(read_bandwidth_bps(_WEIGHT_BYTES, threads), "B/s")
     read = f"{threads} threads read {amount(_WEIGHT_BYTES, 'B')} of weights at {speed}"

@@ -59,10 +59,9 @@ def test_native_runtime(capsys, monkeypatch):
     assert doctor.check_native() == [Check("native runtime", True, found, is_needed=False)]
 
     def unavailable():
-        raise Unavailable("there is no C++ compiler")
+        raise Unavailable("there is no C++ compiler", "sudo apt install g++")
 
     monkeypatch.setattr(library, "load_library", unavailable)
-    monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
     monkeypatch.setattr(doctor, "check_memory", lambda: Check("memory", True, "much"))
     monkeypatch.setattr(doctor, "check_disk", lambda: Check("disk", True, "much"))
     assert main(["doctor"]) == 0

@@ -50,11 +50,13 @@ def _build(config: TargetConfig, *, device: str, metrics: Metrics, aux_layers: t
         except Unavailable as error:
             if config.runtime == "native" or config.weights != "as_is":
                 rest = "" if config.weights == "as_is" else " -s target.weights=as_is"
+                rest += f", or install what is missing: {error.paste}" if error.paste else ""
                 raise UsageError(
                     f"the native runtime cannot run {config.model} here: {error}",
                     hint=f"use -s target.runtime=torch{rest}",
                 ) from error
-            metrics.note(f"target.runtime: auto: torch, because {error}")
+            cure = f"; for the native runtime: {error.paste}" if error.paste else ""
+            metrics.note(f"target.runtime: auto: torch, because {error}{cure}")
     return load_torch_target(config, device=device, metrics=metrics, aux_layers=aux_layers)
 
 

@@ -61,10 +61,10 @@ def test_auto_says_why_it_takes_torch(choose, write_gguf, library, tiny_folder, 
     assert why(write_gguf("MXFP4")) == "the tensor 'token_embd.weight' has the type MXFP4"
 
     def unavailable():
-        raise Unavailable("there is no C++ compiler")
+        raise Unavailable("there is no C++ compiler", "sudo apt install g++")
 
     monkeypatch.setattr(build, "load_library", unavailable)
-    assert why(path) == "there is no C++ compiler"
+    assert why(path) == "there is no C++ compiler; for the native runtime: sudo apt install g++"
     assert why(tiny_folder) == "the model is not a GGUF file"
 
 

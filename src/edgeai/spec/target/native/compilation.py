@@ -17,6 +17,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parent / "csrc"
 COMPILERS = ("c++", "g++", "clang++")
+INSTALL_COMMANDS = {"Linux": "sudo apt install g++", "Darwin": "xcode-select --install"}
+"""Commands that install a compiler."""
 # -ffp-contract=off: only written fused multiply-adds, so that every variant rounds alike
 # -fno-thread-jumps: GCC 12 spends most of a minute on it and gains nothing
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-math-errno", "-fno-thread-jumps")
@@ -35,7 +37,16 @@ ARM_VARIANTS = {"portable": (), "neon": ("-DEDGEAI_NEON", "-march=armv8.2-a+dotp
 
 
 class Unavailable(Exception):
-    """The native runtime cannot run here; the text says why."""
+    """The native runtime cannot run here.
+
+    Args:
+        reason: Why it cannot.
+        paste: Command that mends it; empty if there is none.
+    """
+
+    def __init__(self, reason: str, paste: str = "") -> None:
+        super().__init__(reason)
+        self.paste = paste
 
 
 def variants_of(machine: str) -> dict[str, tuple[str, ...]]:
@@ -54,7 +65,9 @@ def find_compiler() -> str:
     for name in COMPILERS:
         if found := shutil.which(name):
             return found
-    raise Unavailable("there is no C++ compiler (looked for c++, g++ and clang++)")
+    raise Unavailable(
+        "there is no C++ compiler (looked for c++, g++ and clang++)", INSTALL_COMMANDS.get(platform.system(), "")
+    )
 
 
 def library_name() -> str:
