@@ -1,10 +1,11 @@
-// Runs random little models on every variant that this processor has, and prints a checksum of all results per seed.
+// Runs random little models and draft heads on every variant that this processor has, and prints a checksum of all
+// results per seed.
 // Built with sanitizers, or for another processor, and run by test_driver.py: driver FIRST_SEED NUM_SEEDS
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
-#include "runtime.h"
+#include "head.h"
 
 using namespace edgeai;
 
@@ -12,13 +13,13 @@ extern "C" {
 int edgeai_kind(int type);
 size_t edgeai_packed_bytes(int kind, int n, int k);
 void edgeai_pack(int type, const uint8_t* raw, int n, int k, uint8_t* out);
-void edgeai_rows(const Matrix* matrix, const int64_t* rows, int64_t count, float* out);
 int edgeai_num_variants();
 const char* edgeai_variant(int index);
 struct Engine;
 Engine* edgeai_engine(int variant, int threads);
 void edgeai_free(Engine* engine);
 void edgeai_run(Engine* engine, Pass* pass);
+void edgeai_draft(Engine* engine, Draft* draft);
 void edgeai_keep(const Model* model, const Cache* cache, int row, int committed, const int32_t* path, int count);
 }
 
@@ -40,12 +41,9 @@ const Type TYPES[] = {{2, 32, 18, {0, -1}},    {3, 32, 20, {0, 2}},      {6, 32,
                       {8, 32, 34, {0, -1}},    {12, 256, 144, {0, 2}},   {13, 256, 176, {0, 2}},   {14, 256, 210, {208, -1}},
                       {0, 1, 4, {-1, -1}},     {1, 1, 2, {0, -1}},       {30, 1, 2, {-1, -1}}};
 
-struct Random {  // a model that owns its arrays
+struct Arrays {  // random weights and the memory that they lie in
     std::vector<std::vector<uint8_t>> bytes;
     std::vector<std::vector<float>> floats;
-    std::vector<Layer> layers;
-    Matrix embedding;
-    Model model;
 
     const float* some(size_t count, size_t padded = 0) {
         std::vector<float> values(padded > count ? padded : count);
@@ -75,10 +73,22 @@ struct Random {  // a model that owns its arrays
         bytes.push_back(std::move(packed));
         return {kind, n, k, bytes.back().data(), biased ? some(n, (n + 15) / 16 * 16) : nullptr};
     }
+};
+
+struct Heads {  // of a random attention
+    const int width = 16 * (1 + below(4)), kv = 1 + below(3), group = 1 + below(4);
+    const int count = width * kv * group % 32 ? 2 * kv * group : kv * group;
+};
+
+struct Random : Arrays {  // a model
+    std::vector<Layer> layers;
+    Matrix embedding;
+    Model model;
+
     Random() {
-        const int hd = 16 * (1 + below(4)), kv = 1 + below(3), group = 1 + below(4), hidden = 32 * (1 + below(8));
+        const Heads attention;
+        const int hd = attention.width, kv = attention.kv, heads = attention.count, q = heads * hd, hidden = 32 * (1 + below(8));
         const int intermediate = 32 * (1 + below(9)), vocab = 1 + below(90), positions = 96;
-        const int q = hd * kv * group % 32 ? hd * kv * group * 2 : hd * kv * group, heads = q / hd;
         const bool normed = below(2), biased = below(2);
         const int num_layers = 1 + below(3);
         for (int l = 0; l < num_layers; l++) {
@@ -102,25 +112,82 @@ struct Random {  // a model that owns its arrays
     }
 };
 
-uint64_t checksum;
-void add(const std::vector<float>& values) {
-    for (float value : values) {
-        uint32_t bits;
-        memcpy(&bits, &value, 4);
-        checksum = (checksum ^ bits) * 0x100000001b3;
+struct RandomHead : Arrays {  // a draft head of a model
+    std::vector<int64_t> target_ids;
+    Head head;
+
+    explicit RandomHead(const Random& target) {
+        const Heads attention;
+        const int hd = attention.width, kv = attention.kv * hd, q = attention.count * hd, H = target.model.hidden, positions = 192;
+        const int intermediate = 32 * (1 + below(9)), num_aux = 1 + below(3), vocab = 1 + below(90);
+        for (int i = 0; i < vocab; i++) target_ids.push_back(below(target.model.vocab));
+        const int norm_output = below(2), norm_before_residual = below(2), has_fc_norm = below(2);
+        head = {H, intermediate, num_aux, vocab, attention.count, attention.kv, hd, norm_output, norm_before_residual, 1e-5f,
+                some(positions * hd / 2), some(positions * hd / 2), has_fc_norm ? some(num_aux * H) : nullptr,
+                some(H), some(H), some(H), some(H), target_ids.data(), matrix(H, num_aux * H, false),
+                matrix(q, 2 * H, false), matrix(kv, 2 * H, false), matrix(kv, 2 * H, false), matrix(H, q, false),
+                matrix(intermediate, H, false), matrix(intermediate, H, false), matrix(H, intermediate, false),
+                matrix(vocab, H, false), target.embedding};
     }
+};
+
+uint64_t checksum;
+template <class Value>
+void add(const std::vector<Value>& values) {
+    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(values.data());
+    for (size_t i = 0; i < values.size() * sizeof(Value); i++) checksum = (checksum ^ bytes[i]) * 0x100000001b3;
 }
 
+struct Drafter {  // texts of one head, some of which get new pairs, and trees, in each call
+    const Head& head;
+    const int vocab;
+    static constexpr int BATCH = 3, CAPACITY = 160;
+    std::vector<int> lengths = std::vector<int>(BATCH, 0);
+    std::vector<uint16_t> memory;
+    Cache cache;
+
+    Drafter(const Head& drafts, int target_vocab) : head(drafts), vocab(target_vocab) {
+        memory.resize(static_cast<size_t>(BATCH) * 2 * head.num_kv_heads * CAPACITY * head.head_dim);
+        cache = {memory.data(), CAPACITY, BATCH};
+    }
+    void draft(Engine* engine) {
+        std::vector<NewPairs> sequences;
+        int num_pairs = 0;
+        for (int i = 0, first = below(BATCH); i < BATCH; i++) {
+            const int row = (first + i) % BATCH, count = 1 + below(9);
+            if (!below(4)) continue;
+            if (!below(8)) lengths[row] = below(lengths[row] + 1);  // the text is another one from there on
+            sequences.push_back({row, lengths[row], num_pairs, count});
+            num_pairs += count, lengths[row] += count;
+        }
+        if (sequences.empty()) return;
+        const int depth = below(6), most = head.draft_vocab < 6 ? head.draft_vocab : 6, width = depth ? 1 + below(most) : 0;
+        const int nodes = depth ? 1 + below(width + (depth - 1) * width * width) : 0, size = 1 + nodes;
+        const size_t trees = sequences.size();
+        std::vector<int64_t> tokens(num_pairs), tree_tokens(trees * size), parents(trees * size), depths(trees * size);
+        std::vector<uint8_t> ancestors(trees * size * size);
+        std::vector<float> features(static_cast<size_t>(num_pairs) * head.fc.k), scores(trees * size);
+        for (int64_t& token : tokens) token = below(vocab);
+        for (float& value : features) value = unit();
+        Draft call{&head, &cache, sequences.data(), static_cast<int32_t>(trees), num_pairs, 0, depth, width, nodes, tokens.data(),
+                   features.data(), tree_tokens.data(), parents.data(), depths.data(), ancestors.data(), scores.data()};
+        edgeai_draft(engine, &call);
+        add(tree_tokens), add(parents), add(depths), add(ancestors), add(scores);
+    }
+};
+
 // The same prompts, trees and accepted paths for every variant and number of threads.
-void decode(const Random& random, int variant, int threads, uint64_t seed) {
+void decode(const Random& random, const RandomHead& drafts, int variant, int threads, uint64_t seed) {
     state = seed;
     const Model& m = random.model;
     Engine* engine = edgeai_engine(variant, threads);
+    Drafter drafter(drafts.head, m.vocab);
     const int batch = 1 + below(3), capacity = 96;
     std::vector<uint16_t> memory(static_cast<size_t>(batch) * m.num_layers * 2 * m.num_kv_heads * capacity * m.head_dim);
     Cache cache{memory.data(), capacity, batch};
     std::vector<int> lengths(batch, 0);
     for (int step = 0; step < 4; step++) {
+        drafter.draft(engine);
         std::vector<Segment> segments;
         std::vector<std::vector<uint8_t>> seen;
         std::vector<int32_t> positions, rows;
@@ -172,11 +239,12 @@ int main(int argc, char** argv) {
     for (uint64_t seed = strtoull(argv[1], nullptr, 10), end = seed + strtoull(argv[2], nullptr, 10); seed < end; seed++) {
         state = seed * 0x9e3779b97f4a7c15 + 1;
         const Random random;
+        const RandomHead drafts(random);
         uint64_t first = 0;
         for (int variant = 0; variant < edgeai_num_variants(); variant++)
             for (int threads = 1; threads <= 3; threads++) {
                 checksum = 0xcbf29ce484222325;
-                decode(random, variant, threads, seed * 0xd1342543de82ef95 + 1);
+                decode(random, drafts, variant, threads, seed * 0xd1342543de82ef95 + 1);
                 if (variant == 0 && threads == 1) first = checksum;
                 if (checksum == first) continue;
                 printf("seed %llu: %s with %d threads differs\n", static_cast<unsigned long long>(seed), edgeai_variant(variant), threads);
