@@ -1,10 +1,12 @@
 """Choice of device, number format and thread count, with the reason."""
 
+import contextlib
 import ctypes
 import functools
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +61,17 @@ def choose_device(name: str) -> Device:
     if kind == "mps" or (kind == "auto" and has_mps):
         return Device("mps", f"{asked}: Apple GPU", threads)
     return Device("cpu", asked if kind == "cpu" else f"{asked}: no GPU that torch can use", threads)
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Limit the threads that torch uses for its operations from the calling thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_dtype(name: str, device: str) -> str:

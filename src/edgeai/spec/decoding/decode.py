@@ -61,33 +61,34 @@ def generate_ids(
     watch = _Watch(target.device)
     cache = target.new_cache(len(prompt_ids) + budget + (tree.nodes if drafter else 0))
     sampler, eos_ids = Sampler(sampling), target.tokenizer.eos_ids
-    forward = target.prefill(prompt_ids, cache)
-    if drafter:
-        drafter.start(prompt_ids, forward.features)
-    ids = [sampler.pick(forward.logits[-1])]
-    prefill_s = watch.lap()
-    if on_tokens:
-        on_tokens(ids[:])
-    tally = _Tally()
-    while ids[-1] not in eos_ids and len(ids) < budget:
-        draft = _propose(drafter, ids[-1], tree, budget - len(ids))
-        tally.draft_s += watch.lap()
-        forward = target.verify(
-            draft.tokens.to(target.device), draft.depths.to(target.device), draft.ancestors.to(target.device), cache
-        )
-        tally.verify_s += watch.lap()
-        accepted = accept(draft, forward.logits, sampler, eos_ids=eos_ids, limit=budget - len(ids))
-        path = torch.tensor(accepted.path, device=target.device)
-        target.commit(cache, path)
+    with target.decoding():
+        forward = target.prefill(prompt_ids, cache)
         if drafter:
-            drafter.accept([ids[-1], *accepted.tokens[: accepted.num_accepted]], forward.features[path])
-            tally.count(draft, accepted)
-        tally.accept_counts.append(len(accepted.tokens))
-        tally.commit_s += watch.lap()
-        ids.extend(accepted.tokens)
+            drafter.start(prompt_ids, forward.features)
+        ids = [sampler.pick(forward.logits[-1])]
+        prefill_s = watch.lap()
         if on_tokens:
-            on_tokens(accepted.tokens)
-            watch.lap()
+            on_tokens(ids[:])
+        tally = _Tally()
+        while ids[-1] not in eos_ids and len(ids) < budget:
+            draft = _propose(drafter, ids[-1], tree, budget - len(ids))
+            tally.draft_s += watch.lap()
+            forward = target.verify(
+                draft.tokens.to(target.device), draft.depths.to(target.device), draft.ancestors.to(target.device), cache
+            )
+            tally.verify_s += watch.lap()
+            accepted = accept(draft, forward.logits, sampler, eos_ids=eos_ids, limit=budget - len(ids))
+            path = torch.tensor(accepted.path, device=target.device)
+            target.commit(cache, path)
+            if drafter:
+                drafter.accept([ids[-1], *accepted.tokens[: accepted.num_accepted]], forward.features[path])
+                tally.count(draft, accepted)
+            tally.accept_counts.append(len(accepted.tokens))
+            tally.commit_s += watch.lap()
+            ids.extend(accepted.tokens)
+            if on_tokens:
+                on_tokens(accepted.tokens)
+                watch.lap()
     return tally.generation(target.tokenizer, ids, num_prompt=len(prompt_ids), prefill_s=prefill_s)
 
 

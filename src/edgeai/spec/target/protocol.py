@@ -6,6 +6,7 @@ Shapes: N new tokens of one sequence, B sequences, T tokens, V vocabulary, H hid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -214,6 +215,9 @@ class Target(Protocol):
     @property
     def embedding(self) -> Tensor:
         """Embedding of every token [V, H]."""
+
+    def decoding(self) -> AbstractContextManager[None]:
+        """Return a context for loops of many short passes, in which the target has the CPU's cores for itself."""
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the embeddings of tokens [..., H]; other than `embedding`, this needs no memory of its own."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -74,6 +75,10 @@ class DecoderTarget:
         other = copy.copy(self)
         other._aux_layers = aux_layers
         return other
+
+    def decoding(self) -> AbstractContextManager[None]:
+        """See `Target`."""
+        return nullcontext()
 
     def embed(self, ids: Tensor) -> Tensor:
         """See `Target`."""

@@ -55,7 +55,7 @@ class Engine:
     ) -> None:
         self.context = context
         self._cache = target.new_cache(context + (policy.largest.nodes + 1 if policy.largest else 1), num_slots)
-        self._queue, self._observer = RequestQueue(queue), observer
+        self._target, self._queue, self._observer = target, RequestQueue(queue), observer
         self._scheduler = Scheduler(
             self._queue,
             Slots(self._cache, drafts),
@@ -129,9 +129,10 @@ class Engine:
             self._observer.on_cycle(cycle)
 
     def _work(self) -> None:
-        while self._queue.wait(is_busy=bool(self._scheduler.active)):
-            try:
-                self.step()
-            except Exception as error:  # a bug outside of any one request: no client may wait for ever
-                self._scheduler.fail_all(error)
+        with self._target.decoding():
+            while self._queue.wait(is_busy=bool(self._scheduler.active)):
+                try:
+                    self.step()
+                except Exception as error:  # a bug outside of any one request: no client may wait for ever
+                    self._scheduler.fail_all(error)
         self._scheduler.cancel_all()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgeai.core.device import torch_threads
 from edgeai.spec.config.target import Runtime
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.target.attention import rotary_table
@@ -126,6 +128,14 @@ class NativeTarget:
         other._aux_layers = aux_layers
         return other
 
+    def decoding(self) -> AbstractContextManager[None]:
+        """See `Target`.
+
+        After an operation on several threads, such as the choice of a token, torch's threads spin for milliseconds on
+        the cores that the next pass needs.
+        """
+        return torch_threads(1)
+
     def embed(self, ids: Tensor) -> Tensor:
         """See `Target`."""
         return torch.from_numpy(self._model.embed(ids.numpy().reshape(-1))).view(*ids.shape, -1).to(self.dtype)
@@ -208,13 +218,14 @@ class NativeTarget:
         """Return features and final states [B, T, ...], and the greedy choice after these tokens of each chunk."""
         cache = self.new_cache(ids.shape[1])
         features, hidden, choices = [], [], []
-        for text in ids.numpy():
-            cache.lengths[0] = 0
-            for part in _chunks(text, cache, 0, last_logits=False):
-                result = self._run([replace(part, logits=logits[: len(part.tokens)])], cache)
-                features.append(self._features(result))
-                hidden.append(torch.from_numpy(result.hidden).to(self.dtype))
-                choices.append(torch.from_numpy(result.logits).argmax(-1))
+        with self.decoding():
+            for text in ids.numpy():
+                cache.lengths[0] = 0
+                for part in _chunks(text, cache, 0, last_logits=False):
+                    result = self._run([replace(part, logits=logits[: len(part.tokens)])], cache)
+                    features.append(self._features(result))
+                    hidden.append(torch.from_numpy(result.hidden).to(self.dtype))
+                    choices.append(torch.from_numpy(result.logits).argmax(-1))
         return (
             torch.cat(features).view(*ids.shape, -1),
             torch.cat(hidden).view(*ids.shape, -1),
