@@ -8,7 +8,7 @@ Shapes: N nodes including the root, P candidates before re-ranking. All tensors 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -93,9 +93,12 @@ def build_tree(tokens: Sequence[int], parents: Sequence[int], scores: Sequence[f
     )
 
 
+_ROOT = build_tree([0], [-1], [0.0])
+
+
 def root_only(token: int) -> DraftTree:
     """Return a tree without draft nodes, whose verification is plain decoding of one token."""
-    return build_tree([token], [-1], [0.0])
+    return replace(_ROOT, tokens=torch.tensor([token]))
 
 
 def rerank(root: int, tokens: Array, parents: Array, scores: Array, nodes: int) -> DraftTree:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -79,16 +80,18 @@ class Engine:
             aux_layers: Ascending layers whose input states are the features.
         """
         num_tokens = len(embedded)
-        firsts = np.concatenate([[0], np.cumsum([len(part.tokens) for part in segments])])
-        positions = np.concatenate([part.visible + part.depths for part in segments]).astype(np.int32)
-        wanted = [first + np.asarray(part.logits, np.int32) for first, part in zip(firsts, segments, strict=False)]
-        rows = np.concatenate(wanted).astype(np.int32)
-        layers = np.asarray(aux_layers, dtype=np.int32)
-        ancestors = [np.ascontiguousarray(part.ancestors, dtype=np.uint8) for part in segments]
+        sizes = [len(part.tokens) for part in segments]
+        firsts = list(accumulate(sizes[:-1], initial=0))
+        positions = np.concatenate([part.visible + part.depths for part in segments], dtype=np.int32, casting="unsafe")
+        rows = np.array(
+            [first + at for first, part in zip(firsts, segments, strict=True) for at in part.logits], np.int32
+        )
+        layers = np.array(aux_layers, np.int32)
+        ancestors = [np.ascontiguousarray(part.ancestors, np.uint8) for part in segments]
         described = (structures.Segment * len(segments))(
             *(
-                structures.Segment(part.row, part.visible, part.start, int(first), len(part.tokens), seen.ctypes.data)
-                for part, first, seen in zip(segments, firsts, ancestors, strict=False)
+                structures.Segment(part.row, part.visible, part.start, first, size, seen.ctypes.data)
+                for part, first, size, seen in zip(segments, firsts, sizes, ancestors, strict=True)
             )
         )
         result = PassResult(
