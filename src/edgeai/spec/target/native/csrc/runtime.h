@@ -1,8 +1,10 @@
 // Plain structures that Python fills by ctypes and every variant of the forward pass reads.
 #pragma once
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <thread>
 
 #if defined(__x86_64__)
@@ -98,23 +100,36 @@ static inline void relax() {
 #endif
 }
 
-class Barrier {  // spins first: two threads meet some 200 times a pass, a few microseconds apart
+class Barrier {  // spins first: two threads meet some 300 times a pass, a few microseconds apart
 public:
     explicit Barrier(int count) : count_(count) {}
     void wait() {
         const int round = round_.load(std::memory_order_acquire);
         if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
             arrived_.store(0, std::memory_order_relaxed);
-            round_.store(round + 1, std::memory_order_release);
+            round_.store(round + 1);
+            if (sleeping_.load()) {
+                { std::lock_guard<std::mutex> lock(mutex_); }
+                wake_.notify_all();
+            }
             return;
         }
-        for (int spins = 0; round_.load(std::memory_order_acquire) == round; spins++)
-            if (spins < 4000) relax(); else std::this_thread::yield();  // the other thread may not be running
+        for (int spins = 0; spins < 4000; spins++) {
+            if (round_.load(std::memory_order_acquire) != round) return;
+            relax();
+        }
+        // the other thread is not running: leave it this core
+        std::unique_lock<std::mutex> lock(mutex_);
+        sleeping_++;
+        wake_.wait(lock, [&] { return round_.load() != round; });
+        sleeping_--;
     }
 
 private:
     const int count_;
-    std::atomic<int> arrived_{0}, round_{0};
+    std::atomic<int> arrived_{0}, round_{0}, sleeping_{0};
+    std::mutex mutex_;
+    std::condition_variable wake_;
 };
 
 struct Workspace;
