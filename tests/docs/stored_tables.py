@@ -131,6 +131,63 @@ def pass_costs() -> Iterator[Cells]:
     yield ["T(n) / T(1)", *(f"{point['verify_s'] / one:.2f}" for point in curve)]
 
 
+def middle(spread: Report, digits: int = 0) -> str:
+    """Returns median (lowest to highest)."""
+    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(spread["median"], spread["minimum"], spread["maximum"], d=digits)
+
+
+def race() -> Iterator[Cells]:
+    """Yields a row per file, prompts and build of llama.cpp."""
+    for name, file in RACES.items():
+        found = report(f"spec/race-{name}.json")
+        for peer in found["peers"]:
+            yield [
+                file,
+                peer["name"],
+                middle(peer["tokens_per_s"]),
+                middle(found["plain_tokens_per_s"]),
+                middle(peer["plain_ratio"], 2),
+                middle(peer["speculative_ratio"], 2) if found["draft"].startswith("eagle3") else "–",
+                middle(peer["prompt_ratio"], 1),
+            ]
+
+
+RACES = {
+    "mt_bench": "Q4_1, MT-Bench",
+    "gsm8k": "Q4_1, GSM8K",
+    "Q8_0": "Q8_0, MT-Bench",
+    "Q4_K_M": "Q4_K_M, MT-Bench",
+}
+
+
+def native_passes() -> Iterator[Cells]:
+    """Yields the time of a native pass over several tokens, and its ratio to one token."""
+    found = report("spec/native-passes.json")
+    yield ["ms", *("{median:.1f} ({min:.1f} to {max:.1f})".format(**spread) for spread in found["pass_ms"].values())]
+    yield ["T(n) / T(1)", *(f"{ratio:.2f}" for ratio in found["ratio_to_one"].values())]
+
+
+def native_contexts() -> Iterator[Cells]:
+    """Yields the time per token after contexts of growing length."""
+    for size in ("1", "8"):
+        spreads = [spreads[size] for spreads in report("spec/native-passes.json")["context_ms"].values()]
+        yield [size, *(f"{spread['median'] / int(size):.1f}" for spread in spreads)]
+
+
+def native_quality() -> Iterator[Cells]:
+    """Yields divergence and agreement of the native runtime, and of llama.cpp at every eighth position."""
+    found = report("spec/native-quality.json")
+    for name in ("native", "native_top_200_every_8", "llamacpp_top_200_every_8"):
+        part = found[name]
+        yield [
+            None,
+            str(part["num_positions"]),
+            f"{part['mean_kl_nats']:.4f}",
+            f"{part['p99_kl_nats']:.4f}",
+            percent(part["top1_agreement"]) + " %",
+        ]
+
+
 def variants() -> Iterator[Cells]:
     """Yields a row per trained variant, with the interval of GTO over the token loss last."""
     cells = report("spec/compare.json")["cells"]
@@ -251,6 +308,10 @@ TABLES: dict[str, Callable[[], Iterator[Cells]]] = {
     "results/spec/bench-*.json: short": readme_bench,
     "results/spec/bench-auto-mt_bench.json: pass costs": pass_costs,
     "results/spec/compare.json: variants": variants,
+    "results/spec/race-*.json: race": race,
+    "results/spec/native-passes.json: sizes": native_passes,
+    "results/spec/native-passes.json: contexts": native_contexts,
+    "results/spec/native-quality.json: quality": native_quality,
     "results/fedsplit/mnist-house.json: iid": lambda: baseline("iid"),
     "results/fedsplit/mnist-house.json: dirichlet": lambda: baseline("dirichlet"),
     "results/fedsplit/mnist-house.json: short": readme_methods,

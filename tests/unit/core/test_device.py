@@ -16,6 +16,15 @@ def test_cpu():
     assert chosen.threads == torch.get_num_threads() <= num_cores()
 
 
+def test_more_threads_than_cores_are_limited():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(num_cores() + 3)
+        assert choose_device("cpu").threads == torch.get_num_threads() == num_cores()
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_auto_without_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
