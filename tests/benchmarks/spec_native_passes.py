@@ -38,6 +38,7 @@ class Timer:
         self.model = read_gguf(path, library)
         self._engine = Engine(library, threads)
         shape = self.model.shape
+        self.model.reserve_positions(longest + max(SIZES))
         self._cache = PackedCache(shape.num_layers * shape.num_kv_heads, shape.head_dim, longest + max(SIZES))
         self._rng = np.random.default_rng(0)
 

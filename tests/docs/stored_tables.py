@@ -116,12 +116,20 @@ def bench_rows() -> Iterator[Cells]:
             ]
 
 
-def readme_bench() -> Iterator[Cells]:
-    """Yields the short table of the README: acceptance beside speed."""
-    for prompts, tree, accept, plain, speculative, ratio, _ in bench_rows():
-        assert accept is not None
-        assert ratio is not None
-        yield [prompts, tree, accept.strip("*"), plain, speculative, ratio.split()[0].strip("*")]
+def readme_race() -> Iterator[Cells]:
+    """Yields the short table of the README: edgeai beside llama.cpp compiled for the machine."""
+    for name, prompts in (("mt_bench", "MT-Bench"), ("gsm8k", "GSM8K")):
+        found = report(f"spec/race-{name}.json")
+        peer = next(peer for peer in found["peers"] if peer["name"] == "llama-server")
+        yield [
+            f"{prompts}, {found['num_prompts']}",
+            f"{peer['tokens_per_s']['median']:.0f}",
+            f"{found['plain_tokens_per_s']['median']:.0f}",
+            f"{found['speculative_tokens_per_s']['median']:.0f}",
+            f"{found['accept_len']:.2f}",
+            f"{peer['plain_ratio']['median']:.2f}",
+            f"{peer['speculative_ratio']['median']:.2f}",
+        ]
 
 
 def pass_costs() -> Iterator[Cells]:
@@ -305,7 +313,7 @@ TABLES: dict[str, Callable[[], Iterator[Cells]]] = {
     "results/collab/camvid.json: strategies": lambda: strategies("collab/camvid.json"),
     "results/collab/camvid.json: segments": segments,
     "results/spec/bench-*.json: bench": bench_rows,
-    "results/spec/bench-*.json: short": readme_bench,
+    "results/spec/race-*.json: short": readme_race,
     "results/spec/bench-auto-mt_bench.json: pass costs": pass_costs,
     "results/spec/compare.json: variants": variants,
     "results/spec/race-*.json: race": race,

@@ -65,6 +65,11 @@ def quoted() -> list[tuple[str, str]]:
     times = [bytes_of["relay", cut] / bytes_of["fedavg",] for cut in ("conv2", "conv1")]
     spec, collab, fedsplit = "docs/results/spec.md", "docs/results/collab.md", "docs/results/fedsplit.md"
     return [
+        (spec, f"Reading the weights takes {report('spec/native-passes.json')['read_weights_ms']:.1f} ms"),
+        (spec, "First turns, {num_prompts} prompts".format(**report("spec/race-mt_bench.json"))),
+        (spec, "(Q8_0 and Q4_K_M: {num_prompts})".format(**report("spec/race-Q8_0.json"))),
+        (spec, "up to {max_tokens} tokens, temperature 0, {repeats} repeats".format(**report("spec/race-gsm8k.json"))),
+        (spec, "tokens of {num_prompts} MT-Bench answers".format(**report("spec/native-quality.json"))),
         (spec, f"(T(1) = {1e3 * auto['mt_bench']['cost_curve'][0]['verify_s']:.1f} ms)"),
         (
             spec,

@@ -58,7 +58,12 @@ def show(
     if as_json:
         print_json({"path": path, **info, "last_metrics": last, "report": report})
         return
-    print_fields({"path": str(path), **{name: _short(value) for name, value in info.items() if name not in ("resumed", "process_start")}})
+    print_fields(
+        {
+            "path": str(path),
+            **{name: _short(value) for name, value in info.items() if name not in ("resumed", "process_start")},
+        }
+    )
     if last:
         print("\nlast metrics")
         print_fields({name: cell_of(value) for name, value in last.items() if name != "time_s"})

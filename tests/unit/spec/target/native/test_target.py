@@ -29,7 +29,7 @@ def random_tree(rng, size):
     return build_tree(rng.integers(0, 256, size).tolist(), parents, [0.0] * size)
 
 
-def answer(target, drafter, *, temperature=0.0, seed=0):
+def answer(target, drafter, *, temperature=0.0, seed=0, on_tokens=None):
     prompt = target.tokenizer.encode("abcabcabcabc")
     found = generate_ids(
         target,
@@ -39,6 +39,7 @@ def answer(target, drafter, *, temperature=0.0, seed=0):
         sampling=SamplingConfig(temperature=temperature, seed=seed),
         max_tokens=48,
         context=128,
+        on_tokens=on_tokens,
     )
     return found.ids
 
@@ -59,6 +60,18 @@ def test_float32_weights_give_what_torch_gives(native, tiny_target):
     theirs, their_hidden = tiny_target.features(torch.tensor([ids, ids[::-1]]))
     torch.testing.assert_close(features, theirs, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(hidden, their_hidden, atol=1e-3, rtol=1e-3)
+
+
+def test_torch_leaves_the_cores_to_the_runtime_while_it_decodes(native, tiny_target):
+    before, found = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(2)
+        for target in (native("Q4_1"), tiny_target):
+            answer(target, None, on_tokens=lambda _: found.append(torch.get_num_threads()))
+            assert (set(found), torch.get_num_threads()) == ({1 if target.is_exact else 2}, 2)
+            found.clear()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_segments_of_several_sequences_give_what_each_gives_alone_to_the_bit(native):
