@@ -6,6 +6,7 @@ is compiled from the same source with its own flags; which one runs is chosen wh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -22,16 +23,15 @@ INSTALL_COMMANDS = {"Linux": "sudo apt install g++", "Darwin": "xcode-select --i
 # -ffp-contract=off: only written fused multiply-adds, so that every variant rounds alike
 # -fno-thread-jumps: GCC 12 spends most of a minute on it and gains nothing
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-math-errno", "-fno-thread-jumps")
+_AVX2 = ("-mavx2", "-mfma", "-mf16c")
+_AVX512 = ("-DEDGEAI_AVX512VNNI", *(f"-mavx512{part}" for part in ("f", "vl", "bw", "dq", "vnni")), *_AVX2)
+# the fastest last; those that a compiler is too old for are left out
 X86_VARIANTS = {
     "portable": (),
-    "avx2": ("-DEDGEAI_AVX2", "-mavx2", "-mfma", "-mf16c"),
-    "avx512vnni": (
-        "-DEDGEAI_AVX512VNNI",
-        *(f"-mavx512{part}" for part in ("f", "vl", "bw", "dq", "vnni")),
-        "-mavx2",
-        "-mfma",
-        "-mf16c",
-    ),
+    "avx2": ("-DEDGEAI_AVX2", *_AVX2),
+    "avxvnni": ("-DEDGEAI_AVX2", "-DEDGEAI_AVXVNNI", "-mavxvnni", *_AVX2),
+    "avx512vnni": _AVX512,
+    "avx512amx": ("-DEDGEAI_AMX", "-mamx-tile", "-mamx-int8", *_AVX512),
 }
 ARM_VARIANTS = {"portable": (), "neon": ("-DEDGEAI_NEON", "-march=armv8.2-a+dotprod+fp16")}
 
@@ -110,6 +110,7 @@ def compile_library(
     Raises:
         Unavailable: The compiler fails.
     """
+    variants = {name: flags for name, flags in variants.items() if not flags or _accepts(compiler, flags)}
     has = tuple(f"-DEDGEAI_HAS_{name.upper()}" for name in variants)
     jobs = [(scratch / f"{name}.o", "variant.cpp", flags) for name, flags in variants.items()]
     jobs += [(scratch / f"{name}.o", f"{name}.cpp", ()) for name in ("pack", "unpack", "quantize")]
@@ -120,6 +121,14 @@ def compile_library(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(_run, commands))
     _run([compiler, "-shared", "-pthread", *extra, *(str(to) for to, *_ in jobs), "-o", str(out)])
+
+
+def _accepts(compiler: str, flags: tuple[str, ...]) -> bool:
+    """Whether a compiler knows these flags."""
+    with contextlib.suppress(OSError):
+        probe = [compiler, *flags, "-fsyntax-only", "-x", "c++", os.devnull]
+        return not subprocess.run(probe, capture_output=True, check=False).returncode
+    return False
 
 
 def _run(command: list[str]) -> None:

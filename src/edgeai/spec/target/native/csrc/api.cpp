@@ -5,6 +5,13 @@
 #include <memory>
 #include <mutex>
 #include <vector>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
 #include "head.h"
 #include "workspace.h"
 
@@ -70,16 +77,45 @@ struct Engine {
     const int num_threads;
 };
 
+#if defined(__x86_64__)
+bool has_avx_vnni() {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
+bool may_use_tiles() {  // the processor has them, and the system grants them to this process
+#if defined(__linux__)
+    unsigned a, b, c, d;
+    constexpr unsigned tiles_of_int8 = 3u << 24;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & tiles_of_int8) != tiles_of_int8) return false;
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
+#endif
+}
+#endif
+
 std::vector<const Variant*> usable() {  // the fastest last
     std::vector<const Variant*> found{variant_portable()};
-#if defined(EDGEAI_HAS_AVX2)
+#if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) found.push_back(variant_avx2());
-#if defined(EDGEAI_HAS_AVX512VNNI)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
-        found.push_back(variant_avx512vnni());
+    [[maybe_unused]] const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    [[maybe_unused]] const bool has_avx512 =
+        has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
 #endif
+#if defined(EDGEAI_HAS_AVX2)
+    if (has_avx2) found.push_back(variant_avx2());
+#endif
+#if defined(EDGEAI_HAS_AVXVNNI)
+    if (has_avx2 && has_avx_vnni()) found.push_back(variant_avxvnni());
+#endif
+#if defined(EDGEAI_HAS_AVX512VNNI)
+    if (has_avx512) found.push_back(variant_avx512vnni());
+#endif
+#if defined(EDGEAI_HAS_AVX512AMX)
+    if (has_avx512 && may_use_tiles()) found.push_back(variant_avx512amx());
 #endif
 #if defined(EDGEAI_HAS_NEON)
     found.push_back(variant_neon());

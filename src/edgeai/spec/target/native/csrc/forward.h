@@ -4,229 +4,11 @@
 // with it, how many threads work, and where a tree's node lies in the cache change no bit of the result.
 #pragma once
 #include <algorithm>
-#include "simd.h"
-#include "workspace.h"
+#include "products.h"
 
 namespace EDGEAI_NAMESPACE {
 
 using namespace edgeai;
-
-// ---------------------------------------------------------------------------------------------------------- activations
-
-static inline void quantize(const float* x, int k, int8_t* q, float* scale, float* scaled_sum, int32_t* sums) {
-    for (int g = 0; g < k / GROUP; g++, x += GROUP, q += GROUP) {
-        const vf a = load(x), b = load(x + LANES);
-        float largest[LANES], top = 0.0f;
-        store(largest, max(abs(a), abs(b)));
-        for (float value : largest) top = value > top ? value : top;
-        const float inverse = top > 0.0f ? 127.0f / top : 0.0f;
-        store_i8(q, round_int(mul(a, set1(inverse))));
-        store_i8(q + LANES, round_int(mul(b, set1(inverse))));
-        int32_t first = 0, second = 0;
-        for (int i = 0; i < LANES; i++) first += q[i], second += q[i + LANES];
-        scale[g] = top / 127.0f;
-        sums[2 * g] = first;
-        sums[2 * g + 1] = second;
-        scaled_sum[g] = scale[g] * static_cast<float>(first + second);
-    }
-}
-
-static inline void rms_norm(const float* x, const float* weight, int n, float eps, float* y) {
-    vf squares = set1(0.0f);
-    for (int i = 0; i < n; i += LANES) squares = fmadd(load(x + i), load(x + i), squares);
-    const vf scale = set1(1.0f / std::sqrt(sum(squares) / static_cast<float>(n) + eps));
-    for (int i = 0; i < n; i += LANES) store(y + i, mul(mul(load(x + i), scale), load(weight + i)));
-}
-
-struct Rows {  // activations ready for products
-    const Quantized* data;
-    int k;
-};
-
-// Prepares rows by `make(row, out)`. A few rows are prepared by every thread for itself, which costs less than to meet.
-template <class Make>
-static inline Rows prepare(Workspace& ws, int rows, int k, int thread, int threads, Barrier& barrier, Make make) {
-    const bool alone = rows <= 2 || threads == 1;
-    Quantized& to = alone ? ws.own[thread] : ws.shared;
-    for (int r = alone ? 0 : thread; r < rows; r += alone ? 1 : threads) {
-        float* exact = to.exact.data() + static_cast<size_t>(r) * k;
-        make(r, exact);
-        quantize(exact, k, to.q.data() + static_cast<size_t>(r) * k, to.scale.data() + static_cast<size_t>(r) * (k / 32),
-                 to.scaled_sum.data() + static_cast<size_t>(r) * (k / 32), to.sums.data() + static_cast<size_t>(r) * (k / 16));
-    }
-    if (!alone) barrier.wait();
-    return {&to, k};
-}
-
-// ------------------------------------------------------------------------------------------------------------- products
-
-// Sixteen outputs of R rows, before the bias.
-template <Kind KIND, int R>
-static inline void block(const uint8_t* w, const Rows& rows, int row, vf* acc) {
-    const int k = rows.k, groups = k / GROUP;
-    for (int r = 0; r < R; r++) acc[r] = set1(0.0f);
-    if constexpr (KIND == F16 || KIND == BF16 || KIND == F32) {
-        const float* x = rows.data->exact.data() + static_cast<size_t>(row) * k;
-        constexpr int WIDTH = KIND == F32 ? 64 : 32;
-        for (int i = 0; i < k; i++, w += WIDTH) {
-            vf weight;
-            if constexpr (KIND == F16) weight = load_half(reinterpret_cast<const uint16_t*>(w));
-            if constexpr (KIND == BF16) weight = load_bfloat(reinterpret_cast<const uint16_t*>(w));
-            if constexpr (KIND == F32) weight = load(reinterpret_cast<const float*>(w));
-            for (int r = 0; r < R; r++) acc[r] = fmadd(weight, set1(x[static_cast<size_t>(r) * k + i]), acc[r]);
-        }
-            return;
-    }
-    const Quantized& a = *rows.data;
-    const int8_t* q = a.q.data() + static_cast<size_t>(row) * k;
-    const float* scale = a.scale.data() + static_cast<size_t>(row) * groups;
-    const float* scaled_sum = a.scaled_sum.data() + static_cast<size_t>(row) * groups;
-    const int32_t* sums = a.sums.data() + static_cast<size_t>(row) * 2 * groups;
-    constexpr int BITS = KIND == Q4 || KIND == Q4K ? 4 : 8;
-    constexpr int BYTES = BITS == 4 ? 256 : 512;
-    if constexpr (KIND == Q4 || KIND == Q8 || KIND == Q8M) {
-        for (int g = 0; g < groups; g++) {
-            vi dot[R];
-            dots<BITS, false, R>(w, q + g * GROUP, k, sums + 2 * g, 2 * groups, dot);
-            const vf d = load_half(reinterpret_cast<const uint16_t*>(w + BYTES));
-            for (int r = 0; r < R; r++) acc[r] = fmadd(to_float(dot[r]), mul(d, set1(scale[r * groups + g])), acc[r]);
-            if constexpr (KIND != Q8) {
-                const vf m = load_half(reinterpret_cast<const uint16_t*>(w + BYTES + 32));
-                for (int r = 0; r < R; r++) acc[r] = fmadd(m, set1(scaled_sum[r * groups + g]), acc[r]);
-            }
-            w += BYTES + (KIND == Q8 ? 32 : 64);
-        }
-    } else if constexpr (KIND == Q4K || KIND == Q8K) {
-        // [8 groups of bytes][8 x 16 scales][8 x 16 minima][16 d][16 dmin]
-        for (int g = 0; g < groups; g += 8, w += 8 * BYTES + 320) {
-            const uint8_t *scales = w + 8 * BYTES, *minima = scales + 128;
-            const vf d = load_half(reinterpret_cast<const uint16_t*>(w + 8 * BYTES + 256));
-            const vf dmin = load_half(reinterpret_cast<const uint16_t*>(w + 8 * BYTES + 288));
-            for (int s = 0; s < 8; s++) {
-                vi dot[R];
-                dots<BITS, false, R>(w + s * BYTES, q + (g + s) * GROUP, k, sums + 2 * (g + s), 2 * groups, dot);
-                const vf ds = mul(d, load_u8(scales + 16 * s)), ms = mul(dmin, load_u8(minima + 16 * s));
-                for (int r = 0; r < R; r++) {
-                    acc[r] = fmadd(to_float(dot[r]), mul(ds, set1(scale[r * groups + g + s])), acc[r]);
-                    acc[r] = fmadd(ms, set1(-scaled_sum[r * groups + g + s]), acc[r]);
-                }
-            }
-        }
-    } else {
-        // [8 groups of bytes][16 x 16 scales][16 d]
-        for (int g = 0; g < groups; g += 8, w += 8 * BYTES + 288) {
-            const int8_t* scales = reinterpret_cast<const int8_t*>(w + 8 * BYTES);
-            const vf d = load_half(reinterpret_cast<const uint16_t*>(w + 8 * BYTES + 256));
-            for (int s = 0; s < 8; s++) {
-                vi dot[2 * R];
-                dots<BITS, true, R>(w + s * BYTES, q + (g + s) * GROUP, k, sums + 2 * (g + s), 2 * groups, dot);
-                const vf first = mul(d, load_i8(scales + 32 * s)), second = mul(d, load_i8(scales + 32 * s + 16));
-                for (int r = 0; r < R; r++) {
-                    const vf by = set1(scale[r * groups + g + s]);
-                    acc[r] = fmadd(to_float(dot[2 * r]), mul(first, by), acc[r]);
-                    acc[r] = fmadd(to_float(dot[2 * r + 1]), mul(second, by), acc[r]);
-                }
-            }
-        }
-    }
-}
-
-using Block = void (*)(const uint8_t*, const Rows&, int, vf*);
-
-template <Kind KIND, int R = MAX_ROWS>
-static inline Block block_of_rows(int rows) {
-    if constexpr (R > 1) {
-        if (rows < R) return block_of_rows<KIND, R - 1>(rows);
-    }
-    return block<KIND, R>;
-}
-
-// How many of the rows that are left go through the weights together: parts of nearly equal size.
-static inline int rows_at_once(int left) {
-    const int parts = (left + MAX_ROWS - 1) / MAX_ROWS;
-    return (left + parts - 1) / parts;
-}
-
-static inline Block block_of(int kind, int rows) {
-    switch (kind) {
-        case Q4: return block_of_rows<Q4>(rows);
-        case Q8: return block_of_rows<Q8>(rows);
-        case Q8M: return block_of_rows<Q8M>(rows);
-        case Q4K: return block_of_rows<Q4K>(rows);
-        case Q8K: return block_of_rows<Q8K>(rows);
-        case Q6K: return block_of_rows<Q6K>(rows);
-        case F16: return block_of_rows<F16>(rows);
-        case BF16: return block_of_rows<BF16>(rows);
-        default: return block_of_rows<F32>(rows);
-    }
-}
-
-// Outputs of one matrix in blocks of 16 for up to MAX_ROWS rows at a time.
-class Product {
-public:
-    Product(const Matrix& matrix, const Rows& rows)
-        : matrix_(matrix), rows_(rows), bytes_(packed_bytes(matrix.kind, LANES, matrix.k)) {}
-
-    void block(int index, int row, int count, vf* acc) const {
-        block_of(matrix_.kind, count)(matrix_.data + bytes_ * index, rows_, row, acc);
-        if (matrix_.bias)
-            for (int r = 0; r < count; r++) acc[r] = add(acc[r], load(matrix_.bias + LANES * index));
-    }
-
-private:
-    const Matrix& matrix_;
-    const Rows rows_;
-    const size_t bytes_;
-};
-
-struct Share {
-    int begin, end;
-};
-static inline Share share(int count, int thread, int threads) {
-    return {static_cast<int>(static_cast<int64_t>(count) * thread / threads),
-            static_cast<int>(static_cast<int64_t>(count) * (thread + 1) / threads)};
-}
-
-// Calls put(row, first output, values) for this thread's part of all outputs.
-template <class Put>
-static inline void multiply(const Matrix& matrix, const Rows& rows, int num_rows, int thread, int threads, Put put) {
-    const Product product(matrix, rows);
-    const Share mine = share((matrix.n + LANES - 1) / LANES, thread, threads);
-    vf acc[MAX_ROWS];
-    for (int b = mine.begin; b < mine.end; b++)
-        for (int r = 0, count; r < num_rows; r += count) {
-            count = rows_at_once(num_rows - r);
-            product.block(b, r, count, acc);
-            for (int i = 0; i < count; i++) put(r + i, b * LANES, acc[i]);
-        }
-}
-
-// SiLU(gate x) (up x), of this thread's part of all outputs: out [num_rows, gate.n].
-static inline void swiglu(const Matrix& gate_matrix, const Matrix& up_matrix, const Rows& rows, int num_rows, int thread, int threads, float* out) {
-    const Product gate(gate_matrix, rows), up(up_matrix, rows);
-    const Share mine = share(gate_matrix.n / LANES, thread, threads);
-    for (int b = mine.begin; b < mine.end; b++)
-        for (int r = 0, count; r < num_rows; r += count) {
-            vf g[MAX_ROWS], u[MAX_ROWS];
-            count = rows_at_once(num_rows - r);
-            gate.block(b, r, count, g);
-            up.block(b, r, count, u);
-            for (int i = 0; i < count; i++) {
-                const vf sigmoid = div(set1(1.0f), add(set1(1.0f), exponential(mul(g[i], set1(-1.0f)))));
-                store(out + static_cast<size_t>(r + i) * gate_matrix.n + b * LANES, mul(mul(g[i], sigmoid), u[i]));
-            }
-        }
-}
-
-static inline void store_some(float* to, vf values, int count) {
-    if (count >= LANES) {
-        store(to, values);
-    } else {
-        float all[LANES];
-        store(all, values);
-        memcpy(to, all, sizeof(float) * count);
-    }
-}
 
 // ------------------------------------------------------------------------------------------------------------ attention
 
@@ -276,10 +58,7 @@ static inline float softmax(float* s, int count) {
     for (int i = count; i < padded; i++) s[i] = -INFINITY;
     vf top = set1(-INFINITY);
     for (int i = 0; i < padded; i += LANES) top = max(top, load(s + i));
-    float lanes[LANES], largest = -INFINITY;
-    store(lanes, top);
-    for (float value : lanes) largest = value > largest ? value : largest;
-    const vf shift = set1(-largest);
+    const vf shift = set1(-largest(top));
     for (int i = 0; i < padded; i += LANES) store(s + i, exponential(add(load(s + i), shift)));
     for (int i = count; i < padded; i++) s[i] = 0.0f;
     vf total = set1(0.0f);
@@ -420,7 +199,7 @@ static inline void mix(const Pass& pass, Workspace& ws, int layer, int thread, i
             }
             const uint16_t* values = cache_values(m, *pass.cache, segment.row, layer) + static_cast<size_t>(kv) * pass.cache->capacity * hd;
             const bool odd = hd % (MIX_PARTS * LANES);  // a width that the wide kernels do not divide
-            const auto heads = count == 1 ? (odd ? mix_heads<1, 1> : mix_heads<1, MIX_PARTS>) : (odd ? mix_heads<2, 1> : mix_heads<2, MIX_PARTS / 2>);
+            const auto heads = count == 1 ? (odd ? mix_heads<1, 1> : mix_heads<1, MIX_PARTS>) : (odd ? mix_heads<2, 1> : mix_heads<2, PAIR_PARTS>);
             heads(values, values + static_cast<size_t>(segment.start) * hd, segment.visible, group, hd, unit % parts * MIX_PARTS, ws.span, rows);
         }
     }
@@ -429,6 +208,7 @@ static inline void mix(const Pass& pass, Workspace& ws, int layer, int thread, i
 // ----------------------------------------------------------------------------------------------------------------- pass
 
 static void run(const Pass& pass, Workspace& ws, int thread, Barrier& barrier) {
+    const Tiles tiles{};
     const Model& m = *pass.model;
     const int T = pass.num_tokens, H = m.hidden, I = m.intermediate, hd = m.head_dim, threads = pass.threads;
     const int q_width = m.num_heads * hd, kv_width = m.num_kv_heads * hd, qkv_width = q_width + 2 * kv_width;
@@ -511,6 +291,7 @@ static void reserve(const Pass& pass, Workspace& ws) {
 }
 
 static void multiply_alone(const Matrix& matrix, const float* x, int num_rows, float* y) {
+    const Tiles tiles{};
     Workspace ws;
     ws.own.resize(1);
     ws.own[0].reserve(num_rows, matrix.k);

@@ -229,6 +229,7 @@ static void write_tree(const Drafting& c, int sequence) {
 }
 
 static void draft(const Draft& draft, Workspace& ws, DraftBuffers& to, int thread, Barrier& barrier) {
+    const Tiles tiles{};
     const Drafting c{draft, *draft.head, to, ws, barrier, thread, draft.threads};
     const Head& head = c.head;
     const int H = head.hidden, heads = head.num_heads + 2 * head.num_kv_heads, group = head.num_heads / head.num_kv_heads;

@@ -54,18 +54,11 @@ void scale_and_minimum(const uint8_t* packed, int s, uint8_t& scale, uint8_t& mi
 }  // namespace
 
 size_t packed_bytes(int kind, int n, int k) {
-    const size_t blocks = (n + LANES - 1) / LANES, groups = k / GROUP, supers = k / SUPER;
-    switch (kind) {
-        case Q4: return blocks * groups * 320;
-        case Q8: return blocks * groups * 544;
-        case Q8M: return blocks * groups * 576;
-        case Q4K: return blocks * supers * (8 * 256 + 320);
-        case Q8K: return blocks * supers * (8 * 512 + 320);
-        case Q6K: return blocks * supers * (8 * 512 + 288);
-        case F16: case BF16: return blocks * k * 32;
-        case F32: return blocks * k * 64;
-        default: return 0;
-    }
+    const size_t blocks = (n + LANES - 1) / LANES;
+    const Kind named = static_cast<Kind>(kind);
+    if (kind < 0 || kind >= NUM_KINDS) return 0;
+    if (is_float(named)) return blocks * k * LANES * (named == F32 ? 4 : 2);
+    return blocks * (is_super(named) ? k / SUPER * super_bytes(named) : k / GROUP * group_step(named));
 }
 
 }  // namespace edgeai

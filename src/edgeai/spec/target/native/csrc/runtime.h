@@ -28,6 +28,15 @@ enum Kind : int32_t {
     NUM_KINDS = 9
 };
 
+constexpr bool is_float(Kind kind) { return kind == F16 || kind == BF16 || kind == F32; }
+constexpr bool is_super(Kind kind) { return kind == Q4K || kind == Q8K || kind == Q6K; }
+constexpr int group_bits(Kind kind) { return kind == Q4 || kind == Q4K ? 4 : 8; }
+constexpr int group_bytes(Kind kind) { return 64 * group_bits(kind); }  // of a group's weights
+constexpr int group_step(Kind kind) {  // from one group to the next
+    return group_bytes(kind) + (is_super(kind) ? 0 : kind == Q8 ? 32 : 64);
+}
+constexpr int super_bytes(Kind kind) { return 8 * group_bytes(kind) + (kind == Q6K ? 288 : 320); }  // of a super-block
+
 struct Matrix {  // [n, k], row-major in the model's terms: y = W x + bias
     int32_t kind, n, k;
     const uint8_t* data;
@@ -147,7 +156,9 @@ struct Variant {
 };
 const Variant* variant_portable();
 const Variant* variant_avx2();
+const Variant* variant_avxvnni();
 const Variant* variant_avx512vnni();
+const Variant* variant_avx512amx();
 const Variant* variant_neon();
 
 size_t packed_bytes(int kind, int n, int k);

@@ -9,10 +9,18 @@
 
 #if defined(EDGEAI_AVX512VNNI)
 #include <immintrin.h>
+#if defined(EDGEAI_AMX)
+#define EDGEAI_NAMESPACE avx512amx
+#else
 #define EDGEAI_NAMESPACE avx512vnni
+#endif
 #elif defined(EDGEAI_AVX2)
 #include <immintrin.h>
+#if defined(EDGEAI_AVXVNNI)
+#define EDGEAI_NAMESPACE avxvnni
+#else
 #define EDGEAI_NAMESPACE avx2
+#endif
 #elif defined(EDGEAI_NEON)
 #include <arm_neon.h>
 #define EDGEAI_NAMESPACE neon
@@ -66,7 +74,7 @@ static inline uint16_t float_to_half(float value) {  // to the nearest, ties to 
 
 constexpr int MAX_ROWS = 8;  // rows that share one unpacked block of weights
 constexpr int SCORE_ROWS = 4;  // rows that share the keys they read
-constexpr int MIX_PARTS = 4;   // parts of 16 dimensions that share the weights of attention; half as many for two rows
+constexpr int MIX_PARTS = 2, PAIR_PARTS = 2;  // parts of 16 dimensions that share the weights of attention, for one row and two
 struct vf { __m512 v; };
 struct vi { __m512i v; };
 static inline vf load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -98,6 +106,14 @@ static inline float sum(vf a) {
     y = _mm_add_ps(y, _mm_movehl_ps(y, y));
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
 }
+static inline int32_t sum(vi a) { return _mm512_reduce_add_epi32(a.v); }
+static inline float largest(vf a) { return _mm512_reduce_max_ps(a.v); }
+
+static inline __m512i four_bytes(const int8_t* p) {  // in every lane
+    int32_t q;
+    memcpy(&q, p, 4);
+    return _mm512_set1_epi32(q);
+}
 
 // Dot products of R rows with one group of 16 outputs. BITS 4: unsigned nibbles; 8: signed bytes.
 // HALVES: out[2 r] sums the first 16 weights, out[2 r + 1] the others; else out[r] sums all 32.
@@ -116,11 +132,9 @@ static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const 
         for (int j = 0; j < 8; j++) unpacked[j] = _mm512_xor_si512(_mm512_loadu_si512(w + 64 * j), flip);
     }
     for (int r = 0; r < R; r++) {
-        int32_t q[8];
-        memcpy(q, a + r * stride, 32);
         __m512i first = _mm512_setzero_si512(), second = _mm512_setzero_si512();
-        for (int j = 0; j < 4; j++) first = _mm512_dpbusd_epi32(first, unpacked[j], _mm512_set1_epi32(q[j]));
-        for (int j = 4; j < 8; j++) second = _mm512_dpbusd_epi32(second, unpacked[j], _mm512_set1_epi32(q[j]));
+        for (int j = 0; j < 4; j++) first = _mm512_dpbusd_epi32(first, unpacked[j], four_bytes(a + r * stride + 4 * j));
+        for (int j = 4; j < 8; j++) second = _mm512_dpbusd_epi32(second, unpacked[j], four_bytes(a + r * stride + 4 * j));
         if constexpr (BITS == 8) {
             first = _mm512_sub_epi32(first, _mm512_set1_epi32(128 * sums[r * sum_stride]));
             second = _mm512_sub_epi32(second, _mm512_set1_epi32(128 * sums[r * sum_stride + 1]));
@@ -137,7 +151,7 @@ static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const 
 #elif defined(EDGEAI_AVX2)
 
 constexpr int MAX_ROWS = 4;
-constexpr int SCORE_ROWS = 2, MIX_PARTS = 2;
+constexpr int SCORE_ROWS = 2, MIX_PARTS = 2, PAIR_PARTS = 1;
 struct vf { __m256 lo, hi; };
 struct vi { __m256i lo, hi; };
 static inline vf load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
@@ -190,6 +204,18 @@ static inline float sum(vf a) {
     y = _mm_add_ps(y, _mm_movehl_ps(y, y));
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
 }
+static inline int32_t sum(vi a) {
+    const __m256i x = _mm256_add_epi32(a.lo, a.hi);
+    __m128i y = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    y = _mm_add_epi32(y, _mm_shuffle_epi32(y, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(y, _mm_shuffle_epi32(y, 0xb1)));
+}
+static inline float largest(vf a) {
+    const __m256 x = _mm256_max_ps(a.lo, a.hi);
+    __m128 y = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    y = _mm_max_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_max_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
 
 static inline __m256i four_bytes(const int8_t* p) {  // in every lane
     int32_t q;
@@ -197,8 +223,41 @@ static inline __m256i four_bytes(const int8_t* p) {  // in every lane
     return _mm256_set1_epi32(q);
 }
 
-// BITS: 4 = unsigned nibbles; 6 = signed bytes from -32 to 31; 8 = signed bytes.
 // Both halves of the outputs go together, so that four bytes of a row are spread once; four rows fill the registers.
+#if defined(EDGEAI_AVXVNNI)
+
+template <int BITS, bool HALVES, int R>
+static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const int32_t* sums, size_t sum_stride, vi* out) {
+    const __m256i low = _mm256_set1_epi8(15), flip = _mm256_set1_epi8(-128);  // to unsigned: w + 128
+    __m256i lo[R], hi[R];
+    EDGEAI_UNROLL
+    for (int j = 0; j < 8; j++) {
+        __m256i left = _mm256_loadu_si256((const __m256i*)(w + 64 * (BITS == 4 ? j % 4 : j)));
+        __m256i right = _mm256_loadu_si256((const __m256i*)(w + 64 * (BITS == 4 ? j % 4 : j) + 32));
+        if constexpr (BITS == 4) {
+            if (j >= 4) left = _mm256_srli_epi16(left, 4), right = _mm256_srli_epi16(right, 4);
+            left = _mm256_and_si256(left, low), right = _mm256_and_si256(right, low);
+        } else {
+            left = _mm256_xor_si256(left, flip), right = _mm256_xor_si256(right, flip);
+        }
+        EDGEAI_UNROLL
+        for (int r = 0; r < R; r++) {
+            if (j == 0 || (HALVES && j == 4)) lo[r] = hi[r] = _mm256_setzero_si256();
+            const __m256i q = four_bytes(a + r * stride + 4 * j);
+            lo[r] = _mm256_dpbusd_avx_epi32(lo[r], left, q), hi[r] = _mm256_dpbusd_avx_epi32(hi[r], right, q);
+            if (j != 7 && !(HALVES && j == 3)) continue;
+            if constexpr (BITS == 8) {
+                const int32_t* own = sums + r * sum_stride;
+                const __m256i extra = _mm256_set1_epi32(128 * (HALVES ? own[j / 4] : own[0] + own[1]));
+                lo[r] = _mm256_sub_epi32(lo[r], extra), hi[r] = _mm256_sub_epi32(hi[r], extra);
+            }
+            out[HALVES ? 2 * r + j / 4 : r] = {lo[r], hi[r]};
+        }
+    }
+}
+
+#else
+
 template <int BITS, bool HALVES, int R>
 static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const int32_t*, size_t, vi* out) {
     const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
@@ -219,40 +278,35 @@ static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const 
                 hi[r] = j ? _mm256_adds_epi16(hi[r], and_more) : and_more;
             }
         } else {
-            // |w| * sign(a, w): a pair is at most 2 * 128 * 127 in size; with 6 bits 2 * 32 * 127, of which four fit 16 bits
+            // |w| * sign(a, w): a pair is at most 2 * 128 * 127 in size
             const __m256i left_size = _mm256_abs_epi8(left), right_size = _mm256_abs_epi8(right);
             EDGEAI_UNROLL
             for (int r = 0; r < R; r++) {
                 const __m256i q = four_bytes(a + r * stride + 4 * j);
-                __m256i more = _mm256_maddubs_epi16(left_size, _mm256_sign_epi8(q, left));
-                __m256i and_more = _mm256_maddubs_epi16(right_size, _mm256_sign_epi8(q, right));
-                if constexpr (BITS == 6) {
-                    lo[r] = j % 4 ? _mm256_adds_epi16(lo[r], more) : more;
-                    hi[r] = j % 4 ? _mm256_adds_epi16(hi[r], and_more) : and_more;
-                } else {
-                    more = _mm256_madd_epi16(more, ones), and_more = _mm256_madd_epi16(and_more, ones);
-                    const bool is_first = HALVES ? j % 4 == 0 : j == 0;
-                    lo[r] = is_first ? more : _mm256_add_epi32(lo[r], more);
-                    hi[r] = is_first ? and_more : _mm256_add_epi32(hi[r], and_more);
-                    asm("" : "+x"(lo[r]), "+x"(hi[r]));  // add here: reordered sums would not fit the registers
-                }
+                const __m256i more = _mm256_madd_epi16(_mm256_maddubs_epi16(left_size, _mm256_sign_epi8(q, left)), ones);
+                const __m256i and_more = _mm256_madd_epi16(_mm256_maddubs_epi16(right_size, _mm256_sign_epi8(q, right)), ones);
+                const bool is_first = HALVES ? j % 4 == 0 : j == 0;
+                lo[r] = is_first ? more : _mm256_add_epi32(lo[r], more);
+                hi[r] = is_first ? and_more : _mm256_add_epi32(hi[r], and_more);
+                asm("" : "+x"(lo[r]), "+x"(hi[r]));  // add here: reordered sums would not fit the registers
             }
         }
-        if (j % 4 == 3 && (HALVES || j == 7 || BITS == 6))
+        if (j == 7 || (HALVES && j == 3))
             EDGEAI_UNROLL
             for (int r = 0; r < R; r++) {
-                vi sum{lo[r], hi[r]};
-                if constexpr (BITS != 8) sum = {_mm256_madd_epi16(lo[r], ones), _mm256_madd_epi16(hi[r], ones)};
-                if constexpr (HALVES) out[2 * r + j / 4] = sum;
-                else out[r] = BITS == 6 && j == 7 ? vi{_mm256_add_epi32(out[r].lo, sum.lo), _mm256_add_epi32(out[r].hi, sum.hi)} : sum;
+                vi total{lo[r], hi[r]};
+                if constexpr (BITS == 4) total = {_mm256_madd_epi16(lo[r], ones), _mm256_madd_epi16(hi[r], ones)};
+                out[HALVES ? 2 * r + j / 4 : r] = total;
             }
     }
 }
 
+#endif
+
 #elif defined(EDGEAI_NEON)
 
 constexpr int MAX_ROWS = 4;
-constexpr int SCORE_ROWS = 2, MIX_PARTS = 2;
+constexpr int SCORE_ROWS = 2, MIX_PARTS = 2, PAIR_PARTS = 1;
 struct vf { float32x4_t v[4]; };
 struct vi { int32x4_t v[4]; };
 #define EDGEAI_EACH(result, expression) do { for (int i = 0; i < 4; i++) result.v[i] = expression; } while (0)
@@ -299,6 +353,8 @@ static inline float sum(vf a) {
     const float32x2_t w = vadd_f32(vget_low_f32(z), vget_high_f32(z));
     return vget_lane_f32(w, 0) + vget_lane_f32(w, 1);
 }
+static inline int32_t sum(vi a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3]))); }
+static inline float largest(vf a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[1]), vmaxq_f32(a.v[2], a.v[3]))); }
 
 template <int BITS, bool HALVES, int R>
 static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const int32_t*, size_t, vi* out) {
@@ -332,7 +388,7 @@ static inline void dots(const uint8_t* w, const int8_t* a, size_t stride, const 
 #else
 
 constexpr int MAX_ROWS = 4;
-constexpr int SCORE_ROWS = 1, MIX_PARTS = 2;
+constexpr int SCORE_ROWS = 1, MIX_PARTS = 2, PAIR_PARTS = 1;
 struct vf { float v[16]; };
 struct vi { int32_t v[16]; };
 #define EDGEAI_EACH(result, expression) do { for (int i = 0; i < 16; i++) result.v[i] = expression; } while (0)
@@ -375,6 +431,16 @@ static inline float sum(vf a) {
     for (int width = 8; width; width /= 2)
         for (int i = 0; i < width; i++) a.v[i] += a.v[i + width];
     return a.v[0];
+}
+static inline int32_t sum(vi a) {
+    int32_t total = 0;
+    for (int32_t value : a.v) total += value;
+    return total;
+}
+static inline float largest(vf a) {
+    float top = a.v[0];
+    for (float value : a.v) top = value > top ? value : top;
+    return top;
 }
 
 template <int BITS, bool HALVES, int R>

@@ -12,6 +12,7 @@ struct Quantized {  // rows of activations: int8 in groups of 32, and as they we
     std::vector<int32_t> sums;    // [rows, k / 16], sums of q
     std::vector<float> exact;     // [rows, k]
     void reserve(size_t rows, size_t k) {
+        rows += 15;  // tiles read sixteen rows, however many there are
         if (q.size() < rows * k) q.resize(rows * k), exact.resize(rows * k);
         if (sums.size() < rows * (k / 16)) {
             sums.resize(rows * (k / 16));
