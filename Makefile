@@ -59,7 +59,7 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # the default tests with another processor's arithmetic, on which no test may depend
-FOREIGN ?= ATEN_CPU_CAPABILITY=default
+FOREIGN ?= ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2
 test-foreign: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(FOREIGN) $(BIN)/python -m pytest -n 2 --dist loadfile
 

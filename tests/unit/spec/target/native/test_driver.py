@@ -46,7 +46,7 @@ def test_random_models_under_sanitizers(tmp_path: Path) -> None:
     """No access out of bounds, no undefined behavior, and equal bits on every variant with 1 to 3 threads."""
     sanitizers = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
     driver = build(tmp_path, "c++", platform.machine(), *sanitizers)
-    run([str(driver)], 0, 60)
+    run([str(driver)], 0, 25)
 
 
 @needs_compiler

@@ -15,7 +15,7 @@ from edgeai.spec.target.native import library as module
 from edgeai.spec.target.native.compilation import Unavailable, variants_of
 from edgeai.spec.target.native.structures import Matrix
 
-N, K, ROWS = 40, 512, 13
+N, K, ROWS = 40, 768, 19
 FLOATS = ("F32", "F16", "BF16")
 QUANTIZED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 
@@ -85,7 +85,7 @@ def test_variants_agree_and_rows_are_independent_to_the_bit(library, name):
     for variant in range(library.handle.edgeai_num_variants()):
         together = multiply(library, variant, matrix, x)
         assert np.array_equal(together, portable)
-        for size in (1, 2, 3, 5, 8, 12):
+        for size in (1, 2, 3, 5, 8, 9, 12, 16, 17):
             assert np.array_equal(multiply(library, variant, matrix, x[:size]), portable[:size])
 
 
