@@ -4,8 +4,8 @@ A cell is the text that the page must show; None stands for a cell that comes fr
 """
 
 import json
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Collection, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +144,13 @@ def middle(spread: Report, digits: int = 0) -> str:
     return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(spread["median"], spread["minimum"], spread["maximum"], d=digits)
 
 
-def race() -> Iterator[Cells]:
-    """Yields a row per file, prompts and build of llama.cpp."""
+def race(machine: str = "", peers: Collection[str] = ()) -> Iterator[Cells]:
+    """Yields a row per file, prompts and build of llama.cpp; all builds if none is named."""
     for name, file in RACES.items():
-        found = report(f"spec/race-{name}.json")
+        found = report(f"spec/race-{machine}{name}.json")
         for peer in found["peers"]:
+            if peers and peer["name"] not in peers:
+                continue
             yield [
                 file,
                 peer["name"],
@@ -168,9 +170,9 @@ RACES = {
 }
 
 
-def native_passes() -> Iterator[Cells]:
+def native_passes(machine: str = "") -> Iterator[Cells]:
     """Yields the time of a native pass over several tokens, and its ratio to one token."""
-    found = report("spec/native-passes.json")
+    found = report(f"spec/native-passes{machine}.json")
     yield ["ms", *("{median:.1f} ({min:.1f} to {max:.1f})".format(**spread) for spread in found["pass_ms"].values())]
     yield ["T(n) / T(1)", *(f"{ratio:.2f}" for ratio in found["ratio_to_one"].values())]
 
@@ -317,8 +319,10 @@ TABLES: dict[str, Callable[[], Iterator[Cells]]] = {
     "results/spec/bench-auto-mt_bench.json: pass costs": pass_costs,
     "results/spec/compare.json: variants": variants,
     "results/spec/race-*.json: race": race,
+    "results/spec/race-avx2-*.json: race": partial(race, "avx2-", ("llama.cpp wheel", "llama-server")),
     "results/spec/native-passes.json: sizes": native_passes,
     "results/spec/native-passes.json: contexts": native_contexts,
+    "results/spec/native-passes-avx2.json: sizes": partial(native_passes, "-avx2"),
     "results/spec/native-quality.json: quality": native_quality,
     "results/fedsplit/mnist-house.json: iid": lambda: baseline("iid"),
     "results/fedsplit/mnist-house.json: dirichlet": lambda: baseline("dirichlet"),

@@ -63,9 +63,20 @@ def quoted() -> list[tuple[str, str]]:
         if row["partition"] == "iid"
     }
     times = [bytes_of["relay", cut] / bytes_of["fedavg",] for cut in ("conv2", "conv1")]
+    four = report("spec/native-passes.json")["ratio_to_one"]["4"]
+    avx2 = [
+        peer[ratio]["median"]
+        for name in ("mt_bench", "gsm8k")
+        for peer in report(f"spec/race-avx2-{name}.json")["peers"]
+        if peer["name"] == "llama-server"
+        for ratio in ("plain_ratio", "speculative_ratio")
+    ]
     spec, collab, fedsplit = "docs/results/spec.md", "docs/results/collab.md", "docs/results/fedsplit.md"
     return [
         (spec, f"Reading the weights takes {report('spec/native-passes.json')['read_weights_ms']:.1f} ms"),
+        (spec, f"a pass over four tokens takes {four:.1f} times as long as"),
+        ("README.md", f"it costs {four:.1f} times as much for four"),
+        ("README.md", "With AVX2 alone the\nruntime is {:.1f} to {:.0f} times as fast".format(min(avx2), max(avx2))),
         (spec, "First turns, {num_prompts} prompts".format(**report("spec/race-mt_bench.json"))),
         (spec, "(Q8_0 and Q4_K_M: {num_prompts})".format(**report("spec/race-Q8_0.json"))),
         (spec, "up to {max_tokens} tokens, temperature 0, {repeats} repeats".format(**report("spec/race-gsm8k.json"))),
