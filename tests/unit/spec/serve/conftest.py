@@ -22,7 +22,7 @@ from edgeai.spec.serve.engine.text_pool import TextPool
 from edgeai.spec.serve.engine.tree_policy import FixedTree
 from edgeai.spec.serve.http.api import build_app
 from edgeai.spec.serve.http.metrics import ServerMetrics
-from edgeai.spec.serve.http.request_jobs import ServedModel
+from edgeai.spec.serve.http.request_jobs import served_model
 from edgeai.spec.serve.http.server import Server, uvicorn_config
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
@@ -127,16 +127,17 @@ class Running:
 
 @pytest.fixture
 def serve(make_engine):
-    """serve(target, api_key="", max_body_bytes=..., slow_s=0, **engine options): a running server on the loopback."""
+    """serve(target, api_key="", max_body_bytes=..., slow_s=0, parsers={}, **engine options): a running server on the loopback."""
     stack = contextlib.ExitStack()
 
-    def start(target, *, api_key="", max_body_bytes=1 << 20, slow_s=0.0, on_prompt=None, cors_origins=(), **options):
+    def start(target, *, api_key="", max_body_bytes=1 << 20, slow_s=0.0, on_prompt=None, cors_origins=(), parsers=None, **options):
+        parsers = parsers or {}
         metrics = ServerMetrics(kv_bytes=1, num_slots=options.get("num_slots", 4))
         engine = make_engine(target, observer=metrics, **options)
         if slow_s:
             step = engine.step
             engine.step = lambda: (time.sleep(slow_s), step())
-        served = ServedModel("tiny", "f00d", target.tokenizer, target.shape.vocab_size, engine.context)
+        served = served_model(target, name="tiny", context=engine.context, **parsers)
         app = build_app(
             engine,
             served,

@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.jobs import GenerationJob
+from edgeai.spec.serve.http.answer_parsers import answer_parsers
 from edgeai.spec.serve.http.errors import ERROR_RESPONSES, ApiError, from_validation, internal_error
 from edgeai.spec.serve.http.limits import App, Limits
 from edgeai.spec.serve.http.metrics import ServerMetrics
@@ -78,7 +79,7 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
             on_prompt(body.model_dump_json(exclude_unset=True))
         submission = Submission(engine, jobs)
         if body.stream:
-            return EventStream(submission, reply, body.options)
+            return EventStream(submission, reply)
         return await whole_response(submission, reply, request)
 
     @app.post("/v1/chat/completions", response_model=None, responses=ERROR_RESPONSES)
@@ -91,6 +92,8 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
             num_choices=len(jobs),
             wants_logprobs=body.num_logprobs is not None,
             prompt_ids=[jobs[0].prompt_ids] if body.return_token_ids else (),
+            parsers=answer_parsers(served, body, jobs),
+            options=body.options,
         )
         return await answer(body, request, jobs, reply)
 
@@ -105,6 +108,7 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
             num_prompts=len(body.prompts),
             wants_logprobs=body.num_logprobs is not None,
             prompt_ids=[job.prompt_ids for job in jobs[:: body.n or 1]] if body.return_token_ids else (),
+            options=body.options,
         )
         return await answer(body, request, jobs, reply)
 

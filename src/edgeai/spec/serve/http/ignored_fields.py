@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 LABELS = (
     "cache_control",
     "cache_prompt",
     "metadata",
-    "parallel_tool_calls",
     "prompt_cache_key",
     "prompt_cache_retention",
     "request_id",
@@ -36,10 +35,12 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "guided_json": (),
     "guided_regex": (),
     "ignore_eos": (False,),
+    "include_reasoning": (True,),
     "length_penalty": (1,),
     "min_tokens": (0,),
     "mirostat": (0,),
     "modalities": (["text"],),
+    "parallel_tool_calls": (True, False),
     "prediction": (),
     "reasoning": ({"enabled": False},),
     "reasoning_effort": ("none",),
@@ -59,23 +60,32 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "web_search_options": (),
     "xtc_probability": (0,),
 }
-"""Fields of features that this server lacks, with the values that ask for nothing; null asks for nothing as well."""
+"""Fields of features that this server or one of its endpoints lacks, with the values that ask for nothing; null asks
+for nothing as well."""
 
 
-def unsupported_field(data: Mapping[str, Any]) -> str | None:
-    """Return the first field that asks for a feature of `NEUTRAL`; None if there is none."""
+def unsupported_field(data: Mapping[str, Any], supported: Collection[str]) -> str | None:
+    """Return the first field that asks for a feature of `NEUTRAL`; None if there is none.
+
+    Args:
+        data: The request.
+        supported: Fields that this endpoint supports.
+    """
     for name, values in NEUTRAL.items():
-        if data.get(name) is not None and not any(_equal(data[name], value) for value in values):
+        if (
+            name not in supported
+            and data.get(name) is not None
+            and not any(_equal(data[name], value) for value in values)
+        ):
             return name
     best_of = data.get("best_of")
     return "best_of" if best_of is not None and best_of != (data.get("n") or 1) else None
 
 
-def without_ignored(data: Mapping[str, Any]) -> dict[str, Any]:
+def without_ignored(data: Mapping[str, Any], supported: Collection[str]) -> dict[str, Any]:
     """Return the request without ignored fields, and with `stop: ""` and `max_tokens: -1` as null, their meaning."""
-    found = {
-        name: value for name, value in data.items() if not (name in NEUTRAL or name in LABELS or name == "best_of")
-    }
+    ignored = {*NEUTRAL, *LABELS, "best_of"} - {*supported}
+    found = {name: value for name, value in data.items() if name not in ignored}
     if found.get("stop") == "":
         found["stop"] = None
     for name in ("max_tokens", "max_completion_tokens"):
