@@ -133,7 +133,7 @@ class Running:
 
 @pytest.fixture
 def serve(make_engine):
-    """serve(target, api_key="", max_body_bytes=..., slow_s=0, parsers={}, **engine options): a running server on the loopback."""
+    """serve(target, api_key="", max_body_bytes=..., parsers={}, **engine options): a server on the loopback."""
     stack = contextlib.ExitStack()
 
     def start(

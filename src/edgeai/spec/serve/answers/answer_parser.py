@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from edgeai.spec.serve.answers.calls import CallParser
 from edgeai.spec.serve.answers.deltas import CallArguments, CallBegin, CallEnd, Content, Delta, Reasoning
@@ -61,7 +62,10 @@ class AnswerParser:
     """
 
     def __init__(
-        self, calls: CallParser | None, reasoning: ReasoningSplitter | None, marker_names: Mapping[int, str]
+        self,
+        calls: CallParser | None = None,
+        reasoning: ReasoningSplitter | None = None,
+        marker_names: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         self._calls, self._reasoning, self._marker_names = calls, reasoning, marker_names
         self.answer = ParsedAnswer()

@@ -1,6 +1,6 @@
-"""Routes of the server: chat completions, completions, models, health, metrics and the chat page.
+"""Routes of the server: chat completions, completions, responses, models, health, metrics and the chat page.
 
-Source: OpenAI API reference, chat completions and completions.
+Source: OpenAI API reference, chat completions, completions and responses.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from edgeai.spec.serve.answers.answer_parser import AnswerParser
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.answer_parsers import answer_parsers
@@ -26,7 +27,9 @@ from edgeai.spec.serve.http.metrics import ServerMetrics
 from edgeai.spec.serve.http.reply import Reply
 from edgeai.spec.serve.http.request_jobs import ServedModel, chat_jobs, check_model, completion_jobs
 from edgeai.spec.serve.http.request_schema import ChatRequest, CompletionRequest, GenerationRequest
-from edgeai.spec.serve.http.submission import EventStream, Submission, whole_response
+from edgeai.spec.serve.http.responses.response_reply import ResponsesReply
+from edgeai.spec.serve.http.responses.response_schema import ResponsesRequest
+from edgeai.spec.serve.http.submission import EventStream, StreamedReply, Submission, whole_response
 
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 _HTTP_ERRORS = {
@@ -74,7 +77,9 @@ def build_app(
 
 
 def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt: Callable[[str], None] | None) -> None:
-    async def answer(body: GenerationRequest, request: Request, jobs: list[GenerationJob], reply: Reply) -> Response:
+    async def answer(
+        body: GenerationRequest | ResponsesRequest, request: Request, jobs: list[GenerationJob], reply: StreamedReply
+    ) -> Response:
         if on_prompt:
             on_prompt(body.model_dump_json(exclude_unset=True))
         submission = Submission(engine, jobs)
@@ -111,6 +116,13 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
             options=body.options,
         )
         return await answer(body, request, jobs, reply)
+
+    @app.post("/v1/responses", response_model=None, responses=ERROR_RESPONSES)
+    async def responses(body: ResponsesRequest, request: Request) -> Response:
+        """Answer a conversation in the format of the Responses API; nothing is stored."""
+        jobs = await run_in_threadpool(chat_jobs, served, body.chat, param="input")
+        parsers = answer_parsers(served, body.chat, jobs)
+        return await answer(body, request, jobs, ResponsesReply(body, parsers[0] if parsers else AnswerParser()))
 
 
 def _add_models(app: FastAPI, served: ServedModel) -> None:

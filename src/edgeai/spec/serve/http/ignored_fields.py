@@ -64,14 +64,38 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 for nothing as well."""
 
 
-def unsupported_field(data: Mapping[str, Any], supported: Collection[str]) -> str | None:
-    """Return the first field that asks for a feature of `NEUTRAL`; None if there is none.
+NEUTRAL_IN_RESPONSES: Mapping[str, tuple[Any, ...]] = {
+    "background": (False,),
+    "context_management": ([],),
+    "conversation": (),
+    "include": ([], ["reasoning.encrypted_content"]),
+    "max_tool_calls": (),
+    "moderation": (),
+    "previous_response_id": (),
+    "prompt": (),
+    "top_logprobs": (0,),
+    "truncation": ("disabled",),
+}
+"""The same for /v1/responses."""
+
+REASONS = dict.fromkeys(
+    ("conversation", "previous_response_id"),
+    ", which stores no responses: send the whole conversation as 'input'",
+)
+"""What the refusal of a field says besides its name."""
+
+
+def unsupported_field(
+    data: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]], supported: Collection[str]
+) -> str | None:
+    """Return the first field that asks for a feature that the endpoint lacks; None if there is none.
 
     Args:
         data: The request.
-        supported: Fields that this endpoint supports.
+        neutral: Fields of such features, with the values that ask for nothing.
+        supported: Fields that the endpoint supports.
     """
-    for name, values in NEUTRAL.items():
+    for name, values in neutral.items():
         if (
             name not in supported
             and data.get(name) is not None
@@ -82,9 +106,17 @@ def unsupported_field(data: Mapping[str, Any], supported: Collection[str]) -> st
     return "best_of" if best_of is not None and best_of != (data.get("n") or 1) else None
 
 
-def without_ignored(data: Mapping[str, Any], supported: Collection[str]) -> dict[str, Any]:
-    """Return the request without ignored fields, and with `stop: ""` and `max_tokens: -1` as null, their meaning."""
-    ignored = {*NEUTRAL, *LABELS, "best_of"} - {*supported}
+def without_ignored(
+    data: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]], supported: Collection[str]
+) -> dict[str, Any]:
+    """Return the request without ignored fields, and with `stop: ""` and `max_tokens: -1` as null, their meaning.
+
+    Args:
+        data: The request.
+        neutral: Fields of features that the endpoint lacks.
+        supported: Fields that the endpoint supports.
+    """
+    ignored = {*neutral, *LABELS, "best_of"} - {*supported}
     found = {name: value for name, value in data.items() if name not in ignored}
     if found.get("stop") == "":
         found["stop"] = None

@@ -76,15 +76,20 @@ def served_model(
     )
 
 
-def chat_jobs(served: ServedModel, body: ChatRequest) -> list[GenerationJob]:
+def chat_jobs(served: ServedModel, body: ChatRequest, *, param: str = "messages") -> list[GenerationJob]:
     """Return one job for each of the `n` answers.
+
+    Args:
+        served: The served model.
+        body: The request.
+        param: Name of the messages in the request, for errors.
 
     Raises:
         ApiError: The request names another model, the chat template refuses the messages, or the prompt does not fit
             the context.
     """
     check_model(served, body.model)
-    _check_tools(served, body)
+    _check_tools(served, body, param)
     messages = [message.for_template() for message in body.messages]
     tools = [function.for_template() for function in body.functions]
     tokenizer = served.tokenizer
@@ -100,10 +105,9 @@ def chat_jobs(served: ServedModel, body: ChatRequest) -> list[GenerationJob]:
             else tokenizer.render(messages, open_answer=True)
         )
     except ChatTemplateError as error:
-        raise ApiError(400, error.message, param="messages", code="invalid_value") from error
-    return _choices(
-        served, body, ids, body.max_completion_tokens or body.max_tokens, body.num_logprobs, param="messages"
-    )
+        raise ApiError(400, error.message, param=param, code="invalid_value") from error
+    max_tokens = body.max_completion_tokens or body.max_tokens
+    return _choices(served, body, ids, max_tokens, body.num_logprobs, param=param)
 
 
 def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[GenerationJob]:
@@ -124,7 +128,7 @@ def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[Genera
     return jobs
 
 
-def _check_tools(served: ServedModel, body: ChatRequest) -> None:
+def _check_tools(served: ServedModel, body: ChatRequest, param: str) -> None:
     """Check that the chat template has what the request needs: templates silently drop what they do not know.
 
     Raises:
@@ -142,8 +146,8 @@ def _check_tools(served: ServedModel, body: ChatRequest) -> None:
     ):
         raise ApiError(
             400,
-            "messages: this model's chat template has no tool calls",
-            param="messages",
+            f"{param}: this model's chat template has no tool calls",
+            param=param,
             code="unsupported_parameter",
         )
     if body.functions and body.tool_choice not in (None, "auto"):

@@ -7,12 +7,12 @@ arguments that would change the answer are rejected by name; `ignored_fields.py`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from edgeai.spec.serve.http.ignored_fields import unsupported_field, without_ignored
+from edgeai.spec.serve.http.ignored_fields import NEUTRAL, REASONS, unsupported_field, without_ignored
 from edgeai.spec.serve.http.messages.json_values import check_values
 from edgeai.spec.serve.http.messages.message_schema import ChatMessage
 from edgeai.spec.serve.http.messages.tool_schema import MAX_TOOLS, Function, Tool, ToolChoice, check_choice
@@ -34,10 +34,31 @@ class StreamOptions(BaseModel):
     """Extension: every chunk marks its accepted draft tokens."""
 
 
-class GenerationRequest(BaseModel):
-    """Fields that chat and text completions share."""
+class StrictRequest(BaseModel):
+    """Base of all requests: ignored fields are dropped, unknown and unsupported ones refused by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = NEUTRAL
+    """Unsupported fields of the endpoint, with the values that ask for nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_ignored(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        check_values(data)
+        if name := unsupported_field(data, cls.NEUTRAL, cls.model_fields):
+            raise PydanticCustomError(
+                "unsupported",
+                "'{name}' is not supported by this server{reason}",
+                {"name": name, "reason": REASONS.get(name, "")},
+            )
+        return without_ignored(data, cls.NEUTRAL, cls.model_fields)
+
+
+class GenerationRequest(StrictRequest):
+    """Fields that chat and text completions share."""
+
     model: str
     max_tokens: int | None = Field(default=None, ge=1)
     """Most tokens generated; by default the rest of the context."""
@@ -65,16 +86,6 @@ class GenerationRequest(BaseModel):
     stream_options: StreamOptions | None = None
     speculative: Literal["auto", "off"] = "auto"
     """Extension: off decodes plainly."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_ignored(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        check_values(data)
-        if name := unsupported_field(data, cls.model_fields):
-            raise PydanticCustomError("unsupported", "'{name}' is not supported by this server", {"name": name})
-        return without_ignored(data, cls.model_fields)
 
     @field_validator("stop")
     @classmethod

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from edgeai.spec.serve.answers.json_object import parse_object
 from edgeai.spec.serve.http.messages.json_values import check_values
@@ -20,22 +20,24 @@ class TextPart(BaseModel):
     """Accepted for compatibility with clients of other providers and ignored."""
 
 
+def _check_arguments(value: str) -> str:
+    parsed = parse_object(value or "{}")
+    if parsed is None:
+        raise ValueError("not a JSON object")
+    check_values(parsed)
+    return value
+
+
+CallArgumentsText = Annotated[str, AfterValidator(_check_arguments)]
+"""Arguments of an earlier call: a JSON object; the empty text stands for one without members."""
+
+
 class CalledFunction(BaseModel):
     """Name and arguments of an earlier call."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
     name: str = Field(min_length=1, max_length=256)
-    arguments: str
-    """JSON object; the empty text stands for one without members."""
-
-    @field_validator("arguments")
-    @classmethod
-    def _check_arguments(cls, value: str) -> str:
-        parsed = parse_object(value or "{}")
-        if parsed is None:
-            raise ValueError("not a JSON object")
-        check_values(parsed)
-        return value
+    arguments: CallArgumentsText
 
 
 class ToolCall(BaseModel):
