@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeai.spec.serve.answers.answer_parser import AnswerParser, ParsedAnswer
-from edgeai.spec.serve.answers.deltas import CallArguments, CallBegin, Content, Delta, Reasoning
+from edgeai.spec.serve.answers.answer_parser import AnswerParser
 from edgeai.spec.serve.engine.events import Done, Piece, SpeculationStats, Text, TokenLogprobs
+from edgeai.spec.serve.http.chat_parts import delta_of, message_of
 from edgeai.spec.serve.http.errors import ApiError
 from edgeai.spec.serve.http.request_jobs import ServedModel
 from edgeai.spec.serve.http.request_schema import StreamOptions
@@ -148,7 +148,7 @@ class Reply:
     def on_done(self, index: int, done: Done) -> list[dict[str, Any]]:
         """Return the last chunks of an answer."""
         self.answers[index].done = done
-        rest = _delta_of(self._parsers[index].finish()) if self._parsers else {}
+        rest = delta_of(self._parsers[index].finish()) if self._parsers else {}
         chunks = (
             [self._chunk([{"index": index, "delta": rest, "logprobs": None, "finish_reason": None}])] if rest else []
         )
@@ -174,7 +174,7 @@ class Reply:
     def _text_chunk(self, index: int, text: Text) -> dict[str, Any] | None:
         """Return the chunk of new text; None if it would be empty."""
         content = "".join(piece.text for piece in text.pieces)
-        delta = _delta_of(self._parsers[index].feed(text.pieces)) if self._parsers else {"content": content}
+        delta = delta_of(self._parsers[index].feed(text.pieces)) if self._parsers else {"content": content}
         with_speculation = self._options.include_speculation
         has_text = bool(delta if self._parsers else content)
         if not (has_text or self._wants_logprobs or self._prompt_ids or with_speculation):
@@ -209,7 +209,7 @@ class Reply:
         parser = self._parsers[index]
         parser.feed(self.answers[index].pieces)
         parser.finish()
-        return _message_of(parser.answer)
+        return message_of(parser.answer)
 
     def _reason(self, index: int) -> str:
         """Return the finish reason of a complete answer."""
@@ -265,51 +265,6 @@ class Reply:
 
     def _bytes(self, token: int) -> bytes:
         return token_bytes(self._served.tokenizer, token)
-
-
-def _message_of(answer: ParsedAnswer) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": answer.content, "refusal": None}
-    if answer.reasoning:
-        message |= _reasoning_fields(answer.reasoning)
-    if answer.calls:
-        message["content"] = answer.content or None
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in answer.calls
-        ]
-    return message
-
-
-def _delta_of(deltas: Iterable[Delta]) -> dict[str, Any]:
-    """Return the parts of an answer as one delta of a chunk; empty without parts."""
-    content = reasoning = ""
-    calls: dict[int, dict[str, Any]] = {}
-    for delta in deltas:
-        match delta:
-            case Content(text):
-                content += text
-            case Reasoning(text):
-                reasoning += text
-            case CallBegin(index, call_id, name):
-                calls[index] = {
-                    "index": index,
-                    "id": call_id,
-                    "type": "function",
-                    "function": {"name": name, "arguments": ""},
-                }
-            case CallArguments(index, text):
-                call = calls.setdefault(index, {"index": index, "function": {"arguments": ""}})
-                call["function"]["arguments"] += text
-    return {
-        **({"content": content} if content else {}),
-        **(_reasoning_fields(reasoning) if reasoning else {}),
-        **({"tool_calls": list(calls.values())} if calls else {}),
-    }
-
-
-def _reasoning_fields(text: str) -> dict[str, str]:
-    """Return the reasoning under vLLM's present name and under its former one, which many clients still read."""
-    return {"reasoning": text, "reasoning_content": text}
 
 
 def _speculation(stats: SpeculationStats) -> dict[str, Any]:

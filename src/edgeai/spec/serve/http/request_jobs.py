@@ -15,6 +15,7 @@ from edgeai.spec.serve.answers.reasoning import REASONING_MARKS
 from edgeai.spec.serve.answers.tool_formats import ToolFormat, choose_format
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.errors import ApiError
+from edgeai.spec.serve.http.messages.message_schema import messages_for_template
 from edgeai.spec.serve.http.request_schema import MAX_CHOICES, ChatRequest, CompletionRequest, GenerationRequest
 from edgeai.spec.target.protocol import ChatTemplateError, Target, Tokenizer
 
@@ -90,7 +91,7 @@ def chat_jobs(served: ServedModel, body: ChatRequest, *, param: str = "messages"
     """
     check_model(served, body.model)
     _check_tools(served, body, param)
-    messages = [message.for_template() for message in body.messages]
+    messages = messages_for_template(body.messages)
     tools = [function.for_template() for function in body.functions]
     tokenizer = served.tokenizer
     if body.chat_template_kwargs:

@@ -6,7 +6,8 @@ import pytest
 
 _TURNS = """
 {%- for m in messages %}<|im_start|>{{ m.role }}
-{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.tool_call_id }}{{ m.content }}
+{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}
+{{- m.tool_call_id }}{{ m.name }}{{ m.content }}
 {%- if m.tool_calls %}CALLS{% endif %}<|im_end|>
 {% endfor %}
 {%- if add_generation_prompt %}<|im_start|>assistant

@@ -89,7 +89,7 @@ def test_the_next_turn(start, style):
     assert f'{{"name": "get_weather", "{key}": {ZURICH}}}' in prompt
     assert "None" not in prompt
     for call in message.tool_calls:
-        assert f"tool\n{call.id}sunny" in prompt
+        assert f"tool\n{call.id}{call.function.name}sunny" in prompt
 
 
 def test_openai_helpers(start):
@@ -310,4 +310,4 @@ def test_empty_arguments_and_parts_of_a_tool_message(start):
     reply = client.chat.completions.create(model="tiny", messages=messages, extra_body={"return_token_ids": True})
     prompt = running.target.tokenizer.decode(reply.prompt_token_ids)
     assert '<tool_call>{"name": "get_time", "arguments": {}}</tool_call>' in prompt
-    assert "tool\nanoon" in prompt
+    assert "tool\naget_timenoon" in prompt

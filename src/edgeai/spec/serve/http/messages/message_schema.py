@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -63,7 +64,7 @@ class ChatMessage(BaseModel):
     tool_calls: list[ToolCall] | None = Field(default=None, max_length=128)
     tool_call_id: str | None = Field(default=None, min_length=1, max_length=256)
     name: str | None = Field(default=None, max_length=256)
-    """Name of the function whose result this is; ignored for other roles."""
+    """Name of the function whose result this is, otherwise found by `tool_call_id`; ignored for other roles."""
     reasoning: str | None = None
     reasoning_content: str | None = None
     """Earlier reasoning, under either name; the template decides whether the model reads it again."""
@@ -107,3 +108,15 @@ class ChatMessage(BaseModel):
             if self.name:
                 found["name"] = self.name
         return found
+
+
+def messages_for_template(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """Return the messages in the form that chat templates read: some need the function's name beside its result."""
+    found = [message.for_template() for message in messages]
+    names: dict[str, str] = {}
+    for message in found:
+        for call in message.get("tool_calls", ()):
+            names[call["id"]] = call["function"]["name"]
+        if message["role"] == "tool" and message["tool_call_id"] in names:
+            message.setdefault("name", names[message["tool_call_id"]])
+    return found
