@@ -43,7 +43,7 @@ WIDE = TreeConfig(nodes=64, depth=8, top_k=WIDTHS[-1])
 _NODES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 19, 23, 31, 39, 47, 59, 63)
 _NUM_PROMPTS = 6
 _NUM_TOKENS = 64
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)

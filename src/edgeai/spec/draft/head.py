@@ -110,8 +110,8 @@ class DraftHead(nn.Module):
             )
         offsets = torch.zeros(shape.draft_vocab_size, dtype=torch.long) if d2t is None else d2t.long()
         self.register_buffer("d2t", offsets)
-        known = torch.zeros(shape.vocab_size, dtype=torch.bool)
-        known[offsets + torch.arange(shape.draft_vocab_size)] = True
+        known = torch.zeros(shape.vocab_size, dtype=torch.bool, device=offsets.device)
+        known[offsets + torch.arange(shape.draft_vocab_size, device=offsets.device)] = True
         self.register_buffer("t2d", known)
 
     @property

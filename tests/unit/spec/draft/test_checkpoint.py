@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,18 @@ def test_a_field_is_missing(saved, target):
 def test_tensors_that_do_not_match(saved, target, change, problem):
     _edit_tensors(saved[1], change)
     assert _refusal(saved[1], target) == f"{saved[1]}: tensors do not match the head's config: {problem}"
+
+
+def test_checking_imports_no_compiler(saved):
+    """torch's compiler takes a second to import, before the first token."""
+    script = (
+        "import sys; from pathlib import Path; from edgeai.spec.draft.head import DraftHead, HeadShape\n"
+        "from edgeai.spec.draft.head_checks import check_tensors\n"
+        f"shape = {saved[0].shape!r}\n"
+        "check_tensors(Path(), DraftHead(shape).state_dict(), shape)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_t2d_follows_from_d2t(saved, target):

@@ -118,8 +118,8 @@ static inline void rotate_and_cache(const Pass& pass, Workspace& ws, int layer, 
         const Segment& segment = pass.segments[s];
         uint16_t *keys = cache_keys(m, *pass.cache, segment.row, layer), *values = cache_values(m, *pass.cache, segment.row, layer);
         const Share mine = share(segment.size * heads, thread, threads);
-        for (int unit = mine.begin; unit < mine.end; unit++) {
-            const int t = unit / heads, head = unit % heads, slot = segment.start + t;
+        for (int unit = mine.begin; unit < mine.end; unit++) {  // by head: keys of neighboring slots share cache lines
+            const int t = unit % segment.size, head = unit / segment.size, slot = segment.start + t;
             float* x = ws.qkv.data() + (static_cast<size_t>(segment.first + t) * heads + head) * hd;
             const int kv = head - m.num_heads;
             if (kv >= m.num_kv_heads) {
@@ -281,7 +281,7 @@ static void reserve(const Pass& pass, Workspace& ws) {
     ws.span = static_cast<size_t>(longest + LANES - 1) / LANES * LANES;
     ws.shared.reserve(T, width);
     ws.own.resize(std::max<size_t>(ws.own.size(), pass.threads));
-    for (Quantized& own : ws.own) own.reserve(pass.threads == 1 ? T : 2, width);
+    for (Quantized& own : ws.own) own.reserve(pass.threads == 1 ? T : OWN_ROWS, width);
     grow(ws.qkv, T * (m.num_heads + 2 * m.num_kv_heads) * m.head_dim);
     grow(ws.mixed, T * m.num_heads * m.head_dim);
     grow(ws.act, T * m.intermediate);

@@ -70,9 +70,10 @@ static void rotate_and_store(const Drafting& c, int count) {
     const int hd = head.head_dim, heads = head.num_heads + 2 * head.num_kv_heads;
     const Share mine = share(count * heads, c.thread, c.threads);
     for (int unit = mine.begin; unit < mine.end; unit++) {
-        const Node& node = c.to.nodes[unit / heads];
-        const int row = c.draft.sequences[node.sequence].row, kv = unit % heads - head.num_heads;
-        float* x = c.to.qkv.data() + static_cast<size_t>(unit) * hd;
+        const int r = unit % count, kv = unit / count - head.num_heads;  // by head: keys of neighboring slots share cache lines
+        const Node& node = c.to.nodes[r];
+        const int row = c.draft.sequences[node.sequence].row;
+        float* x = c.to.qkv.data() + (static_cast<size_t>(r) * heads + unit / count) * hd;
         if (kv >= head.num_kv_heads) {
             uint16_t* to = c.values(row, kv - head.num_kv_heads) + static_cast<size_t>(node.slot) * hd;
             for (int i = 0; i < hd; i += LANES) store_half(to + i, load(x + i));
@@ -152,13 +153,16 @@ static void best_of_row(const Drafting& c, int row) {
     int32_t* ids = c.to.best_ids.data() + row * width;
     for (int i = D; i < padded; i++) x[i] = -INFINITY;
     int found = 0;
-    for (int i = 0; i < D; i++) {
+    const auto insert = [&](int i) {
         const float value = x[i];
-        if (found == width && !(value > best[width - 1])) continue;
+        if (found == width && !(value > best[width - 1])) return;
         int at = found < width ? found++ : width - 1;
         for (; at > 0 && value > best[at - 1]; at--) best[at] = best[at - 1], ids[at] = ids[at - 1];
         best[at] = value, ids[at] = i;
-    }
+    };
+    for (int i = 0; i < padded; i += LANES)
+        if (found < width || largest(load(x + i)) > best[width - 1])
+            for (int j = i; j < i + LANES && j < D; j++) insert(j);
     const vf shift = set1(-best[0]);
     vf total = set1(0.0f);
     for (int i = 0; i < padded; i += LANES) total = add(total, exponential(add(load(x + i), shift)));
@@ -285,7 +289,7 @@ static void reserve_draft(const Draft& draft, Workspace& ws, DraftBuffers& to) {
     const size_t widest = std::max<size_t>({static_cast<size_t>(head.fc.k), 2 * static_cast<size_t>(head.hidden), static_cast<size_t>(head.intermediate), q_width});
     ws.shared.reserve(rows, widest);
     ws.own.resize(std::max<size_t>(ws.own.size(), draft.threads));
-    for (Quantized& own : ws.own) own.reserve(draft.threads == 1 ? rows : 2, widest);
+    for (Quantized& own : ws.own) own.reserve(draft.threads == 1 ? rows : OWN_ROWS, widest);
     grow(to.projected, static_cast<size_t>(draft.num_pairs) * head.hidden);
     grow(to.qkv, rows * (q_width + 2 * kv_width));
     for (auto* nodes : {&to.nodes, &to.next_nodes}) grow(*nodes, rows);

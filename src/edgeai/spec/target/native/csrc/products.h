@@ -42,10 +42,12 @@ struct Rows {  // activations ready for products
     int k;
 };
 
-// Prepares rows by `make(row, out)`. A few rows are prepared by every thread for itself, which costs less than to meet.
+constexpr int OWN_ROWS = 8;  // so many are prepared by every thread for itself, which costs less than to meet
+
+// Prepares rows by `make(row, out)`.
 template <class Make>
 static inline Rows prepare(Workspace& ws, int rows, int k, int thread, int threads, Barrier& barrier, Make make) {
-    const bool alone = rows <= 2 || threads == 1;
+    const bool alone = rows <= OWN_ROWS || threads == 1;
     Quantized& to = alone ? ws.own[thread] : ws.shared;
     for (int r = alone ? 0 : thread; r < rows; r += alone ? 1 : threads) {
         float* exact = to.exact.data() + static_cast<size_t>(r) * k;
@@ -66,58 +68,44 @@ static inline void prefetch(const uint8_t* bytes) {
     for (int i = 0; i < group_step(KIND); i += 64) __builtin_prefetch(bytes + PREFETCH_DISTANCE + i);
 }
 
-// Adds the groups from `first` on to sixteen outputs of R rows: w holds their weights, and dots(group, bytes, out) gives
-// the sums of their products, two for each row if the halves of a group are scaled apart.
-template <Kind KIND, int R, class Dots>
-static inline void add_groups(const uint8_t* w, const Rows& rows, int row, int first, int count, Dots dots, vf* acc) {
+// Where a group's weights begin within those of sixteen outputs.
+template <Kind KIND>
+static inline const uint8_t* group_at(const uint8_t* w, int g) {
+    return is_super(KIND) ? w + g / 8 * super_bytes(KIND) + g % 8 * group_bytes(KIND) : w + g * group_step(KIND);
+}
+
+// Adds a group to sixteen outputs of R rows: w holds the weights of all groups, and dot the sums of their products with
+// each row, or for Q6K those of its first and its second half.
+template <Kind KIND, int R>
+static inline void add_group(const uint8_t* w, const Rows& rows, int row, int g, const vi* dot, vf* acc) {
     const int groups = rows.k / GROUP;
-    const Quantized& a = *rows.data;
-    const float* scale = a.scale.data() + static_cast<size_t>(row) * groups + first;
-    const float* scaled_sum = a.scaled_sum.data() + static_cast<size_t>(row) * groups + first;
+    const float* scale = rows.data->scale.data() + static_cast<size_t>(row) * groups + g;
+    const float* scaled_sum = rows.data->scaled_sum.data() + static_cast<size_t>(row) * groups + g;
     constexpr int BYTES = group_bytes(KIND);
-    if constexpr (KIND == Q4 || KIND == Q8 || KIND == Q8M) {
-        for (int g = 0; g < count; g++) {
-            vi dot[R];
-            dots(g, w, dot);
-            const vf d = load_half(reinterpret_cast<const uint16_t*>(w + BYTES));
-            for (int r = 0; r < R; r++) acc[r] = fmadd(to_float(dot[r]), mul(d, set1(scale[r * groups + g])), acc[r]);
-            if constexpr (KIND != Q8) {
-                const vf m = load_half(reinterpret_cast<const uint16_t*>(w + BYTES + 32));
-                for (int r = 0; r < R; r++) acc[r] = fmadd(m, set1(scaled_sum[r * groups + g]), acc[r]);
-            }
-            w += group_step(KIND);
+    const auto half_at = [](const uint8_t* p) { return load_half(reinterpret_cast<const uint16_t*>(p)); };
+    if constexpr (!is_super(KIND)) {
+        w += g * group_step(KIND) + BYTES;
+        const vf d = half_at(w);
+        for (int r = 0; r < R; r++) acc[r] = fmadd(to_float(dot[r]), mul(d, set1(scale[r * groups])), acc[r]);
+        if constexpr (KIND != Q8) {
+            const vf m = half_at(w + 32);
+            for (int r = 0; r < R; r++) acc[r] = fmadd(m, set1(scaled_sum[r * groups]), acc[r]);
         }
-    } else if constexpr (KIND == Q4K || KIND == Q8K) {
-        // [8 groups of bytes][8 x 16 scales][8 x 16 minima][16 d][16 dmin]
-        for (int g = 0; g < count; g += 8, w += super_bytes(KIND)) {
-            const uint8_t *scales = w + 8 * BYTES, *minima = scales + 128;
-            const vf d = load_half(reinterpret_cast<const uint16_t*>(w + 8 * BYTES + 256));
-            const vf dmin = load_half(reinterpret_cast<const uint16_t*>(w + 8 * BYTES + 288));
-            for (int s = 0; s < 8; s++) {
-                vi dot[R];
-                dots(g + s, w + s * BYTES, dot);
-                const vf ds = mul(d, load_u8(scales + 16 * s)), ms = mul(dmin, load_u8(minima + 16 * s));
-                for (int r = 0; r < R; r++) {
-                    acc[r] = fmadd(to_float(dot[r]), mul(ds, set1(scale[r * groups + g + s])), acc[r]);
-                    acc[r] = fmadd(ms, set1(-scaled_sum[r * groups + g + s]), acc[r]);
-                }
-            }
+    } else if constexpr (KIND == Q6K) {  // behind the 8 groups: [16 x 16 scales][16 d]
+        w += g / 8 * super_bytes(KIND) + 8 * BYTES;
+        const int8_t* scales = reinterpret_cast<const int8_t*>(w) + 32 * (g % 8);
+        const vf d = half_at(w + 256), first = mul(d, load_i8(scales)), second = mul(d, load_i8(scales + 16));
+        for (int r = 0; r < R; r++) {
+            const vf by = set1(scale[r * groups]);
+            acc[r] = fmadd(to_float(dot[2 * r]), mul(first, by), acc[r]);
+            acc[r] = fmadd(to_float(dot[2 * r + 1]), mul(second, by), acc[r]);
         }
-    } else {
-        // [8 groups of bytes][16 x 16 scales][16 d]
-        for (int g = 0; g < count; g += 8, w += super_bytes(KIND)) {
-            const int8_t* scales = reinterpret_cast<const int8_t*>(w + 8 * BYTES);
-            const vf d = load_half(reinterpret_cast<const uint16_t*>(w + 8 * BYTES + 256));
-            for (int s = 0; s < 8; s++) {
-                vi dot[2 * R];
-                dots(g + s, w + s * BYTES, dot);
-                const vf first_half = mul(d, load_i8(scales + 32 * s)), second_half = mul(d, load_i8(scales + 32 * s + 16));
-                for (int r = 0; r < R; r++) {
-                    const vf by = set1(scale[r * groups + g + s]);
-                    acc[r] = fmadd(to_float(dot[2 * r]), mul(first_half, by), acc[r]);
-                    acc[r] = fmadd(to_float(dot[2 * r + 1]), mul(second_half, by), acc[r]);
-                }
-            }
+    } else {  // behind the 8 groups: [8 x 16 scales][8 x 16 minima][16 d][16 dmin]
+        w += g / 8 * super_bytes(KIND) + 8 * BYTES;
+        const vf d = mul(half_at(w + 256), load_u8(w + 16 * (g % 8))), m = mul(half_at(w + 288), load_u8(w + 128 + 16 * (g % 8)));
+        for (int r = 0; r < R; r++) {
+            acc[r] = fmadd(to_float(dot[r]), mul(d, set1(scale[r * groups])), acc[r]);
+            acc[r] = fmadd(m, set1(-scaled_sum[r * groups]), acc[r]);
         }
     }
 }
@@ -140,11 +128,13 @@ static inline void block(const uint8_t* w, const Rows& rows, int row, vf* acc) {
     } else {
         const int8_t* q = rows.data->q.data() + static_cast<size_t>(row) * k;
         const int32_t* sums = rows.data->sums.data() + static_cast<size_t>(row) * 2 * groups;
-        const auto multiplied = [=](int g, const uint8_t* bytes, vi* out) {
+        for (int g = 0; g < groups; g++) {
+            const uint8_t* bytes = group_at<KIND>(w, g);
             prefetch<KIND>(bytes);
-            dots<group_bits(KIND), KIND == Q6K, R>(bytes, q + g * GROUP, k, sums + 2 * g, 2 * groups, out);
-        };
-        add_groups<KIND, R>(w, rows, row, 0, groups, multiplied, acc);
+            vi dot[KIND == Q6K ? 2 * R : R];
+            dots<group_bits(KIND), KIND == Q6K, R>(bytes, q + g * GROUP, k, sums + 2 * g, 2 * groups, dot);
+            add_group<KIND, R>(w, rows, row, g, dot, acc);
+        }
     }
 }
 

@@ -56,55 +56,55 @@ static inline void multiply_tile(const uint8_t* bytes, const int8_t* q, size_t s
     }
 }
 
-template <Kind KIND>
+// Sixteen outputs of up to R rows. The steps of a group are some groups apart, so that its bytes and its sums, which tiles
+// and vectors hand to each other through memory, have arrived when they are read.
+template <Kind KIND, int R>
 static inline void tile_block(const uint8_t* w, const Rows& rows, int row, int count, vf* acc) {
-    constexpr bool HALVES = KIND == Q6K;
-    constexpr int SUMS = HALVES ? 512 : 256, PART = 4;
-    alignas(64) uint8_t bytes[TILE_GROUPS * 512];
-    alignas(64) int32_t sums[TILE_GROUPS * SUMS];
-    vf padded[BLOCK_ROWS];  // rows that are not there are computed from whatever lies behind the others, and dropped
-    for (vf& one : padded) one = set1(0.0f);
+    constexpr bool HALVES = KIND == Q6K, NIBBLES = group_bits(KIND) == 4;
+    constexpr int SUMS = HALVES ? 512 : 256, APART = 2, RING = 4;
+    alignas(64) uint8_t bytes[RING][512];
+    alignas(64) int32_t sums[RING][SUMS];
+    vf all[R];  // rows that are not there are computed from whatever lies behind the others, and dropped
+    for (vf& one : all) one = set1(0.0f);
     const int groups = rows.k / GROUP;
     const int8_t* q = rows.data->q.data() + static_cast<size_t>(row) * rows.k;
-    for (int first = 0, part; first < groups; first += part) {
-        part = std::min(TILE_GROUPS, groups - first);
-        const bool packed = group_bits(KIND) == 4;
-        if constexpr (packed)
-            for (int g = 0; g < part; g++) unpack_nibbles(w + g * group_step(KIND), bytes + 512 * g);
-        for (int g = 0; g < part; g++) {
-            prefetch<KIND>(w + g * group_step(KIND));
-            const uint8_t* from = packed ? bytes + 512 * g : w + g * group_step(KIND);
-            multiply_tile<HALVES>(from, q + (first + g) * GROUP, rows.k, sums + SUMS * g);
+    const auto unpack = [&](int g) {
+        const uint8_t* from = group_at<KIND>(w, g);
+        prefetch<KIND>(from);
+        if constexpr (NIBBLES) unpack_nibbles(from, bytes[g % RING]);
+    };
+    for (int g = 0; g < std::min(APART, groups); g++) unpack(g);
+    for (int g = 0; g < groups + APART; g++) {
+        if (g + APART < groups) unpack(g + APART);
+        if (g < groups) multiply_tile<HALVES>(NIBBLES ? bytes[g % RING] : group_at<KIND>(w, g), q + g * GROUP, rows.k, sums[g % RING]);
+        if (g < APART) continue;
+        vi dot[HALVES ? 2 * R : R];
+        const int32_t* from = sums[(g - APART) % RING];
+        for (int r = 0; r < R; r++) {
+            dot[HALVES ? 2 * r : r].v = _mm512_load_si512(from + LANES * r);
+            if constexpr (HALVES) dot[2 * r + 1].v = _mm512_load_si512(from + 256 + LANES * r);
         }
-        for (int r = 0; r < count; r += PART) {
-            const auto summed = [&, r](int g, const uint8_t*, vi* out) {
-                for (int i = 0; i < PART; i++) {
-                    const int32_t* from = sums + SUMS * g + LANES * (r + i);
-                    if constexpr (HALVES) {
-                        out[2 * i].v = _mm512_load_si512(from);
-                        out[2 * i + 1].v = _mm512_load_si512(from + 256);
-                    } else {
-                        out[i].v = _mm512_load_si512(from);
-                    }
-                }
-            };
-            add_groups<KIND, PART>(w, rows, row + r, first, part, summed, padded + r);
-        }
-        w += is_super(KIND) ? super_bytes(KIND) : part * group_step(KIND);
+        add_group<KIND, R>(w, rows, row, g - APART, dot, all);
     }
-    for (int r = 0; r < count; r++) acc[r] = padded[r];
+    for (int r = 0; r < count; r++) acc[r] = all[r];
+}
+
+template <Kind KIND>
+static inline void tile_block_of(const uint8_t* w, const Rows& rows, int row, int count, vf* acc) {
+    if (count <= 12) tile_block<KIND, 12>(w, rows, row, count, acc);
+    else tile_block<KIND, 16>(w, rows, row, count, acc);
 }
 
 // Sixteen outputs of `count` rows, before the bias; false if vectors are to compute them.
 static inline bool multiply_in_tiles(int kind, const uint8_t* w, const Rows& rows, int row, int count, vf* acc) {
     if (count < MIN_TILE_ROWS) return false;
     switch (kind) {
-        case Q4: tile_block<Q4>(w, rows, row, count, acc); return true;
-        case Q8: tile_block<Q8>(w, rows, row, count, acc); return true;
-        case Q8M: tile_block<Q8M>(w, rows, row, count, acc); return true;
-        case Q4K: tile_block<Q4K>(w, rows, row, count, acc); return true;
-        case Q8K: tile_block<Q8K>(w, rows, row, count, acc); return true;
-        case Q6K: tile_block<Q6K>(w, rows, row, count, acc); return true;
+        case Q4: tile_block_of<Q4>(w, rows, row, count, acc); return true;
+        case Q8: tile_block_of<Q8>(w, rows, row, count, acc); return true;
+        case Q8M: tile_block_of<Q8M>(w, rows, row, count, acc); return true;
+        case Q4K: tile_block_of<Q4K>(w, rows, row, count, acc); return true;
+        case Q8K: tile_block_of<Q8K>(w, rows, row, count, acc); return true;
+        case Q6K: tile_block_of<Q6K>(w, rows, row, count, acc); return true;
         default: return false;
     }
 }
