@@ -26,7 +26,7 @@ def start(serve, target_with_template, templates, script):
     def run(text="Yes", template="hermes", **options):
         target = target_with_template(templates[template])
         script(target, text)
-        options = {"context": 500, "parsers": {"reasoning_parser": "think"}, **options}
+        options = {"context": 500, "kind": "none", "parsers": {"reasoning_parser": "think"}, **options}
         running = serve(target, **options)
         clients.append(openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0))
         return clients[-1], running

@@ -29,7 +29,7 @@ def start(serve, target_with_template, templates, script):
     def run(template, text="", **options):
         target = target_with_template(templates[template])
         script(target, text.replace("A}", ZURICH + "}", 1))
-        running = serve(target, context=500, **options)
+        running = serve(target, **{"context": 500, "kind": "none", **options})
         clients.append(openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0))
         return clients[-1], running
 
@@ -58,7 +58,7 @@ def collect(stream):
 
 @pytest.mark.parametrize("style", WRITTEN)
 def test_calls(start, style):
-    client, _ = start(style, WRITTEN[style])
+    client, _ = start(style, WRITTEN[style], kind="eagle3")
     asked = {"model": "tiny", "messages": HELLO, "tools": [WEATHER, TIME]}
     (choice,) = client.chat.completions.create(**asked).choices
     assert choice.finish_reason == "tool_calls"
