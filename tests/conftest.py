@@ -32,6 +32,7 @@ class ByteTokenizer:
     """One token per ASCII character; token 0 ends the text."""
 
     eos_ids = frozenset({EOS})
+    chat_template: str | None = None
 
     def encode(self, text: str) -> list[int]:
         return [ord(char) % 128 for char in text]

@@ -10,6 +10,9 @@ from edgeai.core.config import Config
 from edgeai.spec.config.draft import Draft, Eagle3Draft, TreeConfig
 from edgeai.spec.config.target import TargetConfig
 
+ToolParser = Literal["auto", "hermes", "llama3", "mistral", "none"]
+ReasoningParser = Literal["auto", "think", "none"]
+
 
 class ServeConfig(Config):
     """`edgeai spec serve`: serve an OpenAI-compatible API with speculative decoding."""
@@ -42,5 +45,11 @@ class ServeConfig(Config):
     """Time that running requests have to finish after SIGTERM or Ctrl-C."""
     cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")], ...] = ()
     """Origins whose web pages may call the API, such as http://localhost:3000; "*" allows all."""
+    tool_parser: ToolParser = "auto"
+    """Format of the model's tool calls: hermes (also Qwen), llama3 or mistral; auto recognizes it by the chat template;
+    none refuses tools."""
+    reasoning_parser: ReasoningParser = "auto"
+    """think splits off the text between <think> and </think> as `reasoning`; auto does so if the chat template contains
+    these tags; none leaves it in the content."""
     log_prompts: bool = False
     """Write the text of every request to the run's log.txt."""

@@ -11,7 +11,7 @@ from edgeai.core.metrics import Metrics
 from edgeai.core.units import amount
 from edgeai.spec.config.draft import Draft, NgramDraft, TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
-from edgeai.spec.config.serve import ServeConfig
+from edgeai.spec.config.serve import ReasoningParser, ServeConfig, ToolParser
 from edgeai.spec.decoding.tree_tuning import WIDE, measure
 from edgeai.spec.draft.build import build_drafter
 from edgeai.spec.draft.drafter import Drafter
@@ -24,7 +24,7 @@ from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.observer import Observer
 from edgeai.spec.serve.engine.text_pool import TextPool
 from edgeai.spec.serve.engine.tree_policy import AdaptiveTree, FixedTree, Policy
-from edgeai.spec.serve.http.request_jobs import ServedModel
+from edgeai.spec.serve.http.request_jobs import ServedModel, served_model
 from edgeai.spec.serve.measure_costs import measure_batch_costs
 from edgeai.spec.serve.reports import ServePlan
 from edgeai.spec.target.build import build_target
@@ -39,13 +39,18 @@ class EngineParts:
     drafts: DraftPool | None
     policy: Policy
     plan: ServePlan
+    tool_parser: ToolParser = "auto"
+    reasoning_parser: ReasoningParser = "auto"
 
     @property
     def served(self) -> ServedModel:
         """The model as the HTTP interface describes it."""
-        target = self.target
-        return ServedModel(
-            self.plan.name, target.fingerprint, target.tokenizer, target.shape.vocab_size, self.plan.context
+        return served_model(
+            self.target,
+            name=self.plan.name,
+            context=self.plan.context,
+            tool_parser=self.tool_parser,
+            reasoning_parser=self.reasoning_parser,
         )
 
 
@@ -72,7 +77,7 @@ def build_parts(cfg: ServeConfig, *, device: str, metrics: Metrics) -> EnginePar
     plan = _plan(cfg, target, drafter)
     drafts = _build_drafts(cfg.draft, drafter, target, plan, _largest(cfg.tree))
     policy = _build_policy(cfg.tree, target, drafter, drafts, metrics)
-    return EngineParts(target, drafts, policy, plan)
+    return EngineParts(target, drafts, policy, plan, cfg.tool_parser, cfg.reasoning_parser)
 
 
 def build_engine(cfg: ServeConfig, parts: EngineParts, *, observer: Observer | None = None) -> Engine:

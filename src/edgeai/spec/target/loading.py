@@ -28,7 +28,14 @@ from edgeai.spec.target.native.gguf_config import gguf_config
 from edgeai.spec.target.native.gguf_file import read_hyperparameters
 from edgeai.spec.target.native.gguf_header import Header, read_header
 from edgeai.spec.target.native.packed_model import Hyperparameters
-from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer, added_once, merged_template_values
+from edgeai.spec.target.protocol import (
+    ChatTemplateError,
+    Message,
+    Tokenizer,
+    Tools,
+    added_once,
+    merged_template_values,
+)
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 
@@ -39,6 +46,14 @@ class ChatTokenizer:
         self._tokenizer = tokenizer
         self._template_values: dict[str, Any] = {}
         self.eos_ids = eos_ids
+
+    @property
+    def chat_template(self) -> str | None:
+        """See `Tokenizer`."""
+        found = self._tokenizer.chat_template
+        if isinstance(found, dict):  # several templates, of which transformers takes "tool_use" for tools
+            found = found.get("tool_use", found.get("default"))
+        return str(found) if found else None
 
     def encode(self, text: str) -> list[int]:
         """See `Tokenizer`."""
@@ -61,7 +76,7 @@ class ChatTokenizer:
         found = self._tokenizer.convert_ids_to_tokens(token)
         return None if found is None else str(found)
 
-    def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
+    def render(self, messages: Sequence[Message], *, open_answer: bool, tools: Tools | None = None) -> str:
         """See `Tokenizer`. For a base model without a template the texts are joined."""
         if not self._tokenizer.chat_template:
             return "\n\n".join(m["content"] for m in messages) + ("\n\n" if open_answer else "")
@@ -69,6 +84,7 @@ class ChatTokenizer:
             return str(
                 self._tokenizer.apply_chat_template(
                     [dict(m) for m in messages],
+                    tools=list(tools) if tools else None,
                     tokenize=False,
                     add_generation_prompt=open_answer,
                     **self._template_values,

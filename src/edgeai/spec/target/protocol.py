@@ -17,7 +17,10 @@ from edgeai.core.errors import UsageError
 from edgeai.spec.config.target import Runtime
 from edgeai.spec.draft.tree import DraftTree
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
+"""One turn of a conversation: role and content, and what the template knows besides, such as `tool_calls`."""
+Tools = Sequence[Mapping[str, Any]]
+"""Functions that a model may call, each `{"type": "function", "function": {...}}`."""
 Cache: TypeAlias = Any
 """Keys and values of several sequences, as a runtime keeps them.
 
@@ -104,6 +107,10 @@ class Tokenizer(Protocol):
 
     eos_ids: frozenset[int]
 
+    @property
+    def chat_template(self) -> str | None:
+        """Source of the chat template that renders tools; None for a model without a template."""
+
     def encode(self, text: str) -> list[int]:
         """Return the token ids of text; special tokens in the text are recognized, none are added."""
 
@@ -124,8 +131,10 @@ class Tokenizer(Protocol):
     def entry(self, token: int) -> str | None:
         """Return the vocabulary's own spelling of a token, which may encode bytes; None beyond the vocabulary."""
 
-    def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
+    def render(self, messages: Sequence[Message], *, open_answer: bool, tools: Tools | None = None) -> str:
         """Apply the chat template; `open_answer` ends the text with the header of the assistant's turn.
+
+        Templates without tools ignore `tools`; see `chat_template`.
 
         Raises:
             ChatTemplateError: The template refuses the messages.
@@ -173,10 +182,17 @@ class Segment:
         return cls(row, tree.tokens, tree.depths, tree.ancestors, slice(None))
 
     @classmethod
-    def of_prompt(cls, row: int, ids: Sequence[int], *, is_last: bool) -> Self:
-        """Return the segment of a part of a prompt, with logits after the last token if it is the last part."""
+    def of_prompt(cls, row: int, ids: Sequence[int], *, is_last: bool, needs_all: bool = False) -> Self:
+        """Return the segment of a part of a prompt, with logits after the last token if it is the last part.
+
+        Args:
+            row: Sequence in the cache.
+            ids: Tokens of the part.
+            is_last: True if the prompt ends with this part.
+            needs_all: True computes the logits after every token.
+        """
         steps = torch.arange(len(ids))
-        logits = slice(-1, None) if is_last else slice(0, 0)
+        logits = slice(None) if needs_all else slice(-1, None) if is_last else slice(0, 0)
         return cls(row, torch.tensor(ids), steps, steps <= steps[:, None], logits)
 
 

@@ -17,10 +17,17 @@ from typing import Any, Self
 import tokenizers
 
 from edgeai.core.files import write_whole
-from edgeai.spec.target.protocol import ChatTemplateError, Message, Tokenizer, added_once, merged_template_values
+from edgeai.spec.target.protocol import (
+    ChatTemplateError,
+    Message,
+    Tokenizer,
+    Tools,
+    added_once,
+    merged_template_values,
+)
 
 _RECORD = "edgeai.json"
-_VERSION = 2
+_VERSION = 3
 _TEXTS = (
     "",
     " ",
@@ -35,6 +42,18 @@ _CHATS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("user", " spaced \n"), ("assistant", "Yes <|im_end|>?"), ("user", "你好 & <b>")),
     (("system", "Be brief."), ("user", "Hello"), ("assistant", "Hi."), ("user", "Bye")),
 )
+_TOOL = {
+    "name": "get_weather",
+    "description": "Weather in <a> city & 'now'",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+_CALL = {"id": "call12345", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Zürich"}}}
+_TOOL_CHAT: tuple[dict[str, Any], ...] = (
+    {"role": "user", "content": "Weather?"},
+    {"role": "assistant", "content": "", "tool_calls": [_CALL]},
+    {"role": "tool", "content": "sunny", "tool_call_id": "call12345", "name": "get_weather"},
+)
+_TOOLS = ({"type": "function", "function": _TOOL},)
 
 
 class SavedTokenizer:
@@ -60,6 +79,11 @@ class SavedTokenizer:
         self._template_values: dict[str, Any] = {}
         self.eos_ids = eos_ids
 
+    @property
+    def chat_template(self) -> str | None:
+        """See `Tokenizer`."""
+        return self._source or None
+
     def encode(self, text: str) -> list[int]:
         """See `Tokenizer`."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
@@ -81,11 +105,16 @@ class SavedTokenizer:
         found = self._backend.id_to_token(token)
         return None if found is None else str(found)
 
-    def render(self, messages: Sequence[Message], *, open_answer: bool) -> str:
+    def render(self, messages: Sequence[Message], *, open_answer: bool, tools: Tools | None = None) -> str:
         """See `Tokenizer`. For a base model without a template the texts are joined."""
         if not self._source:
             return "\n\n".join(m["content"] for m in messages) + ("\n\n" if open_answer else "")
-        values: dict[str, Any] = {"tools": None, "documents": None, **self._named_tokens, **self._template_values}
+        values: dict[str, Any] = {
+            "tools": list(tools) if tools else None,
+            "documents": None,
+            **self._named_tokens,
+            **self._template_values,
+        }
         try:
             return self._template(messages=[dict(m) for m in messages], add_generation_prompt=open_answer, **values)
         except Exception as error:  # templates come with the models and may raise anything
@@ -156,7 +185,11 @@ def _from_record(folder: Path, record: Mapping[str, Any]) -> SavedTokenizer:
 
 def _agree(ours: Tokenizer, theirs: Tokenizer, special: Sequence[str]) -> bool:
     """Whether two tokenizers give the same ids, texts and chats."""
-    chats = [(chat, is_open) for chat in _CHATS for is_open in (True, False)]
+    plain = [[{"role": role, "content": text} for role, text in chat] for chat in _CHATS]
+    chats: list[tuple[Sequence[Message], bool, Tools | None]] = [
+        (chat, is_open, None) for chat in plain for is_open in (True, False)
+    ]
+    chats += [(list(_TOOL_CHAT[:length]), True, _TOOLS) for length in (1, 3)]
     texts = [*_TEXTS, " ".join(special), "".join(f"a{token} b" for token in special)]
     texts += [_rendered(theirs, *chat) for chat in chats]
     for text in texts:
@@ -167,16 +200,12 @@ def _agree(ours: Tokenizer, theirs: Tokenizer, special: Sequence[str]) -> bool:
             parts = (ids, ids[1:], ids[:2])
             if any(ours.decode(part, keep_special=keep) != theirs.decode(part, keep_special=keep) for part in parts):
                 return False
-    return all(
-        _rendered(ours, chat, is_open) == _rendered(theirs, chat, is_open)
-        for chat in _CHATS
-        for is_open in (True, False)
-    )
+    return all(_rendered(ours, *chat) == _rendered(theirs, *chat) for chat in chats)
 
 
-def _rendered(tokenizer: Tokenizer, chat: Sequence[tuple[str, str]], is_open: bool) -> str:
+def _rendered(tokenizer: Tokenizer, chat: Sequence[Message], is_open: bool, tools: Tools | None) -> str:
     """A chat as text, or the template's objection to it."""
     try:
-        return tokenizer.render([{"role": role, "content": text} for role, text in chat], open_answer=is_open)
+        return tokenizer.render(chat, open_answer=is_open, tools=tools)
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 import socket
 import threading
 import time
@@ -11,19 +13,23 @@ from typing import Any
 
 import pytest
 
+from edgeai.core.metrics import Metrics
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.serve import ServeConfig
+from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.draft.eagle3 import Eagle3
 from edgeai.spec.draft.ngram import Ngram
 from edgeai.spec.serve.engine.eagle3_pool import Eagle3Pool
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.events import Cancelled, Done, Failed, Text
+from edgeai.spec.serve.engine.sampler import RequestSampler, token_logprobs
 from edgeai.spec.serve.engine.text_pool import TextPool
 from edgeai.spec.serve.engine.tree_policy import FixedTree
 from edgeai.spec.serve.http.api import build_app
 from edgeai.spec.serve.http.metrics import ServerMetrics
-from edgeai.spec.serve.http.request_jobs import ServedModel
+from edgeai.spec.serve.http.request_jobs import served_model
 from edgeai.spec.serve.http.server import Server, uvicorn_config
+from edgeai.spec.target.build import build_target
 from edgeai.spec.target.torch_runtime import DecoderTarget
 
 TREE = TreeConfig(nodes=6, depth=3, top_k=3)
@@ -127,16 +133,27 @@ class Running:
 
 @pytest.fixture
 def serve(make_engine):
-    """serve(target, api_key="", max_body_bytes=..., slow_s=0, **engine options): a running server on the loopback."""
+    """serve(target, api_key="", max_body_bytes=..., parsers={}, **engine options): a server on the loopback."""
     stack = contextlib.ExitStack()
 
-    def start(target, *, api_key="", max_body_bytes=1 << 20, slow_s=0.0, on_prompt=None, cors_origins=(), **options):
+    def start(
+        target,
+        *,
+        api_key="",
+        max_body_bytes=1 << 20,
+        slow_s=0.0,
+        on_prompt=None,
+        cors_origins=(),
+        parsers=None,
+        **options,
+    ):
+        parsers = parsers or {}
         metrics = ServerMetrics(kv_bytes=1, num_slots=options.get("num_slots", 4))
         engine = make_engine(target, observer=metrics, **options)
         if slow_s:
             step = engine.step
             engine.step = lambda: (time.sleep(slow_s), step())
-        served = ServedModel("tiny", "f00d", target.tokenizer, target.shape.vocab_size, engine.context)
+        served = served_model(target, name="tiny", context=engine.context, **parsers)
         app = build_app(
             engine,
             served,
@@ -166,3 +183,42 @@ def serve(make_engine):
 
     with stack:
         yield start
+
+
+@pytest.fixture(scope="session")
+def target_with_template(tiny_folder, tmp_path_factory):
+    """target_with_template(template): the tiny model with another chat template, loaded as any other."""
+    built = {}
+
+    def make(template):
+        if template not in built:
+            folder = tmp_path_factory.mktemp("template") / "model"
+            shutil.copytree(tiny_folder, folder)
+            path = folder / "tokenizer_config.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template}))
+            config = TargetConfig(model=str(folder), dtype="float32")
+            built[template] = build_target(config, device="cpu", metrics=Metrics(None)).with_aux_layers((1, 2, 3))
+        return built[template]
+
+    return make
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """script(target, text): every answer is this text and the end of the answer, whatever the model computes."""
+
+    def write(target, text):
+        ids = [*target.tokenizer.encode(text), *target.tokenizer.eos_ids]
+
+        def picker(self, logits):
+            def pick(row):
+                self.place = getattr(self, "place", -1) + 1
+                if self._job.num_logprobs is not None:
+                    self.logprobs.append(token_logprobs(logits[row], ids[self.place], self._job.num_logprobs))
+                return ids[self.place]
+
+            return pick
+
+        monkeypatch.setattr(RequestSampler, "picker", picker)
+
+    return write

@@ -53,6 +53,20 @@ def test_a_base_model_joins_the_texts(folder):
     assert ours.render(chat, open_answer=True) == theirs.render(chat, open_answer=True) == "a\n\nb\n\n"
 
 
+def test_tools(folder):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    template = "{{ tools | tojson }}{% for m in messages %}{{ m.content }}{{ m.tool_calls | tojson }}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": {"x": "<é>"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    for tokenizer in saved(folder):
+        text = tokenizer.render(
+            [{"role": "assistant", "content": "", "tool_calls": [call]}], open_answer=True, tools=tools
+        )
+        assert text == json.dumps(tools) + json.dumps([call], ensure_ascii=False)
+        assert tokenizer.chat_template == template
+
+
 def test_values_for_the_chat_template(folder):
     config = json.loads((folder / "tokenizer_config.json").read_text())
     template = "{{ messages[0].content }} {{ 'off' if enable_thinking is false else 'on' }} {{ eos_token }}"

@@ -131,7 +131,13 @@ class CycleRunner:
                 unread = request.unread_prompt
                 part = unread[:budget]
                 budget -= len(part)
-                work.append(_Work(request, Segment.of_prompt(row, part, is_last=len(part) == len(unread)), None))
+                segment = Segment.of_prompt(
+                    row,
+                    part,
+                    is_last=len(part) == len(unread),
+                    needs_all=request.handle.job.needs_prompt_logits,
+                )
+                work.append(_Work(request, segment, None))
         return work
 
     def _run_pass(self, work: Sequence[_Work]) -> list[SegmentResult | Exception]:

@@ -16,7 +16,7 @@ class GenerationJob:
 
     prompt_ids: tuple[int, ...]
     max_tokens: int
-    """Most tokens generated; prompt and answer must fit the context."""
+    """Most tokens generated, possibly 0 with `echoes`; prompt and answer must fit the context."""
     sampling: SamplingConfig
     stop: tuple[str, ...] = ()
     """Stop texts: the answer ends before the first of them."""
@@ -30,6 +30,13 @@ class GenerationJob:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     num_logprobs: int | None = None
     """Alternatives reported per token; None reports no log probabilities."""
+    echoes: bool = False
+    """True emits the prompt before the answer, with the log probabilities of its tokens if they are reported."""
+
+    @property
+    def needs_prompt_logits(self) -> bool:
+        """True if the target has to score every token of the prompt."""
+        return self.echoes and self.num_logprobs is not None
 
 
 class Handle:

@@ -11,7 +11,7 @@ from edgeai.spec.decoding.verify import accept
 from edgeai.spec.draft.tree import DraftTree
 from edgeai.spec.serve.engine.events import Done, FinishReason, Piece, SpeculationStats, Text, TokenLogprobs
 from edgeai.spec.serve.engine.jobs import Handle
-from edgeai.spec.serve.engine.sampler import RequestSampler
+from edgeai.spec.serve.engine.sampler import RequestSampler, token_logprobs
 from edgeai.spec.serve.engine.slots import Slot
 from edgeai.spec.serve.engine.text_stream import TextStream
 from edgeai.spec.target.protocol import SegmentResult, Tokenizer
@@ -63,7 +63,9 @@ class RequestState:
         self._num_tokens = 0
         self._num_prompt = len(self.ids)
         self._sampler = RequestSampler(handle.job)
+        self._tokenizer = tokenizer
         self._stream = TextStream(tokenizer, handle.job.stop)
+        self._prompt_logprobs: list[TokenLogprobs | None] = [None]  # nothing comes before the first token
         self._histogram: Counter[int] = Counter()
         self._num_drafted = self._max_drafted = 0
         self._admitted_s = self._first_s = time.perf_counter()
@@ -84,10 +86,21 @@ class RequestState:
         return self.ids[len(self.slot.ids) :]
 
     def read(self, ids: list[int], result: SegmentResult, eos_ids: Collection[int]) -> RequestStep:
-        """Record a pass over part of the prompt; the last part yields the first token."""
+        """Record a pass over part of the prompt; the last part yields the first token, unless none is wanted."""
         tokens: tuple[int, ...] = ()
-        if result.logits.shape[0]:
-            tokens = (self._sampler.picker(result.logits)(0),)
+        begin = len(self.slot.ids)
+        job = self.handle.job
+        if job.needs_prompt_logits:
+            following = self.ids[begin + 1 : begin + len(ids) + 1]
+            self._prompt_logprobs += [
+                token_logprobs(logits, token, job.num_logprobs or 0)
+                for logits, token in zip(result.logits, following, strict=False)  # the last row may have no follower
+            ]
+        if begin + len(ids) == self._num_prompt:
+            if self.remaining > 0:
+                tokens = (self._sampler.picker(result.logits[-1:])(0),)
+            else:
+                self.reason = "length"
             self._first_s = time.perf_counter()
         return self._advance(RequestStep(tuple(range(len(ids))), ids, tokens, None, self._take_logprobs()), eos_ids)
 
@@ -104,6 +117,8 @@ class RequestState:
     def new_text(self, step: RequestStep) -> Text | None:
         """Return the text of a step, or None if it is held back; sets `reason` if a stop text is complete."""
         pieces: list[Piece] = []
+        if self.handle.job.echoes and step.tree is None and (step.tokens or self.reason):
+            pieces += self._echo()
         for place, token in enumerate(step.tokens):
             logprobs = step.logprobs[place] if step.logprobs else None
             pieces += self._stream.feed(token, is_draft=place < step.num_accepted, logprobs=logprobs)
@@ -143,6 +158,16 @@ class RequestState:
         elif step.tokens and self.remaining <= 0:
             self.reason = "length"
         return step
+
+    def _echo(self) -> list[Piece]:
+        """Return the prompt as pieces."""
+        prompt = self.ids[: self._num_prompt]
+        logprobs = self._prompt_logprobs if self.handle.job.needs_prompt_logits else [None] * len(prompt)
+        stream = TextStream(self._tokenizer, ())
+        pieces: list[Piece] = []
+        for token, one in zip(prompt, logprobs, strict=True):
+            pieces += stream.feed(token, is_draft=False, logprobs=one)
+        return pieces + stream.finish()
 
     def _take_logprobs(self) -> tuple[TokenLogprobs, ...]:
         logprobs, self._sampler.logprobs = tuple(self._sampler.logprobs), []

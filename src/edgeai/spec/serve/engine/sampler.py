@@ -39,7 +39,7 @@ class RequestSampler(Sampler):
         if self._changes_logits:
             self._counts[token] = self._counts.get(token, 0) + 1
         if self._job.num_logprobs is not None:
-            self.logprobs.append(_token_logprobs(logits, token, self._job.num_logprobs))
+            self.logprobs.append(token_logprobs(logits, token, self._job.num_logprobs))
         return token
 
     def picker(self, logits: Tensor) -> Callable[[int], int]:
@@ -60,7 +60,8 @@ class RequestSampler(Sampler):
         return logits.index_add(0, tokens, torch.tensor(list(changes.values()), device=logits.device))
 
 
-def _token_logprobs(logits: Tensor, token: int, num_top: int) -> TokenLogprobs:
+def token_logprobs(logits: Tensor, token: int, num_top: int) -> TokenLogprobs:
+    """Return the log probability of a token and the most likely ones, from the logits before it [V]."""
     log_probs = logits.log_softmax(-1)
     best = log_probs.topk(min(num_top, log_probs.shape[0]))
     top = zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -48,9 +48,10 @@ class Scheduler:
     def admit(self) -> None:
         """Move waiting requests to free slots, oldest first."""
         while self._slots.num_free and (handle := self._queue.pop()) is not None:
-            speculates = handle.job.speculates and self._can_draft
+            job = handle.job
+            speculates = job.speculates and self._can_draft and job.max_tokens > 0
             try:
-                slot = self._slots.take(handle.job.prompt_ids, speculates=speculates)
+                slot = self._slots.take(job.prompt_ids, speculates=speculates, reuses=not job.needs_prompt_logits)
             except Exception as error:
                 handle.emit(Failed(error))
                 continue

@@ -52,18 +52,19 @@ class Slots:
         """Number of occupied slots."""
         return len(self._slots) - self.num_free
 
-    def take(self, prompt: Sequence[int], *, speculates: bool) -> Slot | None:
+    def take(self, prompt: Sequence[int], *, speculates: bool, reuses: bool = True) -> Slot | None:
         """Occupy a slot for a prompt; its `ids` are the reused prefix. Returns None if all slots are occupied.
 
         Args:
             prompt: Prompt of at least one token. The last token is never reused because its logits are needed.
             speculates: True if the drafter's state of the prefix is needed too.
+            reuses: False computes the whole prompt, because the logits of all of its tokens are needed.
         """
         free = [slot for slot in self._slots if not slot.is_busy]
         if not free:
             return None
         drafts = self._drafts if speculates else None
-        shared = {slot.row: self._shared(slot, prompt, drafts) for slot in self._slots}
+        shared = {slot.row: self._shared(slot, prompt, drafts) if reuses else 0 for slot in self._slots}
         best = max(self._slots, key=lambda slot: (shared[slot.row], not slot.is_busy, slot.last_used))
         oldest = min(free, key=lambda slot: (bool(slot.ids), slot.last_used))
         count = shared[best.row]

@@ -1,6 +1,6 @@
-"""Routes of the server: chat completions, completions, models, health, metrics and the chat page.
+"""Routes of the server: chat completions, completions, responses, models, health, metrics and the chat page.
 
-Source: OpenAI API reference, chat completions and completions.
+Source: OpenAI API reference, chat completions, completions and responses.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from edgeai.spec.serve.answers.answer_parser import AnswerParser
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.jobs import GenerationJob
+from edgeai.spec.serve.http.answer_parsers import answer_parsers
 from edgeai.spec.serve.http.errors import ERROR_RESPONSES, ApiError, from_validation, internal_error
 from edgeai.spec.serve.http.limits import App, Limits
 from edgeai.spec.serve.http.metrics import ServerMetrics
 from edgeai.spec.serve.http.reply import Reply
 from edgeai.spec.serve.http.request_jobs import ServedModel, chat_jobs, check_model, completion_jobs
 from edgeai.spec.serve.http.request_schema import ChatRequest, CompletionRequest, GenerationRequest
-from edgeai.spec.serve.http.submission import EventStream, Submission, whole_response
+from edgeai.spec.serve.http.responses.response_reply import ResponsesReply
+from edgeai.spec.serve.http.responses.response_schema import ResponsesRequest
+from edgeai.spec.serve.http.submission import EventStream, StreamedReply, Submission, whole_response
 
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 _HTTP_ERRORS = {
@@ -73,12 +77,14 @@ def build_app(
 
 
 def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt: Callable[[str], None] | None) -> None:
-    async def answer(body: GenerationRequest, request: Request, jobs: list[GenerationJob], reply: Reply) -> Response:
+    async def answer(
+        body: GenerationRequest | ResponsesRequest, request: Request, jobs: list[GenerationJob], reply: StreamedReply
+    ) -> Response:
         if on_prompt:
             on_prompt(body.model_dump_json(exclude_unset=True))
         submission = Submission(engine, jobs)
         if body.stream:
-            return EventStream(submission, reply, body.options)
+            return EventStream(submission, reply)
         return await whole_response(submission, reply, request)
 
     @app.post("/v1/chat/completions", response_model=None, responses=ERROR_RESPONSES)
@@ -91,6 +97,8 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
             num_choices=len(jobs),
             wants_logprobs=body.num_logprobs is not None,
             prompt_ids=[jobs[0].prompt_ids] if body.return_token_ids else (),
+            parsers=answer_parsers(served, body, jobs),
+            options=body.options,
         )
         return await answer(body, request, jobs, reply)
 
@@ -105,8 +113,16 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
             num_prompts=len(body.prompts),
             wants_logprobs=body.num_logprobs is not None,
             prompt_ids=[job.prompt_ids for job in jobs[:: body.n or 1]] if body.return_token_ids else (),
+            options=body.options,
         )
         return await answer(body, request, jobs, reply)
+
+    @app.post("/v1/responses", response_model=None, responses=ERROR_RESPONSES)
+    async def responses(body: ResponsesRequest, request: Request) -> Response:
+        """Answer a conversation in the format of the Responses API; nothing is stored."""
+        jobs = await run_in_threadpool(chat_jobs, served, body.chat, param="input")
+        parsers = answer_parsers(served, body.chat, jobs)
+        return await answer(body, request, jobs, ResponsesReply(body, parsers[0] if parsers else AnswerParser()))
 
 
 def _add_models(app: FastAPI, served: ServedModel) -> None:

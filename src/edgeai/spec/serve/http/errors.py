@@ -103,41 +103,45 @@ def _clearest(
     pydantic reports the problems of every member of a union. The member that fits best is the one whose first problem
     lies deepest in the body, and last in a list.
     """
-    begin = _place(problems[0], body)
-    if len(begin) == len(_location(problems[0])):
-        return problems[0], begin, []
-    first_of: dict[str | int, tuple[Mapping[str, Any], tuple[str | int, ...]]] = {}
+    place, num_used = _place(problems[0], body)
+    location = _location(problems[0])
+    if num_used == len(location):
+        return problems[0], place, []
+    members: dict[str | int, list[Mapping[str, Any]]] = {}
     for problem in problems:
-        location = _location(problem)
-        if location[: len(begin)] == begin and len(location) > len(begin):
-            first_of.setdefault(location[len(begin)], (problem, _place(problem, body)))
-    problem, place = max(first_of.values(), key=lambda first: (len(first[1]), _indices(first[1])))
-    if len(place) > len(begin):
-        return problem, place, []
-    message, *others = dict.fromkeys(str(first["msg"]) for first, _ in first_of.values())
-    return problem, place, [message, *(other.removeprefix("Input should be ") for other in others)]
+        other = _location(problem)
+        if other[:num_used] == location[:num_used] and len(other) > num_used:
+            members.setdefault(other[num_used], []).append(problem)
+    best = max(members.values(), key=lambda found: _depth(_place(found[0], body)[0]))
+    if len(_place(best[0], body)[0]) > len(place):
+        return _clearest(best, body)
+    message, *others = dict.fromkeys(str(found[0]["msg"]) for found in members.values())
+    return best[0], place, [message, *(other.removeprefix("Input should be ") for other in others)]
 
 
-def _indices(place: Sequence[str | int]) -> list[int]:
-    return [part for part in place if isinstance(part, int)]
+def _depth(place: Sequence[str | int]) -> tuple[int, list[int]]:
+    """Return how deep a place lies in the body, and its positions in lists."""
+    return len(place), [part for part in place if isinstance(part, int)]
 
 
 def _location(problem: Mapping[str, Any]) -> tuple[str | int, ...]:
     return tuple(part for part in problem["loc"] if part != "body")
 
 
-def _place(problem: Mapping[str, Any], body: Any) -> tuple[str | int, ...]:
-    """Return the location of a problem in the body, without pydantic's names of union members."""
+def _place(problem: Mapping[str, Any], body: Any) -> tuple[tuple[str | int, ...], int]:
+    """Return the location of a problem in the body, without pydantic's names of union members, and the number of parts
+    of pydantic's location up to there.
+    """
     place: list[str | int] = []
-    value = body
+    value, num_used = body, 0
     parts = _location(problem)
     for number, part in enumerate(parts):
         if isinstance(value, Mapping):
             is_missing = problem["type"] == "missing" and number == len(parts) - 1
             if part in value or is_missing:
                 place.append(part)
-                value = value.get(part)
+                value, num_used = value.get(part), number + 1
         elif isinstance(value, list) and isinstance(part, int):
             place.append(part)
-            value = value[part] if part < len(value) else None
-    return tuple(place)
+            value, num_used = value[part] if part < len(value) else None, number + 1
+    return tuple(place), num_used

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 LABELS = (
     "cache_control",
     "cache_prompt",
     "metadata",
-    "parallel_tool_calls",
     "prompt_cache_key",
     "prompt_cache_retention",
     "request_id",
@@ -22,7 +21,9 @@ LABELS = (
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "add_generation_prompt": (True,),
+    "allowed_token_ids": (),
     "audio": (),
+    "bad_words": ([],),
     "continue_final_message": (False,),
     "documents": ([],),
     "dry_multiplier": (0,),
@@ -36,11 +37,17 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "guided_json": (),
     "guided_regex": (),
     "ignore_eos": (False,),
+    "include_reasoning": (True,),
+    "include_stop_str_in_output": (False,),
     "length_penalty": (1,),
+    "logits_processors": ([],),
     "min_tokens": (0,),
     "mirostat": (0,),
     "modalities": (["text"],),
+    "parallel_tool_calls": (True, False),
     "prediction": (),
+    "priority": (0,),
+    "prompt_logprobs": (),
     "reasoning": ({"enabled": False},),
     "reasoning_effort": ("none",),
     "repeat_penalty": (1,),
@@ -53,29 +60,72 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "thinking": (False, {"type": "disabled"}),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
+    "top_a": (0,),
+    "truncate_prompt_tokens": (),
     "typical_p": (1,),
     "use_beam_search": (False,),
     "verbosity": ("medium",),
     "web_search_options": (),
     "xtc_probability": (0,),
 }
-"""Fields of features that this server lacks, with the values that ask for nothing; null asks for nothing as well."""
+"""Fields of features that this server or one of its endpoints lacks, with the values that ask for nothing; null asks
+for nothing as well."""
 
 
-def unsupported_field(data: Mapping[str, Any]) -> str | None:
-    """Return the first field that asks for a feature of `NEUTRAL`; None if there is none."""
-    for name, values in NEUTRAL.items():
-        if data.get(name) is not None and not any(_equal(data[name], value) for value in values):
+NEUTRAL_IN_RESPONSES: Mapping[str, tuple[Any, ...]] = {
+    "background": (False,),
+    "context_management": ([],),
+    "conversation": (),
+    "include": ([], ["reasoning.encrypted_content"]),
+    "max_tool_calls": (),
+    "moderation": (),
+    "previous_response_id": (),
+    "prompt": (),
+    "top_logprobs": (0,),
+    "truncation": ("disabled",),
+}
+"""The same for /v1/responses."""
+
+REASONS = dict.fromkeys(
+    ("conversation", "previous_response_id"),
+    ", which stores no responses: send the whole conversation as 'input'",
+)
+"""What the refusal of a field says besides its name."""
+
+
+def unsupported_field(
+    data: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]], supported: Collection[str]
+) -> str | None:
+    """Return the first field that asks for a feature that the endpoint lacks; None if there is none.
+
+    Args:
+        data: The request.
+        neutral: Fields of such features, with the values that ask for nothing.
+        supported: Fields that the endpoint supports.
+    """
+    for name, values in neutral.items():
+        if (
+            name not in supported
+            and data.get(name) is not None
+            and not any(_equal(data[name], value) for value in values)
+        ):
             return name
     best_of = data.get("best_of")
     return "best_of" if best_of is not None and best_of != (data.get("n") or 1) else None
 
 
-def without_ignored(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request without ignored fields, and with `stop: ""` and `max_tokens: -1` as null, their meaning."""
-    found = {
-        name: value for name, value in data.items() if not (name in NEUTRAL or name in LABELS or name == "best_of")
-    }
+def without_ignored(
+    data: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]], supported: Collection[str]
+) -> dict[str, Any]:
+    """Return the request without ignored fields, and with `stop: ""` and `max_tokens: -1` as null, their meaning.
+
+    Args:
+        data: The request.
+        neutral: Fields of features that the endpoint lacks.
+        supported: Fields that the endpoint supports.
+    """
+    ignored = {*neutral, *LABELS, "best_of"} - {*supported}
+    found = {name: value for name, value in data.items() if name not in ignored}
     if found.get("stop") == "":
         found["stop"] = None
     for name in ("max_tokens", "max_completion_tokens"):

@@ -12,8 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeai.spec.serve.answers.answer_parser import AnswerParser
 from edgeai.spec.serve.engine.events import Done, Piece, SpeculationStats, Text, TokenLogprobs
+from edgeai.spec.serve.http.chat_parts import delta_of, message_of
+from edgeai.spec.serve.http.errors import ApiError
 from edgeai.spec.serve.http.request_jobs import ServedModel
+from edgeai.spec.serve.http.request_schema import StreamOptions
 from edgeai.spec.serve.http.token_names import completion_name, token_bytes, token_text, unique_names
 
 
@@ -40,7 +44,12 @@ class Reply:
         num_prompts: Number of prompts; each has the same number of answers, in order.
         wants_logprobs: True if log probabilities were requested.
         prompt_ids: Token ids of the prompts; given if token ids were requested.
+        parsers: Parsers of the answers, one for each; without them all text is content.
+        options: Extra content of a stream.
     """
+
+    end_mark = b"data: [DONE]\n\n"
+    """Last bytes of a stream."""
 
     def __init__(
         self,
@@ -51,7 +60,10 @@ class Reply:
         num_prompts: int = 1,
         wants_logprobs: bool = False,
         prompt_ids: Sequence[Sequence[int]] = (),
+        parsers: Sequence[AnswerParser] = (),
+        options: StreamOptions | None = None,
     ) -> None:
+        self._parsers, self._options = parsers, options or StreamOptions()
         self._served, self._is_chat, self._wants_logprobs = served, is_chat, wants_logprobs
         self._choices_per_prompt = num_choices // num_prompts
         self._prompt_ids = [list(ids) for ids in prompt_ids]
@@ -65,6 +77,13 @@ class Reply:
             "system_fingerprint": f"edgeai-{served.fingerprint}",
         }
 
+    def add(self, index: int, event: Text | Done) -> None:
+        """Add an event of an answer to the whole response."""
+        if isinstance(event, Text):
+            self.answers[index].pieces += event.pieces
+        else:
+            self.answers[index].done = event
+
     def whole(self) -> dict[str, Any]:
         """Return the whole response; all answers must be done."""
         choices = []
@@ -73,9 +92,9 @@ class Reply:
             logprobs = self._logprobs(answer.pieces, 0) if self._wants_logprobs else None
             content: dict[str, Any] = {"text": answer.text}
             if self._is_chat:
-                content = {"message": {"role": "assistant", "content": answer.text, "refusal": None}}
+                content = {"message": self._message(index)}
             content |= self._token_ids(index, answer.pieces, is_first=True)
-            choices.append({"index": index, **content, "logprobs": logprobs, "finish_reason": answer.done.reason})
+            choices.append({"index": index, **content, "logprobs": logprobs, "finish_reason": self._reason(index)})
         kind = "chat.completion" if self._is_chat else "text_completion"
         return {
             **self._head,
@@ -96,7 +115,13 @@ class Reply:
             "completion_tokens": num_tokens,
             "total_tokens": num_prompt + num_tokens,
             "prompt_tokens_details": {"cached_tokens": done[0].num_reused if done else 0},
+            **self._completion_details(),
         }
+
+    def _completion_details(self) -> dict[str, Any]:
+        """Return the number of reasoning tokens of a chat with reasoning."""
+        num_tokens = sum(parser.num_reasoning_tokens for parser in self._parsers)
+        return {"completion_tokens_details": {"reasoning_tokens": num_tokens}} if num_tokens else {}
 
     def metrics(self) -> dict[str, Any] | None:
         """Return acceptance and times of a single answer; None for several answers."""
@@ -110,22 +135,53 @@ class Reply:
             "decode_s": done.decode_s,
         }
 
-    def first_chunk(self, index: int) -> dict[str, Any] | None:
-        """Return the chunk with the role; None for text completions."""
-        if not self._is_chat:
-            return None
+    def begin(self) -> list[dict[str, Any]]:
+        """Return the first chunks of a stream: the roles of a chat."""
+        chunks = [self._first_chunk(index) for index in range(len(self.answers))] if self._is_chat else []
+        return self._with_usage(chunks)
+
+    def on_text(self, index: int, text: Text) -> list[dict[str, Any]]:
+        """Return the chunks of new text."""
+        chunk = self._text_chunk(index, text)
+        return self._with_usage([chunk] if chunk else [])
+
+    def on_done(self, index: int, done: Done) -> list[dict[str, Any]]:
+        """Return the last chunks of an answer."""
+        self.answers[index].done = done
+        rest = delta_of(self._parsers[index].finish()) if self._parsers else {}
+        chunks = (
+            [self._chunk([{"index": index, "delta": rest, "logprobs": None, "finish_reason": None}])] if rest else []
+        )
+        return self._with_usage([*chunks, self._last_chunk(index, done)])
+
+    def end(self) -> list[dict[str, Any]]:
+        """Return the last chunks of a stream: the usage, if requested."""
+        return [{**self._chunk([]), "usage": self.usage()}] if self._options.include_usage else []
+
+    def on_error(self, error: ApiError) -> list[dict[str, Any]]:
+        """Return what a stream ends with after an error."""
+        return [error.body]
+
+    def _with_usage(self, chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return chunks with the empty usage that OpenAI sends if the usage comes at the end."""
+        return [{**chunk, "usage": None} for chunk in chunks] if self._options.include_usage else chunks
+
+    def _first_chunk(self, index: int) -> dict[str, Any]:
         delta = {"role": "assistant", "content": "", "refusal": None}
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
         return {**self._chunk([choice]), **self._chat_prompt_ids()}
 
-    def text_chunk(self, index: int, text: Text, *, with_speculation: bool) -> dict[str, Any] | None:
+    def _text_chunk(self, index: int, text: Text) -> dict[str, Any] | None:
         """Return the chunk of new text; None if it would be empty."""
         content = "".join(piece.text for piece in text.pieces)
-        if not (content or self._wants_logprobs or self._prompt_ids or with_speculation):
+        delta = delta_of(self._parsers[index].feed(text.pieces)) if self._parsers else {"content": content}
+        with_speculation = self._options.include_speculation
+        has_text = bool(delta if self._parsers else content)
+        if not (has_text or self._wants_logprobs or self._prompt_ids or with_speculation):
             return None
         logprobs = self._logprobs(text.pieces, self._sent_chars[index]) if self._wants_logprobs else None
         self._sent_chars[index] += len(content)
-        part: dict[str, Any] = {"delta": {"content": content}} if self._is_chat else {"text": content}
+        part: dict[str, Any] = {"delta": delta} if self._is_chat else {"text": content}
         part |= self._token_ids(index, text.pieces, is_first=not self._has_sent[index])
         self._has_sent[index] = True
         chunk = self._chunk([{"index": index, **part, "logprobs": logprobs, "finish_reason": None}])
@@ -139,16 +195,28 @@ class Reply:
             }
         return chunk
 
-    def last_chunk(self, index: int, done: Done) -> dict[str, Any]:
+    def _last_chunk(self, index: int, done: Done) -> dict[str, Any]:
         """Return the chunk with the finish reason, and the metrics of a single answer."""
         part: dict[str, Any] = {"delta": {}} if self._is_chat else {"text": ""}
-        chunk = self._chunk([{"index": index, **part, "logprobs": None, "finish_reason": done.reason}])
+        chunk = self._chunk([{"index": index, **part, "logprobs": None, "finish_reason": self._reason(index)}])
         metrics = self.metrics()
         return {**chunk, "metrics": metrics} if metrics else chunk
 
-    def usage_chunk(self) -> dict[str, Any]:
-        """Return the chunk that `include_usage` requests."""
-        return {**self._chunk([]), "usage": self.usage()}
+    def _message(self, index: int) -> dict[str, Any]:
+        """Return the message of a complete answer."""
+        if not self._parsers:
+            return {"role": "assistant", "content": self.answers[index].text, "refusal": None}
+        parser = self._parsers[index]
+        parser.feed(self.answers[index].pieces)
+        parser.finish()
+        return message_of(parser.answer)
+
+    def _reason(self, index: int) -> str:
+        """Return the finish reason of a complete answer."""
+        done = self.answers[index].done
+        assert done is not None, "the answer is done"
+        has_calls = bool(self._parsers) and self._parsers[index].answer.has_calls
+        return "tool_calls" if has_calls and done.reason == "stop" else done.reason
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self._is_chat else "text_completion"
@@ -169,18 +237,16 @@ class Reply:
 
     def _logprobs(self, pieces: Sequence[Piece], begin: int) -> dict[str, Any]:
         """Return log probabilities in the endpoint's format; `begin` is the offset of the first piece in the answer."""
-        picked = [piece for piece in pieces if piece.logprobs is not None]
         if self._is_chat:
-            return {"content": [self._token_entry(piece) for piece in picked], "refusal": None}
+            return {"content": [self._token_entry(piece) for piece in pieces], "refusal": None}
         offsets, place = [], begin
         for piece in pieces:
-            if piece.logprobs is not None:
-                offsets.append(place)
+            offsets.append(place)
             place += len(piece.text)
         return {
-            "tokens": [completion_name(self._bytes(piece.token)) for piece in picked],
-            "token_logprobs": [piece.logprobs.logprob for piece in picked if piece.logprobs],
-            "top_logprobs": [self._top_by_name(piece.logprobs) for piece in picked if piece.logprobs],
+            "tokens": [completion_name(self._bytes(piece.token)) for piece in pieces],
+            "token_logprobs": [piece.logprobs and piece.logprobs.logprob for piece in pieces],
+            "top_logprobs": [piece.logprobs and self._top_by_name(piece.logprobs) for piece in pieces],
             "text_offset": offsets,
         }
 

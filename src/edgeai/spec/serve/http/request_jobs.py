@@ -6,13 +6,18 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from edgeai.core.errors import UsageError
 from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.config.serve import ReasoningParser, ToolParser
+from edgeai.spec.serve.answers.reasoning import REASONING_MARKS
+from edgeai.spec.serve.answers.tool_formats import ToolFormat, choose_format
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.errors import ApiError
+from edgeai.spec.serve.http.messages.message_schema import messages_for_template
 from edgeai.spec.serve.http.request_schema import MAX_CHOICES, ChatRequest, CompletionRequest, GenerationRequest
-from edgeai.spec.target.protocol import ChatTemplateError, Tokenizer
+from edgeai.spec.target.protocol import ChatTemplateError, Target, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -25,20 +30,69 @@ class ServedModel:
     vocab_size: int
     context: int
     """Most tokens of prompt and answer."""
+    tool_format: ToolFormat | None = None
+    """Format of the model's tool calls; None refuses tools."""
+    splits_reasoning: bool = False
+    """True splits off the text between <think> and </think>."""
+
+    @cached_property
+    def marker_names(self) -> dict[int, str]:
+        """Texts of the special tokens that mark tool calls and reasoning and have no text of their own, by token."""
+        marks = self.tool_format.markers if self.tool_format else ()
+        found = {}
+        for mark in (*marks, *REASONING_MARKS):
+            ids = self.tokenizer.encode(mark)
+            if len(ids) == 1 and not self.tokenizer.decode(ids):
+                found[ids[0]] = mark
+        return found
 
 
-def chat_jobs(served: ServedModel, body: ChatRequest) -> list[GenerationJob]:
+def served_model(
+    target: Target,
+    *,
+    name: str,
+    context: int,
+    tool_parser: ToolParser = "auto",
+    reasoning_parser: ReasoningParser = "auto",
+) -> ServedModel:
+    """Describe a target; auto chooses the parsers by its chat template.
+
+    Args:
+        target: The model.
+        name: Its name in the API.
+        context: Most tokens of prompt and answer.
+        tool_parser: Format of tool calls.
+        reasoning_parser: Format of the reasoning.
+    """
+    template = target.tokenizer.chat_template
+    has_tags = all(mark in (template or "") for mark in REASONING_MARKS)
+    return ServedModel(
+        name,
+        target.fingerprint,
+        target.tokenizer,
+        target.shape.vocab_size,
+        context,
+        tool_format=choose_format(tool_parser, template),
+        splits_reasoning=reasoning_parser == "think" or (reasoning_parser == "auto" and has_tags),
+    )
+
+
+def chat_jobs(served: ServedModel, body: ChatRequest, *, param: str = "messages") -> list[GenerationJob]:
     """Return one job for each of the `n` answers.
+
+    Args:
+        served: The served model.
+        body: The request.
+        param: Name of the messages in the request, for errors.
 
     Raises:
         ApiError: The request names another model, the chat template refuses the messages, or the prompt does not fit
             the context.
     """
     check_model(served, body.model)
-    messages = [
-        {"role": "system" if message.role == "developer" else message.role, "content": message.text}
-        for message in body.messages
-    ]
+    _check_tools(served, body, param)
+    messages = messages_for_template(body.messages)
+    tools = [function.for_template() for function in body.functions]
     tokenizer = served.tokenizer
     if body.chat_template_kwargs:
         try:
@@ -46,12 +100,15 @@ def chat_jobs(served: ServedModel, body: ChatRequest) -> list[GenerationJob]:
         except UsageError as error:
             raise ApiError(400, error.message, param="chat_template_kwargs", code="invalid_value") from error
     try:
-        ids = tokenizer.encode_chat(tokenizer.render(messages, open_answer=True))
+        ids = tokenizer.encode_chat(
+            tokenizer.render(messages, open_answer=True, tools=tools)
+            if tools
+            else tokenizer.render(messages, open_answer=True)
+        )
     except ChatTemplateError as error:
-        raise ApiError(400, error.message, param="messages", code="invalid_value") from error
-    return _choices(
-        served, body, ids, body.max_completion_tokens or body.max_tokens, body.num_logprobs, param="messages"
-    )
+        raise ApiError(400, error.message, param=param, code="invalid_value") from error
+    max_tokens = body.max_completion_tokens or body.max_tokens
+    return _choices(served, body, ids, max_tokens, body.num_logprobs, param=param)
 
 
 def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[GenerationJob]:
@@ -70,6 +127,37 @@ def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[Genera
         ids = served.tokenizer.encode_raw(prompt) if isinstance(prompt, str) else prompt
         jobs += _choices(served, body, ids, body.max_tokens, body.num_logprobs, param="prompt")
     return jobs
+
+
+def _check_tools(served: ServedModel, body: ChatRequest, param: str) -> None:
+    """Check that the chat template has what the request needs: templates silently drop what they do not know.
+
+    Raises:
+        ApiError: It lacks tools or calls, or a call would have to be forced.
+    """
+    if body.functions and served.tool_format is None:
+        raise ApiError(
+            400,
+            "tools: this model's chat template has no tools in a known format; see the server's option tool_parser",
+            param="tools",
+            code="unsupported_parameter",
+        )
+    if any(message.has_tools for message in body.messages) and "tool_calls" not in (
+        served.tokenizer.chat_template or ""
+    ):
+        raise ApiError(
+            400,
+            f"{param}: this model's chat template has no tool calls",
+            param=param,
+            code="unsupported_parameter",
+        )
+    if body.functions and body.tool_choice not in (None, "auto"):
+        raise ApiError(
+            400,
+            "tool_choice: only 'auto' and 'none' are supported by this server",
+            param="tool_choice",
+            code="unsupported_parameter",
+        )
 
 
 def check_model(served: ServedModel, name: str) -> None:
@@ -99,7 +187,7 @@ def _choices(
     _check_tokens(served, stop_ids, param="stop_token_ids")
     job = GenerationJob(
         prompt_ids=tuple(ids),
-        max_tokens=max_tokens or room,
+        max_tokens=room if max_tokens is None else max_tokens,
         sampling=_sampling(body),
         stop=body.stops,
         stop_ids=stop_ids,
@@ -108,6 +196,7 @@ def _choices(
         presence_penalty=body.presence_penalty or 0.0,
         logit_bias=bias,
         num_logprobs=num_logprobs,
+        echoes=isinstance(body, CompletionRequest) and bool(body.echo),
     )
     return [job, *(replace(job, sampling=_reseeded(job.sampling, choice)) for choice in range(1, body.n or 1))]
 
@@ -128,7 +217,7 @@ def _room(served: ServedModel, ids: list[int], max_tokens: int | None, *, param:
     if not ids:
         raise ApiError(400, f"{param}: empty text", param=param, code="invalid_value")
     room = served.context - len(ids)
-    if room < 1 or (max_tokens or 1) > room:
+    if room < (1 if max_tokens is None else max_tokens):
         # OpenAI's sentences, by which clients such as LiteLLM recognize the error
         requested = f"your {param} resulted in {len(ids)} tokens"
         if max_tokens:

@@ -7,39 +7,19 @@ arguments that would change the answer are rejected by name; `ignored_fields.py`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from edgeai.spec.serve.http.ignored_fields import unsupported_field, without_ignored
+from edgeai.spec.serve.http.ignored_fields import NEUTRAL, REASONS, unsupported_field, without_ignored
+from edgeai.spec.serve.http.messages.json_values import check_values
+from edgeai.spec.serve.http.messages.message_schema import ChatMessage
+from edgeai.spec.serve.http.messages.tool_schema import MAX_TOOLS, Function, Tool, ToolChoice, check_choice
 
 MAX_CHOICES = 16
 """Most answers per request: `n` times the number of prompts."""
 MAX_STOPS = 16
-_MAX_DEPTH = 64
-"""Deepest nesting of a request; a message with parts has 5 levels."""
-
-
-def _check_values(data: Any) -> None:
-    """Check the nesting, and that no string contains a lone surrogate, which JSON escapes can express.
-
-    Raises:
-        PydanticCustomError: A value cannot be used.
-    """
-    level = [data]
-    for _ in range(_MAX_DEPTH):
-        deeper: list[Any] = []
-        for value in level:
-            if isinstance(value, str) and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-                raise PydanticCustomError("invalid_text", "a string contains a lone surrogate")
-            if isinstance(value, Mapping):
-                deeper += [*value, *value.values()]
-            elif isinstance(value, list):
-                deeper += value
-        level = deeper
-    if level:
-        raise PydanticCustomError("too_deep", "the request is nested too deeply")
 
 
 class StreamOptions(BaseModel):
@@ -54,33 +34,31 @@ class StreamOptions(BaseModel):
     """Extension: every chunk marks its accepted draft tokens."""
 
 
-class TextPart(BaseModel):
-    """Text part of a message."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    type: Literal["text"]
-    text: str
-    cache_control: Any = None
-    """Accepted for compatibility with clients of other providers and ignored."""
-
-
-class ChatMessage(BaseModel):
-    """One turn. Other fields, which clients copy from earlier answers, are ignored."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-
-    @property
-    def text(self) -> str:
-        """Text of all parts."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-
-
-class GenerationRequest(BaseModel):
-    """Fields that chat and text completions share."""
+class StrictRequest(BaseModel):
+    """Base of all requests: ignored fields are dropped, unknown and unsupported ones refused by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = NEUTRAL
+    """Unsupported fields of the endpoint, with the values that ask for nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_ignored(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        check_values(data)
+        if name := unsupported_field(data, cls.NEUTRAL, cls.model_fields):
+            raise PydanticCustomError(
+                "unsupported",
+                "'{name}' is not supported by this server{reason}",
+                {"name": name, "reason": REASONS.get(name, "")},
+            )
+        return without_ignored(data, cls.NEUTRAL, cls.model_fields)
+
+
+class GenerationRequest(StrictRequest):
+    """Fields that chat and text completions share."""
+
     model: str
     max_tokens: int | None = Field(default=None, ge=1)
     """Most tokens generated; by default the rest of the context."""
@@ -108,16 +86,6 @@ class GenerationRequest(BaseModel):
     stream_options: StreamOptions | None = None
     speculative: Literal["auto", "off"] = "auto"
     """Extension: off decodes plainly."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_ignored(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        _check_values(data)
-        if name := unsupported_field(data):
-            raise PydanticCustomError("unsupported", "'{name}' is not supported by this server", {"name": name})
-        return without_ignored(data)
 
     @field_validator("stop")
     @classmethod
@@ -154,6 +122,11 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     chat_template_kwargs: dict[str, Any] | None = None
     """Extension, as in vLLM: values for the chat template, such as enable_thinking."""
+    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
+    tool_choice: ToolChoice | None = None
+    """By default auto: the model decides."""
+    parallel_tool_calls: bool | None = None
+    """False ignores everything after the first call."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
@@ -162,6 +135,16 @@ class ChatRequest(GenerationRequest):
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         return self
+
+    @model_validator(mode="after")
+    def _check_tools(self) -> ChatRequest:
+        check_choice([tool.function for tool in self.tools or ()], self.tool_choice)
+        return self
+
+    @property
+    def functions(self) -> list[Function]:
+        """Functions that the model may call; none with `tool_choice: none`."""
+        return [] if self.tool_choice == "none" else [tool.function for tool in self.tools or ()]
 
     @property
     def num_logprobs(self) -> int | None:
@@ -173,7 +156,17 @@ class CompletionRequest(GenerationRequest):
     """POST /v1/completions: text or token ids, without a chat template."""
 
     prompt: str | list[int] | list[str] | list[list[int]]
+    max_tokens: int | None = Field(default=None, ge=0)
+    """Most tokens generated; 0 needs `echo`. By default the rest of the context."""
     logprobs: int | None = Field(default=None, ge=0, le=20)
+    echo: bool | None = None
+    """Begin every answer with its prompt, with the log probabilities of its tokens if they are requested."""
+
+    @model_validator(mode="after")
+    def _check_max_tokens(self) -> CompletionRequest:
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens: 0 needs echo: true")
+        return self
 
     @property
     def prompts(self) -> list[str | list[int]]:

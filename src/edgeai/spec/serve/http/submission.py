@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -20,12 +20,38 @@ from edgeai.spec.serve.engine.events import Cancelled, Done, Event, Failed, Text
 from edgeai.spec.serve.engine.jobs import GenerationJob, Handle
 from edgeai.spec.serve.engine.request_queue import EngineClosed, QueueFull
 from edgeai.spec.serve.http.errors import ApiError, internal_error
-from edgeai.spec.serve.http.reply import Reply
-from edgeai.spec.serve.http.request_schema import StreamOptions
 
 RETRY_AFTER_S = 1
 _LOG = logging.getLogger("edgeai.serve")
 _SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+class StreamedReply(Protocol):
+    """Builds the documents of one response, whole or streamed."""
+
+    end_mark: bytes
+    """Last bytes of a stream."""
+
+    def begin(self) -> list[dict[str, Any]]:
+        """Return the first documents of a stream."""
+
+    def on_text(self, index: int, text: Text) -> list[dict[str, Any]]:
+        """Return the documents of new text of an answer."""
+
+    def on_done(self, index: int, done: Done) -> list[dict[str, Any]]:
+        """Return the documents at the end of an answer."""
+
+    def end(self) -> list[dict[str, Any]]:
+        """Return the last documents of a stream."""
+
+    def on_error(self, error: ApiError) -> list[dict[str, Any]]:
+        """Return the last documents of a stream that ends with an error."""
+
+    def add(self, index: int, event: Text | Done) -> None:
+        """Add an event of an answer to the whole response."""
+
+    def whole(self) -> dict[str, Any]:
+        """Return the whole response; all answers must be done."""
 
 
 class Submission:
@@ -93,12 +119,11 @@ class EventStream(StreamingResponse):
 
     Args:
         submission: The jobs.
-        reply: Builds the chunks.
-        options: Extra content of the stream.
+        reply: Builds the documents.
     """
 
-    def __init__(self, submission: Submission, reply: Reply, options: StreamOptions) -> None:
-        super().__init__(_chunks(submission, reply, options), media_type="text/event-stream", headers=_SSE_HEADERS)
+    def __init__(self, submission: Submission, reply: StreamedReply) -> None:
+        super().__init__(_chunks(submission, reply), media_type="text/event-stream", headers=_SSE_HEADERS)
         self._submission = submission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,15 +134,13 @@ class EventStream(StreamingResponse):
             self._submission.cancel()
 
 
-async def whole_response(submission: Submission, reply: Reply, request: Request) -> Response:
+async def whole_response(submission: Submission, reply: StreamedReply, request: Request) -> Response:
     """Wait for all answers and return them in one response; cancel the jobs if the client disconnects."""
 
     async def collect() -> None:
         async for index, event in submission.events():
-            if isinstance(event, Text):
-                reply.answers[index].pieces += event.pieces
-            elif isinstance(event, Done):
-                reply.answers[index].done = event
+            if isinstance(event, Text | Done):
+                reply.add(index, event)
 
     async def wait_for_disconnect() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -137,29 +160,33 @@ async def whole_response(submission: Submission, reply: Reply, request: Request)
         submission.cancel()
 
 
-async def _chunks(submission: Submission, reply: Reply, options: StreamOptions) -> AsyncIterator[bytes]:
-    usage: dict[str, Any] = {"usage": None} if options.include_usage else {}
+async def _chunks(submission: Submission, reply: StreamedReply) -> AsyncIterator[bytes]:
     try:
-        for index in range(len(reply.answers)):
-            if first := reply.first_chunk(index):
-                yield _sse({**first, **usage})
+        for document in reply.begin():
+            yield _sse(document)
         async for index, event in submission.events():
+            documents: list[dict[str, Any]] = []
             if isinstance(event, Text):
-                chunk = reply.text_chunk(index, event, with_speculation=options.include_speculation)
-                if chunk:
-                    yield _sse({**chunk, **usage})
+                documents = reply.on_text(index, event)
             elif isinstance(event, Done):
-                reply.answers[index].done = event
-                yield _sse({**reply.last_chunk(index, event), **usage})
-        if options.include_usage:
-            yield _sse(reply.usage_chunk())
+                documents = reply.on_done(index, event)
+            for document in documents:
+                yield _sse(document)
+        for document in reply.end():
+            yield _sse(document)
     except ApiError as error:
-        yield _sse(error.body)
+        for document in reply.on_error(error):
+            yield _sse(document)
     except Exception as error:  # the status is sent: an event is the only way left to report it
         _LOG.error("a stream failed", exc_info=error)
-        yield _sse(internal_error().body)
-    yield b"data: [DONE]\n\n"
+        for document in reply.on_error(internal_error()):
+            yield _sse(document)
+    if reply.end_mark:
+        yield reply.end_mark
 
 
 def _sse(document: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    """Return a server-sent event; documents with a type, those of /v1/responses, name it as well."""
+    name = f"event: {document['type']}\n" if "type" in document else ""
+    data = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return f"{name}data: {data}\n\n".encode()

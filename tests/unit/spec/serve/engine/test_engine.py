@@ -403,3 +403,25 @@ def test_native_log_probabilities_do_not_depend_on_speculation(native, make_engi
     assert heard[1].end.stats.num_draft_tokens == 0
     assert len(drafted) == 100 - len(ids)
     assert drafted == plainly
+
+
+@pytest.mark.parametrize("kind", ["none", "eagle3"])
+def test_prompt_log_probabilities(native, tiny_target, make_engine, ask, finish, kind):
+    """Those of the native runtime with float32 weights are those of torch, however the prompt is divided."""
+    ids = tuple(prompts(1)[0])
+    job = GenerationJob(ids, max_tokens=4, sampling=SamplingConfig(), num_logprobs=2, echoes=True)
+    found = []
+    for target, chunk in ((tiny_target.with_aux_layers((1, 2, 3)), 64), (native("F32", 1), 3)):
+        engine = make_engine(target, kind, num_slots=2, prompt_chunk=chunk)
+        listening = [ask(engine, job), ask(engine, job)]
+        finish(engine, *listening)
+        pieces = [
+            [piece for event in one.events if isinstance(event, Text) for piece in event.pieces] for one in listening
+        ]
+        assert [piece.token for piece in pieces[0]][: len(ids)] == list(ids)
+        assert [piece.token for piece in pieces[0]] == [piece.token for piece in pieces[1]]
+        assert pieces[0][0].logprobs is None
+        assert listening[0].end.num_tokens == 4
+        found.append([piece.logprobs.logprob for piece in pieces[0][1 : len(ids)]])
+        assert found[-1] == pytest.approx([piece.logprobs.logprob for piece in pieces[1][1 : len(ids)]], abs=1e-5)
+    assert found[0] == pytest.approx(found[1], abs=1e-3)  # float32 in another order of operations

@@ -11,6 +11,7 @@ import jinja2
 import pytest
 
 from edgeai.spec.serve.http.ignored_fields import LABELS, NEUTRAL
+from edgeai.spec.serve.http.request_schema import ChatRequest
 from edgeai.spec.target.protocol import ChatTemplateError, merged_template_values
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -41,7 +42,8 @@ def error_of(reply, status=400):
 @pytest.mark.parametrize(
     ("body", "param", "code", "message"),
     [
-        ({**CHAT, "tools": [{}]}, "tools", "unsupported_parameter", "'tools' is not supported by this server"),
+        ({**TEXT, "tools": [{}]}, "tools", "unsupported_parameter", "'tools' is not supported by this server"),
+        ({**CHAT, "tools": [{}]}, "tools.0.type", "invalid_value", "tools.0.type: Field required"),
         (
             {**CHAT, "thinking": {"type": "enabled"}},
             "thinking",
@@ -201,7 +203,7 @@ def test_a_stream_that_fails_ends_with_an_error(serve, target, monkeypatch):
     body = {**CHAT, "stream": True}
     with httpx.Client(base_url=running.url) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("edgeai.spec.serve.http.reply.Reply.text_chunk", lambda *args, **options: 1 / 0)
+            patch.setattr("edgeai.spec.serve.http.reply.Reply._text_chunk", lambda *args, **options: 1 / 0)
             *_, error, end = [
                 line for line in client.post("/v1/chat/completions", json=body).text.split("\n\n") if line
             ]
@@ -252,10 +254,11 @@ def test_cache_control_of_a_part(post):
 @pytest.mark.parametrize("name", [*LABELS, *NEUTRAL])
 def test_every_field_is_accepted_with_its_values_and_documented(post, name):
     values = NEUTRAL.get(name, ("anything",))
+    body = TEXT if name in ChatRequest.model_fields else CHAT
     for value in (None, *values):
-        assert post({**CHAT, name: value}).is_success, (name, value)
+        assert post({**body, name: value}).is_success, (name, value)
     if name in NEUTRAL:
-        assert error_of(post({**CHAT, name: ["unknown"]}))["code"] == "unsupported_parameter"
+        assert error_of(post({**body, name: ["unknown"]}))["code"] == "unsupported_parameter"
     text = (Path(__file__).parents[5] / "docs/howto/serve.md").read_text(encoding="utf-8")
     assert re.search(f"`{name}[`:]", text), f"docs/howto/serve.md does not list {name}"
 

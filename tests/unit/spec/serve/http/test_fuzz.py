@@ -45,7 +45,7 @@ def test_random_requests(serve, target):
     assert running.idle()
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
 def test_random_requests_with_the_right_model(serve, target, path):
     """Requests generated from the schema alone fail the check of the model's name."""
     running = serve(target, num_slots=4, context=40)
@@ -75,27 +75,60 @@ def test_random_requests_with_the_right_model(serve, target, path):
 
 
 NUMBERS = [0, 1, -1, 2, 20, 127, 128, -(2**63), 2**63 - 1, 2**64, 10**300, 0.5, 1e-320, 1e-50, 1e308, -2.0]
-LISTS = [[], [1], ["a"], [[1, 2]], [[]], [None], [{"role": "tool", "content": "x"}], [{"type": "text", "text": "hi"}]]
-OBJECTS = [{}, {"5": 1}, {"5": -100, "7": 100}, {"a": [{}]}, {"type": "text"}, {"include_usage": True}]
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CALLS = [
+    {"role": "assistant", "content": None, "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]}
+]
+ITEMS = [{"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}, {"role": "user", "content": "a"}]
+LISTS = [
+    [],
+    [1],
+    ["a"],
+    [[1, 2]],
+    [[]],
+    [None],
+    [{"role": "tool", "content": "x"}],
+    [{"type": "text", "text": "hi"}],
+    [TOOL],
+    CALLS,
+    ITEMS,
+]
+OBJECTS = [
+    TOOL,
+    {"type": "function", "function": {"name": "f"}},
+    {},
+    {"5": 1},
+    {"5": -100, "7": 100},
+    {"a": [{}]},
+    {"type": "text"},
+    {"include_usage": True},
+]
 VALUES = [None, True, False, "", "a", "none", "auto", "é🙂", "\x00", "a" * 300, *NUMBERS, *LISTS, *OBJECTS]
 NAMES = [
     *("model", "messages", "prompt", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p"),
     *("seed", "stop", "n", "frequency_penalty", "presence_penalty", "logit_bias", "stream", "stream_options"),
     *("speculative", "logprobs", "top_logprobs", "stop_token_ids", "return_token_ids", "chat_template_kwargs"),
-    *("tools", "thinking", "echo", "best_of", "metadata", "response_format", "unknown"),
+    *("tools", "tool_choice", "parallel_tool_calls", "thinking", "echo", "best_of", "metadata", "response_format"),
+    *("input", "instructions", "max_output_tokens", "text", "reasoning", "previous_response_id", "unknown"),
 ]
 
 
-def test_any_value_in_any_field(serve, target):
-    running = serve(target, context=40)
+def test_any_value_in_any_field(serve, target_with_template, templates):
+    running = serve(target_with_template(templates["hermes"]), context=90)
     rng = random.Random(1)
     statuses: set[int] = set()
     with httpx.Client(base_url=running.url, timeout=60) as client:
         for _ in range(3000):
             chat = {"messages": [{"role": "user", "content": rng.choice(["hi", [{"type": "text", "text": "x"}]])}]}
             text = {"prompt": rng.choice(["hi", [1, 2], ["a", "b"], [[3]]])}
-            path, body = rng.choice([("/v1/chat/completions", chat), ("/v1/completions", text)])
-            body |= {"model": "tiny", "max_tokens": rng.choice([1, 2, 5])}
+            path, body, limit = rng.choice(
+                [
+                    ("/v1/chat/completions", chat, "max_tokens"),
+                    ("/v1/completions", text, "max_tokens"),
+                    ("/v1/responses", {"input": "hi"}, "max_output_tokens"),
+                ]
+            )
+            body |= {"model": "tiny", limit: rng.choice([1, 2, 5])}
             body |= {name: rng.choice(VALUES) for name in rng.sample(NAMES, rng.choice([1, 1, 2, 3]))}
             reply = client.post(path, json=body)
             statuses.add(reply.status_code)

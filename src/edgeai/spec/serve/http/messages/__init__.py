@@ -1,0 +1,1 @@
+"""Schemas of messages, tool calls and tools, and checks of JSON values."""
