@@ -59,7 +59,7 @@ class _Grower:
         """
         if depth >= self._depth:
             return
-        rows: dict[int, int | None] = {token: None for token in forced[:1]}
+        rows: dict[int, int | None] = dict.fromkeys(forced[:1])
         rows |= {self._drafted[child]: child for child in self._children.get(row, ())}
         for token, child in rows.items():
             if not self._constraint.allows(token):
