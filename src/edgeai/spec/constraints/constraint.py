@@ -44,7 +44,7 @@ class Constraint(Protocol):
         """
 
     def rollback(self, count: int) -> None:
-        """Remove the last tokens."""
+        """Remove the last `count` tokens, at least one."""
 
     def forced(self) -> list[int]:
         """Return the tokens of the text that has to come next, as the tokenizer splits it; empty if there is a choice.

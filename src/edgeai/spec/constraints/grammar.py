@@ -89,7 +89,7 @@ class GrammarCompiler:
         except (ValueError, RecursionError) as error:
             raise ConstraintError(_one_line(error)) from error
         matcher = LLMatcher(vocabulary, definition, log_level=0, limits=LLParserLimits(**_LIMITS))
-        compiled = _CompiledGrammar(matcher, self._vocab_size, min(self._tokenizer.eos_ids))
+        compiled = _CompiledGrammar(matcher, self._vocab_size, self._tokenizer.eos_ids)
         compiled.start().mask()
         return compiled
 
@@ -113,24 +113,27 @@ class _CompiledGrammar:
 
     matcher: Any
     vocab_size: int
-    eos_id: int
+    eos_ids: frozenset[int]
 
     def start(self) -> Constraint:
         """See `Grammar`."""
-        return _Position(self.matcher.deep_copy(), self.vocab_size, self.eos_id)
+        return _Position(self.matcher.deep_copy(), self.vocab_size, self.eos_ids)
 
 
 class _Position:
     """`Constraint` of llguidance.
 
+    The library does not undo an end-of-text token after a complete text, so that it never reads one.
+
     Args:
         matcher: State of the library; errors put it into a state that it never leaves.
         vocab_size: Number of tokens that the target scores; the vocabulary may have more.
-        eos_id: End-of-text token that is drafted where the text has to end.
+        eos_ids: End-of-text tokens.
     """
 
-    def __init__(self, matcher: Any, vocab_size: int, eos_id: int) -> None:
-        self._matcher, self._vocab_size, self._eos_id = matcher, vocab_size, eos_id
+    def __init__(self, matcher: Any, vocab_size: int, eos_ids: frozenset[int]) -> None:
+        self._matcher, self._vocab_size, self._eos_ids = matcher, vocab_size, eos_ids
+        self._has_ended = False
 
     def mask(self) -> Mask:
         """See `Constraint`."""
@@ -143,21 +146,33 @@ class _Position:
 
     def allows(self, token: int) -> bool:
         """See `Constraint`."""
+        if self._has_ended:
+            return False
+        if token in self._eos_ids:
+            return bool(self._matcher.is_accepting())
         return token < self._vocab_size and bool(self._matcher.validate_tokens([token]))
 
     def advance(self, token: int) -> None:
         """See `Constraint`."""
+        if token in self._eos_ids and self.allows(token):
+            self._has_ended = True
+            return
         self._matcher.consume_token(token)
         self._check()
 
     def rollback(self, count: int) -> None:
         """See `Constraint`."""
-        self._matcher.rollback(count)
+        num_read = count - self._has_ended
+        self._has_ended = False
+        if num_read:
+            self._matcher.rollback(num_read)
 
     def forced(self) -> list[int]:
         """See `Constraint`."""
+        if self._has_ended:
+            return []
         if self._matcher.is_stopped():
-            return [self._eos_id]
+            return [min(self._eos_ids)]
         return list(self._matcher.compute_ff_tokens())
 
     def _check(self) -> None:

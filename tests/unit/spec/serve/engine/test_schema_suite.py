@@ -31,7 +31,7 @@ def compiler(model):
 
 @pytest.fixture
 def answer_all(model, compiler, make_engine, ask, finish):
-    """answer_all(schemas, kind): answers in a batch and their tokens; checks validity and equality to plain decoding."""
+    """answer_all(schemas, kind): tokens and statistics of checked answers: valid, and equal to plain decoding."""
 
     def run(schemas, kind):
         # a random model would write text without end
