@@ -9,6 +9,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from edgeai.spec.constraints.grammar import GrammarSource
 
@@ -136,7 +137,9 @@ class ConstrainedRequest(BaseModel):
     @model_validator(mode="after")
     def _check_single(self) -> ConstrainedRequest:
         if len(names := self._constraints()) > 1:
-            raise ValueError(f"{names[0]} and {names[1]} cannot be combined")
+            raise PydanticCustomError(
+                "unsupported", "{first} and {name} cannot be combined", {"first": names[0], "name": names[1]}
+            )
         return self
 
     @property
