@@ -109,6 +109,7 @@ NAMES = [
     *("seed", "stop", "n", "frequency_penalty", "presence_penalty", "logit_bias", "stream", "stream_options"),
     *("speculative", "logprobs", "top_logprobs", "stop_token_ids", "return_token_ids", "chat_template_kwargs"),
     *("tools", "tool_choice", "parallel_tool_calls", "thinking", "echo", "best_of", "metadata", "response_format"),
+    *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
     *("input", "instructions", "max_output_tokens", "text", "reasoning", "previous_response_id", "unknown"),
 ]
 
@@ -135,4 +136,93 @@ def test_any_value_in_any_field(serve, target_with_template, templates):
             assert reply.status_code < 500, (body, reply.text)
             assert "internal_error" not in reply.text, body
     assert statuses == {200, 400, 404}
+    assert running.idle()
+
+
+KEYWORDS = (
+    "type",
+    "properties",
+    "items",
+    "$ref",
+    "$defs",
+    "enum",
+    "const",
+    "pattern",
+    "minLength",
+    "maxItems",
+    "anyOf",
+)
+KEYWORDS += ("allOf", "oneOf", "required", "additionalProperties", "multipleOf", "minimum", "format", "x-guidance")
+PARTS = [
+    *VALUES,
+    "string",
+    "object",
+    "array",
+    "number",
+    "#",
+    "#/$defs/a",
+    "date-time",
+    r"^(a|b)*\d{2,}$",
+    "(",
+    "[a-",
+    1e9,
+]
+GRAMMARS = [
+    "root ::= [a-z]+",
+    'start: "a" start | %json {"type": "null"}',
+    "start: /(a|b)*c/",
+    "root ::= root",
+    "start: x",
+]
+REGEXES = [
+    "(a{500}){500}",
+    r"\p{L}+\u0000",
+    "(a|aa)*b",
+    r"[^\x00-\x{10ffff}]",
+    "(?i)a(?-i)b",
+    "a**",
+    "^$",
+    "|",
+    r"\b\w+$",
+]
+
+
+def random_schema(rng, depth=3):
+    """Return something like a JSON schema: right keywords, often with wrong values."""
+    found = {}
+    for name in rng.sample(KEYWORDS, rng.choice([0, 1, 1, 2, 3])):
+        nested = [random_schema(rng, depth - 1) for _ in range(2)] if depth else []
+        found[name] = rng.choice([*PARTS, *nested, nested, {"a": nested[0]} if nested else 1, ["a"]])
+    return found
+
+
+def test_random_grammars(serve, target_with_template, templates):
+    pytest.importorskip("llguidance")
+    running = serve(target_with_template(templates["hermes"]), context=90)
+    rng = random.Random(2)
+    statuses: list[int] = []
+    with httpx.Client(base_url=running.url, timeout=60) as client:
+        for _ in range(3000):
+            kind = rng.choice(["json", "json", "json", "regex", "grammar", "choice"])
+            value = {
+                "json": random_schema(rng),
+                "regex": "".join(rng.sample(REGEXES, 2)),
+                "grammar": "".join(rng.sample([*GRAMMARS, *REGEXES, "\n"], 2)),
+                "choice": [
+                    rng.choice(["", "a", "ab", "é🙂", "\x00", '"\\', "a" * 300]) for _ in range(rng.choice([1, 3]))
+                ],
+            }[kind]
+            body = {
+                "model": "tiny",
+                "prompt": "hi",
+                "max_tokens": rng.choice([1, 2, 20]),
+                "temperature": rng.choice([0, 1]),
+            }
+            reply = client.post("/v1/completions", json={**body, "structured_outputs": {kind: value}})
+            statuses.append(reply.status_code)
+            assert reply.status_code in (200, 400), (value, reply.text)
+            if reply.status_code == 400:
+                error = reply.json()["error"]
+                assert error["param"] or error["message"].startswith("the grammar cannot be followed"), value
+    assert min(statuses.count(200), statuses.count(400)) > 300
     assert running.idle()
