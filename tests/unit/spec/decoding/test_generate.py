@@ -151,5 +151,5 @@ class TestJsonSchema:
         if content is not None:
             file.write_bytes(content)
         with pytest.raises(UsageError) as error:
-            generate(tmp_path / "run", target=model, json_schema=file)
+            generate(tmp_path / "run", target=model, draft=NoDraft(), json_schema=file)
         assert error.value.message == message.format(file)
