@@ -76,7 +76,7 @@ def quoted() -> list[tuple[str, str]]:
         (spec, f"Reading the weights takes {report('spec/native-passes.json')['read_weights_ms']:.1f} ms"),
         (spec, f"a pass over four tokens takes {four:.1f} times as long as"),
         ("README.md", f"it costs {four:.1f} times as much for four"),
-        ("README.md", "With AVX2 alone the\nruntime is {:.1f} to {:.0f} times as fast".format(min(avx2), max(avx2))),
+        ("README.md", f"With AVX2 alone the\nruntime is {min(avx2):.1f} to {max(avx2):.0f} times as fast"),
         (spec, "First turns, {num_prompts} prompts".format(**report("spec/race-mt_bench.json"))),
         (spec, "(Q8_0 and Q4_K_M: {num_prompts})".format(**report("spec/race-Q8_0.json"))),
         (spec, "up to {max_tokens} tokens, temperature 0, {repeats} repeats".format(**report("spec/race-gsm8k.json"))),
