@@ -71,6 +71,7 @@ def quoted() -> list[tuple[str, str]]:
         if peer["name"] == "llama-server"
         for ratio in ("plain_ratio", "speculative_ratio")
     ]
+    serve, scaling = "docs/results/serve.md", report("serve/load-scaling.json")
     spec, collab, fedsplit = "docs/results/spec.md", "docs/results/collab.md", "docs/results/fedsplit.md"
     return [
         (spec, f"Reading the weights takes {report('spec/native-passes.json')['read_weights_ms']:.1f} ms"),
@@ -106,6 +107,16 @@ def quoted() -> list[tuple[str, str]]:
             "| 1.6 | {:.2f} (MT-Bench), {:.2f} (GSM8K) |".format(
                 *(found["ratio"]["median"] for found in auto.values())
             ),
+        ),
+        (
+            serve,
+            "Sixteen clients together get {scaling:.1f} times the tokens/s of one".format(**report("serve/load.json")),
+        ),
+        (serve, "{:.1f} to {:.1f} times (".format(min(scaling["with_speculation"]), max(scaling["with_speculation"]))),
+        (serve, "({:.1f} to {:.1f} without)".format(min(scaling["without"]), max(scaling["without"]))),
+        (
+            serve,
+            "{:.0f} and {:.0f} MB after".format(*(b / 1e6 for b in report("serve/load.json")["memory_bytes"][-2:])),
         ),
         (collab, "smallest lead {:.3f}, {:.3f}, {:.3f}, {:.3f} and {:.3f}".format(*leads)),
         (collab, f"| at most 35 % | {100 * up['mean']:.0f} % ("),
