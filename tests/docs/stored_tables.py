@@ -170,6 +170,21 @@ RACES = {
 }
 
 
+def load() -> Iterator[Cells]:
+    """Yields a row per round of the load test of a server."""
+    for found in report("serve/load.json")["rounds"]:
+        yield [
+            str(found["clients"]),
+            "tree: auto" if found["speculates"] else "off",
+            str(found["num_requests"]),
+            f"{found['tokens_per_s']:.0f}",
+            f"{found['accept_len']:.2f}",
+            f"{1e3 * found['first_s'][0]:.0f} ms",
+            " / ".join(f"{1e3 * gap_s:.1f}" for gap_s in found["gap_s"]) + " ms",
+            str(found["num_wrong"]),
+        ]
+
+
 def native_passes(machine: str = "") -> Iterator[Cells]:
     """Yields the time of a native pass over several tokens, and its ratio to one token."""
     found = report(f"spec/native-passes{machine}.json")
@@ -320,6 +335,7 @@ TABLES: dict[str, Callable[[], Iterator[Cells]]] = {
     "results/spec/compare.json: variants": variants,
     "results/spec/race-*.json: race": race,
     "results/spec/race-avx2-*.json: race": partial(race, "avx2-", ("llama.cpp wheel", "llama-server")),
+    "results/serve/load.json: rounds": load,
     "results/spec/native-passes.json: sizes": native_passes,
     "results/spec/native-passes.json: contexts": native_contexts,
     "results/spec/native-passes-avx2.json: sizes": partial(native_passes, "-avx2"),

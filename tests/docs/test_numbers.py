@@ -71,12 +71,13 @@ def quoted() -> list[tuple[str, str]]:
         if peer["name"] == "llama-server"
         for ratio in ("plain_ratio", "speculative_ratio")
     ]
+    serve, scaling = "docs/results/serve.md", report("serve/load-scaling.json")
     spec, collab, fedsplit = "docs/results/spec.md", "docs/results/collab.md", "docs/results/fedsplit.md"
     return [
         (spec, f"Reading the weights takes {report('spec/native-passes.json')['read_weights_ms']:.1f} ms"),
         (spec, f"a pass over four tokens takes {four:.1f} times as long as"),
         ("README.md", f"it costs {four:.1f} times as much for four"),
-        ("README.md", "With AVX2 alone the\nruntime is {:.1f} to {:.0f} times as fast".format(min(avx2), max(avx2))),
+        ("README.md", f"With AVX2 alone the\nruntime is {min(avx2):.1f} to {max(avx2):.0f} times as fast"),
         (spec, "First turns, {num_prompts} prompts".format(**report("spec/race-mt_bench.json"))),
         (spec, "(Q8_0 and Q4_K_M: {num_prompts})".format(**report("spec/race-Q8_0.json"))),
         (spec, "up to {max_tokens} tokens, temperature 0, {repeats} repeats".format(**report("spec/race-gsm8k.json"))),
@@ -106,6 +107,16 @@ def quoted() -> list[tuple[str, str]]:
             "| 1.6 | {:.2f} (MT-Bench), {:.2f} (GSM8K) |".format(
                 *(found["ratio"]["median"] for found in auto.values())
             ),
+        ),
+        (
+            serve,
+            "Sixteen clients together get {scaling:.1f} times the tokens/s of one".format(**report("serve/load.json")),
+        ),
+        (serve, "{:.1f} to {:.1f} times (".format(min(scaling["with_speculation"]), max(scaling["with_speculation"]))),
+        (serve, "({:.1f} to {:.1f} without)".format(min(scaling["without"]), max(scaling["without"]))),
+        (
+            serve,
+            "{:.0f} and {:.0f} MB after".format(*(b / 1e6 for b in report("serve/load.json")["memory_bytes"][-2:])),
         ),
         (collab, "smallest lead {:.3f}, {:.3f}, {:.3f}, {:.3f} and {:.3f}".format(*leads)),
         (collab, f"| at most 35 % | {100 * up['mean']:.0f} % ("),
