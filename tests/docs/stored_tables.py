@@ -192,6 +192,13 @@ def native_passes(machine: str = "") -> Iterator[Cells]:
     yield ["T(n) / T(1)", *(f"{ratio:.2f}" for ratio in found["ratio_to_one"].values())]
 
 
+def structured_output() -> Iterator[Cells]:
+    """Yields a row per way of decoding the JSON schemas of the suite."""
+    for found in report("spec/structured-output.json")["ways"].values():
+        counts = [str(found[name]) for name in ("num_finished", "num_valid", "num_equal_to_plain")]
+        yield [None, *counts, f"{found['accept_len']:.2f}", f"{found['tokens_per_s']:.0f}"]
+
+
 def native_contexts() -> Iterator[Cells]:
     """Yields the time per token after contexts of growing length."""
     for size in ("1", "8"):
@@ -337,6 +344,7 @@ TABLES: dict[str, Callable[[], Iterator[Cells]]] = {
     "results/spec/race-avx2-*.json: race": partial(race, "avx2-", ("llama.cpp wheel", "llama-server")),
     "results/serve/load.json: rounds": load,
     "results/spec/native-passes.json: sizes": native_passes,
+    "results/spec/structured-output.json: ways": structured_output,
     "results/spec/native-passes.json: contexts": native_contexts,
     "results/spec/native-passes-avx2.json: sizes": partial(native_passes, "-avx2"),
     "results/spec/native-quality.json: quality": native_quality,
