@@ -72,7 +72,9 @@ class NothingDrafted:
     def accept(self, tokens: Sequence[int], features: Tensor) -> None: ...
 
 
-def answers(target: Target, head: Drafter, tree: TreeConfig, schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def answers(
+    target: Target, head: Drafter, tree: TreeConfig, schema: dict[str, Any], chosen_ways: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """Return the answers to one schema by the way of decoding."""
     compiler = GrammarCompiler(target.tokenizer, target.shape.vocab_size)
     grammar = compiler.compile(GrammarSource("json_schema", json.dumps(schema)))
@@ -87,7 +89,8 @@ def answers(target: Target, head: Drafter, tree: TreeConfig, schema: dict[str, A
         "forced": (NothingDrafted(), grammar),
     }
     found = {}
-    for way, (drafter, chosen) in ways.items():
+    for way in chosen_ways:
+        drafter, chosen = ways[way]
         answer = generate_ids(
             target,
             drafter,
@@ -123,7 +126,7 @@ def is_valid(text: str, schema: dict[str, Any]) -> bool:
 def summary(rows: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Return sums over the answers by the way of decoding."""
     found = {}
-    for way in (*FREE, *CONSTRAINED):
+    for way in rows[0]:
         parts = [row[way] for row in rows]
         reference = "free plain" if way in FREE else "plain"
         cycles = sum(part["num_cycles"] for part in parts)
@@ -147,6 +150,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto", help="float32 runs on torch")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--every", type=int, default=1, help="of the 200 schemas, take every n-th")
+    parser.add_argument("--ways", nargs="+", default=[*FREE, *CONSTRAINED], help="each with the plain one of its kind")
     parser.add_argument("--work", type=Path, default=Path("runs/structured-output.jsonl"))
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -166,7 +170,7 @@ def main() -> None:
         if not lines:
             file.write(json.dumps(tree.model_dump()) + "\n")
         for schema in SCHEMAS[:: args.every][len(rows) :]:
-            rows.append(answers(target, head, tree, schema))
+            rows.append(answers(target, head, tree, schema, args.ways))
             file.write(json.dumps(rows[-1]) + "\n")
             file.flush()
             print(f"{len(rows)} schemas", file=sys.stderr)
