@@ -100,7 +100,7 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         cost_curve=tuple(Cost(size, verify_s) for size, verify_s in sorted(costs.items())),
         peak_memory_bytes=peak_bytes(target.device),
         lossless=lossless,
-        peers=peer_results(peers.settings, repeats),
+        peers=peer_results(target, peers, repeats),
         failed_peers=tuple(PeerFailure(name, reason) for name, reason in peers.failures.items()),
     )
 

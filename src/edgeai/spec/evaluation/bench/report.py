@@ -99,6 +99,11 @@ class PeerResult:
     num_answers: int = field(metadata=about("answers"))
     equal_frac: float = field(metadata=about("tokens before the first difference"))
     """Tokens of edgeai's plain answers before the first one that the peer chose differently / all their tokens."""
+    num_unexplained: int = field(
+        default=0,
+        metadata=about("unexplained answers", meaning="differ by more than rounding; report them as a bug"),
+    )
+    """Answers of transformers in float32 that part from edgeai's where no two tokens nearly tie; 0 for other peers."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,12 @@ class BenchReport:
     """Results of other decoders; empty unless `peers` is set."""
     failed_peers: tuple[PeerFailure, ...] = field(metadata=about("failed peers"))
     """Peers that failed while the bench ran."""
+
+    @property
+    def is_ok(self) -> bool:
+        """True if all texts that have to be equal are, and no peer failed."""
+        is_lossless = self.lossless is None or self.lossless.ok
+        return is_lossless and not self.failed_peers and not any(peer.num_unexplained for peer in self.peers)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON, with the definition of each measure next to it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 
 import torch
@@ -10,8 +10,11 @@ import torch
 from edgeai.core.stats import Spread
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.draft.drafter import Drafter
+from edgeai.spec.evaluation.bench.peer_texts import num_unexplained
 from edgeai.spec.evaluation.bench.repeats import DecoderAnswers, Repeat
 from edgeai.spec.evaluation.bench.report import CycleTimes, PeerResult
+from edgeai.spec.evaluation.peers.peer import Peers
+from edgeai.spec.target.protocol import Target
 
 
 def acceptance_by_depth(answers: DecoderAnswers) -> tuple[float, ...]:
@@ -45,20 +48,26 @@ def cycle_times(repeats: Sequence[Repeat]) -> CycleTimes:
     )
 
 
-def peer_results(settings: Mapping[str, str], repeats: Sequence[Repeat]) -> tuple[PeerResult, ...]:
+def peer_results(target: Target, peers: Peers, repeats: Sequence[Repeat]) -> tuple[PeerResult, ...]:
     """Return the results of the peers that completed at least one repeat.
 
     Args:
-        settings: Settings of each peer, by its name.
+        target: Target of our answers.
+        peers: The peers.
         repeats: Answers of all decoders.
     """
+    settings = peers.settings
     complete = {
         name: [repeat for repeat in repeats if len(repeat.peers[name]) == len(repeat.asks)] for name in settings
     }
-    return tuple(_peer_result(name, settings[name], found) for name, found in complete.items() if found)
+    return tuple(
+        _peer_result(name, settings[name], found, num_unexplained(target, found, peers[name], name))
+        for name, found in complete.items()
+        if found
+    )
 
 
-def _peer_result(name: str, settings: str, repeats: Sequence[Repeat]) -> PeerResult:
+def _peer_result(name: str, settings: str, repeats: Sequence[Repeat], unexplained: int) -> PeerResult:
     speeds, prompt_speeds = [], []
     for repeat in repeats:
         answers = repeat.peers[name]
@@ -82,6 +91,7 @@ def _peer_result(name: str, settings: str, repeats: Sequence[Repeat]) -> PeerRes
         num_equal=sum(ours == other for ours, other in pairs),
         num_answers=len(pairs),
         equal_frac=sum(_common_prefix(*pair) for pair in pairs) / sum(len(ours) for ours, _ in pairs),
+        num_unexplained=unexplained,
     )
 
 
