@@ -148,7 +148,7 @@ def bench(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Measure plain and speculative decoding and compare outputs, with peers too; exit 1 if they differ or a peer fails."""
+    """Measure plain and speculative decoding and compare the outputs; exit 1 if any differ or a peer fails."""
     short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
     short += [f"peers={json.dumps(peers)}"] if peers is not None else []
     cfg = load_config(BenchConfig, config, [*short, *(set_ or ())])
