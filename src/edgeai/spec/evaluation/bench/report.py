@@ -107,6 +107,19 @@ class PeerResult:
 
 
 @dataclass(frozen=True)
+class TaskResult:
+    """Speculative decoding on the prompts of one kind of task."""
+
+    task: str = field(metadata=about("task"))
+    """Category that the prompt file names."""
+    num_answers: int = field(metadata=about("answers"))
+    accept_len: float | None = field(metadata=about("accept_len", unit="1", best="max"))
+    """Tokens emitted per verify cycle; None without a cycle."""
+    ratio: float | None = field(metadata=about("ratio", unit="1", best="max", meaning="speculative / plain tokens/s"))
+    """Speculative over plain speed, all repeats together; None without a cycle."""
+
+
+@dataclass(frozen=True)
 class PeerFailure:
     """A peer that failed while the bench ran."""
 
@@ -208,6 +221,8 @@ class BenchReport:
         )
     )
     """By depth in the tree, the first draft token first."""
+    tasks: tuple[TaskResult, ...] = field(metadata=about("tasks", hidden=True), kw_only=True, default=())
+    """By kind of task, if the prompt file names more than one; empty in plain mode."""
     draft_nodes: float = field(metadata=about("draft nodes", hidden=True, meaning="verified per cycle, mean"))
     """Mean number of draft nodes verified per cycle."""
     coverage_frac: float | None = field(
