@@ -33,6 +33,7 @@ class ByteTokenizer:
 
     eos_ids = frozenset({EOS})
     chat_template: str | None = None
+    definition: str | None = None
 
     def encode(self, text: str) -> list[int]:
         return [ord(char) % 128 for char in text]

@@ -109,7 +109,7 @@ def use(python: Path, folder: Path) -> None:
         (native,) = (check for check in document["checks"] if check["name"] == "native runtime")
         assert ", part of the package;" in native["found"], native
     missing = {area["name"] for area in document["areas"] if area["missing"]}
-    assert missing == {"ray", "vision", "llamacpp"}, missing
+    assert missing == {"ray", "vision", "llamacpp", "structured"}, missing
     step("edgeai doctor")
     output([python, "-m", "edgeai.spec.tiny", "model"], folder)
     target = ["-s", "target.model=model", "-s", "target.dtype=float32", "-s", "max_tokens=16", "-s", "tree.nodes=4"]

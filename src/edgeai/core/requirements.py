@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from edgeai.core.errors import EdgeAIError, UsageError
 
-EXTRAS = ("core", "spec", "serve", "collab", "fedsplit", "flower", "ray", "vision", "llamacpp")
+EXTRAS = ("core", "spec", "serve", "collab", "fedsplit", "flower", "ray", "vision", "llamacpp", "structured")
 _EXTRA_OF_ROOM = {
     "edgeai.spec.serve": "serve",
     "edgeai.spec": "spec",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgeai.core.config import Config, with_changes
 from edgeai.core.errors import UsageError
@@ -109,6 +110,7 @@ def generate(
     seed: int = 0,
     context: int = 2048,
     system: str = "",
+    json_schema: Mapping[str, Any] | None = None,
     on_text: Callable[[int, str], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> GenerateReport:
@@ -133,6 +135,7 @@ def generate(
         seed: Seed of the sampling; each prompt starts from it.
         context: Maximum number of tokens of a prompt and its answer together.
         system: System prompt of every chat; empty keeps the default of the chat template.
+        json_schema: JSON schema that every answer follows; None for free text. Needs the extra `structured`.
         on_text: Called with the index of the prompt and each new piece of its answer.
         on_progress: Called with the number of answered prompts.
 
@@ -140,8 +143,8 @@ def generate(
         Answers in the order of the prompts, with their token ids, acceptance counts and timings.
 
     Raises:
-        UsageError: There is no prompt or an empty one, a prompt exceeds the context, a value is out of range, or no
-            head is shipped for the target.
+        UsageError: There is no prompt or an empty one, a prompt exceeds the context, a value is out of range, no
+            head is shipped for the target, or the JSON schema cannot be compiled.
 
     Examples:
         >>> from edgeai import spec
@@ -172,7 +175,8 @@ def generate(
 
     metrics = Metrics(None, listener=CallbackListener(on_progress))
     drafter = build_drafter(cfg.draft, target, metrics) if isinstance(draft, str | Config) else draft
-    return answer_prompts(cfg, target, drafter, texts, metrics=metrics, on_text=on_text)
+    schema = None if json_schema is None else json.dumps(json_schema)
+    return answer_prompts(cfg, target, drafter, texts, metrics=metrics, on_text=on_text, json_schema=schema)
 
 
 @names_missing_packages

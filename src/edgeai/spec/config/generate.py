@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -25,6 +26,8 @@ class GenerateConfig(Config):
     sampling: SamplingConfig = SamplingConfig()
     system: str = ""
     """System prompt of prompts that bring none; empty keeps the chat template's default."""
+    json_schema: Path | None = None
+    """File with a JSON schema that every answer follows; needs the extra `structured`."""
     max_tokens: int = Field(default=256, ge=1)
     """Maximum number of tokens generated per prompt."""
     context: int = Field(default=2048, ge=8)

@@ -19,6 +19,8 @@ import torch
 from edgeai.core.errors import UsageError
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.constraints.constrained_tree import constrain
+from edgeai.spec.constraints.constraint import Constraint, Grammar
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.decoding.verify import Accepted, accept
 from edgeai.spec.draft.drafter import Drafter, limit_depth
@@ -40,6 +42,7 @@ def generate_ids(
     max_tokens: int,
     context: int,
     on_tokens: OnTokens | None = None,
+    grammar: Grammar | None = None,
 ) -> Generation:
     """Answer one prompt.
 
@@ -52,15 +55,18 @@ def generate_ids(
         max_tokens: Maximum number of generated tokens.
         context: Maximum number of tokens of prompt and answer, in addition to the model's own limit.
         on_tokens: Callback for the new tokens of the prefill and of every cycle.
+        grammar: Grammar that the answer follows; with a drafter, its forced tokens are drafted too.
 
     Raises:
+        ConstraintError: The grammar exceeds a limit.
         UsageError: The prompt is empty or does not fit the context.
     """
     target = target.with_aux_layers(drafter.aux_layers if drafter else ())
     budget = min(max_tokens, check_room(target, len(prompt_ids), context))
     watch = _Watch(target.device)
     cache = target.new_cache(len(prompt_ids) + budget + (tree.nodes if drafter else 0))
-    sampler, eos_ids = Sampler(sampling), target.tokenizer.eos_ids
+    constraint = grammar.start() if grammar else None
+    sampler, eos_ids = Sampler(sampling, constraint), target.tokenizer.eos_ids
     with target.decoding():
         forward = target.prefill(prompt_ids, cache)
         if drafter:
@@ -71,7 +77,7 @@ def generate_ids(
             on_tokens(ids[:])
         tally = _Tally()
         while ids[-1] not in eos_ids and len(ids) < budget:
-            draft = _propose(drafter, ids[-1], tree, budget - len(ids))
+            draft = _propose(drafter, ids[-1], tree, budget - len(ids), constraint)
             tally.draft_s += watch.lap()
             forward = target.verify(
                 draft.tokens.to(target.device), draft.depths.to(target.device), draft.ancestors.to(target.device), cache
@@ -114,10 +120,18 @@ def check_room(target: Target, num_prompt: int, context: int) -> int:
     return context - num_prompt
 
 
-def _propose(drafter: Drafter | None, root: int, tree: TreeConfig, remaining: int) -> DraftTree:
+def _propose(
+    drafter: Drafter | None, root: int, tree: TreeConfig, remaining: int, constraint: Constraint | None
+) -> DraftTree:
     """Return the draft tree of the next cycle: the root only if nothing can be drafted."""
     limited = limit_depth(tree, remaining)
-    return drafter.propose(root, limited) if drafter and limited else root_only(root)
+    if not drafter or not limited:
+        return root_only(root)
+    if constraint is None:
+        return drafter.propose(root, limited)
+    # a chain of forced tokens as long as the tree needs no drafter
+    draft = root_only(root) if len(constraint.forced()) >= limited.depth else drafter.propose(root, limited)
+    return constrain(draft, constraint, nodes=tree.nodes, depth=remaining - 1)
 
 
 @dataclass

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
+from edgeai.core.errors import UsageError
 from edgeai.core.metrics import Metrics
 from edgeai.core.run import Run
 from edgeai.spec.config.draft import TreeConfig
 from edgeai.spec.config.generate import GenerateConfig
 from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.constraints.constraint import ConstraintError, Grammar
+from edgeai.spec.constraints.grammar import GrammarCompiler, GrammarSource
 from edgeai.spec.data.prompts import Prompt
 from edgeai.spec.decoding.decode import check_room, generate_ids
 from edgeai.spec.decoding.generation import GenerateReport, TreeChoice
@@ -36,11 +40,13 @@ def run_generate(
 
     Raises:
         EdgeAIError: The model or the head cannot be loaded.
-        UsageError: A prompt does not fit the context; this is checked before anything is generated.
+        UsageError: A prompt does not fit the context, or the JSON schema cannot be read or compiled; this is checked
+            before anything is generated.
     """
+    schema = _read_schema(cfg.json_schema) if cfg.json_schema else None
     target = build_target(cfg.target, device=run.device, metrics=run.metrics)
     drafter = build_drafter(cfg.draft, target, run.metrics)
-    return answer_prompts(cfg, target, drafter, prompts, metrics=run.metrics, on_text=on_text)
+    return answer_prompts(cfg, target, drafter, prompts, metrics=run.metrics, on_text=on_text, json_schema=schema)
 
 
 def answer_prompts(
@@ -51,20 +57,24 @@ def answer_prompts(
     *,
     metrics: Metrics,
     on_text: OnText | None = None,
+    json_schema: str | None = None,
 ) -> GenerateReport:
     """Answer every prompt with a loaded target and drafter.
 
     Args:
-        cfg: Tree, sampling and limits; its target and draft are not read.
+        cfg: Tree, sampling and limits; its target, draft and JSON schema are not read.
         target: Loaded target.
         drafter: Loaded drafter; None for plain decoding.
         prompts: User turns, one chat each; a prompt of a file brings its system prompt, its first turn is used.
         metrics: Receiver of progress.
         on_text: Called with the number of the prompt and each new piece of text.
+        json_schema: JSON schema that every answer follows; None for free text.
 
     Raises:
-        UsageError: A prompt does not fit the context; this is checked before anything is generated.
+        UsageError: A prompt does not fit the context, or the JSON schema cannot be compiled; this is checked before
+            anything is generated.
     """
+    grammar = _compile_schema(target, json_schema) if json_schema is not None else None
     encoded = [chat_ids(target.tokenizer, prompt, cfg.system) for prompt in prompts]
     for ids in encoded:
         check_tokens(target, ids)
@@ -82,6 +92,7 @@ def answer_prompts(
             max_tokens=cfg.max_tokens,
             context=cfg.context,
             on_tokens=_TextStream(target.tokenizer, number, on_text) if on_text else None,
+            grammar=grammar,
         )
         answers.append(answer)
     metrics.progress("answering", len(encoded), len(encoded), unit="prompt")
@@ -93,6 +104,26 @@ def answer_prompts(
         tree=tree if drafter else None,
         choice=choice,
     )
+
+
+def _read_schema(path: Path) -> str:
+    """Return the text of a file with a JSON schema.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UsageError(f"json_schema: cannot read {path}: {reason}", hint="give a file with a JSON schema") from error
+
+
+def _compile_schema(target: Target, text: str) -> Grammar:
+    try:
+        return GrammarCompiler(target.tokenizer, target.shape.vocab_size).compile(GrammarSource("json_schema", text))
+    except ConstraintError as error:
+        raise UsageError(f"json_schema: {error.message}", hint="correct the JSON schema") from error
 
 
 def chat_ids(tokenizer: Tokenizer, prompt: str | Prompt, system: str = "") -> list[int]:

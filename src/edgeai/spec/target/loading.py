@@ -55,6 +55,12 @@ class ChatTokenizer:
             found = found.get("tool_use", found.get("default"))
         return str(found) if found else None
 
+    @property
+    def definition(self) -> str | None:
+        """See `Tokenizer`."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        return None if backend is None else str(backend.to_str())
+
     def encode(self, text: str) -> list[int]:
         """See `Tokenizer`."""
         return list(self._tokenizer.encode(text, add_special_tokens=False))

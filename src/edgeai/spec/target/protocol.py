@@ -111,6 +111,10 @@ class Tokenizer(Protocol):
     def chat_template(self) -> str | None:
         """Source of the chat template that renders tools; None for a model without a template."""
 
+    @property
+    def definition(self) -> str | None:
+        """Vocabulary and rules in the format of tokenizer.json; None for a tokenizer that has no such file."""
+
     def encode(self, text: str) -> list[int]:
         """Return the token ids of text; special tokens in the text are recognized, none are added."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.constraints.constraint import Constraint
 
 # top-p rarely needs more tokens, and sorting a whole large vocabulary takes milliseconds on a CPU
 _SHORT_LIST = 512
@@ -66,6 +67,12 @@ def distribution(logits: Tensor, config: SamplingConfig) -> Tensor:
     return probs if ids is None else out.scatter_(0, ids, probs)
 
 
+def masked(logits: Tensor, constraint: Constraint) -> Tensor:
+    """Return logits [V] with minus infinity for the tokens that may not come next."""
+    allowed = torch.from_numpy(constraint.mask()).to(logits.device)
+    return logits.masked_fill(~allowed, float("-inf"))
+
+
 class Sampler:
     """Samples the tokens of one request with its own random number generator.
 
@@ -73,14 +80,33 @@ class Sampler:
 
     Args:
         config: Sampling settings; temperature 0 is greedy.
+        constraint: Constraint of the answer, applied before temperature and truncation; None allows all tokens.
     """
 
-    def __init__(self, config: SamplingConfig) -> None:
-        self._config = config
+    def __init__(self, config: SamplingConfig, constraint: Constraint | None = None) -> None:
+        self._config, self._constraint = config, constraint
         self._generator = torch.Generator().manual_seed(config.seed)
 
     def pick(self, logits: Tensor) -> int:
-        """Sample the next token from logits [V]; draws one random number unless greedy."""
+        """Sample the next token from logits [V] and advance the constraint; draws one random number unless greedy."""
+        if self._constraint is None:
+            return self._draw(logits)
+        token = self._draw(masked(logits, self._constraint))
+        self._constraint.advance(token)
+        return token
+
+    def picker(self, logits: Tensor) -> Callable[[int], int]:
+        """Return a function from a row of logits [N, V] to that row's next token.
+
+        Few rows are needed. On a CPU only those are computed; on an accelerator the greedy choice of all rows is
+        computed at once, because synchronization dominates the cost.
+        """
+        if self._config.temperature == 0.0 and logits.device.type != "cpu" and self._constraint is None:
+            best: list[int] = logits.argmax(-1).tolist()
+            return best.__getitem__
+        return lambda row: self.pick(logits[row])
+
+    def _draw(self, logits: Tensor) -> int:
         if self._config.temperature == 0.0:
             # NumPy's argmax, which also takes the first of equal values, is ten times as fast as torch's
             return int(logits.numpy().argmax() if logits.device.type == "cpu" else logits.argmax())
@@ -93,14 +119,3 @@ class Sampler:
         if index == cumulative.shape[0]:  # the product was rounded up to the total
             index = int(probs.nonzero()[-1])
         return index if ids is None else int(ids[index])
-
-    def picker(self, logits: Tensor) -> Callable[[int], int]:
-        """Return a function from a row of logits [N, V] to that row's next token.
-
-        Few rows are needed. On a CPU only those are computed; on an accelerator the greedy choice of all rows is
-        computed at once, because synchronization dominates the cost.
-        """
-        if self._config.temperature == 0.0 and logits.device.type != "cpu":
-            best: list[int] = logits.argmax(-1).tolist()
-            return best.__getitem__
-        return lambda row: self.pick(logits[row])

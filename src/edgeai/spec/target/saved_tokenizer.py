@@ -84,6 +84,11 @@ class SavedTokenizer:
         """See `Tokenizer`."""
         return self._source or None
 
+    @property
+    def definition(self) -> str | None:
+        """See `Tokenizer`."""
+        return str(self._backend.to_str())
+
     def encode(self, text: str) -> list[int]:
         """See `Tokenizer`."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)

@@ -120,3 +120,36 @@ def test_a_head_brings_its_feature_layers_and_its_name(model, make_head, tmp_pat
         names.add(drafter.name)
     assert len(names) == 2
     assert not torch.is_inference_mode_enabled()
+
+
+class TestJsonSchema:
+    SCHEMA = json.dumps({"enum": [{"color": "red"}, {"color": "green"}]})
+
+    @pytest.fixture(autouse=True)
+    def needs_library(self):
+        pytest.importorskip("llguidance")
+
+    def test_answers_follow_the_schema(self, model, tmp_path):
+        file = tmp_path / "schema.json"
+        file.write_text(self.SCHEMA)
+        for draft in (NoDraft(), NgramDraft()):
+            report = generate(tmp_path / draft.kind, target=model, draft=draft, json_schema=file)
+            assert {answer.text for answer in report.answers} <= {'{"color": "red"}', '{"color": "green"}'}
+            assert all(answer.finish_reason == "stop" for answer in report.answers)
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (None, "json_schema: cannot read {}: No such file or directory"),
+            (b"\xff", "json_schema: cannot read {}: not UTF-8"),
+            (b"[]", "json_schema: a JSON schema is an object or a boolean"),
+            (b'{"type": "strng"}', "json_schema: Invalid type: strng"),
+        ],
+    )
+    def test_errors(self, model, tmp_path, content, message):
+        file = tmp_path / "schema.json"
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(UsageError) as error:
+            generate(tmp_path / "run", target=model, json_schema=file)
+        assert error.value.message == message.format(file)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edgeai.spec.config.draft import TreeConfig
+from edgeai.spec.constraints.constrained_tree import constrain
 from edgeai.spec.draft.drafter import limit_depth
 from edgeai.spec.draft.tree import DraftTree, root_only
 from edgeai.spec.serve.engine.draft_pool import DraftPool
@@ -74,7 +75,9 @@ class CycleRunner:
         drafting = [request for request in active if request.is_decoding and request.speculates]
         num_others = sum(request.is_decoding for request in active) - len(drafting)
         decision = self._policy.choose(len(drafting), num_others)
-        work = self._plan_pass(self._draft(drafting, decision.tree))
+        trees = self._draft(drafting, decision.tree)
+        self._constrain(trees, decision.tree)
+        work = self._plan_pass(trees)
         drafted_s = time.perf_counter()
         results = self._run_pass(work)
         verified_s = time.perf_counter()
@@ -100,7 +103,9 @@ class CycleRunner:
             return {}
         by_tree: dict[TreeConfig, list[RequestState]] = {}
         for request in drafting:
-            if limited := limit_depth(tree, request.remaining):
+            limited = limit_depth(tree, request.remaining)
+            # a chain of forced tokens as long as the tree needs no drafter
+            if limited and not (request.constraint and len(request.constraint.forced()) >= limited.depth):
                 by_tree.setdefault(limited, []).append(request)
         trees: dict[int, DraftTree] = {}
         for limited, group in by_tree.items():
@@ -113,6 +118,19 @@ class CycleRunner:
                 continue
             trees.update(zip(rows, drafted, strict=True))
         return trees
+
+    def _constrain(self, trees: dict[int, DraftTree], tree: TreeConfig | None) -> None:
+        """Prune the trees of requests with a grammar, and draft the tokens that it forces, also without a drafter."""
+        for request in self._scheduler.active[:]:
+            if not (request.is_decoding and request.constraint and request.handle.job.speculates):
+                continue
+            row = request.slot.row
+            drafted = trees.get(row) or root_only(request.ids[-1])
+            nodes = tree.nodes if tree else 0
+            try:
+                trees[row] = constrain(drafted, request.constraint, nodes=nodes, depth=request.remaining - 1)
+            except Exception as error:
+                self._scheduler.end(request, Failed(error), keeps_text=False)
 
     def _plan_pass(self, trees: dict[int, DraftTree]) -> list[_Work]:
         """Choose the segments of the next pass: a tree per decoding request, and parts of prompts within a budget.
@@ -182,9 +200,10 @@ class CycleRunner:
                 self._scheduler.end(request, Failed(error), keeps_text=False)
                 continue
             outcomes.append(_Outcome(request, step, result.features))
-            # a tree that max_tokens made shallower says nothing about the full one
-            if step.num_draft_tokens and decision.tree and request.remaining + len(step.tokens) > decision.tree.depth:
-                self._policy.observe(decision.tree, step.num_accepted)
+            # a tree that max_tokens made shallower, or that a grammar changed, says nothing about the full one
+            tree = None if request.constraint else decision.tree
+            if step.num_draft_tokens and tree and request.remaining + len(step.tokens) > tree.depth:
+                self._policy.observe(tree, step.num_accepted)
         return outcomes
 
     def _commit(self, outcomes: Sequence[_Outcome]) -> None:

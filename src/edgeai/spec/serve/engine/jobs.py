@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeai.spec.config.sampling import SamplingConfig
+from edgeai.spec.constraints.constraint import Grammar
 from edgeai.spec.serve.engine.events import Event, OnEvent
 
 
@@ -32,6 +33,8 @@ class GenerationJob:
     """Alternatives reported per token; None reports no log probabilities."""
     echoes: bool = False
     """True emits the prompt before the answer, with the log probabilities of its tokens if they are reported."""
+    grammar: Grammar | None = None
+    """Grammar that the answer follows; None allows every text."""
 
     @property
     def needs_prompt_logits(self) -> bool:

@@ -62,7 +62,10 @@ class RequestState:
         """Why the answer ended; None while it is being generated."""
         self._num_tokens = 0
         self._num_prompt = len(self.ids)
-        self._sampler = RequestSampler(handle.job)
+        grammar = handle.job.grammar
+        self.constraint = grammar.start() if grammar else None
+        """Constraint that has read all tokens of the answer; None without a grammar."""
+        self._sampler = RequestSampler(handle.job, self.constraint)
         self._tokenizer = tokenizer
         self._stream = TextStream(tokenizer, handle.job.stop)
         self._prompt_logprobs: list[TokenLogprobs | None] = [None]  # nothing comes before the first token

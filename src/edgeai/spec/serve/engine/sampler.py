@@ -1,5 +1,7 @@
 """Sampler of one request: `Sampler` with penalties, logit biases and log probabilities.
 
+Penalties and biases change the logits first; the grammar then forbids tokens, so that no bias can allow them.
+
 Shapes: N rows, V vocabulary.
 """
 
@@ -10,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from edgeai.spec.constraints.constraint import Constraint
 from edgeai.spec.serve.engine.events import TokenLogprobs
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.target.sampling import Sampler
@@ -23,10 +26,11 @@ class RequestSampler(Sampler):
 
     Args:
         job: Sampling options, penalties, biases and number of log probabilities.
+        constraint: Constraint of the answer; None allows all tokens.
     """
 
-    def __init__(self, job: GenerationJob) -> None:
-        super().__init__(job.sampling)
+    def __init__(self, job: GenerationJob, constraint: Constraint | None = None) -> None:
+        super().__init__(job.sampling, constraint)
         self._job = job
         self._counts: dict[int, int] = {}
         self._changes_logits = bool(job.frequency_penalty or job.presence_penalty or job.logit_bias)

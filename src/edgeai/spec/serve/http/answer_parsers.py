@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 from edgeai.spec.serve.answers.answer_parser import AnswerParser
 from edgeai.spec.serve.answers.calls import CallParser
-from edgeai.spec.serve.answers.reasoning import ReasoningSplitter, opens_reasoning
+from edgeai.spec.serve.answers.reasoning import ReasoningSplitter
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.request_jobs import ServedModel
 from edgeai.spec.serve.http.request_schema import ChatRequest
-
-_NUM_LAST = 16  # tokens; enough for the opening tag and white space after it
 
 
 def answer_parsers(served: ServedModel, body: ChatRequest, jobs: Sequence[GenerationJob]) -> list[AnswerParser]:
@@ -26,7 +24,7 @@ def answer_parsers(served: ServedModel, body: ChatRequest, jobs: Sequence[Genera
     if not (served.splits_reasoning or functions):
         return []
     names = frozenset(function.name for function in functions)
-    is_open = opens_reasoning(served.tokenizer.decode(jobs[0].prompt_ids[-_NUM_LAST:], keep_special=True))
+    is_open = served.opens_reasoning(jobs[0].prompt_ids)
     return [
         AnswerParser(
             CallParser(style, names, streams=bool(body.stream), is_parallel=body.parallel_tool_calls is not False)

@@ -120,7 +120,7 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
     @app.post("/v1/responses", response_model=None, responses=ERROR_RESPONSES)
     async def responses(body: ResponsesRequest, request: Request) -> Response:
         """Answer a conversation in the format of the Responses API; nothing is stored."""
-        jobs = await run_in_threadpool(chat_jobs, served, body.chat, param="input")
+        jobs = await run_in_threadpool(chat_jobs, served, body.chat, param="input", format_param="text.format")
         parsers = answer_parsers(served, body.chat, jobs)
         return await answer(body, request, jobs, ResponsesReply(body, parsers[0] if parsers else AnswerParser()))
 

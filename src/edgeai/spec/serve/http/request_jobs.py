@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from edgeai.core.errors import UsageError
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.serve import ReasoningParser, ToolParser
-from edgeai.spec.serve.answers.reasoning import REASONING_MARKS
+from edgeai.spec.constraints.after_reasoning import AfterReasoning
+from edgeai.spec.constraints.constraint import ConstraintError, Grammar
+from edgeai.spec.constraints.grammar import GrammarCompiler, MissingLibrary
+from edgeai.spec.serve.answers.reasoning import REASONING_MARKS, opens_reasoning
 from edgeai.spec.serve.answers.tool_formats import ToolFormat, choose_format
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.errors import ApiError
 from edgeai.spec.serve.http.messages.message_schema import messages_for_template
 from edgeai.spec.serve.http.request_schema import MAX_CHOICES, ChatRequest, CompletionRequest, GenerationRequest
 from edgeai.spec.target.protocol import ChatTemplateError, Target, Tokenizer
+
+_NUM_LAST = 16  # tokens; enough for the opening tag and white space after it
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,15 @@ class ServedModel:
     """Format of the model's tool calls; None refuses tools."""
     splits_reasoning: bool = False
     """True splits off the text between <think> and </think>."""
+
+    @cached_property
+    def grammars(self) -> GrammarCompiler:
+        """Compiler of grammars for this model."""
+        return GrammarCompiler(self.tokenizer, self.vocab_size)
+
+    def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:
+        """Return True if the answer to a prompt begins inside the reasoning."""
+        return opens_reasoning(self.tokenizer.decode(prompt_ids[-_NUM_LAST:], keep_special=True))
 
     @cached_property
     def marker_names(self) -> dict[int, str]:
@@ -77,13 +91,16 @@ def served_model(
     )
 
 
-def chat_jobs(served: ServedModel, body: ChatRequest, *, param: str = "messages") -> list[GenerationJob]:
+def chat_jobs(
+    served: ServedModel, body: ChatRequest, *, param: str = "messages", format_param: str | None = None
+) -> list[GenerationJob]:
     """Return one job for each of the `n` answers.
 
     Args:
         served: The served model.
         body: The request.
         param: Name of the messages in the request, for errors.
+        format_param: Name of the field with the format of the answer, for errors; None for the names of `body`.
 
     Raises:
         ApiError: The request names another model, the chat template refuses the messages, or the prompt does not fit
@@ -108,7 +125,10 @@ def chat_jobs(served: ServedModel, body: ChatRequest, *, param: str = "messages"
     except ChatTemplateError as error:
         raise ApiError(400, error.message, param=param, code="invalid_value") from error
     max_tokens = body.max_completion_tokens or body.max_tokens
-    return _choices(served, body, ids, max_tokens, body.num_logprobs, param=param)
+    grammar = _grammar(served, body, param=format_param)
+    if grammar and served.splits_reasoning:
+        grammar = _after_reasoning(served, grammar, is_open=served.opens_reasoning(ids))
+    return _choices(served, body, ids, max_tokens, body.num_logprobs, grammar, param=param)
 
 
 def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[GenerationJob]:
@@ -123,9 +143,10 @@ def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[Genera
     if len(body.prompts) * (body.n or 1) > MAX_CHOICES:
         raise ApiError(400, f"at most {MAX_CHOICES} answers per request", param="prompt", code="invalid_value")
     jobs = []
+    grammar = _grammar(served, body)
     for prompt in body.prompts:
         ids = served.tokenizer.encode_raw(prompt) if isinstance(prompt, str) else prompt
-        jobs += _choices(served, body, ids, body.max_tokens, body.num_logprobs, param="prompt")
+        jobs += _choices(served, body, ids, body.max_tokens, body.num_logprobs, grammar, param="prompt")
     return jobs
 
 
@@ -160,6 +181,51 @@ def _check_tools(served: ServedModel, body: ChatRequest, param: str) -> None:
         )
 
 
+def _grammar(served: ServedModel, body: GenerationRequest, *, param: str | None = None) -> Grammar | None:
+    """Compile the grammar of a request; None for free text.
+
+    Raises:
+        ApiError: The grammar cannot be compiled, or is combined with tools.
+    """
+    if body.grammar_source is None:
+        return None
+    name, source = body.grammar_source
+    name = param or name
+    if isinstance(body, ChatRequest) and body.functions:
+        raise ApiError(
+            400,
+            f"{name}: cannot be combined with tools that the model may call; set tool_choice to 'none'",
+            param=name,
+            code="unsupported_parameter",
+        )
+    try:
+        return served.grammars.compile(source)
+    except MissingLibrary as error:
+        raise ApiError(400, f"{name}: {error.message}", param=name, code="unsupported_parameter") from error
+    except ConstraintError as error:
+        raise ApiError(400, f"{name}: {error.message}", param=name, code="invalid_value") from error
+
+
+def _after_reasoning(served: ServedModel, grammar: Grammar, *, is_open: bool) -> Grammar:
+    """Let a grammar begin after the reasoning.
+
+    Raises:
+        ApiError: The answer begins inside the reasoning, whose end is not one token.
+    """
+    marks = [served.tokenizer.encode(mark) for mark in REASONING_MARKS]
+    if all(len(ids) == 1 for ids in marks):
+        (begin_id,), (end_id,) = marks
+        return AfterReasoning(grammar, begin_id, end_id, served.tokenizer.eos_ids, is_open)
+    if is_open:
+        raise ApiError(
+            400,
+            "structured output is not supported after reasoning whose end is not one token of the model",
+            param="response_format",
+            code="unsupported_parameter",
+        )
+    return grammar
+
+
 def check_model(served: ServedModel, name: str) -> None:
     """Check that a request names the served model.
 
@@ -176,6 +242,7 @@ def _choices(
     ids: list[int],
     max_tokens: int | None,
     num_logprobs: int | None,
+    grammar: Grammar | None,
     *,
     param: str,
 ) -> list[GenerationJob]:
@@ -197,6 +264,7 @@ def _choices(
         logit_bias=bias,
         num_logprobs=num_logprobs,
         echoes=isinstance(body, CompletionRequest) and bool(body.echo),
+        grammar=grammar,
     )
     return [job, *(replace(job, sampling=_reseeded(job.sampling, choice)) for choice in range(1, body.n or 1))]
 

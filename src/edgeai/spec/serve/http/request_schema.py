@@ -16,6 +16,7 @@ from edgeai.spec.serve.http.ignored_fields import NEUTRAL, REASONS, unsupported_
 from edgeai.spec.serve.http.messages.json_values import check_values
 from edgeai.spec.serve.http.messages.message_schema import ChatMessage
 from edgeai.spec.serve.http.messages.tool_schema import MAX_TOOLS, Function, Tool, ToolChoice, check_choice
+from edgeai.spec.serve.http.structured_output import ConstrainedRequest
 
 MAX_CHOICES = 16
 """Most answers per request: `n` times the number of prompts."""
@@ -56,7 +57,7 @@ class StrictRequest(BaseModel):
         return without_ignored(data, cls.NEUTRAL, cls.model_fields)
 
 
-class GenerationRequest(StrictRequest):
+class GenerationRequest(StrictRequest, ConstrainedRequest):
     """Fields that chat and text completions share."""
 
     model: str

@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from edgeai.spec.constraints.constraint import ConstraintError
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.events import Cancelled, Done, Event, Failed, Text
 from edgeai.spec.serve.engine.jobs import GenerationJob, Handle
@@ -100,6 +101,8 @@ class Submission:
         num_left = len(self._handles)
         while num_left:
             index, event = await self._inbox.get()
+            if isinstance(event, Failed) and isinstance(event.error, ConstraintError):
+                raise ApiError(400, f"the grammar cannot be followed: {event.error.message}", code="invalid_value")
             if isinstance(event, Failed):
                 _LOG.error("a request failed", exc_info=event.error)
                 raise internal_error()

@@ -85,7 +85,7 @@ class ResponsesReply:
             "tool_choice": body.model_dump()["tool_choice"] or "auto",
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "metadata": body.metadata or {},
-            "text": {"format": {"type": "text"}},
+            "text": {"format": body.format},
             "truncation": "disabled",
             "previous_response_id": None,
             "store": False,

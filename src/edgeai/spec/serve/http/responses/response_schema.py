@@ -13,6 +13,7 @@ from edgeai.spec.serve.http.ignored_fields import NEUTRAL_IN_RESPONSES
 from edgeai.spec.serve.http.messages.tool_schema import MAX_TOOLS, Function, ToolName
 from edgeai.spec.serve.http.request_schema import ChatRequest, StrictRequest
 from edgeai.spec.serve.http.responses.input_items import Item, chat_messages
+from edgeai.spec.serve.http.structured_output import TextFormats
 
 _SHARED = (
     "temperature",
@@ -57,18 +58,11 @@ class ReasoningOptions(BaseModel):
     generate_summary: None = None
 
 
-class TextFormat(BaseModel):
-    """Format of the text."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    type: Literal["text"]
-
-
 class TextOptions(BaseModel):
     """Options of the text."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    format: TextFormat | None = None
+    format: TextFormats | None = None
     verbosity: Literal["medium"] | None = None
 
 
@@ -113,6 +107,13 @@ class ResponsesRequest(StrictRequest):
         """The same request as a chat completion."""
         return self._chat
 
+    @property
+    def format(self) -> dict[str, Any]:
+        """Format of the text, as requested."""
+        if self.text is None or self.text.format is None:
+            return {"type": "text"}
+        return self.text.format.model_dump(by_alias=True)
+
     def _chat_body(self) -> dict[str, Any]:
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []
         user = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else chat_messages(self.input)
@@ -123,6 +124,9 @@ class ResponsesRequest(StrictRequest):
             {"type": "function", "function": tool.model_dump(exclude={"type"}, exclude_unset=True)}
             for tool in self.tools or ()
         ]
+        form = self.format
+        if form["type"] == "json_schema":
+            form = {"type": form.pop("type"), "json_schema": form}
         return {
             **{name: getattr(self, name) for name in _SHARED},
             "model": self.model,
@@ -130,5 +134,6 @@ class ResponsesRequest(StrictRequest):
             "max_completion_tokens": self.max_output_tokens,
             "tools": tools or None,
             "tool_choice": choice,
+            "response_format": form,
             "stream": self.stream,
         }
