@@ -16,7 +16,7 @@ help:
 	@echo "make demo       train a draft head, simulate a drive, train across devices (about ten minutes)"
 	@echo "make test       the default tests: CPU, no network, no data sets"
 	@echo "make smoke      every main command on tiny built-in inputs, no download (under two minutes)"
-	@echo "make test-foreign  the default tests with the arithmetic of another processor"
+	@echo "make test-foreign  the default tests that compute, with the arithmetic of another processor"
 	@echo "make test-slow  the slow tests, and those that need EDGEAI_DATA"
 	@echo "make test-network  the tests on the real model, which download it once"
 	@echo "make test-gpu   the tests that need a CUDA device"
@@ -58,10 +58,11 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# the default tests with another processor's arithmetic, on which no test may depend
+# the default tests that compute, with another processor's arithmetic, on which no test may depend
 FOREIGN ?= ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2
 test-foreign: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(FOREIGN) $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(FOREIGN) $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit/collab tests/unit/fedsplit tests/unit/spec \
+	    --ignore tests/unit/fedsplit/flower --ignore tests/unit/spec/serve
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "(slow or data) and not gpu and not network"

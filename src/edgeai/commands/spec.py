@@ -148,7 +148,7 @@ def bench(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Measure plain and speculative decoding and compare their outputs; exit 1 if they differ or a peer fails."""
+    """Measure plain and speculative decoding and compare the outputs; exit 1 if any differ or a peer fails."""
     short = [f"prompts={json.dumps(prompts)}"] if prompts is not None else []
     short += [f"peers={json.dumps(peers)}"] if peers is not None else []
     cfg = load_config(BenchConfig, config, [*short, *(set_ or ())])
@@ -159,7 +159,7 @@ def bench(
         return
     with running(cfg, out=out, device=device, quiet=quiet, verbose=verbose) as run:
         report = run_bench(cfg, run)
-        is_ok = (report.lossless is None or report.lossless.ok) and not report.failed_peers
+        is_ok = report.is_ok
         run.finish("done" if is_ok else "failed", report.to_json())
     show_report("spec bench", run.path, report.to_json(), as_json=as_json)
     if not as_json:

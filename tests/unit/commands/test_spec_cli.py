@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,23 @@ def test_bench_with_peers(spec, prompts):
     # the peer is an independent implementation: in float32 its greedy text is ours
     assert [peer["num_equal"] for peer in peers] == [2, 2]
     assert all(peer["prompt_tokens_per_s"]["minimum"] > 0 for peer in peers)
+    assert [peer["num_unexplained"] for peer in peers] == [0, 0]
+
+
+def test_a_peer_that_computes_something_else_is_an_alarm(spec, prompts, monkeypatch):
+    answer = TransformersPeer.answer
+
+    def other(peer, prompt_ids):
+        found = answer(peer, prompt_ids)
+        return replace(found, ids=(*found.ids[:5], (found.ids[5] + 1) % 200, *found.ids[6:]))
+
+    monkeypatch.setattr(TransformersPeer, "answer", other)
+    code, out, _ = spec("bench", *BENCH, "--peers", "transformers", "--json")
+    assert code == 1
+    assert [peer["num_unexplained"] for peer in json.loads(out)["peers"]] == [2, 2]
+    code, out, _ = spec("bench", *BENCH, "--peers", "transformers")
+    assert code == 1
+    assert "transformers generate: 2 of 2 answers DIFFER by more than float32 rounding" in out.splitlines()
 
 
 def test_bench_with_an_unknown_peer(spec, prompts):

@@ -61,6 +61,11 @@ def bench_verdict(report: "BenchReport") -> str:
         for peer in report.peers
         if peer.plain_ratio
     ]
+    peers += [
+        f"{peer.name}: {peer.num_unexplained} of {peer.num_answers} answers DIFFER by more than float32 rounding"
+        for peer in report.peers
+        if peer.num_unexplained
+    ]
     peers += [f"{failure.name}: FAILED: {failure.reason}" for failure in report.failed_peers]
     if report.lossless is None:
         return "\n".join(["ratio: 1, decoded plainly, so there is nothing to compare", *peers])

@@ -20,6 +20,8 @@ class Ask:
     turn: int
     ids: tuple[int, ...]
     """Token ids with the chat template applied."""
+    task: str = ""
+    """Kind of task; empty if the prompt file names none."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -76,4 +78,4 @@ class Dialogues:
     def _ask(self, prompt: Prompt, turn: int) -> Ask:
         messages = prompt.messages([self._answers[prompt.id, earlier] for earlier in range(turn)])
         ids = self._tokenizer.encode_chat(self._tokenizer.render(messages, open_answer=True))
-        return Ask(prompt.id, turn, tuple(ids))
+        return Ask(prompt.id, turn, tuple(ids), prompt.task)

@@ -11,7 +11,7 @@ from edgeai.core.errors import UsageError
 
 _LISTS = ("turns", "conversations", "messages")
 _TEXTS = ("question", "prompt", "instruction")
-_EXTRAS = ("input", "context", "system")
+_EXTRAS = ("input", "context", "system", "category")
 FIELDS = (*_LISTS, *_TEXTS, *_EXTRAS)
 """Fields of a record that are read; the others are ignored."""
 FORMATS = (
@@ -49,6 +49,8 @@ class Prompt:
     """User messages in order, never empty."""
     system: str = ""
     """System prompt; empty for none."""
+    task: str = ""
+    """Kind of task, such as "math"; empty if the file names none."""
 
     def messages(self, answers: Sequence[str]) -> list[dict[str, str]]:
         """Return the conversation up to the turn after these answers."""
@@ -109,6 +111,12 @@ def read_prompt(entry: Entry, skipped: SkippedTurns) -> tuple[str, tuple[str, ..
     if field == "instruction" and turns:
         turns = (_with_input(turns[0], record),)
     return system, turns
+
+
+def task_of(entry: Entry) -> str:
+    """Return the category that a record of MT-Bench, Spec-Bench or Dolly names; empty if it names none."""
+    category = entry.record.get("category") if isinstance(entry.record, Mapping) else None
+    return category.strip() if isinstance(category, str) else ""
 
 
 def _turns(value: Any, entry: Entry, skipped: SkippedTurns) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from edgeai.core.assets import data_path
 from edgeai.core.errors import UsageError
 from edgeai.spec.data.prompt_files import read_entries
-from edgeai.spec.data.prompt_records import FORMATS, Entry, Prompt, SkippedTurns, read_prompt
+from edgeai.spec.data.prompt_records import FORMATS, Entry, Prompt, SkippedTurns, read_prompt, task_of
 
 __all__ = ["Prompt", "builtin_prompts", "load_prompts", "select"]
 
@@ -60,4 +60,4 @@ def select(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 
 def _prompt(file: Path, entry: Entry, skipped: SkippedTurns) -> Prompt | None:
     system, turns = read_prompt(entry, skipped)
-    return Prompt(f"{file.name}:{entry.number}", file.name, turns, system) if turns else None
+    return Prompt(f"{file.name}:{entry.number}", file.name, turns, system, task_of(entry)) if turns else None

@@ -10,7 +10,7 @@ from edgeai.core.report.blocks import Block, Cell, Number, Paragraph, Table, sec
 from edgeai.core.report.fields import cell_of, fields_table, leaves, records_table
 from edgeai.core.report.plot import Line, line_figure
 from edgeai.core.units import duration
-from edgeai.spec.evaluation.bench.report import AnswerDifference, BenchReport, CycleTimes, Lossless
+from edgeai.spec.evaluation.bench.report import AnswerDifference, BenchReport, CycleTimes, Lossless, TaskResult
 
 Document = Mapping[str, Any]
 
@@ -30,6 +30,8 @@ def bench_summary(report: Document) -> list[Block]:
     blocks: list[Block] = [fields_table(found), *section("Speed", _speed_table(report)), *_peers(report)]
     if report["mode"] == "speculative":
         blocks += section("Acceptance", fields_table(found, ACCEPTANCE), _acceptance_table(report))
+        if tasks := report.get("tasks"):  # not in reports of older versions
+            blocks += section("Acceptance by task", records_table(TaskResult, tasks))
         blocks += section("Mean times of a cycle", fields_table(leaves(CycleTimes, report["cycle"])))
     blocks += section("Cost of verification", _cost_table(report))
     if lossless := report["lossless"]:
@@ -127,6 +129,9 @@ def _peers(report: Document) -> list[Block]:
         settings = [(peer["name"], peer["settings"]) for peer in peers]
         tables = Table(columns, rows, caption), Table(("peer", "settings"), settings)
         blocks += section("Comparison with peers", *tables)
+    if wrong := [peer["name"] for peer in peers if peer.get("num_unexplained")]:
+        text = f"{' and '.join(wrong)}: answers differ by more than float32 rounding; report this as a bug."
+        blocks += section("Differences from peers", Paragraph(text))
     if failures := report.get("failed_peers"):
         failed = [(failure["name"], failure["reason"]) for failure in failures]
         blocks += section("Failed peers", Table(("peer", "reason"), failed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ from edgeai.fedsplit.sim.train import play_round
 
 NUM_CLIENTS = 3
 PATIENCE_S = 240.0
+
+
+def hear_ctrl_c() -> None:
+    """Runs in a new process: it listens to SIGINT even if the tests run in the background, where shells ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class LoopGrid:

@@ -27,7 +27,7 @@ from edgeai.fedsplit.sim.build import build_sim
 from edgeai.fedsplit.sim.history import hash_weights
 from edgeai.fedsplit.sim.train import play_round, train
 
-from .conftest import PATIENCE_S, new_run
+from .conftest import PATIENCE_S, hear_ctrl_c, new_run
 from .test_parity import SIX
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_true_model")]
@@ -153,7 +153,7 @@ def test_ctrl_c_ends_the_server_too(home: Home, tmp_path: Path) -> None:
     file, out = tmp_path / "cfg.yaml", tmp_path / "run"
     file.write_text(dump_config(cfg))
     command = [sys.executable, "-m", "edgeai", "fedsplit", "sim", "-c", str(file), "--out", str(out), "--quiet"]
-    with subprocess.Popen(command, cwd=home.path.parent) as asked:
+    with subprocess.Popen(command, cwd=home.path.parent, preexec_fn=hear_ctrl_c) as asked:
         wait_for(lambda: asked.poll() is not None or (out / "state.pt").exists())
         server = int((out / PID).read_text())
         assert server in marked(home.path)

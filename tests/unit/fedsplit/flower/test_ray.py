@@ -23,7 +23,7 @@ from edgeai.fedsplit.flower.simulation import on_ray
 from edgeai.fedsplit.sim.build import build_sim
 from edgeai.fedsplit.sim.train import play_round, train
 
-from .conftest import NUM_CLIENTS, config
+from .conftest import NUM_CLIENTS, config, hear_ctrl_c
 from .test_parity import SIX
 
 
@@ -76,7 +76,7 @@ def test_ctrl_c_ends_ray_too(tmp_path: Path) -> None:
     file, out = tmp_path / "cfg.yaml", tmp_path / "run"
     file.write_text(dump_config(cfg))
     command = [sys.executable, "-m", "edgeai", "fedsplit", "sim", "-c", str(file), "--out", str(out), "--quiet"]
-    with subprocess.Popen(command, env=environment(tmp_path)) as asked:
+    with subprocess.Popen(command, env=environment(tmp_path), preexec_fn=hear_ctrl_c) as asked:
         until_s = time.monotonic() + 240
         while not (out / "state.pt").exists():
             assert asked.poll() is None

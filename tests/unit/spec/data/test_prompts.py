@@ -21,7 +21,13 @@ def write(folder: Path, name: str, text: str) -> Path:
 def test_mt_bench(tmp_path: Path) -> None:
     record = {"question_id": 81, "category": "writing", "turns": ["First?", "Then?"], "reference": ["x"]}
     path = write(tmp_path, "mt.jsonl", json.dumps(record) + "\n\n")
-    assert load_prompts(path) == [Prompt("mt.jsonl:1", "mt.jsonl", ("First?", "Then?"))]
+    assert load_prompts(path) == [Prompt("mt.jsonl:1", "mt.jsonl", ("First?", "Then?"), task="writing")]
+
+
+def test_tasks_are_the_categories_of_records(tmp_path: Path) -> None:
+    records = [{"prompt": "a", "category": " math "}, {"prompt": "b", "category": None}, {"prompt": "c"}, "d"]
+    path = write(tmp_path, "p.jsonl", "\n".join(map(json.dumps, records)))
+    assert [prompt.task for prompt in load_prompts(path)] == ["math", "", "", ""]
 
 
 def test_gsm8k(tmp_path: Path) -> None:
@@ -91,7 +97,9 @@ def test_formats_of_the_field(tmp_path: Path, suffix: str, record: object, turns
     if suffix == "data" and isinstance(record, str):
         record = [record]  # a file of unknown suffix is JSON if it begins like it
     text = json.dumps([record] if suffix == "json" else record) + "\n"
-    assert load_prompts(write(tmp_path, f"p.{suffix}", text)) == [Prompt(f"p.{suffix}:1", f"p.{suffix}", turns, system)]
+    task = "closed_qa" if record is DOLLY else ""
+    name = f"p.{suffix}"
+    assert load_prompts(write(tmp_path, name, text)) == [Prompt(f"{name}:1", name, turns, system, task)]
 
 
 def test_one_object_of_several_lines(tmp_path: Path) -> None:

@@ -27,7 +27,13 @@ from edgeai.spec.evaluation.bench.report import (
     Cost,
     PeerFailure,
 )
-from edgeai.spec.evaluation.bench.summary import acceptance_by_depth, coverage_frac, cycle_times, peer_results
+from edgeai.spec.evaluation.bench.summary import (
+    acceptance_by_depth,
+    coverage_frac,
+    cycle_times,
+    peer_results,
+    task_results,
+)
 from edgeai.spec.evaluation.peers.build_peers import build_peers, check_peers, num_peers
 from edgeai.spec.target.build import build_target
 
@@ -94,13 +100,14 @@ def run_bench(cfg: BenchConfig, run: Run) -> BenchReport:
         num_cycles=first.num_cycles,
         accept_len=first.num_tokens / first.num_cycles,
         acceptance=acceptance_by_depth(first),
+        tasks=task_results(repeats),
         draft_nodes=sum(generation.num_draft_nodes for generation in first.generations) / first.num_cycles,
         coverage_frac=coverage_frac(drafter, repeats[0].plain.generations),
         cycle=cycle_times(repeats),
         cost_curve=tuple(Cost(size, verify_s) for size, verify_s in sorted(costs.items())),
         peak_memory_bytes=peak_bytes(target.device),
         lossless=lossless,
-        peers=peer_results(peers.settings, repeats),
+        peers=peer_results(target, peers, repeats),
         failed_peers=tuple(PeerFailure(name, reason) for name, reason in peers.failures.items()),
     )
 

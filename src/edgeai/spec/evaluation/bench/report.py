@@ -99,6 +99,24 @@ class PeerResult:
     num_answers: int = field(metadata=about("answers"))
     equal_frac: float = field(metadata=about("tokens before the first difference"))
     """Tokens of edgeai's plain answers before the first one that the peer chose differently / all their tokens."""
+    num_unexplained: int = field(
+        default=0,
+        metadata=about("unexplained answers", meaning="differ by more than rounding; report them as a bug"),
+    )
+    """Answers of transformers in float32 that part from edgeai's where no two tokens nearly tie; 0 for other peers."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """Speculative decoding on the prompts of one kind of task."""
+
+    task: str = field(metadata=about("task"))
+    """Category that the prompt file names."""
+    num_answers: int = field(metadata=about("answers"))
+    accept_len: float | None = field(metadata=about("accept_len", unit="1", best="max"))
+    """Tokens emitted per verify cycle; None without a cycle."""
+    ratio: float | None = field(metadata=about("ratio", unit="1", best="max", meaning="speculative / plain tokens/s"))
+    """Speculative over plain speed, all repeats together; None without a cycle."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +221,8 @@ class BenchReport:
         )
     )
     """By depth in the tree, the first draft token first."""
+    tasks: tuple[TaskResult, ...] = field(metadata=about("tasks", hidden=True), kw_only=True, default=())
+    """By kind of task, if the prompt file names more than one; empty in plain mode."""
     draft_nodes: float = field(metadata=about("draft nodes", hidden=True, meaning="verified per cycle, mean"))
     """Mean number of draft nodes verified per cycle."""
     coverage_frac: float | None = field(
@@ -223,6 +243,12 @@ class BenchReport:
     """Results of other decoders; empty unless `peers` is set."""
     failed_peers: tuple[PeerFailure, ...] = field(metadata=about("failed peers"))
     """Peers that failed while the bench ran."""
+
+    @property
+    def is_ok(self) -> bool:
+        """True if all texts that have to be equal are, and no peer failed."""
+        is_lossless = self.lossless is None or self.lossless.ok
+        return is_lossless and not self.failed_peers and not any(peer.num_unexplained for peer in self.peers)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON, with the definition of each measure next to it."""

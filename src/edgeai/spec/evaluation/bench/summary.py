@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 
 import torch
@@ -10,8 +10,11 @@ import torch
 from edgeai.core.stats import Spread
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.draft.drafter import Drafter
+from edgeai.spec.evaluation.bench.peer_texts import num_unexplained
 from edgeai.spec.evaluation.bench.repeats import DecoderAnswers, Repeat
-from edgeai.spec.evaluation.bench.report import CycleTimes, PeerResult
+from edgeai.spec.evaluation.bench.report import CycleTimes, PeerResult, TaskResult
+from edgeai.spec.evaluation.peers.peer import Peers
+from edgeai.spec.target.protocol import Target
 
 
 def acceptance_by_depth(answers: DecoderAnswers) -> tuple[float, ...]:
@@ -20,6 +23,29 @@ def acceptance_by_depth(answers: DecoderAnswers) -> tuple[float, ...]:
     depth = max(map(len, counts), default=0)
     totals = [sum(at[place] for at in counts if place < len(at)) for place in range(depth)]
     return tuple(total / answers.num_cycles for total in totals)
+
+
+def task_results(repeats: Sequence[Repeat]) -> tuple[TaskResult, ...]:
+    """Return acceptance and speed by kind of task; empty if the prompts name at most one, or in plain mode."""
+    tasks = list(dict.fromkeys(ask.task for ask in repeats[0].asks))
+    if len(tasks) < 2 or repeats[0].speculative is None:
+        return ()
+    return tuple(_task_result(task, repeats) for task in tasks)
+
+
+def _task_result(task: str, repeats: Sequence[Repeat]) -> TaskResult:
+    plain, measured = DecoderAnswers(), DecoderAnswers()
+    for repeat in repeats:
+        places = [at for at, ask in enumerate(repeat.asks) if ask.task == task]
+        plain.generations += [repeat.plain.generations[at] for at in places]
+        measured.generations += [repeat.measured.generations[at] for at in places]
+    is_timed = bool(plain.tokens_per_s and measured.num_cycles)
+    return TaskResult(
+        task=task or "other",
+        num_answers=len(plain.generations) // len(repeats),
+        accept_len=measured.num_tokens / measured.num_cycles if is_timed else None,
+        ratio=measured.tokens_per_s / plain.tokens_per_s if is_timed else None,
+    )
 
 
 def coverage_frac(drafter: Drafter | None, generations: Sequence[Generation]) -> float | None:
@@ -45,20 +71,26 @@ def cycle_times(repeats: Sequence[Repeat]) -> CycleTimes:
     )
 
 
-def peer_results(settings: Mapping[str, str], repeats: Sequence[Repeat]) -> tuple[PeerResult, ...]:
+def peer_results(target: Target, peers: Peers, repeats: Sequence[Repeat]) -> tuple[PeerResult, ...]:
     """Return the results of the peers that completed at least one repeat.
 
     Args:
-        settings: Settings of each peer, by its name.
+        target: Target of our answers.
+        peers: The peers.
         repeats: Answers of all decoders.
     """
+    settings = peers.settings
     complete = {
         name: [repeat for repeat in repeats if len(repeat.peers[name]) == len(repeat.asks)] for name in settings
     }
-    return tuple(_peer_result(name, settings[name], found) for name, found in complete.items() if found)
+    return tuple(
+        _peer_result(name, settings[name], found, num_unexplained(target, found, peers[name], name))
+        for name, found in complete.items()
+        if found
+    )
 
 
-def _peer_result(name: str, settings: str, repeats: Sequence[Repeat]) -> PeerResult:
+def _peer_result(name: str, settings: str, repeats: Sequence[Repeat], unexplained: int) -> PeerResult:
     speeds, prompt_speeds = [], []
     for repeat in repeats:
         answers = repeat.peers[name]
@@ -82,6 +114,7 @@ def _peer_result(name: str, settings: str, repeats: Sequence[Repeat]) -> PeerRes
         num_equal=sum(ours == other for ours, other in pairs),
         num_answers=len(pairs),
         equal_frac=sum(_common_prefix(*pair) for pair in pairs) / sum(len(ours) for ours, _ in pairs),
+        num_unexplained=unexplained,
     )
 
 

@@ -64,6 +64,9 @@ class Peers:
         """Settings by name, in the order of the report."""
         return {name: peer.settings for name, peer in self._peers.items()}
 
+    def __getitem__(self, name: str) -> Peer:
+        return self._peers[name]
+
     def warm_up(self, prompt_ids: Sequence[int]) -> None:
         """Run every peer once, because first calls allocate memory.
 

@@ -209,6 +209,28 @@ def test_later_turns_follow_the_plain_answers(bench: Any, tmp_path: Any, monkeyp
     assert second.endswith("\nu:and again\na:")
 
 
+def test_acceptance_by_task(bench: Any, tmp_path: Any) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text(
+        '{"prompt": "abcabcabcabc", "category": "repeat"}\n{"prompt": "qwzx"}\n'
+        '{"prompt": "1 2 3 1 2 3 1 2 3", "category": "repeat"}\n'
+    )
+    report = bench(prompts=str(path))
+    assert [(entry.task, entry.num_answers) for entry in report.tasks] == [("repeat", 2), ("other", 1)]
+    alone = [bench(prompts=str(only(path, lines))) for lines in ((0, 2), (1,))]
+    assert [entry.accept_len for entry in report.tasks] == [found.accept_len for found in alone]
+    assert all(found.tasks == () for found in alone)  # one task: the whole report is about it
+    assert min(entry.ratio for entry in report.tasks) > 0
+    assert bench(prompts=str(path), draft=NoDraft()).tasks == ()
+
+
+def only(path: Any, lines: tuple[int, ...]) -> Any:
+    """A file with some lines of another."""
+    part = path.with_name(f"only-{lines[0]}.jsonl")
+    part.write_text("".join(f"{path.read_text().splitlines()[at]}\n" for at in lines))
+    return part
+
+
 def test_prompt_that_does_not_fit_names_its_line(bench: Any, tmp_path: Any) -> None:
     path = tmp_path / "long.txt"
     path.write_text("short\n" + "x" * 300 + "\n")
