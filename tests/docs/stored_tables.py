@@ -170,6 +170,12 @@ RACES = {
 }
 
 
+def tasks() -> Iterator[Cells]:
+    """Yields acceptance and speed by kind of task, the best first."""
+    for found in sorted(report("spec/tasks.json")["tasks"], key=lambda found: -found["accept_len"]):
+        yield [found["task"], str(found["num_answers"]), f"{found['accept_len']:.2f}", f"{found['ratio']:.2f}"]
+
+
 def load() -> Iterator[Cells]:
     """Yields a row per round of the load test of a server."""
     for found in report("serve/load.json")["rounds"]:
@@ -343,6 +349,7 @@ TABLES: dict[str, Callable[[], Iterator[Cells]]] = {
     "results/spec/race-*.json: race": race,
     "results/spec/race-avx2-*.json: race": partial(race, "avx2-", ("llama.cpp wheel", "llama-server")),
     "results/serve/load.json: rounds": load,
+    "results/spec/tasks.json: tasks": tasks,
     "results/spec/native-passes.json: sizes": native_passes,
     "results/spec/structured-output.json: ways": structured_output,
     "results/spec/native-passes.json: contexts": native_contexts,
