@@ -7,6 +7,7 @@ tokens nearly tie; a larger gap means that one of both computes another model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from edgeai.spec.decoding.forced_decoding import forced_decoding
 from edgeai.spec.evaluation.bench.repeats import Repeat
@@ -46,11 +47,17 @@ def is_explained(target: Target, prompt_ids: Sequence[int], ours: Sequence[int],
         ours: Tokens of our answer.
         theirs: Tokens of the peer's.
     """
-    at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
-    if at is None:
+    at = common_prefix(ours, theirs)
+    if at == min(len(ours), len(theirs)):
         return len(ours) == len(theirs)
     noise = 0.0
     for step in forced_decoding(target, prompt_ids, ours[: at + 1]):
         noise = max(noise, step.noise, _LEAST_NOISE * float(step.logits.abs().max()))
     gap = float(step.logits[ours[at]] - step.logits[theirs[at]])
     return gap <= 4 * noise
+
+
+def common_prefix(ours: Sequence[int], theirs: Sequence[int]) -> int:
+    """Return the number of tokens before the first difference."""
+    same = (a == b for a, b in zip(ours, theirs, strict=False))
+    return sum(takewhile(bool, same))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 
 import torch
 
 from edgeai.core.stats import Spread
 from edgeai.spec.decoding.generation import Generation
 from edgeai.spec.draft.drafter import Drafter
-from edgeai.spec.evaluation.bench.peer_texts import num_unexplained
+from edgeai.spec.evaluation.bench.peer_texts import common_prefix, num_unexplained
 from edgeai.spec.evaluation.bench.repeats import DecoderAnswers, Repeat
 from edgeai.spec.evaluation.bench.report import CycleTimes, PeerResult, TaskResult
 from edgeai.spec.evaluation.peers.peer import Peers
@@ -113,7 +112,7 @@ def _peer_result(name: str, settings: str, repeats: Sequence[Repeat], unexplaine
         prompt_ratio=Spread.of([a / b for a, b in zip(prompt, prompt_speeds, strict=True)]),
         num_equal=sum(ours == other for ours, other in pairs),
         num_answers=len(pairs),
-        equal_frac=sum(_common_prefix(*pair) for pair in pairs) / sum(len(ours) for ours, _ in pairs),
+        equal_frac=sum(common_prefix(*pair) for pair in pairs) / sum(len(ours) for ours, _ in pairs),
         num_unexplained=unexplained,
     )
 
@@ -121,8 +120,3 @@ def _peer_result(name: str, settings: str, repeats: Sequence[Repeat], unexplaine
 def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread | None:
     """Return our speed over theirs, repeat by repeat; None if a peer's answers all ended with their first token."""
     return Spread.of([a / b for a, b in zip(ours, theirs, strict=True)]) if all(theirs) else None
-
-
-def _common_prefix(ours: Sequence[int], theirs: Sequence[int]) -> int:
-    same = (a == b for a, b in zip(ours, theirs, strict=False))
-    return sum(takewhile(bool, same))
