@@ -8,7 +8,9 @@ namespace edgeai {
 
 namespace {
 
-constexpr int SPINS = 2000;
+// A thread that sleeps takes up to a millisecond to wake on virtual machines, as long as a third of a pass: it waits actively
+// for about as long as drafting and sampling take.
+constexpr int SPINS = 20000;
 
 void relax() {
 #if defined(__x86_64__)

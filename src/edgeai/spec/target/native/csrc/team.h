@@ -17,7 +17,7 @@
 
 namespace edgeai {
 
-// Waits until a condition holds: spins, since it is mostly a matter of microseconds, then sleeps.
+// Waits until a condition holds: spins, then sleeps.
 class Waiter {
 public:
     template <class Condition>
