@@ -29,7 +29,7 @@ from edgeai.spec.serve.http.request_jobs import ServedModel, chat_jobs, check_mo
 from edgeai.spec.serve.http.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from edgeai.spec.serve.http.responses.response_reply import ResponsesReply
 from edgeai.spec.serve.http.responses.response_schema import ResponsesRequest
-from edgeai.spec.serve.http.submission import EventStream, StreamedReply, Submission, whole_response
+from edgeai.spec.serve.http.submission import EventStream, Mailbox, StreamedReply, Submission, whole_response
 
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 _HTTP_ERRORS = {
@@ -77,12 +77,15 @@ def build_app(
 
 
 def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt: Callable[[str], None] | None) -> None:
+    mailbox = Mailbox()
+    engine.after_step = mailbox.deliver
+
     async def answer(
         body: GenerationRequest | ResponsesRequest, request: Request, jobs: list[GenerationJob], reply: StreamedReply
     ) -> Response:
         if on_prompt:
             on_prompt(body.model_dump_json(exclude_unset=True))
-        submission = Submission(engine, jobs)
+        submission = Submission(engine, jobs, mailbox)
         if body.stream:
             return EventStream(submission, reply)
         return await whole_response(submission, reply, request)
