@@ -61,13 +61,14 @@ class Submission:
     Args:
         engine: The engine.
         jobs: One job per answer.
+        constraint_param: Name of the field that constrains the answers, for errors.
 
     Raises:
         ApiError: The queue is full, or the server is shutting down.
     """
 
-    def __init__(self, engine: Engine, jobs: Sequence[GenerationJob]) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, jobs: Sequence[GenerationJob], *, constraint_param: str | None = None) -> None:
+        self._engine, self._constraint_param = engine, constraint_param
         self._inbox: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -102,7 +103,9 @@ class Submission:
         while num_left:
             index, event = await self._inbox.get()
             if isinstance(event, Failed) and isinstance(event.error, ConstraintError):
-                raise ApiError(400, f"the grammar cannot be followed: {event.error.message}", code="invalid_value")
+                param = self._constraint_param
+                message = f"{param}: the grammar cannot be followed: {event.error.message}"
+                raise ApiError(400, message, param=param, code="invalid_value")
             if isinstance(event, Failed):
                 _LOG.error("a request failed", exc_info=event.error)
                 raise internal_error()
