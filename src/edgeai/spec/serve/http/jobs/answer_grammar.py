@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from edgeai.spec.constraints.after_reasoning import AfterReasoning
@@ -61,25 +62,35 @@ def _calls(served: ServedModel, body: ChatRequest, source: GrammarSource | None,
         ids = served.tokenizer.encode(marker)
         return ids[0] if len(ids) == 1 else None
 
-    def grammar_of(functions: Sequence[Function]) -> GrammarSource:
-        return call_grammar(
-            style,
-            {function.name: _arguments(function) for function in functions},
-            is_parallel=body.allows_several_calls,
-            token_of=token_of,
-            answer=None if body.forces_call or source is None else parse_schema(source.text),
+    # a grammar tells calls from JSON by their first character or token
+    is_distinct = style.begin and (style.begin[0] not in "[{" or token_of(style.opening) is not None)
+    if not (body.forces_call or is_distinct):
+        raise ApiError(
+            400,
+            f"{param}: cannot be combined with tools that the model may call in its format; set tool_choice",
+            param=param,
+            code="unsupported_parameter",
         )
 
     if not body.forces_call:
         _compile(served, source, param)  # so that an error in the schema of the answer is not one of the tools
+    calls = call_grammar(
+        style,
+        {function.name: _arguments(function) for function in body.callable_functions},
+        is_parallel=body.allows_several_calls,
+        token_of=token_of,
+        answer=None if body.forces_call or source is None else parse_schema(source.text),
+    )
     try:
-        return served.grammars.compile(grammar_of(body.callable_functions))
+        return served.grammars.compile(calls)
     except MissingLibrary as error:
         raise _missing_library(param, error) from error
     except ConstraintError as error:
         for function in body.callable_functions:
-            _compile(served, grammar_of([function]), "tools", what=f"the parameters of '{function.name}'")
-        raise ApiError(400, f"tools: {error.message}", param="tools", code="invalid_value") from error
+            alone = GrammarSource("json_schema", json.dumps(_arguments(function), ensure_ascii=False))
+            _compile(served, alone, "tools", what=f"the parameters of '{function.name}'")
+        message = "tools: the parameters of all functions together are too large for a grammar"
+        raise ApiError(400, message, param="tools", code="invalid_value") from error
 
 
 def _arguments(function: Function) -> Schema:
