@@ -95,13 +95,21 @@ class Submission:
         engine: The engine.
         jobs: One job per answer.
         mailbox: Brings the events from the engine's thread.
+        constraint_param: Name of the field that constrains the answers, for errors.
 
     Raises:
         ApiError: The queue is full, or the server is shutting down.
     """
 
-    def __init__(self, engine: Engine, jobs: Sequence[GenerationJob], mailbox: Mailbox) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        jobs: Sequence[GenerationJob],
+        mailbox: Mailbox,
+        *,
+        constraint_param: str | None = None,
+    ) -> None:
+        self._engine, self._constraint_param = engine, constraint_param
         self._inbox: Inbox = asyncio.Queue()
         loop = asyncio.get_running_loop()
         listeners = [partial(mailbox.send, loop, self._inbox, index) for index in range(len(jobs))]
@@ -130,7 +138,9 @@ class Submission:
         while num_left:
             index, event = await self._inbox.get()
             if isinstance(event, Failed) and isinstance(event.error, ConstraintError):
-                raise ApiError(400, f"the grammar cannot be followed: {event.error.message}", code="invalid_value")
+                param = self._constraint_param
+                message = f"{param}: the grammar cannot be followed: {event.error.message}"
+                raise ApiError(400, message, param=param, code="invalid_value")
             if isinstance(event, Failed):
                 _LOG.error("a request failed", exc_info=event.error)
                 raise internal_error()
