@@ -64,8 +64,7 @@ Inbox = asyncio.Queue[tuple[int, Event]]
 class Mailbox:
     """Events on their way from the engine's thread to event loops.
 
-    They are delivered once a cycle: every wake-up of a loop takes the interpreter from the engine's thread in the middle
-    of its work.
+    They are delivered once a cycle: every wake-up of a loop takes the interpreter from the engine's thread.
     """
 
     def __init__(self) -> None:
