@@ -149,17 +149,26 @@ def race(machine: str = "", peers: Collection[str] = ()) -> Iterator[Cells]:
     for name, file in RACES.items():
         found = report(f"spec/race-{machine}{name}.json")
         for peer in found["peers"]:
-            if peers and peer["name"] not in peers:
-                continue
-            yield [
-                file,
-                peer["name"],
-                middle(peer["tokens_per_s"]),
-                middle(found["plain_tokens_per_s"]),
-                middle(peer["plain_ratio"], 2),
-                middle(peer["speculative_ratio"], 2) if found["draft"].startswith("eagle3") else "–",
-                middle(peer["prompt_ratio"], 1),
-            ]
+            if not peers or peer["name"] in peers:
+                yield [file, peer["name"], *race_cells(found, peer)]
+
+
+def race_cells(found: Report, peer: Report) -> Cells:
+    """Returns the speeds of a build of llama.cpp and of edgeai, and their ratios."""
+    return [
+        middle(peer["tokens_per_s"]),
+        middle(found["plain_tokens_per_s"]),
+        middle(peer["plain_ratio"], 2),
+        middle(peer["speculative_ratio"], 2) if found["draft"].startswith("eagle3") else "–",
+        middle(peer["prompt_ratio"], 1),
+    ]
+
+
+def busy_race() -> Iterator[Cells]:
+    """Yields the race beside a program that keeps a core busy."""
+    found = report("spec/busy-mt_bench.json")
+    for peer in found["peers"]:
+        yield [peer["name"], *race_cells(found, peer)]
 
 
 RACES = {
@@ -348,6 +357,7 @@ TABLES: dict[str, Callable[[], Iterator[Cells]]] = {
     "results/spec/compare.json: variants": variants,
     "results/spec/race-*.json: race": race,
     "results/spec/race-avx2-*.json: race": partial(race, "avx2-", ("llama.cpp wheel", "llama-server")),
+    "results/spec/busy-mt_bench.json: race": busy_race,
     "results/serve/load.json: rounds": load,
     "results/spec/tasks.json: tasks": tasks,
     "results/spec/native-passes.json: sizes": native_passes,

@@ -169,7 +169,7 @@ struct Drafter {  // texts of one head, some of which get new pairs, and trees, 
         std::vector<float> features(static_cast<size_t>(num_pairs) * head.fc.k), scores(trees * size);
         for (int64_t& token : tokens) token = below(vocab);
         for (float& value : features) value = unit();
-        Draft call{&head, &cache, sequences.data(), static_cast<int32_t>(trees), num_pairs, 0, depth, width, nodes, tokens.data(),
+        Draft call{&head, &cache, sequences.data(), static_cast<int32_t>(trees), num_pairs, depth, width, nodes, tokens.data(),
                    features.data(), tree_tokens.data(), parents.data(), depths.data(), ancestors.data(), scores.data()};
         edgeai_draft(engine, &call);
         add(tree_tokens), add(parents), add(depths), add(ancestors), add(scores);
@@ -217,7 +217,7 @@ void decode(const Random& random, const RandomHead& drafts, int variant, int thr
         std::vector<float> x(static_cast<size_t>(T) * m.hidden), logits(rows.size() * m.vocab), hidden(x.size()), features(x.size() * aux.size());
         edgeai_rows(&random.embedding, ids.data(), T, x.data());
         Pass pass{&m, &cache, segments.data(), static_cast<int32_t>(segments.size()), T, static_cast<int32_t>(rows.size()),
-                  static_cast<int32_t>(aux.size()), 0, positions.data(), rows.data(), aux.data(), x.data(), logits.data(), hidden.data(), features.data()};
+                  static_cast<int32_t>(aux.size()), positions.data(), rows.data(), aux.data(), x.data(), logits.data(), hidden.data(), features.data()};
         edgeai_run(engine, &pass);
         add(logits), add(hidden), add(features);
         for (const Segment& segment : segments) {  // a text is kept whole, of a tree one path

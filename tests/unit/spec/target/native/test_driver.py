@@ -42,11 +42,25 @@ def run(command: list[str], first: int, count: int) -> list[str]:
 
 @needs_compiler
 @pytest.mark.slow
-def test_random_models_under_sanitizers(tmp_path: Path) -> None:
-    """No access out of bounds, no undefined behavior, and equal bits on every variant with 1 to 3 threads."""
-    sanitizers = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
-    driver = build(tmp_path, "c++", platform.machine(), *sanitizers)
-    run([str(driver)], 0, 25)
+@pytest.mark.parametrize(("sanitizers", "seeds"), [("address,undefined", 25), ("thread", 6)])
+def test_random_models_under_sanitizers(sanitizers: str, seeds: int, tmp_path: Path) -> None:
+    """No access out of bounds, undefined behavior or race, and equal bits on every variant with 1 to 3 threads."""
+    flags = ("-O1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-g")
+    driver = build(tmp_path, "c++", platform.machine(), *flags)
+    run([str(driver)], 0, seeds)
+
+
+@needs_compiler
+def test_threads_share_phases_without_races(tmp_path: Path) -> None:
+    """Every unit of a phase is computed once and before the next phase, though threads are late or held up."""
+    driver, source = tmp_path / "team", compilation.SOURCE
+    command = ["c++", *compilation.FLAGS, "-O1", "-g", "-fsanitize=thread", f"-I{source}"]
+    subprocess.run(
+        [*command, str(DRIVER.with_name("team.cpp")), str(source / "team.cpp"), "-o", str(driver)], check=True
+    )
+    done = subprocess.run([str(driver)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert int(done.stdout) > 1000
 
 
 @needs_compiler
