@@ -24,7 +24,7 @@ from edgeai.spec.target.checks.model_config import MODEL_HINT, check_model_confi
 from edgeai.spec.target.checks.tensors import check_loading_info
 from edgeai.spec.target.conversion import to_decoder
 from edgeai.spec.target.native.compilation import Unavailable
-from edgeai.spec.target.native.gguf_config import gguf_config
+from edgeai.spec.target.native.gguf_config import end_tokens, gguf_config
 from edgeai.spec.target.native.gguf_file import read_hyperparameters
 from edgeai.spec.target.native.gguf_header import Header, read_header
 from edgeai.spec.target.native.packed_model import Hyperparameters
@@ -221,6 +221,8 @@ def _save_dequantized(path: Path, folder: Path) -> None:
     # transformers keeps the GGUF quantization in the config and then refuses to save the dequantized weights
     model.config.__dict__.pop("quantization_config", None)
     model.hf_quantizer = None
+    if model.generation_config is not None and (ends := end_tokens(path)):
+        model.generation_config.eos_token_id = sorted(ends)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -248,8 +250,8 @@ def gguf_tokenizer(path: Path) -> Tokenizer:
             tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise EdgeAIError(f"cannot load the tokenizer of '{path}': {_first_line(error)}") from error
-    eos = frozenset(() if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,))
-    found = ChatTokenizer(tokenizer, eos)
+    named = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+    found = ChatTokenizer(tokenizer, end_tokens(path).union(named))
     saved_tokenizer.save(folder, found, tokenizer)
     return found
 

@@ -27,7 +27,7 @@ from edgeai.spec.target.protocol import (
 )
 
 _RECORD = "edgeai.json"
-_VERSION = 3
+_VERSION = 4
 _TEXTS = (
     "",
     " ",

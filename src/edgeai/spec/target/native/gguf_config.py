@@ -10,6 +10,7 @@ from edgeai.spec.target.native.gguf_header import Skipped, Value, quoted, read_h
 
 _CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 _SPECIAL_TOKENS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
+_END_TOKENS = ("eos", "eot", "eom")  # of a text, a turn and a message
 
 
 def gguf_config(path: Path) -> dict[str, Any]:
@@ -44,3 +45,14 @@ def gguf_config(path: Path) -> dict[str, Any]:
         "rope_parameters": rope,
         **{name: value for name, value in ids.items() if type(value) is int},
     }
+
+
+def end_tokens(path: Path) -> frozenset[int]:
+    """Return the tokens that end an answer.
+
+    Raises:
+        EdgeAIError: The file is damaged.
+    """
+    keys = read_header(path).keys
+    found = (keys.get(f"tokenizer.ggml.{name}_token_id") for name in _END_TOKENS)
+    return frozenset(token for token in found if type(token) is int)

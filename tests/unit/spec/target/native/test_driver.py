@@ -42,7 +42,7 @@ def run(command: list[str], first: int, count: int) -> list[str]:
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize(("sanitizers", "seeds"), [("address,undefined", 25), ("thread", 6)])
+@pytest.mark.parametrize(("sanitizers", "seeds"), [("address,undefined", 25), ("thread", 3)])
 def test_random_models_under_sanitizers(sanitizers: str, seeds: int, tmp_path: Path) -> None:
     """No access out of bounds, undefined behavior or race, and equal bits on every variant with 1 to 3 threads."""
     flags = ("-O1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-g")

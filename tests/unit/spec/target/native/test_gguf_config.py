@@ -7,7 +7,7 @@ from transformers import AutoConfig
 from edgeai.core.errors import EdgeAIError
 from edgeai.core.metrics import Metrics
 from edgeai.spec.target import loading
-from edgeai.spec.target.native.gguf_config import gguf_config
+from edgeai.spec.target.native.gguf_config import end_tokens, gguf_config
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def header(tmp_path):
         writer.add_bos_token_id(7)
         writer.add_eos_token_id(8)
         writer.add_pad_token_id(9)
+        writer.add_eot_token_id(6)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -52,6 +53,10 @@ def test_the_config_is_that_of_transformers(header, arch):
     assert ours == {name: theirs[name] for name in ours}
     assert ours["num_hidden_layers"] == 5
     assert ours["pad_token_id"] == 9
+
+
+def test_an_answer_ends_with_the_text_or_the_turn(header):
+    assert end_tokens(header("llama")) == {8, 6}
 
 
 def test_a_linear_scaling_is_kept(header):
