@@ -12,6 +12,7 @@ small models otherwise write white space without end, and more text is forced.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -50,15 +51,34 @@ class MissingLibrary(UsageError):
 class GrammarSource:
     """Source of a grammar."""
 
-    kind: Literal["json_schema", "regex", "choice", "grammar"]
+    kind: Literal["json_schema", "regex", "choice", "grammar", "lark"]
     text: str
-    """JSON schema; regular expression of the whole answer, in the syntax of Rust's regex; list of strings as JSON; or
-    grammar, in llguidance's Lark syntax or llama.cpp's GBNF."""
+    """JSON schema; regular expression of the whole answer, in the syntax of Rust's regex; list of strings as JSON;
+    grammar, in llguidance's Lark syntax or llama.cpp's GBNF; or grammar in llguidance's Lark syntax only."""
 
     @classmethod
     def json_object(cls) -> GrammarSource:
         """Return the source of any JSON object."""
         return cls("json_schema", '{"type": "object"}')
+
+
+def parse_schema(text: str) -> dict[str, Any]:
+    """Return the JSON schema that a text holds, as an object.
+
+    Raises:
+        ValueError: The text is not a JSON schema.
+    """
+    schema = json.loads(text)
+    if isinstance(schema, bool):
+        schema = {} if schema else {"enum": []}
+    if not isinstance(schema, dict):
+        raise ValueError("a JSON schema is an object or a boolean")
+    return schema
+
+
+def json_rule(schema: Mapping[str, Any]) -> str:
+    """Return the right side of a rule in Lark syntax that matches JSON by a schema."""
+    return f"%json {json.dumps({**schema, 'x-guidance': _JSON_STYLE}, ensure_ascii=False)}"
 
 
 class GrammarCompiler:
@@ -191,14 +211,11 @@ def _definition(source: GrammarSource) -> str:
     if source.kind == "choice":
         choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in json.loads(source.text))
         return LLMatcher.grammar_from_lark(f"start: {choices}")
+    if source.kind == "lark":
+        return LLMatcher.grammar_from_lark(source.text)
     if source.kind != "json_schema":
         return grammar_from(source.kind, source.text)
-    schema = json.loads(source.text)
-    if isinstance(schema, bool):
-        schema = {} if schema else {"enum": []}
-    if not isinstance(schema, dict):
-        raise ValueError("a JSON schema is an object or a boolean")
-    return LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_STYLE)
+    return LLMatcher.grammar_from_json_schema(parse_schema(source.text), overrides=_JSON_STYLE)
 
 
 def _one_line(error: object) -> str:

@@ -126,7 +126,6 @@ class NativeHead:
             sequences,
             batch,
             first,
-            0,
             depth,
             tree.top_k if tree else 0,
             nodes,

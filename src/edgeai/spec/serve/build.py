@@ -24,7 +24,7 @@ from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.observer import Observer
 from edgeai.spec.serve.engine.text_pool import TextPool
 from edgeai.spec.serve.engine.tree_policy import AdaptiveTree, FixedTree, Policy
-from edgeai.spec.serve.http.request_jobs import ServedModel, served_model
+from edgeai.spec.serve.http.jobs.served_model import ServedModel, served_model
 from edgeai.spec.serve.measure_costs import measure_batch_costs
 from edgeai.spec.serve.reports import ServePlan
 from edgeai.spec.target.build import build_target

@@ -26,8 +26,8 @@ from edgeai.spec.serve.engine.sampler import RequestSampler, token_logprobs
 from edgeai.spec.serve.engine.text_pool import TextPool
 from edgeai.spec.serve.engine.tree_policy import FixedTree
 from edgeai.spec.serve.http.api import build_app
+from edgeai.spec.serve.http.jobs.served_model import served_model
 from edgeai.spec.serve.http.metrics import ServerMetrics
-from edgeai.spec.serve.http.request_jobs import served_model
 from edgeai.spec.serve.http.server import Server, uvicorn_config
 from edgeai.spec.target.build import build_target
 from edgeai.spec.target.torch_runtime import DecoderTarget

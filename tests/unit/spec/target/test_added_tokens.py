@@ -13,7 +13,8 @@ from edgeai.spec.config.generate import GenerateConfig
 from edgeai.spec.config.target import TargetConfig
 from edgeai.spec.data.training_prompts import opening_ids
 from edgeai.spec.decoding.generate import answer_prompts, chat_ids
-from edgeai.spec.serve.http.request_jobs import ServedModel, chat_jobs, completion_jobs
+from edgeai.spec.serve.http.jobs.request_jobs import chat_jobs, completion_jobs
+from edgeai.spec.serve.http.jobs.served_model import ServedModel
 from edgeai.spec.serve.http.request_schema import ChatRequest, CompletionRequest
 from edgeai.spec.target.build import build_target
 from edgeai.spec.target.loading import ChatTokenizer

@@ -28,6 +28,14 @@ class ToolFormat:
     closing: str
     """Text after the last call."""
     is_lead_optional: bool
+    begin: str
+    """Text before the first call, as the model writes it; grammars of forced calls have this text."""
+    between: str
+    """Text between two calls, as the model writes it."""
+    end: str
+    """Text after the last call, as the model writes it."""
+    markers: tuple[str, ...]
+    """Parts of these texts that may be special tokens, which are not part of a decoded text."""
     arguments_key: str
     new_id: Callable[[], str]
     """Returns a new id of a call, of a form that the chat template accepts when it comes back."""
@@ -36,11 +44,6 @@ class ToolFormat:
     def header(self) -> re.Pattern[str]:
         """Beginning of a call up to its arguments, with the JSON string of the name."""
         return re.compile(rf'\{{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"{self.arguments_key}"\s*:\s*(?=\{{)')
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """Texts that may be special tokens, which are not part of a decoded text."""
-        return tuple(filter(None, (self.opening, self.lead, self.closing)))
 
 
 def _openai_id() -> str:
@@ -59,6 +62,10 @@ HERMES = ToolFormat(
     separator="",
     closing="</tool_call>",
     is_lead_optional=True,
+    begin="<tool_call>\n",
+    between="\n</tool_call>\n<tool_call>\n",
+    end="\n</tool_call>",
+    markers=("<tool_call>", "</tool_call>"),
     arguments_key="arguments",
     new_id=_openai_id,
 )
@@ -69,6 +76,10 @@ LLAMA3 = ToolFormat(
     separator=";",
     closing="",
     is_lead_optional=True,
+    begin="",
+    between="; ",
+    end="",
+    markers=("<|python_tag|>",),
     arguments_key="parameters",
     new_id=_openai_id,
 )
@@ -79,6 +90,10 @@ MISTRAL = ToolFormat(
     separator=",",
     closing="]",
     is_lead_optional=False,
+    begin="[TOOL_CALLS] [",
+    between=", ",
+    end="]",
+    markers=("[TOOL_CALLS]",),
     arguments_key="arguments",
     new_id=_mistral_id,
 )

@@ -11,7 +11,8 @@ from edgeai.spec.serve.client import ChatOptions, Message
 from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.events import Cancelled, Done, Event, Failed, Text
 from edgeai.spec.serve.http.errors import ApiError
-from edgeai.spec.serve.http.request_jobs import ServedModel, chat_jobs
+from edgeai.spec.serve.http.jobs.request_jobs import chat_jobs
+from edgeai.spec.serve.http.jobs.served_model import ServedModel
 from edgeai.spec.serve.http.request_schema import ChatRequest
 
 

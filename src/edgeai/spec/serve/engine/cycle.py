@@ -218,8 +218,10 @@ class CycleRunner:
             request, step = outcome.request, outcome.step
             try:
                 if self._drafts is not None and request.speculates:
-                    path = torch.tensor(step.path, device=outcome.features.device)
-                    self._drafts.feed(request.slot.row, request.ids, outcome.features[path])
+                    features = outcome.features
+                    if len(step.path) < len(features):
+                        features = features[torch.tensor(step.path, device=features.device)]
+                    self._drafts.feed(request.slot.row, request.ids, features)
                 if text := request.new_text(step):
                     request.handle.emit(text)
             except Exception as error:

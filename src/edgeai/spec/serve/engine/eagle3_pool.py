@@ -40,6 +40,7 @@ class _HeadPool(ABC):
     def __init__(self, lengths: list[int]) -> None:
         self.num_rows, self._lengths = len(lengths), lengths
         self._waiting: list[list[Tensor]] = [[] for _ in lengths]  # features that the head has not processed
+        self._num_waiting = [0] * len(lengths)
 
     def known(self, row: int) -> int:
         """See `DraftPool`."""
@@ -47,13 +48,14 @@ class _HeadPool(ABC):
 
     def begin(self, row: int, known: int) -> None:
         """See `DraftPool`."""
-        self._lengths[row], self._waiting[row] = known, []
+        self._lengths[row], self._waiting[row], self._num_waiting[row] = known, [], 0
 
     @torch.inference_mode()
     def feed(self, row: int, text: Sequence[int], features: Tensor) -> None:
         """See `DraftPool`."""
         self._waiting[row].append(features.clone())  # a view would keep the tensor of the whole pass alive
-        if sum(map(len, self._waiting[row])) >= _FEED_ROWS:
+        self._num_waiting[row] += len(features)
+        if self._num_waiting[row] >= _FEED_ROWS:
             self._add(self._take([row], [text[:-1]]))  # the next tree needs the last pair
 
     def _take(self, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> list[NewPairs]:
@@ -63,6 +65,7 @@ class _HeadPool(ABC):
             waiting, begin = torch.cat(self._waiting[row]), self._lengths[row]
             count = min(len(waiting), len(text) - 1 - begin)
             self._waiting[row] = [waiting[count:]] if count < len(waiting) else []
+            self._num_waiting[row] = len(waiting) - count
             pairs.append(NewPairs(row, text[begin + 1 : begin + 1 + count], waiting[:count]))
         return pairs
 

@@ -13,7 +13,7 @@ for token. In lower precision, rounding may decide near-ties differently when th
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgeai.spec.serve.engine.cycle import CycleRunner
 from edgeai.spec.serve.engine.draft_pool import DraftPool
@@ -65,6 +65,8 @@ class Engine:
         )
         self._cycles = CycleRunner(target, self._cache, drafts, policy, self._scheduler, prompt_chunk=prompt_chunk)
         self._thread: threading.Thread | None = None
+        self.after_step: Callable[[], None] = lambda: None
+        """Called on the engine's thread after the events of each cycle; may be replaced before `start`."""
 
     def start(self) -> None:
         """Start the engine's thread."""
@@ -135,4 +137,6 @@ class Engine:
                     self.step()
                 except Exception as error:  # a bug outside of any one request: no client may wait for ever
                     self._scheduler.fail_all(error)
+                self.after_step()
         self._scheduler.cancel_all()
+        self.after_step()

@@ -22,14 +22,15 @@ from edgeai.spec.serve.engine.engine import Engine
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.answer_parsers import answer_parsers
 from edgeai.spec.serve.http.errors import ERROR_RESPONSES, ApiError, from_validation, internal_error
+from edgeai.spec.serve.http.jobs.request_jobs import chat_jobs, completion_jobs
+from edgeai.spec.serve.http.jobs.served_model import ServedModel, check_model
 from edgeai.spec.serve.http.limits import App, Limits
 from edgeai.spec.serve.http.metrics import ServerMetrics
 from edgeai.spec.serve.http.reply import Reply
-from edgeai.spec.serve.http.request_jobs import ServedModel, chat_jobs, check_model, completion_jobs
 from edgeai.spec.serve.http.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from edgeai.spec.serve.http.responses.response_reply import ResponsesReply
 from edgeai.spec.serve.http.responses.response_schema import ResponsesRequest
-from edgeai.spec.serve.http.submission import EventStream, StreamedReply, Submission, whole_response
+from edgeai.spec.serve.http.submission import EventStream, Mailbox, StreamedReply, Submission, whole_response
 
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 _HTTP_ERRORS = {
@@ -77,12 +78,15 @@ def build_app(
 
 
 def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt: Callable[[str], None] | None) -> None:
+    mailbox = Mailbox()
+    engine.after_step = mailbox.deliver
+
     async def answer(
         body: GenerationRequest | ResponsesRequest, request: Request, jobs: list[GenerationJob], reply: StreamedReply
     ) -> Response:
         if on_prompt:
             on_prompt(body.model_dump_json(exclude_unset=True))
-        submission = Submission(engine, jobs)
+        submission = Submission(engine, jobs, mailbox, constraint_param=body.constraint_param)
         if body.stream:
             return EventStream(submission, reply)
         return await whole_response(submission, reply, request)
@@ -98,6 +102,7 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
             wants_logprobs=body.num_logprobs is not None,
             prompt_ids=[jobs[0].prompt_ids] if body.return_token_ids else (),
             parsers=answer_parsers(served, body, jobs),
+            reports_calls=not body.names_function,
             options=body.options,
         )
         return await answer(body, request, jobs, reply)
@@ -120,7 +125,9 @@ def _add_generation(app: FastAPI, engine: Engine, served: ServedModel, on_prompt
     @app.post("/v1/responses", response_model=None, responses=ERROR_RESPONSES)
     async def responses(body: ResponsesRequest, request: Request) -> Response:
         """Answer a conversation in the format of the Responses API; nothing is stored."""
-        jobs = await run_in_threadpool(chat_jobs, served, body.chat, param="input", format_param="text.format")
+        jobs = await run_in_threadpool(
+            chat_jobs, served, body.chat, param="input", constraint_param=body.constraint_param
+        )
         parsers = answer_parsers(served, body.chat, jobs)
         return await answer(body, request, jobs, ResponsesReply(body, parsers[0] if parsers else AnswerParser()))
 

@@ -16,7 +16,7 @@ from edgeai.spec.serve.answers.answer_parser import AnswerParser
 from edgeai.spec.serve.engine.events import Done, Piece, SpeculationStats, Text, TokenLogprobs
 from edgeai.spec.serve.http.chat_parts import delta_of, message_of
 from edgeai.spec.serve.http.errors import ApiError
-from edgeai.spec.serve.http.request_jobs import ServedModel
+from edgeai.spec.serve.http.jobs.served_model import ServedModel
 from edgeai.spec.serve.http.request_schema import StreamOptions
 from edgeai.spec.serve.http.token_names import completion_name, token_bytes, token_text, unique_names
 
@@ -45,6 +45,8 @@ class Reply:
         wants_logprobs: True if log probabilities were requested.
         prompt_ids: Token ids of the prompts; given if token ids were requested.
         parsers: Parsers of the answers, one for each; without them all text is content.
+        reports_calls: False gives calls the finish reason "stop", as OpenAI and vLLM do if the request names the
+            function to call.
         options: Extra content of a stream.
     """
 
@@ -61,9 +63,10 @@ class Reply:
         wants_logprobs: bool = False,
         prompt_ids: Sequence[Sequence[int]] = (),
         parsers: Sequence[AnswerParser] = (),
+        reports_calls: bool = True,
         options: StreamOptions | None = None,
     ) -> None:
-        self._parsers, self._options = parsers, options or StreamOptions()
+        self._parsers, self._reports_calls, self._options = parsers, reports_calls, options or StreamOptions()
         self._served, self._is_chat, self._wants_logprobs = served, is_chat, wants_logprobs
         self._choices_per_prompt = num_choices // num_prompts
         self._prompt_ids = [list(ids) for ids in prompt_ids]
@@ -215,7 +218,7 @@ class Reply:
         """Return the finish reason of a complete answer."""
         done = self.answers[index].done
         assert done is not None, "the answer is done"
-        has_calls = bool(self._parsers) and self._parsers[index].answer.has_calls
+        has_calls = self._reports_calls and bool(self._parsers) and self._parsers[index].answer.has_calls
         return "tool_calls" if has_calls and done.reason == "stop" else done.reason
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from edgeai.spec.serve.http.ignored_fields import NEUTRAL, REASONS, unsupported_field, without_ignored
 from edgeai.spec.serve.http.messages.json_values import check_values
 from edgeai.spec.serve.http.messages.message_schema import ChatMessage
-from edgeai.spec.serve.http.messages.tool_schema import MAX_TOOLS, Function, Tool, ToolChoice, check_choice
+from edgeai.spec.serve.http.messages.tool_schema import MAX_TOOLS, Function, NamedChoice, Tool, ToolChoice, check_choice
 from edgeai.spec.serve.http.structured_output import ConstrainedRequest
 
 MAX_CHOICES = 16
@@ -127,7 +127,7 @@ class ChatRequest(GenerationRequest):
     tool_choice: ToolChoice | None = None
     """By default auto: the model decides."""
     parallel_tool_calls: bool | None = None
-    """False ignores everything after the first call."""
+    """False ignores everything after the first call, and forces exactly one if a call is forced."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
@@ -146,6 +146,33 @@ class ChatRequest(GenerationRequest):
     def functions(self) -> list[Function]:
         """Functions that the model may call; none with `tool_choice: none`."""
         return [] if self.tool_choice == "none" else [tool.function for tool in self.tools or ()]
+
+    @property
+    def callable_functions(self) -> list[Function]:
+        """Functions that the answer may call: those shown to the model, or the one that is named."""
+        if isinstance(self.tool_choice, NamedChoice):
+            return [function for function in self.functions if function.name == self.tool_choice.function.name]
+        return self.functions
+
+    @property
+    def forces_call(self) -> bool:
+        """True if the answer has to be a call."""
+        return self.names_function or self.tool_choice == "required"
+
+    @property
+    def names_function(self) -> bool:
+        """True if the answer has to be one call of a named function."""
+        return isinstance(self.tool_choice, NamedChoice)
+
+    @property
+    def allows_several_calls(self) -> bool:
+        """True if an answer may have several calls."""
+        return self.parallel_tool_calls is not False and not self.names_function
+
+    @property
+    def constraint_param(self) -> str | None:
+        """Name of the field that constrains the answer; None for free text."""
+        return "tool_choice" if self.forces_call else super().constraint_param
 
     @property
     def num_logprobs(self) -> int | None:

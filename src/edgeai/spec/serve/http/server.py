@@ -25,7 +25,7 @@ from edgeai.spec.serve.http.api import build_app
 from edgeai.spec.serve.http.metrics import ServerMetrics
 from edgeai.spec.serve.reports import ServePlan, ServeReport
 
-_SWITCH_S = 5e-4  # longest time that the event loop delays the next torch call of the engine's thread
+_SWITCH_S = 1e-4  # longest time that the event loop delays the next torch call of the engine's thread
 
 
 class Server(uvicorn.Server):

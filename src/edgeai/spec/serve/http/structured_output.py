@@ -143,13 +143,19 @@ class ConstrainedRequest(BaseModel):
         return self
 
     @property
-    def grammar_source(self) -> tuple[str, GrammarSource] | None:
-        """Name of the field that constrains the answer, and its grammar; None for free text."""
+    def constraint_param(self) -> str | None:
+        """Name of the field that constrains the answer; None for free text."""
+        return next(iter(self._constraints()), None)
+
+    @property
+    def grammar_source(self) -> GrammarSource | None:
+        """Grammar of structured output; None for free text."""
         for name in self._constraints():
             value = getattr(self, name)
             if name.startswith("guided_"):
                 value = StructuredOutputs.model_validate({name.removeprefix("guided_"): value})
-            return name, value.source
+            source: GrammarSource = value.source
+            return source
         return None
 
     def _constraints(self) -> list[str]:

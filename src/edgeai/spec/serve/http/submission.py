@@ -6,9 +6,11 @@ Source: OpenAI API reference, streaming by server-sent events.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from fastapi import Request, Response
@@ -55,30 +57,63 @@ class StreamedReply(Protocol):
         """Return the whole response; all answers must be done."""
 
 
+Inbox = asyncio.Queue[tuple[int, Event]]
+"""Events of one HTTP request, with the index of their job."""
+
+
+class Mailbox:
+    """Events on their way from the engine's thread to event loops.
+
+    They are delivered once a cycle: every wake-up of a loop takes the interpreter from the engine's thread.
+    """
+
+    def __init__(self) -> None:
+        self._sent: dict[asyncio.AbstractEventLoop, list[tuple[Inbox, int, Event]]] = {}
+
+    def send(self, loop: asyncio.AbstractEventLoop, inbox: Inbox, index: int, event: Event) -> None:
+        """Add an event; on the engine's thread."""
+        self._sent.setdefault(loop, []).append((inbox, index, event))
+
+    def deliver(self) -> None:
+        """Deliver all events; on the engine's thread."""
+        sent, self._sent = self._sent, {}
+        for loop, events in sent.items():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for these
+                loop.call_soon_threadsafe(_put_all, events)
+
+
+def _put_all(events: Sequence[tuple[Inbox, int, Event]]) -> None:
+    for inbox, index, event in events:
+        inbox.put_nowait((index, event))
+
+
 class Submission:
     """Jobs of one HTTP request, and their events on the calling event loop.
 
     Args:
         engine: The engine.
         jobs: One job per answer.
+        mailbox: Brings the events from the engine's thread.
+        constraint_param: Name of the field that constrains the answers, for errors.
 
     Raises:
         ApiError: The queue is full, or the server is shutting down.
     """
 
-    def __init__(self, engine: Engine, jobs: Sequence[GenerationJob]) -> None:
-        self._engine = engine
-        self._inbox: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+    def __init__(
+        self,
+        engine: Engine,
+        jobs: Sequence[GenerationJob],
+        mailbox: Mailbox,
+        *,
+        constraint_param: str | None = None,
+    ) -> None:
+        self._engine, self._constraint_param = engine, constraint_param
+        self._inbox: Inbox = asyncio.Queue()
         loop = asyncio.get_running_loop()
-
-        def listener(index: int) -> Callable[[Event], None]:
-            def on_event(event: Event) -> None:
-                loop.call_soon_threadsafe(self._inbox.put_nowait, (index, event))
-
-            return on_event
-
+        listeners = [partial(mailbox.send, loop, self._inbox, index) for index in range(len(jobs))]
         try:
-            self._handles: list[Handle] = engine.submit(jobs, [listener(index) for index in range(len(jobs))])
+            self._handles: list[Handle] = engine.submit(jobs, listeners)
         except QueueFull as error:
             raise ApiError(
                 429,
@@ -102,7 +137,9 @@ class Submission:
         while num_left:
             index, event = await self._inbox.get()
             if isinstance(event, Failed) and isinstance(event.error, ConstraintError):
-                raise ApiError(400, f"the grammar cannot be followed: {event.error.message}", code="invalid_value")
+                param = self._constraint_param
+                message = f"{param}: the grammar cannot be followed: {event.error.message}"
+                raise ApiError(400, message, param=param, code="invalid_value")
             if isinstance(event, Failed):
                 _LOG.error("a request failed", exc_info=event.error)
                 raise internal_error()

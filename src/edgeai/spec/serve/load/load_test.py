@@ -49,7 +49,8 @@ def run_load(cfg: LoadConfig, run: Run) -> LoadReport:
     prompts = select(found, cfg.max_prompts)
     with server_process(cfg.serve, run) as server:
         clients = LoadClients(server.url, server.model, prompts)
-        clients.run(1, len(prompts[:2]), max_tokens=cfg.max_tokens, speculates=True)  # warm-up
+        # warm-up: every slot is used once, since the first use of its memory takes time
+        clients.run(cfg.serve.slots, cfg.serve.slots, max_tokens=cfg.max_tokens, speculates=True)
         played = _play_rounds(cfg, clients, run)
         memory_bytes = _probe_memory(cfg, clients, server, run)
     target = build_target(cfg.serve.target, device=run.info["device"], metrics=run.metrics)

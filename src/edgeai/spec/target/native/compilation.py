@@ -113,7 +113,7 @@ def compile_library(
     variants = {name: flags for name, flags in variants.items() if not flags or _accepts(compiler, flags)}
     has = tuple(f"-DEDGEAI_HAS_{name.upper()}" for name in variants)
     jobs = [(scratch / f"{name}.o", "variant.cpp", flags) for name, flags in variants.items()]
-    jobs += [(scratch / f"{name}.o", f"{name}.cpp", ()) for name in ("pack", "unpack", "quantize")]
+    jobs += [(scratch / f"{name}.o", f"{name}.cpp", ()) for name in ("pack", "unpack", "quantize", "team")]
     jobs.append((scratch / "api.o", "api.cpp", has))
     commands = [
         [compiler, *FLAGS, *extra, *flags, "-c", str(SOURCE / source), "-o", str(to)] for to, source, flags in jobs

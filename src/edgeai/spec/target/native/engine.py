@@ -107,7 +107,6 @@ class Engine:
             num_tokens,
             len(rows),
             len(layers),
-            0,
             *(
                 array.ctypes.data
                 for array in (positions, rows, layers, embedded, result.logits, result.hidden, result.features)

@@ -62,7 +62,7 @@ class Pass(ctypes.Structure):
         ("model", POINTER(Model)),
         ("cache", POINTER(Cache)),
         ("segments", POINTER(Segment)),
-        *((name, c_int32) for name in ("num_segments", "num_tokens", "num_logits", "num_features", "threads")),
+        *((name, c_int32) for name in ("num_segments", "num_tokens", "num_logits", "num_features")),
         *((name, c_void_p) for name in ("positions", "logit_rows", "aux_layers", "x", "logits", "hidden", "features")),
     )
 
@@ -116,7 +116,7 @@ class Draft(ctypes.Structure):
         ("head", POINTER(Head)),
         ("cache", POINTER(Cache)),
         ("sequences", POINTER(NewPairs)),
-        *((name, c_int32) for name in ("num_sequences", "num_pairs", "threads", "depth", "width", "nodes")),
+        *((name, c_int32) for name in ("num_sequences", "num_pairs", "depth", "width", "nodes")),
         *(
             (name, c_void_p)
             for name in ("tokens", "features", "tree_tokens", "parents", "depths", "ancestors", "scores")

@@ -11,7 +11,7 @@ from edgeai.spec.serve.answers.calls import CallParser
 from edgeai.spec.serve.answers.reasoning import ReasoningSplitter
 from edgeai.spec.serve.answers.tool_formats import MISTRAL
 from edgeai.spec.serve.engine.text_stream import TextStream
-from edgeai.spec.serve.http.request_jobs import ServedModel
+from edgeai.spec.serve.http.jobs.served_model import ServedModel
 from edgeai.spec.target.saved_tokenizer import SavedTokenizer
 
 

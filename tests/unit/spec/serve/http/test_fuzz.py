@@ -223,6 +223,6 @@ def test_random_grammars(serve, target_with_template, templates):
             assert reply.status_code in (200, 400), (value, reply.text)
             if reply.status_code == 400:
                 error = reply.json()["error"]
-                assert error["param"] or error["message"].startswith("the grammar cannot be followed"), value
+                assert error["param"], value
     assert min(statuses.count(200), statuses.count(400)) > 300
     assert running.idle()

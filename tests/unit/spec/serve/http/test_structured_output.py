@@ -133,6 +133,7 @@ def test_reasoning_comes_first(serve, target_with_template, templates):
     body = {"model": "tiny", "messages": HELLO, "response_format": FORMAT}
     error = httpx.post(f"{running.url}/v1/chat/completions", json=body).json()["error"]
     assert error["code"] == "unsupported_parameter"
+    assert error["param"] == "response_format"
     assert "reasoning" in error["message"]
 
 
@@ -180,10 +181,10 @@ def test_reasoning_comes_first(serve, target_with_template, templates):
         ({"guided_choice": []}, "guided_choice", "invalid_value", None),
         ({"guided_regex": "a" * 65537}, "guided_regex", "invalid_value", "guided_regex: longer than 65536 characters"),
         (
-            {"response_format": FORMAT, "tools": [TOOL]},
-            "response_format",
+            {"structured_outputs": {"regex": "a"}, "tools": [TOOL]},
+            "structured_outputs",
             "unsupported_parameter",
-            "response_format: cannot be combined with tools that the model may call; set tool_choice to 'none'",
+            "structured_outputs: only a JSON schema can be combined with tools that the model may call",
         ),
     ],
     ids=str,
@@ -237,5 +238,7 @@ def test_a_limit_exceeded_later_is_an_error_of_the_request(post, running, monkey
     monkeypatch.setattr(GrammarCompiler, "compile", lambda self, source: Failing(compile(self, source)))
     reply = post(response_format=FORMAT)
     assert reply.status_code == 400
-    assert reply.json()["error"]["message"] == "the grammar cannot be followed: too complex"
+    error = reply.json()["error"]
+    assert error["param"] == "response_format"
+    assert error["message"] == "response_format: the grammar cannot be followed: too complex"
     assert running.idle()

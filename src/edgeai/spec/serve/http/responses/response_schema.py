@@ -108,6 +108,12 @@ class ResponsesRequest(StrictRequest):
         return self._chat
 
     @property
+    def constraint_param(self) -> str | None:
+        """Name of the field that constrains the answer; None for free text."""
+        param = self._chat.constraint_param
+        return "text.format" if param == "response_format" else param
+
+    @property
     def format(self) -> dict[str, Any]:
         """Format of the text, as requested."""
         if self.text is None or self.text.format is None:

@@ -1,9 +1,6 @@
-// The C interface: choosing a variant, the threads of a pass, and the cache's commit.
-#include <condition_variable>
+// The C interface: choosing a variant, calls of the forward pass and of the draft head, and the cache's commit.
 #include <cstring>
-#include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -19,59 +16,10 @@ using namespace edgeai;
 
 namespace {
 
-class Pool {  // threads of one engine; they sleep between passes after a short spin
-public:
-    explicit Pool(int threads) : barrier(threads), threads_(threads) {
-        for (int t = 1; t < threads; t++) workers_.emplace_back([this, t] { serve(t); });
-    }
-    ~Pool() {
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
-            stop_ = true;
-            round_.fetch_add(1, std::memory_order_release);
-        }
-        wake_.notify_all();
-        for (std::thread& worker : workers_) worker.join();
-    }
-    void run(const std::function<void(int)>& work) {  // called once for each thread
-        work_ = &work;
-        if (threads_ > 1) {
-            std::lock_guard<std::mutex> lock(mutex_);
-            round_.fetch_add(1, std::memory_order_release);
-        }
-        wake_.notify_all();
-        work(0);
-        barrier.wait();
-    }
-    Barrier barrier;
-
-private:
-    void serve(int thread) {
-        for (int seen = 0;;) {
-            for (int spins = 0; spins < 20000 && round_.load(std::memory_order_acquire) == seen; spins++) relax();
-            if (round_.load(std::memory_order_acquire) == seen) {
-                std::unique_lock<std::mutex> lock(mutex_);
-                wake_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != seen; });
-            }
-            seen = round_.load(std::memory_order_acquire);
-            if (stop_) return;
-            (*work_)(thread);
-            barrier.wait();
-        }
-    }
-    const int threads_;
-    std::vector<std::thread> workers_;
-    std::mutex mutex_;
-    std::condition_variable wake_;
-    std::atomic<int> round_{0};
-    std::atomic<bool> stop_{false};
-    const std::function<void(int)>* work_ = nullptr;
-};
-
 struct Engine {
-    Engine(const Variant* chosen, int threads) : variant(chosen), pool(threads), num_threads(threads) {}
+    Engine(const Variant* chosen, int threads) : variant(chosen), team(threads), num_threads(threads) {}
     const Variant* variant;
-    Pool pool;
+    Team team;
     Workspace workspace;
     DraftBuffers draft_buffers;
     const int num_threads;
@@ -135,17 +83,15 @@ Engine* edgeai_engine(int variant, int threads) { return new Engine(usable()[var
 void edgeai_free(Engine* engine) { delete engine; }
 
 void edgeai_run(Engine* engine, Pass* pass) {
-    pass->threads = engine->num_threads;
-    engine->variant->reserve(*pass, engine->workspace);
-    engine->pool.run([=](int thread) { engine->variant->run(*pass, engine->workspace, thread, engine->pool.barrier); });
+    engine->variant->reserve(*pass, engine->workspace, engine->num_threads);
+    engine->team.run([=](Team::Member& self) { engine->variant->run(*pass, engine->workspace, self); });
 }
 
 // Adds new pairs to the draft head's cache and, if depth > 0, grows a tree below the last pair of each sequence.
 void edgeai_draft(Engine* engine, Draft* draft) {
-    draft->threads = engine->num_threads;
-    engine->variant->reserve_draft(*draft, engine->workspace, engine->draft_buffers);
-    engine->pool.run([=](int thread) {
-        engine->variant->draft(*draft, engine->workspace, engine->draft_buffers, thread, engine->pool.barrier);
+    engine->variant->reserve_draft(*draft, engine->workspace, engine->draft_buffers, engine->num_threads);
+    engine->team.run([=](Team::Member& self) {
+        engine->variant->draft(*draft, engine->workspace, engine->draft_buffers, self);
     });
 }
 

@@ -110,15 +110,26 @@ static inline void mix_heads(const uint16_t* values, const uint16_t* tree, int v
     }
 }
 
-static inline void rotate_and_cache(const Pass& pass, Workspace& ws, int layer, int thread, int threads) {
+// A phase over the units of all segments: work(segment, begin, end) computes a part of the units_of(segment) of one.
+template <class Units, class Work>
+static inline void share_segments(Team::Member& self, const Pass& pass, Units units_of, Work work) {
+    int units = 0;
+    for (int s = 0; s < pass.num_segments; s++) units += units_of(pass.segments[s]);
+    self.share(units, [&](int begin, int end) {
+        for (int s = 0, first = 0, count; s < pass.num_segments && first < end; s++, first += count) {
+            count = units_of(pass.segments[s]);
+            if (first + count > begin) work(pass.segments[s], std::max(begin - first, 0), std::min(end - first, count));
+        }
+    });
+}
+
+static inline void rotate_and_cache(const Pass& pass, Workspace& ws, int layer, Team::Member& self) {
     const Model& m = *pass.model;
     const Layer& weights = m.layers[layer];
     const int hd = m.head_dim, heads = m.num_heads + 2 * m.num_kv_heads;
-    for (int s = 0; s < pass.num_segments; s++) {
-        const Segment& segment = pass.segments[s];
+    share_segments(self, pass, [=](const Segment& segment) { return segment.size * heads; }, [&](const Segment& segment, int begin, int end) {
         uint16_t *keys = cache_keys(m, *pass.cache, segment.row, layer), *values = cache_values(m, *pass.cache, segment.row, layer);
-        const Share mine = share(segment.size * heads, thread, threads);
-        for (int unit = mine.begin; unit < mine.end; unit++) {  // by head: keys of neighboring slots share cache lines
+        for (int unit = begin; unit < end; unit++) {  // by head: keys of neighboring slots share cache lines
             const int t = unit % segment.size, head = unit / segment.size, slot = segment.start + t;
             float* x = ws.qkv.data() + (static_cast<size_t>(segment.first + t) * heads + head) * hd;
             const int kv = head - m.num_heads;
@@ -140,20 +151,20 @@ static inline void rotate_and_cache(const Pass& pass, Workspace& ws, int layer, 
                 }
             }
         }
-    }
+    });
 }
 
-static inline void score(const Pass& pass, Workspace& ws, int layer, int thread, int threads) {
+static inline void score(const Pass& pass, Workspace& ws, int layer, Team::Member& self) {
     const Model& m = *pass.model;
     const int hd = m.head_dim, group = m.num_heads / m.num_kv_heads, heads = m.num_heads + 2 * m.num_kv_heads;
     const float scale = 1.0f / std::sqrt(static_cast<float>(hd));
-    for (int s = 0; s < pass.num_segments; s++) {
-        const Segment& segment = pass.segments[s];
+    const auto seen_of = [](const Segment& segment) { return (segment.visible + LANES - 1) / LANES; };
+    const auto skipped_of = [=](const Segment& segment) { return std::max(0, segment.start / LANES - seen_of(segment)); };  // nobody sees these
+    const auto count_of = [=](const Segment& segment) { return (segment.start + segment.size + LANES - 1) / LANES - skipped_of(segment); };
+    share_segments(self, pass, [&](const Segment& segment) { return m.num_kv_heads * count_of(segment); }, [&](const Segment& segment, int begin, int end) {
         const uint16_t* keys = cache_keys(m, *pass.cache, segment.row, layer);
-        const int seen = (segment.visible + LANES - 1) / LANES, last = (segment.start + segment.size + LANES - 1) / LANES;
-        const int skipped = std::max(0, segment.start / LANES - seen), blocks = last - skipped;  // those that nobody sees
-        const Share mine = share(m.num_kv_heads * blocks, thread, threads);
-        for (int unit = mine.begin; unit < mine.end; unit++) {
+        const int seen = seen_of(segment), skipped = skipped_of(segment), blocks = count_of(segment);
+        for (int unit = begin; unit < end; unit++) {
             const int kv = unit / blocks, b = unit % blocks < seen ? unit % blocks : unit % blocks + skipped;
             const uint16_t* block_keys = keys + (static_cast<size_t>(kv) * pass.cache->capacity + b * LANES) * hd;
             const int from = b < seen ? 0 : std::max(0, b * LANES - segment.start);  // no token sees later ones
@@ -166,27 +177,26 @@ static inline void score(const Pass& pass, Workspace& ws, int layer, int thread,
                 rows_of(q, stride, group, hd, block_keys, scale, out, out_stride, ws.span);
             }
         }
-    }
+    });
 }
 
-static inline void mix(const Pass& pass, Workspace& ws, int layer, int thread, int threads) {
+static inline void mix(const Pass& pass, Workspace& ws, int layer, Team::Member& self) {
     const Model& m = *pass.model;
     const int hd = m.head_dim, group = m.num_heads / m.num_kv_heads, parts = (hd / LANES + MIX_PARTS - 1) / MIX_PARTS;
-    float inverse[2][64];
-    for (int s = 0; s < pass.num_segments; s++) {
-        const Segment& segment = pass.segments[s];
-        const int pairs = (segment.size + 1) / 2;
-        const Share mine = share(m.num_kv_heads * pairs * parts, thread, threads);
+    const auto pairs_of = [](const Segment& segment) { return (segment.size + 1) / 2; };
+    share_segments(self, pass, [&](const Segment& segment) { return m.num_kv_heads * pairs_of(segment) * parts; }, [&](const Segment& segment, int begin, int end) {
+        const int pairs = pairs_of(segment);
+        float inverse[2][64];
         Weights rows[2];
         int ready = -1;
-        for (int unit = mine.begin; unit < mine.end; unit++) {
+        for (int unit = begin; unit < end; unit++) {
             const int pair = unit / parts, kv = pair / pairs, first = pair % pairs * 2, count = std::min(2, segment.size - first);
             if (pair != ready) {  // scores in order of position: the visible text, then the ancestors by depth
                 ready = pair;
                 for (int r = 0; r < count; r++) {
                     const size_t row = segment.first + first + r;
                     const int *slots = ws.slots.data() + ws.slot_begin[row], num_slots = ws.slot_begin[row + 1] - ws.slot_begin[row];
-                    float* weights = ws.weights[thread].data() + r * group * ws.span;
+                    float* weights = ws.weights[self.thread].data() + r * group * ws.span;
                     for (int h = 0; h < group; h++) {
                         const float* from = ws.scores.data() + (row * m.num_heads + kv * group + h) * ws.span;
                         float* to = weights + h * ws.span;
@@ -202,67 +212,77 @@ static inline void mix(const Pass& pass, Workspace& ws, int layer, int thread, i
             const auto heads = count == 1 ? (odd ? mix_heads<1, 1> : mix_heads<1, MIX_PARTS>) : (odd ? mix_heads<2, 1> : mix_heads<2, PAIR_PARTS>);
             heads(values, values + static_cast<size_t>(segment.start) * hd, segment.visible, group, hd, unit % parts * MIX_PARTS, ws.span, rows);
         }
-    }
+    });
 }
 
 // ----------------------------------------------------------------------------------------------------------------- pass
 
-static void run(const Pass& pass, Workspace& ws, int thread, Barrier& barrier) {
+static inline auto copy_rows(const float* from, int width) {
+    return [=](int r, float* out) { memcpy(out, from + static_cast<size_t>(r) * width, sizeof(float) * width); };
+}
+
+// Adds outputs of a product to rows of x.
+static inline auto add_to(float* x, int width) {
+    return [=](int r, int n, vf values) {
+        float* to = x + static_cast<size_t>(r) * width + n;
+        store(to, add(load(to), values));
+    };
+}
+
+static void run(const Pass& pass, Workspace& ws, Team::Member& self) {
     const Tiles tiles{};
     const Model& m = *pass.model;
-    const int T = pass.num_tokens, H = m.hidden, I = m.intermediate, hd = m.head_dim, threads = pass.threads;
+    const int T = pass.num_tokens, H = m.hidden, I = m.intermediate, hd = m.head_dim;
     const int q_width = m.num_heads * hd, kv_width = m.num_kv_heads * hd, qkv_width = q_width + 2 * kv_width;
-    float* const x = pass.x;
+    float *const x = pass.x, *const qkv = ws.qkv.data();
+    const auto normed = [&](const float* weight) {
+        return [=, &m](int t, float* out) { rms_norm(x + static_cast<size_t>(t) * H, weight, H, m.eps, out); };
+    };
+    const auto into_qkv = [=](int offset) {
+        return [=](int t, int n, vf values) { store(qkv + static_cast<size_t>(t) * qkv_width + offset + n, values); };
+    };
     int aux = 0;
     for (int l = 0; l < m.num_layers; l++) {
         const Layer& layer = m.layers[l];
         if (aux < pass.num_features && pass.aux_layers[aux] == l) {
-            for (int t = thread; t < T; t += threads)
-                memcpy(pass.features + (static_cast<size_t>(t) * pass.num_features + aux) * H, x + static_cast<size_t>(t) * H, sizeof(float) * H);
+            self.share(T, [&](int begin, int end) {
+                for (int t = begin; t < end; t++)
+                    memcpy(pass.features + (static_cast<size_t>(t) * pass.num_features + aux) * H, x + static_cast<size_t>(t) * H, sizeof(float) * H);
+            });
             aux++;
         }
-        Rows rows = prepare(ws, T, H, thread, threads, barrier, [&](int t, float* out) { rms_norm(x + static_cast<size_t>(t) * H, layer.attention_norm, H, m.eps, out); });
-        float* const qkv = ws.qkv.data();
-        const auto into = [&](int offset) {
-            return [=](int t, int n, vf values) { store(qkv + static_cast<size_t>(t) * qkv_width + offset + n, values); };
-        };
-        multiply(layer.q, rows, T, thread, threads, into(0));
-        multiply(layer.k, rows, T, thread, threads, into(q_width));
-        multiply(layer.v, rows, T, thread, threads, into(q_width + kv_width));
-        barrier.wait();
-        rotate_and_cache(pass, ws, l, thread, threads);
-        barrier.wait();
-        score(pass, ws, l, thread, threads);
-        barrier.wait();
-        mix(pass, ws, l, thread, threads);
-        barrier.wait();
-        rows = prepare(ws, T, q_width, thread, threads, barrier, [&](int t, float* out) { memcpy(out, ws.mixed.data() + static_cast<size_t>(t) * q_width, sizeof(float) * q_width); });
-        const auto onto_x = [=](int t, int n, vf values) {
-            float* to = x + static_cast<size_t>(t) * H + n;
-            store(to, add(load(to), values));
-        };
-        multiply(layer.out, rows, T, thread, threads, onto_x);
-        barrier.wait();
-        rows = prepare(ws, T, H, thread, threads, barrier, [&](int t, float* out) { rms_norm(x + static_cast<size_t>(t) * H, layer.mlp_norm, H, m.eps, out); });
-        swiglu(layer.gate, layer.up, rows, T, thread, threads, ws.act.data());
-        barrier.wait();
-        rows = prepare(ws, T, I, thread, threads, barrier, [&](int t, float* out) { memcpy(out, ws.act.data() + static_cast<size_t>(t) * I, sizeof(float) * I); });
-        multiply(layer.down, rows, T, thread, threads, onto_x);
-        barrier.wait();
+        const int nq = blocks_of(layer.q), nk = blocks_of(layer.k), nv = blocks_of(layer.v);
+        multiply_phase(self, ws, T, H, normed(layer.attention_norm), nq + nk + nv, [&](const Rows& rows, int begin, int end) {
+            multiply(layer.q, rows, T, begin, end, into_qkv(0));
+            multiply(layer.k, rows, T, begin - nq, end - nq, into_qkv(q_width));
+            multiply(layer.v, rows, T, begin - nq - nk, end - nq - nk, into_qkv(q_width + kv_width));
+        });
+        rotate_and_cache(pass, ws, l, self);
+        score(pass, ws, l, self);
+        mix(pass, ws, l, self);
+        multiply_phase(self, ws, T, q_width, copy_rows(ws.mixed.data(), q_width), blocks_of(layer.out), [&](const Rows& rows, int begin, int end) {
+            multiply(layer.out, rows, T, begin, end, add_to(x, H));
+        });
+        multiply_phase(self, ws, T, H, normed(layer.mlp_norm), blocks_of(layer.gate), [&](const Rows& rows, int begin, int end) {
+            swiglu(layer.gate, layer.up, rows, T, begin, end, ws.act.data());
+        });
+        multiply_phase(self, ws, T, I, copy_rows(ws.act.data(), I), blocks_of(layer.down), [&](const Rows& rows, int begin, int end) {
+            multiply(layer.down, rows, T, begin, end, add_to(x, H));
+        });
     }
-    for (int t = thread; t < T; t += threads)
-        rms_norm(x + static_cast<size_t>(t) * H, m.final_norm, H, m.eps, pass.hidden + static_cast<size_t>(t) * H);
-    barrier.wait();
-    if (!pass.num_logits) return;
-    const Rows rows = prepare(ws, pass.num_logits, H, thread, threads, barrier, [&](int r, float* out) {
-        memcpy(out, pass.hidden + static_cast<size_t>(pass.logit_rows[r]) * H, sizeof(float) * H);
+    self.share(T, [&](int begin, int end) {
+        for (int t = begin; t < end; t++) normed(m.final_norm)(t, pass.hidden + static_cast<size_t>(t) * H);
     });
-    multiply(m.lm_head, rows, pass.num_logits, thread, threads, [&](int r, int n, vf values) {
-        store_some(pass.logits + static_cast<size_t>(r) * m.vocab + n, values, m.vocab - n);
+    if (!pass.num_logits) return;
+    const auto wanted = [&](int r, float* out) { memcpy(out, pass.hidden + static_cast<size_t>(pass.logit_rows[r]) * H, sizeof(float) * H); };
+    multiply_phase(self, ws, pass.num_logits, H, wanted, blocks_of(m.lm_head), [&](const Rows& rows, int begin, int end) {
+        multiply(m.lm_head, rows, pass.num_logits, begin, end, [&](int r, int n, vf values) {
+            store_some(pass.logits + static_cast<size_t>(r) * m.vocab + n, values, m.vocab - n);
+        });
     });
 }
 
-static void reserve(const Pass& pass, Workspace& ws) {
+static void reserve(const Pass& pass, Workspace& ws, int threads) {
     const Model& m = *pass.model;
     const size_t T = std::max(pass.num_tokens, pass.num_logits), width = std::max({m.hidden, m.intermediate, m.num_heads * m.head_dim});
     const auto grow = [](auto& buffer, size_t size) { if (buffer.size() < size) buffer.resize(size); };
@@ -280,24 +300,22 @@ static void reserve(const Pass& pass, Workspace& ws) {
     }
     ws.span = static_cast<size_t>(longest + LANES - 1) / LANES * LANES;
     ws.shared.reserve(T, width);
-    ws.own.resize(std::max<size_t>(ws.own.size(), pass.threads));
-    for (Quantized& own : ws.own) own.reserve(pass.threads == 1 ? T : OWN_ROWS, width);
+    ws.own.resize(std::max<size_t>(ws.own.size(), threads));
+    for (Quantized& own : ws.own) own.reserve(threads == 1 ? T : OWN_ROWS, width);
     grow(ws.qkv, T * (m.num_heads + 2 * m.num_kv_heads) * m.head_dim);
     grow(ws.mixed, T * m.num_heads * m.head_dim);
     grow(ws.act, T * m.intermediate);
     grow(ws.scores, T * m.num_heads * ws.span);
-    ws.weights.resize(std::max<size_t>(ws.weights.size(), pass.threads));
+    ws.weights.resize(std::max<size_t>(ws.weights.size(), threads));
     for (auto& own : ws.weights) grow(own, 2 * static_cast<size_t>(m.num_heads / m.num_kv_heads) * ws.span);
 }
 
 static void multiply_alone(const Matrix& matrix, const float* x, int num_rows, float* y) {
     const Tiles tiles{};
-    Workspace ws;
-    ws.own.resize(1);
-    ws.own[0].reserve(num_rows, matrix.k);
-    Barrier barrier(1);
-    const Rows rows = prepare(ws, num_rows, matrix.k, 0, 1, barrier, [&](int r, float* out) { memcpy(out, x + static_cast<size_t>(r) * matrix.k, sizeof(float) * matrix.k); });
-    multiply(matrix, rows, num_rows, 0, 1, [&](int r, int n, vf values) {
+    Quantized inputs;
+    inputs.reserve(num_rows, matrix.k);
+    prepare(inputs, 0, num_rows, matrix.k, copy_rows(x, matrix.k));
+    multiply(matrix, {&inputs, matrix.k}, num_rows, 0, blocks_of(matrix), [&](int r, int n, vf values) {
         store_some(y + static_cast<size_t>(r) * matrix.n + n, values, matrix.n - n);
     });
 }

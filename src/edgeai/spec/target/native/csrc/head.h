@@ -33,7 +33,7 @@ struct Draft {
     const Head* head;
     const Cache* cache;
     const NewPairs* sequences;
-    int32_t num_sequences, num_pairs, threads;
+    int32_t num_sequences, num_pairs;
     int32_t depth;  // levels of the trees; 0 only adds the pairs
     int32_t width;  // children of a node, and nodes expanded in a level
     int32_t nodes;  // draft nodes kept, at most width + (depth - 1) width^2
@@ -61,10 +61,10 @@ struct Node {  // a row of one level
 
 struct DraftBuffers {
     std::vector<float> projected;                // [pairs, hidden]
-    std::vector<float> output, next_output;      // [rows, hidden] of the level before and of this one
+    std::vector<float> output[2];                // [rows, hidden], of even and of odd levels
     std::vector<float> qkv, mixed, act, logits;  // [rows, ...]
-    std::vector<Node> nodes, next_nodes;         // [rows]
-    std::vector<int32_t> chains, next_chains;    // [rows, depth], slots from the child of the root to the node itself
+    std::vector<Node> nodes[2];                  // [rows], the same
+    std::vector<int32_t> chains[2];              // [rows, depth], the same: slots from the child of the root to the node itself
     std::vector<float> best;                     // [rows, width], log probabilities
     std::vector<int32_t> best_ids;
     std::vector<Candidate> candidates;                 // [sequences, all candidates]

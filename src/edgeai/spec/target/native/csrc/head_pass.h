@@ -8,18 +8,17 @@
 
 namespace EDGEAI_NAMESPACE {
 
-struct Drafting {  // what every function of a call needs
+struct Drafting {  // what every function of a level needs
     const Draft& draft;
     const Head& head;
     DraftBuffers& to;
     Workspace& ws;
-    Barrier& barrier;
-    const int thread, threads;
+    Team::Member& self;
+    const int level;
 
-    template <class Make>
-    Rows ready(int rows, int k, Make make) const { return prepare(ws, rows, k, thread, threads, barrier, make); }
-    template <class Put>
-    void product(const Matrix& matrix, const Rows& rows, int count, Put put) const { multiply(matrix, rows, count, thread, threads, put); }
+    std::vector<Node>& nodes(int of) const { return to.nodes[of % 2]; }
+    std::vector<int32_t>& chains(int of) const { return to.chains[of % 2]; }
+    float* output(int of) const { return to.output[of % 2].data(); }
     int qkv_width() const { return (head.num_heads + 2 * head.num_kv_heads) * head.head_dim; }
     int padded_vocab() const { return (head.draft_vocab + LANES - 1) / LANES * LANES; }
     uint16_t* keys(int row, int kv) const {
@@ -29,18 +28,23 @@ struct Drafting {  // what every function of a call needs
     uint16_t* values(int row, int kv) const { return keys(row, kv + head.num_kv_heads); }
 };
 
+// Stores outputs of a product in rows of `width`.
+static inline auto store_to(float* rows, size_t width) {
+    return [=](int r, int n, vf values) { store(rows + r * width + n, values); };
+}
+
 // Hidden inputs of the new pairs.
 static void project(const Drafting& c) {
     const Head& head = c.head;
-    const int width = head.fc.k, part = width / head.num_aux, H = head.hidden;
-    const Rows rows = c.ready(c.draft.num_pairs, width, [&](int r, float* out) {
+    const int width = head.fc.k, part = width / head.num_aux, count = c.draft.num_pairs;
+    const auto features = [&](int r, float* out) {
         const float* from = c.draft.features + static_cast<size_t>(r) * width;
         if (!head.fc_norm) memcpy(out, from, sizeof(float) * width);
         else for (int i = 0; i < width; i += part) rms_norm(from + i, head.fc_norm + i, part, head.eps, out + i);
+    };
+    multiply_phase(c.self, c.ws, count, width, features, blocks_of(head.fc), [&](const Rows& rows, int begin, int end) {
+        multiply(head.fc, rows, count, begin, end, store_to(c.to.projected.data(), head.hidden));
     });
-    float* to = c.to.projected.data();
-    c.product(head.fc, rows, c.draft.num_pairs, [=](int r, int n, vf values) { store(to + static_cast<size_t>(r) * H + n, values); });
-    c.barrier.wait();
 }
 
 // Queries, keys and values of `count` rows with hidden inputs from `input(row, out)`.
@@ -48,49 +52,49 @@ template <class Input>
 static void attention_inputs(const Drafting& c, int count, Input input) {
     const Head& head = c.head;
     const int H = head.hidden, width = c.qkv_width(), q_width = head.num_heads * head.head_dim, kv_width = head.num_kv_heads * head.head_dim;
-    const Rows rows = c.ready(count, 2 * H, [&](int r, float* out) {
-        edgeai_rows(&head.embedding, &c.to.nodes[r].token, 1, out);
+    const auto inputs = [&](int r, float* out) {
+        edgeai_rows(&head.embedding, &c.nodes(c.level)[r].token, 1, out);
         rms_norm(out, head.embedding_norm, H, head.eps, out);
         input(r, out + H);
         rms_norm(out + H, head.hidden_norm, H, head.eps, out + H);
-    });
-    float* qkv = c.to.qkv.data();
-    const auto into = [&](int offset) {
-        return [=](int r, int n, vf values) { store(qkv + static_cast<size_t>(r) * width + offset + n, values); };
     };
-    if (c.draft.depth) c.product(head.q, rows, count, into(0));
-    c.product(head.k, rows, count, into(q_width));
-    c.product(head.v, rows, count, into(q_width + kv_width));
-    c.barrier.wait();
+    float* qkv = c.to.qkv.data();
+    const int nq = c.draft.depth ? blocks_of(head.q) : 0, nk = blocks_of(head.k), nv = blocks_of(head.v);
+    multiply_phase(c.self, c.ws, count, 2 * H, inputs, nq + nk + nv, [&](const Rows& rows, int begin, int end) {
+        if (nq) multiply(head.q, rows, count, begin, end, store_to(qkv, width));
+        multiply(head.k, rows, count, begin - nq, end - nq, store_to(qkv + q_width, width));
+        multiply(head.v, rows, count, begin - nq - nk, end - nq - nk, store_to(qkv + q_width + kv_width, width));
+    });
 }
 
 // Rotates queries and keys, and writes keys and values to the cache.
 static void rotate_and_store(const Drafting& c, int count) {
     const Head& head = c.head;
     const int hd = head.head_dim, heads = head.num_heads + 2 * head.num_kv_heads;
-    const Share mine = share(count * heads, c.thread, c.threads);
-    for (int unit = mine.begin; unit < mine.end; unit++) {
+    const auto one = [&](int unit) {
         const int r = unit % count, kv = unit / count - head.num_heads;  // by head: keys of neighboring slots share cache lines
-        const Node& node = c.to.nodes[r];
+        const Node& node = c.nodes(c.level)[r];
         const int row = c.draft.sequences[node.sequence].row;
         float* x = c.to.qkv.data() + (static_cast<size_t>(r) * heads + unit / count) * hd;
         if (kv >= head.num_kv_heads) {
             uint16_t* to = c.values(row, kv - head.num_kv_heads) + static_cast<size_t>(node.slot) * hd;
             for (int i = 0; i < hd; i += LANES) store_half(to + i, load(x + i));
-            continue;
+            return;
         }
-        if (kv < 0 && !c.draft.depth) continue;
+        if (kv < 0 && !c.draft.depth) return;
         const size_t at = static_cast<size_t>(node.position) * (hd / 2);
         rotate(x, head.cos + at, head.sin + at, hd, false);
-        if (kv < 0) continue;
+        if (kv < 0) return;
         uint16_t* column = c.keys(row, kv) + static_cast<size_t>(node.slot / LANES * LANES) * hd + node.slot % LANES;
         for (int i = 0; i < hd; i += LANES) {
             uint16_t part[LANES];
             store_half(part, load(x + i));
             for (int j = 0; j < LANES; j++) column[(i + j) * LANES] = part[j];
         }
-    }
-    c.barrier.wait();
+    };
+    c.self.share(count * heads, [&](int begin, int end) {
+        for (int unit = begin; unit < end; unit++) one(unit);
+    });
 }
 
 // Attention of the query heads that share one key head: over the text, then over the node's chain in the tree.
@@ -101,7 +105,7 @@ static void attend(const Drafting& c, const Node& node, const int32_t* chain, in
     const size_t span = c.to.span;
     const float scale = 1.0f / std::sqrt(static_cast<float>(hd));
     const uint16_t *keys = c.keys(row, kv), *values = c.values(row, kv);
-    float *weights = c.to.weights[c.thread].data(), *block = weights + group * span, *inverse = block + group * LANES;
+    float *weights = c.to.weights[c.self.thread].data(), *block = weights + group * span, *inverse = block + group * LANES;
     const auto score = [&](int b, float* to, size_t to_span) {
         score_rows<1>(q, 0, group, hd, keys + static_cast<size_t>(b) * LANES * hd, scale, to, 0, to_span);
     };
@@ -119,31 +123,26 @@ static void attend(const Drafting& c, const Node& node, const int32_t* chain, in
         (odd ? mix_heads<1, 1> : mix_heads<1, MIX_PARTS>)(values, values, node.visible, group, hd, part, span, &one);
 }
 
-// The rest of the layer for `count` rows with attention output in `mixed` and residual in `next_output`, and the logits.
+// The rest of the layer for `count` rows with attention output in `mixed` and residual in `output`, and the logits.
 static void finish(const Drafting& c, int count) {
     const Head& head = c.head;
-    const int H = head.hidden, I = head.intermediate, q_width = head.num_heads * head.head_dim, D = c.padded_vocab();
-    float *x = c.to.next_output.data(), *act = c.to.act.data(), *logits = c.to.logits.data();
-    const auto copy = [](const float* from, int width) {
-        return [=](int r, float* out) { memcpy(out, from + static_cast<size_t>(r) * width, sizeof(float) * width); };
-    };
+    const int H = head.hidden, I = head.intermediate, q_width = head.num_heads * head.head_dim;
+    float *x = c.output(c.level), *act = c.to.act.data();
     const auto normed = [=, &head](const float* weight) {
         return [=, &head](int r, float* out) { rms_norm(x + static_cast<size_t>(r) * H, weight, H, head.eps, out); };
     };
-    const auto onto_x = [=](int r, int n, vf values) {
-        float* to = x + static_cast<size_t>(r) * H + n;
-        store(to, add(load(to), values));
-    };
-    c.product(head.out, c.ready(count, q_width, copy(c.to.mixed.data(), q_width)), count, onto_x);
-    c.barrier.wait();
-    const Rows rows = c.ready(count, H, normed(head.mlp_norm));
-    swiglu(head.gate, head.up, rows, count, c.thread, c.threads, act);
-    c.barrier.wait();
-    c.product(head.down, c.ready(count, I, copy(act, I)), count, onto_x);
-    c.barrier.wait();
-    c.product(head.lm_head, c.ready(count, H, normed(head.final_norm)), count,
-              [=](int r, int n, vf values) { store(logits + static_cast<size_t>(r) * D + n, values); });
-    c.barrier.wait();
+    multiply_phase(c.self, c.ws, count, q_width, copy_rows(c.to.mixed.data(), q_width), blocks_of(head.out), [&](const Rows& rows, int begin, int end) {
+        multiply(head.out, rows, count, begin, end, add_to(x, H));
+    });
+    multiply_phase(c.self, c.ws, count, H, normed(head.mlp_norm), blocks_of(head.gate), [&](const Rows& rows, int begin, int end) {
+        swiglu(head.gate, head.up, rows, count, begin, end, act);
+    });
+    multiply_phase(c.self, c.ws, count, I, copy_rows(act, I), blocks_of(head.down), [&](const Rows& rows, int begin, int end) {
+        multiply(head.down, rows, count, begin, end, add_to(x, H));
+    });
+    multiply_phase(c.self, c.ws, count, H, normed(head.final_norm), blocks_of(head.lm_head), [&](const Rows& rows, int begin, int end) {
+        multiply(head.lm_head, rows, count, begin, end, store_to(c.to.logits.data(), c.padded_vocab()));
+    });
 }
 
 // The `width` best log probabilities of one row, best first; equal ones by ascending id.
@@ -179,9 +178,9 @@ static inline auto by_score(const Candidate* all) {
 }
 
 // Adds the children of a sequence's frontier, and chooses the nodes of the next level.
-static void choose_next(const Drafting& c, int sequence, int level) {
+static void choose_next(const Drafting& c, int sequence) {
     const Draft& draft = c.draft;
-    const int width = draft.width, first = level ? sequence * width : sequence, parents = level ? width : 1;
+    const int level = c.level, width = draft.width, first = level ? sequence * width : sequence, parents = level ? width : 1;
     Candidate* all = c.to.candidates.data() + sequence * candidates_of(draft);
     int32_t* frontier = c.to.frontier.data() + sequence * width;
     const int begin = level ? width + (level - 1) * width * width : 0, count = parents * width;
@@ -190,7 +189,7 @@ static void choose_next(const Drafting& c, int sequence, int level) {
         all[begin + i] = {c.to.best[at] + (level ? all[parent].score : 0.0f), parent, c.head.target_ids[c.to.best_ids[at]]};
     }
     if (level + 1 == draft.depth) return;
-    std::vector<int32_t>& order = c.to.order[c.thread];
+    std::vector<int32_t>& order = c.to.order[c.self.thread];
     order.resize(count);
     for (int i = 0; i < count; i++) order[i] = begin + i;
     std::partial_sort(order.begin(), order.begin() + width, order.end(), by_score(all));
@@ -198,11 +197,11 @@ static void choose_next(const Drafting& c, int sequence, int level) {
     const int end = pairs.stable + pairs.count;
     for (int i = 0; i < width; i++) {
         const int from = first + (order[i] - begin) / width, row = sequence * width + i, slot = end + level * width + i;
-        int32_t* chain = c.to.next_chains.data() + static_cast<size_t>(row) * draft.depth;
-        const int32_t* parent_chain = c.to.chains.data() + static_cast<size_t>(from) * draft.depth;
+        int32_t* chain = c.chains(level + 1).data() + static_cast<size_t>(row) * draft.depth;
+        const int32_t* parent_chain = c.chains(level).data() + static_cast<size_t>(from) * draft.depth;
         for (int j = 0; j < level; j++) chain[j] = parent_chain[j];
         chain[level] = slot;
-        c.to.next_nodes[row] = {sequence, end + level, slot, end, from, all[order[i]].token};
+        c.nodes(level + 1)[row] = {sequence, end + level, slot, end, from, all[order[i]].token};
         frontier[i] = order[i];
     }
 }
@@ -212,7 +211,7 @@ static void write_tree(const Drafting& c, int sequence) {
     const Draft& draft = c.draft;
     const int size = draft.nodes + 1;
     const Candidate* all = c.to.candidates.data() + sequence * candidates_of(draft);
-    std::vector<int32_t>& order = c.to.order[c.thread];
+    std::vector<int32_t>& order = c.to.order[c.self.thread];
     order.resize(candidates_of(draft));
     for (size_t i = 0; i < order.size(); i++) order[i] = static_cast<int32_t>(i);
     std::partial_sort(order.begin(), order.begin() + draft.nodes, order.end(), by_score(all));
@@ -232,55 +231,49 @@ static void write_tree(const Drafting& c, int sequence) {
     }
 }
 
-static void draft(const Draft& draft, Workspace& ws, DraftBuffers& to, int thread, Barrier& barrier) {
+static void draft(const Draft& draft, Workspace& ws, DraftBuffers& to, Team::Member& self) {
     const Tiles tiles{};
-    const Drafting c{draft, *draft.head, to, ws, barrier, thread, draft.threads};
-    const Head& head = c.head;
+    const Head& head = *draft.head;
     const int H = head.hidden, heads = head.num_heads + 2 * head.num_kv_heads, group = head.num_heads / head.num_kv_heads;
-    const int G = draft.num_sequences, threads = draft.threads, hd = head.head_dim;
+    const int G = draft.num_sequences, hd = head.head_dim;
     if (!draft.num_pairs) return;
-    project(c);
+    const auto each = [&](int count, auto work) {
+        self.share(count, [&](int begin, int end) {
+            for (int i = begin; i < end; i++) work(i);
+        });
+    };
+    project({draft, head, to, ws, self, 0});
     for (int level = 0; level < std::max(1, draft.depth); level++) {
+        const Drafting c{draft, head, to, ws, self, level};
         const auto input = [&](int r, float* out) {
-            const int from = to.nodes[r].from;
-            if (!level) memcpy(out, to.projected.data() + static_cast<size_t>(from) * H, sizeof(float) * H);
-            else if (head.norm_output) rms_norm(to.output.data() + static_cast<size_t>(from) * H, head.final_norm, H, head.eps, out);
-            else memcpy(out, to.output.data() + static_cast<size_t>(from) * H, sizeof(float) * H);
+            const size_t from = static_cast<size_t>(c.nodes(level)[r].from) * H;
+            if (!level) memcpy(out, to.projected.data() + from, sizeof(float) * H);
+            else if (head.norm_output) rms_norm(c.output(level - 1) + from, head.final_norm, H, head.eps, out);
+            else memcpy(out, c.output(level - 1) + from, sizeof(float) * H);
         };
         const int inputs = level ? G * draft.width : draft.num_pairs, rows = level ? inputs : G;
         const auto row_of = [&](int r) { return level ? r : draft.sequences[r].first + draft.sequences[r].count - 1; };
         attention_inputs(c, inputs, input);
         rotate_and_store(c, inputs);
         if (!draft.depth) return;
-        for (int r = thread; r < rows; r += threads) {
-            float* residual = to.next_output.data() + static_cast<size_t>(r) * H;
-            input(row_of(r), residual);
-            if (head.norm_before_residual) rms_norm(residual, head.hidden_norm, H, head.eps, residual);
-        }
-        const Share mine = share(rows * head.num_kv_heads, thread, threads);
-        for (int unit = mine.begin; unit < mine.end; unit++) {
+        each(rows * head.num_kv_heads, [&](int unit) {
             const int r = unit / head.num_kv_heads, kv = unit % head.num_kv_heads, from = row_of(r);
-            attend(c, to.nodes[from], to.chains.data() + static_cast<size_t>(r) * draft.depth, level, kv,
+            attend(c, c.nodes(level)[from], c.chains(level).data() + static_cast<size_t>(r) * draft.depth, level, kv,
                    to.qkv.data() + (static_cast<size_t>(from) * heads + kv * group) * hd,
                    to.mixed.data() + (static_cast<size_t>(r) * head.num_heads + kv * group) * hd);
-        }
-        barrier.wait();
+            if (kv) return;
+            float* residual = c.output(level) + static_cast<size_t>(r) * H;
+            input(from, residual);
+            if (head.norm_before_residual) rms_norm(residual, head.hidden_norm, H, head.eps, residual);
+        });
         finish(c, rows);
-        for (int r = thread; r < rows; r += threads) best_of_row(c, r);
-        barrier.wait();
-        for (int s = thread; s < G; s += threads) choose_next(c, s, level);
-        barrier.wait();
-        if (thread == 0) {
-            to.nodes.swap(to.next_nodes);
-            to.chains.swap(to.next_chains);
-            to.output.swap(to.next_output);
-        }
-        barrier.wait();
+        each(rows, [&](int r) { best_of_row(c, r); });
+        each(G, [&](int s) { choose_next(c, s); });
     }
-    for (int s = thread; s < G; s += threads) write_tree(c, s);
+    each(G, [&](int s) { write_tree({draft, head, to, ws, self, 0}, s); });
 }
 
-static void reserve_draft(const Draft& draft, Workspace& ws, DraftBuffers& to) {
+static void reserve_draft(const Draft& draft, Workspace& ws, DraftBuffers& to, int threads) {
     const Head& head = *draft.head;
     const auto grow = [](auto& buffer, size_t size) { if (buffer.size() < size) buffer.resize(size); };
     const size_t G = draft.num_sequences, level = G * draft.width, rows = std::max<size_t>(level, draft.num_pairs);
@@ -288,24 +281,24 @@ static void reserve_draft(const Draft& draft, Workspace& ws, DraftBuffers& to) {
     const size_t vocab = (static_cast<size_t>(head.draft_vocab) + LANES - 1) / LANES * LANES;
     const size_t widest = std::max<size_t>({static_cast<size_t>(head.fc.k), 2 * static_cast<size_t>(head.hidden), static_cast<size_t>(head.intermediate), q_width});
     ws.shared.reserve(rows, widest);
-    ws.own.resize(std::max<size_t>(ws.own.size(), draft.threads));
-    for (Quantized& own : ws.own) own.reserve(draft.threads == 1 ? rows : OWN_ROWS, widest);
+    ws.own.resize(std::max<size_t>(ws.own.size(), threads));
+    for (Quantized& own : ws.own) own.reserve(threads == 1 ? rows : OWN_ROWS, widest);
     grow(to.projected, static_cast<size_t>(draft.num_pairs) * head.hidden);
     grow(to.qkv, rows * (q_width + 2 * kv_width));
-    for (auto* nodes : {&to.nodes, &to.next_nodes}) grow(*nodes, rows);
+    for (auto& nodes : to.nodes) grow(nodes, rows);
     int longest = 0;
     for (size_t s = 0; s < G; s++) {
         const NewPairs& pairs = draft.sequences[s];
         longest = std::max(longest, pairs.stable + pairs.count);
         for (int i = 0; i < pairs.count; i++) {
             const int pair = pairs.first + i, at = pairs.stable + i;
-            to.nodes[pair] = {static_cast<int32_t>(s), at, at, at + 1, pair, draft.tokens[pair]};
+            to.nodes[0][pair] = {static_cast<int32_t>(s), at, at, at + 1, pair, draft.tokens[pair]};
         }
     }
     if (!draft.depth) return;
     const size_t computed = std::max<size_t>(level, G);
-    for (auto* output : {&to.output, &to.next_output}) grow(*output, computed * head.hidden);
-    for (auto* chains : {&to.chains, &to.next_chains}) grow(*chains, computed * draft.depth);
+    for (auto& output : to.output) grow(output, computed * head.hidden);
+    for (auto& chains : to.chains) grow(chains, computed * draft.depth);
     grow(to.mixed, computed * q_width);
     grow(to.act, computed * head.intermediate);
     grow(to.logits, computed * vocab);
@@ -315,7 +308,7 @@ static void reserve_draft(const Draft& draft, Workspace& ws, DraftBuffers& to) {
     grow(to.frontier, G * draft.width);
     to.span = (static_cast<size_t>(longest + draft.depth) + LANES - 1) / LANES * LANES;
     const size_t group = head.num_heads / head.num_kv_heads;
-    to.weights.resize(std::max<size_t>(to.weights.size(), draft.threads));
+    to.weights.resize(std::max<size_t>(to.weights.size(), threads));
     to.order.resize(to.weights.size());
     for (auto& own : to.weights) grow(own, group * (to.span + LANES + 1));
 }

@@ -42,21 +42,31 @@ struct Rows {  // activations ready for products
     int k;
 };
 
-constexpr int OWN_ROWS = 8;  // so many are prepared by every thread for itself, which costs less than to meet
+constexpr int OWN_ROWS = 8;  // so many are prepared by every thread for itself, which costs less than a phase
 
-// Prepares rows by `make(row, out)`.
+// Prepares rows `begin` to `end` by `make(row, out)`.
 template <class Make>
-static inline Rows prepare(Workspace& ws, int rows, int k, int thread, int threads, Barrier& barrier, Make make) {
-    const bool alone = rows <= OWN_ROWS || threads == 1;
-    Quantized& to = alone ? ws.own[thread] : ws.shared;
-    for (int r = alone ? 0 : thread; r < rows; r += alone ? 1 : threads) {
+static inline void prepare(Quantized& to, int begin, int end, int k, const Make& make) {
+    for (int r = begin; r < end; r++) {
         float* exact = to.exact.data() + static_cast<size_t>(r) * k;
         make(r, exact);
         quantize(exact, k, to.q.data() + static_cast<size_t>(r) * k, to.scale.data() + static_cast<size_t>(r) * (k / 32),
                  to.scaled_sum.data() + static_cast<size_t>(r) * (k / 32), to.sums.data() + static_cast<size_t>(r) * (k / 16));
     }
-    if (!alone) barrier.wait();
-    return {&to, k};
+}
+
+// Rows of activations made by `make`, and a phase with products of them: work(rows, begin, end) computes a part of `units`.
+template <class Make, class Work>
+static inline void multiply_phase(Team::Member& self, Workspace& ws, int num_rows, int k, Make make, int units, Work work) {
+    const bool alone = num_rows <= OWN_ROWS || self.threads == 1;
+    Quantized& to = alone ? ws.own[self.thread] : ws.shared;
+    bool is_ready = !alone;
+    if (!alone) self.share(num_rows, [&](int begin, int end) { prepare(to, begin, end, k, make); });
+    self.share(units, [&](int begin, int end) {
+        if (!is_ready) prepare(to, 0, num_rows, k, make);  // by those who take a part only: the others may come too late
+        is_ready = true;
+        work(Rows{&to, k}, begin, end);
+    });
 }
 
 // ------------------------------------------------------------------------------------------------------------- products
@@ -196,21 +206,14 @@ private:
     const size_t bytes_;
 };
 
-struct Share {
-    int begin, end;
-};
-static inline Share share(int count, int thread, int threads) {
-    return {static_cast<int>(static_cast<int64_t>(count) * thread / threads),
-            static_cast<int>(static_cast<int64_t>(count) * (thread + 1) / threads)};
-}
+static inline int blocks_of(const Matrix& matrix) { return (matrix.n + LANES - 1) / LANES; }
 
-// Calls put(row, first output, values) for this thread's part of all outputs.
+// Calls put(row, first output, values) for the blocks of outputs from `begin` to `end`, as far as the matrix has them.
 template <class Put>
-static inline void multiply(const Matrix& matrix, const Rows& rows, int num_rows, int thread, int threads, Put put) {
+static inline void multiply(const Matrix& matrix, const Rows& rows, int num_rows, int begin, int end, Put put) {
     const Product product(matrix, rows);
-    const Share mine = share((matrix.n + LANES - 1) / LANES, thread, threads);
     vf acc[BLOCK_ROWS];
-    for (int b = mine.begin; b < mine.end; b++)
+    for (int b = std::max(begin, 0); b < std::min(end, blocks_of(matrix)); b++)
         for (int r = 0, count; r < num_rows; r += count) {
             count = rows_at_once(num_rows - r, BLOCK_ROWS);
             product.block(b, r, count, acc);
@@ -218,11 +221,10 @@ static inline void multiply(const Matrix& matrix, const Rows& rows, int num_rows
         }
 }
 
-// SiLU(gate x) (up x), of this thread's part of all outputs: out [num_rows, gate.n].
-static inline void swiglu(const Matrix& gate_matrix, const Matrix& up_matrix, const Rows& rows, int num_rows, int thread, int threads, float* out) {
+// SiLU(gate x) (up x) of the blocks of outputs from `begin` to `end`: out [num_rows, gate.n].
+static inline void swiglu(const Matrix& gate_matrix, const Matrix& up_matrix, const Rows& rows, int num_rows, int begin, int end, float* out) {
     const Product gate(gate_matrix, rows), up(up_matrix, rows);
-    const Share mine = share(gate_matrix.n / LANES, thread, threads);
-    for (int b = mine.begin; b < mine.end; b++)
+    for (int b = begin; b < end; b++)
         for (int r = 0, count; r < num_rows; r += count) {
             vf g[BLOCK_ROWS], u[BLOCK_ROWS];
             count = rows_at_once(num_rows - r, BLOCK_ROWS);

@@ -1,11 +1,8 @@
 // Plain structures that Python fills by ctypes and every variant of the forward pass reads.
 #pragma once
-#include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
-#include <thread>
+#include "team.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -81,7 +78,7 @@ struct Pass {
     const Model* model;
     const Cache* cache;
     const Segment* segments;
-    int32_t num_segments, num_tokens, num_logits, num_features, threads;
+    int32_t num_segments, num_tokens, num_logits, num_features;
     const int32_t* positions;    // [num_tokens]
     const int32_t* logit_rows;   // [num_logits]
     const int32_t* aux_layers;   // [num_features], ascending
@@ -101,56 +98,16 @@ static inline uint16_t* cache_values(const Model& m, const Cache& c, int row, in
     return cache_keys(m, c, row, layer) + cache_layer_size(m, c) / 2;
 }
 
-static inline void relax() {
-#if defined(__x86_64__)
-    _mm_pause();
-#else
-    std::this_thread::yield();
-#endif
-}
-
-class Barrier {  // spins first: two threads meet some 300 times a pass, a few microseconds apart
-public:
-    explicit Barrier(int count) : count_(count) {}
-    void wait() {
-        const int round = round_.load(std::memory_order_acquire);
-        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
-            arrived_.store(0, std::memory_order_relaxed);
-            round_.store(round + 1);
-            if (sleeping_.load()) {
-                { std::lock_guard<std::mutex> lock(mutex_); }
-                wake_.notify_all();
-            }
-            return;
-        }
-        for (int spins = 0; spins < 4000; spins++) {
-            if (round_.load(std::memory_order_acquire) != round) return;
-            relax();
-        }
-        // the other thread is not running: leave it this core
-        std::unique_lock<std::mutex> lock(mutex_);
-        sleeping_++;
-        wake_.wait(lock, [&] { return round_.load() != round; });
-        sleeping_--;
-    }
-
-private:
-    const int count_;
-    std::atomic<int> arrived_{0}, round_{0}, sleeping_{0};
-    std::mutex mutex_;
-    std::condition_variable wake_;
-};
-
 struct Workspace;
 struct Draft;
 struct DraftBuffers;
 
 struct Variant {
     const char* name;
-    void (*run)(const Pass&, Workspace&, int thread, Barrier&);
-    void (*reserve)(const Pass&, Workspace&);
-    void (*draft)(const Draft&, Workspace&, DraftBuffers&, int thread, Barrier&);
-    void (*reserve_draft)(const Draft&, Workspace&, DraftBuffers&);
+    void (*run)(const Pass&, Workspace&, Team::Member&);
+    void (*reserve)(const Pass&, Workspace&, int threads);
+    void (*draft)(const Draft&, Workspace&, DraftBuffers&, Team::Member&);
+    void (*reserve_draft)(const Draft&, Workspace&, DraftBuffers&, int threads);
     // y [rows, n] = W x, for tests and the start-up check
     void (*multiply)(const Matrix&, const float* x, int rows, float* y);
 };

@@ -4,95 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable
+from dataclasses import replace
 
 from edgeai.core.errors import UsageError
 from edgeai.spec.config.sampling import SamplingConfig
-from edgeai.spec.config.serve import ReasoningParser, ToolParser
-from edgeai.spec.constraints.after_reasoning import AfterReasoning
-from edgeai.spec.constraints.constraint import ConstraintError, Grammar
-from edgeai.spec.constraints.grammar import GrammarCompiler, MissingLibrary
-from edgeai.spec.serve.answers.reasoning import REASONING_MARKS, opens_reasoning
-from edgeai.spec.serve.answers.tool_formats import ToolFormat, choose_format
+from edgeai.spec.constraints.constraint import Grammar
 from edgeai.spec.serve.engine.jobs import GenerationJob
 from edgeai.spec.serve.http.errors import ApiError
+from edgeai.spec.serve.http.jobs.answer_grammar import chat_grammar, completion_grammar
+from edgeai.spec.serve.http.jobs.served_model import ServedModel, check_model
 from edgeai.spec.serve.http.messages.message_schema import messages_for_template
 from edgeai.spec.serve.http.request_schema import MAX_CHOICES, ChatRequest, CompletionRequest, GenerationRequest
-from edgeai.spec.target.protocol import ChatTemplateError, Target, Tokenizer
-
-_NUM_LAST = 16  # tokens; enough for the opening tag and white space after it
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """Name, tokenizer and limits of the served model."""
-
-    name: str
-    fingerprint: str
-    tokenizer: Tokenizer
-    vocab_size: int
-    context: int
-    """Most tokens of prompt and answer."""
-    tool_format: ToolFormat | None = None
-    """Format of the model's tool calls; None refuses tools."""
-    splits_reasoning: bool = False
-    """True splits off the text between <think> and </think>."""
-
-    @cached_property
-    def grammars(self) -> GrammarCompiler:
-        """Compiler of grammars for this model."""
-        return GrammarCompiler(self.tokenizer, self.vocab_size)
-
-    def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:
-        """Return True if the answer to a prompt begins inside the reasoning."""
-        return opens_reasoning(self.tokenizer.decode(prompt_ids[-_NUM_LAST:], keep_special=True))
-
-    @cached_property
-    def marker_names(self) -> dict[int, str]:
-        """Texts of the special tokens that mark tool calls and reasoning and have no text of their own, by token."""
-        marks = self.tool_format.markers if self.tool_format else ()
-        found = {}
-        for mark in (*marks, *REASONING_MARKS):
-            ids = self.tokenizer.encode(mark)
-            if len(ids) == 1 and not self.tokenizer.decode(ids):
-                found[ids[0]] = mark
-        return found
-
-
-def served_model(
-    target: Target,
-    *,
-    name: str,
-    context: int,
-    tool_parser: ToolParser = "auto",
-    reasoning_parser: ReasoningParser = "auto",
-) -> ServedModel:
-    """Describe a target; auto chooses the parsers by its chat template.
-
-    Args:
-        target: The model.
-        name: Its name in the API.
-        context: Most tokens of prompt and answer.
-        tool_parser: Format of tool calls.
-        reasoning_parser: Format of the reasoning.
-    """
-    template = target.tokenizer.chat_template
-    has_tags = all(mark in (template or "") for mark in REASONING_MARKS)
-    return ServedModel(
-        name,
-        target.fingerprint,
-        target.tokenizer,
-        target.shape.vocab_size,
-        context,
-        tool_format=choose_format(tool_parser, template),
-        splits_reasoning=reasoning_parser == "think" or (reasoning_parser == "auto" and has_tags),
-    )
+from edgeai.spec.target.protocol import ChatTemplateError
 
 
 def chat_jobs(
-    served: ServedModel, body: ChatRequest, *, param: str = "messages", format_param: str | None = None
+    served: ServedModel, body: ChatRequest, *, param: str = "messages", constraint_param: str | None = None
 ) -> list[GenerationJob]:
     """Return one job for each of the `n` answers.
 
@@ -100,7 +28,7 @@ def chat_jobs(
         served: The served model.
         body: The request.
         param: Name of the messages in the request, for errors.
-        format_param: Name of the field with the format of the answer, for errors; None for the names of `body`.
+        constraint_param: Name of the field that constrains the answer, for errors; None for the name in `body`.
 
     Raises:
         ApiError: The request names another model, the chat template refuses the messages, or the prompt does not fit
@@ -125,9 +53,7 @@ def chat_jobs(
     except ChatTemplateError as error:
         raise ApiError(400, error.message, param=param, code="invalid_value") from error
     max_tokens = body.max_completion_tokens or body.max_tokens
-    grammar = _grammar(served, body, param=format_param)
-    if grammar and served.splits_reasoning:
-        grammar = _after_reasoning(served, grammar, is_open=served.opens_reasoning(ids))
+    grammar = chat_grammar(served, body, ids, param=constraint_param or body.constraint_param)
     return _choices(served, body, ids, max_tokens, body.num_logprobs, grammar, param=param)
 
 
@@ -143,7 +69,7 @@ def completion_jobs(served: ServedModel, body: CompletionRequest) -> list[Genera
     if len(body.prompts) * (body.n or 1) > MAX_CHOICES:
         raise ApiError(400, f"at most {MAX_CHOICES} answers per request", param="prompt", code="invalid_value")
     jobs = []
-    grammar = _grammar(served, body)
+    grammar = completion_grammar(served, body)
     for prompt in body.prompts:
         ids = served.tokenizer.encode_raw(prompt) if isinstance(prompt, str) else prompt
         jobs += _choices(served, body, ids, body.max_tokens, body.num_logprobs, grammar, param="prompt")
@@ -154,7 +80,7 @@ def _check_tools(served: ServedModel, body: ChatRequest, param: str) -> None:
     """Check that the chat template has what the request needs: templates silently drop what they do not know.
 
     Raises:
-        ApiError: It lacks tools or calls, or a call would have to be forced.
+        ApiError: It lacks tools or calls.
     """
     if body.functions and served.tool_format is None:
         raise ApiError(
@@ -172,68 +98,6 @@ def _check_tools(served: ServedModel, body: ChatRequest, param: str) -> None:
             param=param,
             code="unsupported_parameter",
         )
-    if body.functions and body.tool_choice not in (None, "auto"):
-        raise ApiError(
-            400,
-            "tool_choice: only 'auto' and 'none' are supported by this server",
-            param="tool_choice",
-            code="unsupported_parameter",
-        )
-
-
-def _grammar(served: ServedModel, body: GenerationRequest, *, param: str | None = None) -> Grammar | None:
-    """Compile the grammar of a request; None for free text.
-
-    Raises:
-        ApiError: The grammar cannot be compiled, or is combined with tools.
-    """
-    if body.grammar_source is None:
-        return None
-    name, source = body.grammar_source
-    name = param or name
-    if isinstance(body, ChatRequest) and body.functions:
-        raise ApiError(
-            400,
-            f"{name}: cannot be combined with tools that the model may call; set tool_choice to 'none'",
-            param=name,
-            code="unsupported_parameter",
-        )
-    try:
-        return served.grammars.compile(source)
-    except MissingLibrary as error:
-        raise ApiError(400, f"{name}: {error.message}", param=name, code="unsupported_parameter") from error
-    except ConstraintError as error:
-        raise ApiError(400, f"{name}: {error.message}", param=name, code="invalid_value") from error
-
-
-def _after_reasoning(served: ServedModel, grammar: Grammar, *, is_open: bool) -> Grammar:
-    """Let a grammar begin after the reasoning.
-
-    Raises:
-        ApiError: The answer begins inside the reasoning, whose end is not one token.
-    """
-    marks = [served.tokenizer.encode(mark) for mark in REASONING_MARKS]
-    if all(len(ids) == 1 for ids in marks):
-        (begin_id,), (end_id,) = marks
-        return AfterReasoning(grammar, begin_id, end_id, served.tokenizer.eos_ids, is_open)
-    if is_open:
-        raise ApiError(
-            400,
-            "structured output is not supported after reasoning whose end is not one token of the model",
-            param="response_format",
-            code="unsupported_parameter",
-        )
-    return grammar
-
-
-def check_model(served: ServedModel, name: str) -> None:
-    """Check that a request names the served model.
-
-    Raises:
-        ApiError: The request names another model.
-    """
-    if name != served.name:
-        raise ApiError(404, f"no such model; this server serves '{served.name}'", param="model", code="model_not_found")
 
 
 def _choices(
