@@ -20,10 +20,7 @@ from edgeai.spec.data.prompts import Prompt
 from edgeai.spec.data.training_prompts import given_prompts, self_prompts
 from edgeai.spec.target.protocol import Target, Tokenizer, check_tokens
 
-MIN_PROMPT_CHARS = 8
-_SENTINEL = "\u2063user\u2063"
 _ANSWER = "\u2063answer\u2063"  # placeholder for an answer while a template is rendered
-PROMPT_TEMPERATURE = 0.8  # at 1.0 a small model's prompts drift into noise, lower ones repeat each other
 
 
 def write_conversations(

@@ -42,7 +42,7 @@ def load_conversations(path: Path) -> list[Conversation]:
     """Read a file of `write_conversations`, gzipped or not. An incomplete last line (of a killed run) is dropped.
 
     Raises:
-        UsageError: The file is missing, or a line is not a conversation.
+        UsageError: The file is missing, or a line is not UTF-8 or not a conversation; names file and line.
     """
     if not path.is_file():
         raise UsageError(f"no such answers file: {path}", hint="leave data.answers empty to let the target write them")
@@ -51,10 +51,14 @@ def load_conversations(path: Path) -> list[Conversation]:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
         raise UsageError(f"cannot read {path}: {error}", hint="write the file with `edgeai spec train`") from error
-    lines = data.decode("utf-8", errors="replace").split("\n")
-    for number, line in enumerate(lines[:-1], start=1):
+    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
         try:
-            found.append(_from_record(json.loads(line)))
+            found.append(_from_record(json.loads(line.decode())))
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{path}:{number}: the text is not UTF-8 (byte 0x{line[error.start]:02x})",
+                hint="write the file with `edgeai spec train`",
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{path}:{number}: not a conversation: {error}", hint="write the file with `edgeai spec train`"

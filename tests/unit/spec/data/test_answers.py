@@ -302,6 +302,21 @@ def test_a_finished_file_is_taken_as_it_is(target, tmp_path, monkeypatch):
     assert load_conversations(tmp_path / "answers.jsonl") == whole
 
 
+@pytest.mark.parametrize("name", ["answers.jsonl", "answers.jsonl.gz"])
+def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path, name):
+    good = Conversation("é", (1, 2), ((0, 1),), 0.0).to_json().encode()
+    bad = good.replace(b"\\u00e9", b"\xe9")
+    assert bad != good
+    path = tmp_path / name
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    path.write_bytes(pack(good + b"\n" + bad + b"\n"))
+    with pytest.raises(UsageError) as caught:
+        load_conversations(path)
+    assert caught.value.message == f"{path}:2: the text is not UTF-8 (byte 0xe9)"
+    path.write_bytes(pack(good + b"\n" + bad))  # the incomplete last line of a killed run
+    assert [c.id for c in load_conversations(path)] == ["é"]
+
+
 def test_disk_full_keeps_what_was_written(target, tmp_path, monkeypatch):
     prompts = _write_turns(tmp_path / "p.jsonl", [["a"], ["b"], ["c"]])
     path = tmp_path / "answers.jsonl"
