@@ -368,7 +368,7 @@ def test_conversation_reads_back(tmp_path):
         ),
         (b"\xff\xfe\x00", "Expecting value"),
     ],
-    ids=["json", "list", "field", "ids", "beyond", "empty answer", "bytes"],
+    ids=["json", "list", "field", "ids", "beyond", "empty answer"],
 )
 def test_a_line_that_is_no_conversation(tmp_path, line, problem):
     path = tmp_path / "bad.jsonl"
