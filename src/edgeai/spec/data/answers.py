@@ -41,7 +41,8 @@ def write_conversations(
         All conversations in a fixed order.
 
     Raises:
-        UsageError: There is no usable prompt, or `data.max_len` exceeds the target's limit.
+        UsageError: There is no usable prompt, `data.max_len` exceeds the target's limit, or a prompt has turns that
+            cannot follow each other.
         EdgeAIError: The disk is full; conversations written so far are kept.
     """
     if config.max_len > target.shape.max_positions:
@@ -50,6 +51,7 @@ def write_conversations(
             hint=f"set data.max_len to {target.shape.max_positions} or less",
         )
     prompts = given_prompts(config, metrics)
+    check_turns(target.tokenizer, prompts)
     if config.self_prompt:
         prompts += self_prompts(target, config, path.with_name("prompts.jsonl"), seed, metrics)
     done = {c.id: c for c in (load_conversations(path) if path.exists() else [])}
@@ -62,6 +64,29 @@ def write_conversations(
             hint=f"raise data.max_len ({config.max_len}) or lower data.max_answer_tokens ({config.max_answer_tokens})",
         )
     return conversations
+
+
+def check_turns(tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> None:
+    """Check that the chat template keeps earlier answers, if there are prompts of several turns.
+
+    Raises:
+        UsageError: It drops them, so that no further turn can follow.
+    """
+    for prompt in prompts:
+        if len(prompt.turns) > 1:
+            _render(tokenizer, prompt, 1)
+            return
+
+
+def _render(tokenizer: Tokenizer, prompt: Prompt, turn: int) -> str:
+    """Return the template up to the start of the answer of this turn, with placeholders for earlier answers."""
+    rendered = tokenizer.render(prompt.messages([_ANSWER] * turn), open_answer=True)
+    if turn and _ANSWER not in rendered:
+        raise UsageError(
+            f"{prompt.id}: the chat template drops earlier answers, so that turn {turn + 1} cannot follow them",
+            hint="give prompts of one turn",
+        )
+    return rendered
 
 
 class _Store:
@@ -126,14 +151,9 @@ def _next_prompt(tokenizer: Tokenizer, conversation: Conversation, prompt: Promp
     Earlier answers keep the ids written by the target, because tokenizing their text again might split it differently.
     Only the part of the template after the last of them is rendered.
     """
-    rendered = tokenizer.render(prompt.messages([_ANSWER] * turn), open_answer=True)
+    rendered = _render(tokenizer, prompt, turn)
     if turn == 0:
         return tuple(tokenizer.encode_chat(rendered))
-    if _ANSWER not in rendered:
-        raise UsageError(
-            f"{conversation.id}: the chat template drops earlier answers, so that turn {turn + 1} cannot follow them",
-            hint="give prompts of one turn",
-        )
     after = tokenizer.encode(rendered.rsplit(_ANSWER, 1)[1])
     last = conversation.ids[-1]
     if last in tokenizer.eos_ids and after[:1] == [last]:  # the target wrote the end token itself

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgeai.core.metrics import Metrics
 from edgeai.spec.config.train import TrainConfig
+from edgeai.spec.data.answers import check_turns
 from edgeai.spec.data.batch_decoding import DecodeJob, decode_jobs
 from edgeai.spec.data.conversation import Conversation, check_answers, load_conversations
 from edgeai.spec.data.features import bytes_per_token
@@ -33,6 +34,7 @@ def plan(cfg: TrainConfig, *, device: str, metrics: Metrics) -> TrainPlan:
     if cfg.data.answers:
         check_answers(cfg.data.answers, written, target)
     given = [] if cfg.data.answers else given_prompts(cfg.data, metrics)
+    check_turns(target.tokenizer, given)
     if cfg.data.self_prompt and not cfg.data.answers:
         opening_ids(target.tokenizer)
     example = written[0] if written else _example(target, given[0] if given else builtin_prompts()[0])

@@ -448,16 +448,3 @@ def test_a_gzipped_file_reads_like_the_plain_one_and_garbage_is_refused(tmp_path
     packed.write_bytes(b"garbage")
     with pytest.raises(UsageError, match=r"^cannot read .*answers\.jsonl\.gz: "):
         load_conversations(packed)
-
-
-class ForgettingTokenizer(ClosingTokenizer):
-    """A template that shows the last user turn only."""
-
-    def render(self, messages, *, open_answer):
-        return super().render(messages[-1:], open_answer=open_answer)
-
-
-def test_a_template_that_drops_earlier_answers_is_one_line():
-    one = Conversation("p:1", (1, 2), ((1, 2),), 0.0)
-    with pytest.raises(UsageError, match=r"^p:1: the chat template drops earlier answers, so that turn 2 cannot"):
-        answers._next_prompt(ForgettingTokenizer(), one, Prompt("p:1", "p", ("a", "b")), 1)

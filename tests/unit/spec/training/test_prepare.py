@@ -14,6 +14,7 @@ from edgeai.core.run import Run
 from edgeai.spec.config.draft import Eagle3Draft, TreeConfig
 from edgeai.spec.config.sampling import SamplingConfig
 from edgeai.spec.config.target import TargetConfig
+from edgeai.spec.data.answers import write_conversations
 from edgeai.spec.data.conversation import Conversation
 from edgeai.spec.data.features import cache_features
 from edgeai.spec.decoding.decode import generate_ids
@@ -225,3 +226,21 @@ def test_without_a_template_a_plan_refuses_prompts_by_the_target(train_config, t
     cfg = cfg.model_copy(update={"target": TargetConfig(model=str(folder), dtype="float32")})
     with pytest.raises(UsageError, match="has no chat template, so it cannot write prompts"):
         plan(cfg, device="cpu", metrics=Metrics(None))
+
+
+def test_a_template_that_drops_earlier_answers_is_named_before_any_answer(train_config, tiny_folder, tmp_path):
+    folder, prompts, written = tmp_path / "model", tmp_path / "p.jsonl", tmp_path / "answers.jsonl"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    last_turn = "user: {{ messages[-1]['content'] }} assistant: "
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": last_turn}))
+    prompts.write_text('{"id": 1, "turns": ["a"]}\n{"id": 2, "turns": ["a", "b"]}\n')
+    cfg = train_config(data={"answers": None, "prompts": (str(prompts),)})
+    cfg = cfg.model_copy(update={"target": TargetConfig(model=str(folder), dtype="float32")})
+    message = r"the chat template drops earlier answers, so that turn 2 cannot follow them$"
+    with pytest.raises(UsageError, match=message):
+        plan(cfg, device="cpu", metrics=Metrics(None))
+    target = build.build_target(cfg.target, device="cpu", metrics=Metrics(None))
+    with pytest.raises(UsageError, match=message):
+        write_conversations(target, cfg.data, path=written, seed=0, metrics=Metrics(None))
+    assert not written.exists()
